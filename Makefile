@@ -1,0 +1,70 @@
+# What a person can do here; `make` alone lists it. No environment need be active: everything runs from .venv.
+
+PYTHON ?= python3
+CORES  ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+STUDY  ?= flux
+TABLES ?= results/reference/$(STUDY)/tables
+OUT    ?= results/redrawn/$(STUDY)
+
+BIN       := .venv/bin
+INSTALLED := .venv/.installed
+PIP       := -m pip --disable-pip-version-check install --quiet
+SMK_FILES := Snakefile workflow
+
+REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	echo "metabench needs Python 3.11, but '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo not there);" \
+	     "name another: make PYTHON=python3.11 ..." >&2; exit 1; }
+
+.DEFAULT_GOAL := help
+.PHONY: help setup benchmark smoke report figures test check format lock
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo "Variables: CORES=$(CORES) STUDY=$(STUDY) PYTHON=$(PYTHON) TABLES=$(TABLES) OUT=$(OUT)"
+
+setup: $(INSTALLED) ## Make .venv with the locked versions (again only when they change)
+
+benchmark: setup ## Run the study in config/STUDY.yaml on CORES cores
+	$(BIN)/snakemake --cores $(CORES) --configfile config/$(STUDY).yaml
+
+smoke: setup ## Run the smallest study: every step in about a minute
+	$(BIN)/snakemake --cores $(CORES) --configfile config/smoke.yaml
+
+report: setup ## Write results/STUDY/report.zip, the HTML report of a finished study
+	$(BIN)/snakemake --configfile config/$(STUDY).yaml --report results/$(STUDY)/report.zip
+
+figures: setup ## Draw all figures from the tables in TABLES into OUT
+	$(BIN)/metabench figures --tables "$(TABLES)" --out "$(OUT)"
+
+test: check ## Run the checks and all tests
+	$(BIN)/pytest
+
+check: setup ## Check format, style, types and rules; change nothing
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check $(SMK_FILES)
+	$(BIN)/snakemake --lint
+
+format: setup ## Format Python and Snakemake files
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/snakefmt $(SMK_FILES)
+
+lock: ## Renew requirements.lock (new versions may give new numbers)
+	@$(REQUIRE_PYTHON)
+	$(PYTHON) -m venv --clear .venv-lock
+	.venv-lock/bin/python $(PIP) --upgrade setuptools
+	.venv-lock/bin/python $(PIP) --editable '.[dev]'
+	{ sed -n '/^#/p' requirements.lock; \
+	  .venv-lock/bin/python -m pip freeze --all --exclude pip --exclude metabench | sed 's/^\(torch==[^+]*\)+.*/\1/'; \
+	} > .venv-lock/lock
+	mv .venv-lock/lock requirements.lock
+	rm -r .venv-lock
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(REQUIRE_PYTHON)
+	$(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP) --requirement requirements.lock
+	$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,49 @@
+"""Joint training: one network for all tasks at once, by plain gradient descent and without an inner loop.
+
+    g = mean_t grad L(theta; points_t)                 fresh points of new tasks
+    theta <- theta - meta_step_size * g
+
+The yardstick of learning to learn (the Flux script's author calls it transfer): a network that fits the mean wave,
+which is zero, so that adaptation has to start from scratch.
+
+Reference: the pretrained baseline of Finn et al. 2017, arXiv:1703.03400, section 5.1.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from metabench.adaptation import Points, one_copy_per_task
+from metabench.algorithms.protocol import Batch, Cost, Hyperparameters
+from metabench.network import Network
+from metabench.tasks import SineDistribution, TaskStream
+
+HYPERPARAMETERS = ("meta_batch_size", "meta_step_size", "shots")
+
+
+def cost(h: Hyperparameters, tasks: SineDistribution) -> Cost:
+    """Count one gradient a task."""
+    return Cost(h.meta_batch_size, h.meta_batch_size, h.meta_batch_size * h.shots)
+
+
+def sample(stream: TaskStream, block: int, h: Hyperparameters) -> Batch:
+    """Draw fresh points of each task."""
+    x = stream.points(block, h.shots)
+    return (Points(x, stream.waves(block)(x)),)
+
+
+def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
+    """Average the gradient at the initialization itself over tasks.
+
+    Args:
+        network: The network.
+        theta: ``(run, P)``.
+        batch: points ``(run, task, shots, feature)``.
+        h: Hyperparameters.
+
+    Returns:
+        The mean gradient, ``(run, P)``.
+    """
+    (points,) = batch
+    _, gradient = network.loss_and_gradient(one_copy_per_task(theta, h.meta_batch_size), *points)  # (run, task, P)
+    return gradient.mean(-2)

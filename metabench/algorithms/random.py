@@ -1,0 +1,34 @@
+"""Random initialization: learn nothing, so that what adaptation alone achieves can be seen.
+
+    theta <- theta
+
+It runs for no meta-iterations; the functions stand here so that it is an algorithm like any other.
+
+Reference: the Flux script's author shows it beside FOMAML and Reptile.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metabench.algorithms.protocol import Batch, Cost, Hyperparameters
+from metabench.network import Network
+from metabench.tasks import SineDistribution, TaskStream
+
+HYPERPARAMETERS = ()
+
+
+def cost(h: Hyperparameters, tasks: SineDistribution) -> Cost:
+    """Spend nothing."""
+    return Cost(0, 0, 0)
+
+
+def sample(stream: TaskStream, block: int, h: Hyperparameters) -> Batch:
+    """Draw nothing."""
+    return ()
+
+
+def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
+    """Return a zero direction, ``(run, P)``."""
+    return torch.zeros_like(theta)

@@ -1,0 +1,82 @@
+"""Predictors that meta-learn nothing and have no seed: what the numbers of the others are held against.
+
+    zero              predicts 0: scores E[A^2]/2 on average
+    least_squares     fits y = a sin x + b cos x, which every wave obeys: the floor
+    gaussian_process  posterior mean under k(x, x') = v exp(-(x - x')^2 / 2 l^2) with jitter on the diagonal
+
+Each maps support points ``(task, shots, feature)`` and query inputs ``(point, feature)`` to predictions
+``(task, point, feature)``, float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metabench.adaptation import Points
+from metabench.evaluation import held_out
+from metabench.tasks import Bank, SineDistribution
+
+NAMES = ("gaussian-process", "least-squares", "zero")
+
+
+def zero(support: Points, x: Tensor) -> Tensor:
+    """Predict zero everywhere."""
+    return x.new_zeros(len(support.x), *x.shape)
+
+
+def least_squares(support: Points, x: Tensor) -> Tensor:
+    """Fit the amplitudes of sin x and cos x to the support points and predict with them."""
+    coefficients = torch.linalg.lstsq(_waves(support.x), support.y).solution  # (task, 2, 1)
+    return _waves(x) @ coefficients
+
+
+def _waves(x: Tensor) -> Tensor:
+    return torch.cat([torch.sin(x), torch.cos(x)], dim=-1)
+
+
+def gaussian_process(support: Points, x: Tensor, variance: float, length_scale: float, jitter: float) -> Tensor:
+    """Return the posterior mean of a Gaussian process with an RBF kernel.
+
+    Reference: Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, equation 2.25.
+    """
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return variance * torch.exp(-0.5 * ((a - b.transpose(-2, -1)) / length_scale).square())
+
+    covariance = kernel(support.x, support.x) + jitter * torch.eye(support.x.shape[-2], dtype=x.dtype)
+    weights = torch.cholesky_solve(support.y, torch.linalg.cholesky(covariance))  # (task, shots, 1)
+    return kernel(x.expand(len(support.x), *x.shape), support.x) @ weights
+
+
+def evaluate(settings: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Evaluate the baselines on the test bank, as `metabench.plans.baseline_settings` asks.
+
+    Returns:
+        ``test/PROTOCOL/NAME`` losses ``(region, task)``.
+    """
+    distribution = SineDistribution(**settings["tasks"])
+    bank = Bank(settings["study"], "test-bank", distribution, settings["test_tasks"])
+    found = {}
+    for protocol, given in settings["protocols"].items():
+        tasks = held_out(bank, given["shots"], tuple(given["support"]))
+        for name, predict in _predictors(settings["gaussian_process"], given).items():
+            square = (predict(tasks.support, tasks.query.x) - tasks.query.y).square()[..., 0]
+            found[f"test/{protocol}/{name}"] = torch.stack(
+                [square[:, index].mean(-1) for index in tasks.regions.values()]
+            )
+    return found
+
+
+def _predictors(
+    kernel: Mapping[str, float], protocol: Mapping[str, Any]
+) -> dict[str, Callable[[Points, Tensor], Tensor]]:
+    scale = protocol["gaussian_process_length_scale"]
+    return {
+        "gaussian-process": lambda support, x: gaussian_process(support, x, length_scale=scale, **kernel),
+        "least-squares": least_squares,
+        "zero": zero,
+    }

@@ -1,0 +1,143 @@
+"""The command line: each job of the workflow is one of these commands, and can be run by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from metabench import __version__
+
+EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class Json(click.ParamType[Any]):
+    """Settings of a job, as the plan spells them."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse one JSON object."""
+        try:
+            settings = json.loads(value)
+        except (TypeError, ValueError) as error:
+            self.fail(f"not a JSON text: {error}", param, ctx)
+        return settings if isinstance(settings, dict) else self.fail("settings must be a JSON object", param, ctx)
+
+
+def answering(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn mistakes of the user and damaged files into one clear line and exit code 2."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        from metabench.artifacts import ArtifactError
+        from metabench.config import ConfigError
+
+        try:
+            command(*args, **kwargs)
+        except (ArtifactError, ConfigError, OSError) as error:
+            click.echo(f"metabench: {error}", err=True)
+            sys.exit(2)
+
+    return wrapped
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def main() -> None:
+    """Few-shot sine regression by meta-learning: plan, train, evaluate, tabulate, draw, track and predict."""
+
+
+settings_option = click.option("--settings", type=Json(), required=True, help="The job's settings, a JSON object.")
+seeds_option = click.option(
+    "--seeds", required=True, metavar="FIRST-LAST", help="The block of seeds, for instance 0-9."
+)
+
+
+def _one_thread() -> None:
+    """Compute with one thread: more of them change the bits of a result."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@main.command()
+@click.option("--config", "path", type=EXISTING, default="config/flux.yaml", show_default=True, help="The study file.")
+@click.option("--cores", type=click.IntRange(1), default=1, show_default=True, help="Jobs that run at a time.")
+@answering
+def plan(path: Path, cores: int) -> None:
+    """Print a study's cells, jobs and expected minutes before anything runs."""
+    from metabench import config, plans
+
+    click.echo(plans.summary(config.load(path), cores))
+
+
+@main.command()
+@settings_option
+@seeds_option
+@click.option("--checkpoint", type=FILE, required=True, help="Where to keep the state after each validation.")
+@click.option("--out", type=FILE, required=True, help="The trained record to write (safetensors).")
+@answering
+def train(settings: dict[str, Any], seeds: str, checkpoint: Path, out: Path) -> None:
+    """Meta-train one block of seeds of one cell as one tensor program; go on from a checkpoint if there is one."""
+    from metabench import algorithms, artifacts, plans, records, training
+    from metabench.progress import Progress
+
+    _one_thread()
+    header = records.training_header(settings, seeds)
+    state = records.read_checkpoint(checkpoint, header)
+    total = settings["meta_iterations"]
+    done = state.meta_iteration if state else 0
+    with Progress(f"train {settings['algorithm']} {out.parent.name} seeds {seeds}", total, done) as progress:
+
+        def after_interval(state: training.State) -> None:
+            artifacts.write(checkpoint, records.from_state(state), header)
+            progress.advance(state.meta_iteration - progress.done)
+
+        final = training.train(
+            settings, plans.seeds_of(seeds), algorithms.load(settings["algorithm"]), state, after_interval
+        )
+    artifacts.write(out, records.from_state(final), header)
+    checkpoint.unlink(missing_ok=True)
+    if diverged := int((final.diverged_at > 0).sum()):
+        click.echo(f"{diverged} of {len(final.theta)} runs diverged; they stay in every table", err=True)
+
+
+@main.command()
+@settings_option
+@seeds_option
+@click.option("--theta", type=EXISTING, required=True, help="The trained record.")
+@click.option("--out", type=FILE, required=True, help="The evaluation record to write (safetensors).")
+@answering
+def evaluate(settings: dict[str, Any], seeds: str, theta: Path, out: Path) -> None:
+    """Adapt trained initializations to the held-out tasks under every protocol and measure each update."""
+    from metabench import artifacts, evaluation, records
+    from metabench.progress import Progress
+
+    _one_thread()
+    arrays, trained = artifacts.read(theta)
+    with Progress(
+        f"evaluate {settings['algorithm']} {out.parent.name} seeds {seeds}", 2 * len(settings["protocols"])
+    ) as progress:
+        found = evaluation.evaluate(settings, records.to_state(arrays).theta, progress.advance)
+    artifacts.write(out, records.from_tensors(found), records.evaluation_header(settings, seeds, trained["content"]))
+
+
+@main.command()
+@settings_option
+@click.option("--out", type=FILE, required=True, help="The record to write (safetensors).")
+@answering
+def baselines(settings: dict[str, Any], out: Path) -> None:
+    """Evaluate the predictors that learn nothing: zero, least squares, Gaussian process."""
+    from metabench import artifacts, records
+    from metabench.baselines import evaluate as evaluate_baselines
+
+    _one_thread()
+    artifacts.write(out, records.from_tensors(evaluate_baselines(settings)), records.baselines_header(settings))

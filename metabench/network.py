@@ -1,0 +1,172 @@
+"""Multilayer perceptrons as flat vectors: theta ``(..., P)``, whose leading axes are a stack of independent networks.
+
+    h_0 = x,    z_l = h_{l-1} W_l + b_l,    h_l = activation(z_l),    prediction = z_L
+
+A stack is one tensor program: a batched matrix product a layer, and a backward pass written by hand, since the
+networks of a stack do not interact. `Network.loss_and_gradient` is the one seam behind which a faster engine may go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod, sqrt
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metabench.randomness import uniforms
+
+
+class Activation(NamedTuple):
+    """A nonlinearity and its backward pass, which needs the output only."""
+
+    forward: Callable[[Tensor], Tensor]
+    """h = activation(z)."""
+    backward: Callable[[Tensor, Tensor], Tensor]
+    """dL/dz from dL/dh and h."""
+
+
+def _tanh_backward(gradient: Tensor, h: Tensor) -> Tensor:
+    return gradient.addcmul_(gradient * h, h, value=-1)  # dL/dh (1 - h^2)
+
+
+def _relu_backward(gradient: Tensor, h: Tensor) -> Tensor:
+    return gradient.mul_(h > 0)
+
+
+ACTIVATIONS = {
+    "tanh": Activation(torch.tanh_, _tanh_backward),
+    "relu": Activation(torch.relu_, _relu_backward),
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """The shape of a fully connected network with a linear output layer.
+
+    The flat vector holds, layer by layer, the weights ``(fan_in, fan_out)`` and then the biases ``(fan_out,)``.
+
+    Args:
+        widths: Features of the input, of each hidden layer, and of the output.
+        activation: A key of `ACTIVATIONS`.
+
+    Example:
+        >>> Network((1, 64, 64, 1), "tanh").parameters
+        4353
+    """
+
+    widths: tuple[int, ...]
+    activation: str = "tanh"
+
+    @classmethod
+    def of(cls, hidden: Sequence[int], activation: str) -> Network:
+        """Return the network of one input and one output feature with these hidden widths."""
+        return cls((1, *hidden, 1), activation)
+
+    @property
+    def parameters(self) -> int:
+        """P, the length of the flat vector."""
+        return sum(prod(shape) for shape in self._shapes())
+
+    def _shapes(self) -> list[tuple[int, int]]:
+        """Shapes of W_1, b_1, W_2, b_2, ... in the order of the flat vector."""
+        return [shape for n, m in pairwise(self.widths) for shape in ((n, m), (1, m))]
+
+    def layers(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """View a stack of flat vectors as layers.
+
+        Args:
+            theta: ``(..., P)``.
+
+        Returns:
+            A pair for each layer: weights ``(..., fan_in, fan_out)`` and biases ``(..., 1, fan_out)``; views of theta.
+        """
+        pieces = torch.split(theta, [prod(shape) for shape in self._shapes()], dim=-1)
+        views = [p.unflatten(-1, shape) for p, shape in zip(pieces, self._shapes(), strict=True)]
+        return list(zip(views[::2], views[1::2], strict=True))
+
+    def initialize(self, seed: int) -> Tensor:
+        """Draw the initial weights of one training seed: all of a layer uniform on +-1/sqrt(fan_in), biases too.
+
+        This is the default of ``torch.nn.Linear`` and of the Flux script.
+
+        Returns:
+            theta, ``(P,)``, float64: the same for every algorithm and cell.
+        """
+        bounds = [1 / sqrt(n) for n, m in pairwise(self.widths) for _ in range((n + 1) * m)]
+        unit = uniforms(seed, "init", 0, self.parameters)
+        return (2 * torch.from_numpy(unit) - 1) * torch.tensor(bounds, dtype=torch.float64)
+
+    def predict(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Evaluate a stack of networks.
+
+        Args:
+            theta: ``(..., P)``.
+            x: ``(..., point, feature)`` with the same leading axes, or axes that broadcast to them.
+
+        Returns:
+            Predictions, ``(..., point, 1)``.
+        """
+        stack, (theta, x) = _flat_stack(theta, x)
+        return self._activations(theta, x)[-1].unflatten(0, stack) if stack else self._activations(theta, x)[-1][0]
+
+    def _activations(self, theta: Tensor, x: Tensor) -> list[Tensor]:
+        """Return h_0 .. h_L of ``(stack, P)`` networks at ``(stack, point, feature)``."""
+        forward = ACTIVATIONS[self.activation].forward
+        hidden = [x]
+        for weight, bias in self.layers(theta):
+            if len(hidden) > 1:
+                forward(hidden[-1])  # in place
+            hidden.append(_affine(hidden[-1], weight, bias))
+        return hidden
+
+    def loss(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Return the mean squared error of each network of a stack, ``(...,)``; arguments as `loss_and_gradient`."""
+        return (self.predict(theta, x) - y).square_().mean((-2, -1))
+
+    def loss_and_gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return each network's mean squared error and its gradient: THE performance seam.
+
+            L = mean_points (prediction - y)^2
+
+        Args:
+            theta: ``(..., P)``.
+            x: ``(..., point, feature)``, leading axes as theta's or broadcasting to them.
+            y: ``(..., point, 1)``, likewise.
+
+        Returns:
+            Losses ``(...,)`` and gradients ``(..., P)``.
+        """
+        stack, (theta, x, y) = _flat_stack(theta, x, y)
+        backward = ACTIVATIONS[self.activation].backward
+        *hidden, prediction = self._activations(theta, x)
+        residual = prediction.sub_(y)
+        loss = residual.square().mean((-2, -1))
+        delta = residual.mul_(2 / residual.shape[-2])  # dL/dz of the last layer
+        pieces: list[Tensor] = []
+        for h, (weight, _) in zip(reversed(hidden), reversed(self.layers(theta)), strict=True):
+            pieces[:0] = (torch.bmm(h.transpose(1, 2), delta).flatten(1), delta.sum(1))
+            if len(pieces) < len(self._shapes()):
+                delta = backward(_times_transpose(delta, weight), h)
+        gradient = torch.cat(pieces, dim=-1)
+        return (loss.unflatten(0, stack), gradient.unflatten(0, stack)) if stack else (loss[0], gradient[0])
+
+
+def _affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """h W + b; with one input feature an outer product, which needs no matrix product."""
+    return torch.addcmul(bias, h, weight) if h.shape[-1] == 1 else torch.baddbmm(bias, h, weight)
+
+
+def _times_transpose(delta: Tensor, weight: Tensor) -> Tensor:
+    """delta W^T; with one output feature an outer product."""
+    return delta * weight.transpose(1, 2) if delta.shape[-1] == 1 else torch.bmm(delta, weight.transpose(1, 2))
+
+
+def _flat_stack(theta: Tensor, *points: Tensor) -> tuple[torch.Size, list[Tensor]]:
+    """Flatten the leading axes of parameters and points to one; return those axes and the flattened tensors."""
+    stack = theta.shape[:-1]
+    flat = [p.expand(*stack, *p.shape[-2:]).reshape(-1, *p.shape[-2:]) for p in points]
+    return stack, [theta.reshape(-1, theta.shape[-1]), *flat]

@@ -1,0 +1,252 @@
+"""From a study file to cells, jobs and their settings.
+
+A study's cells are the products of its grids. A job is one cell and one block of seeds; its settings are everything
+that its result depends on and nothing else, so that adding cells or seeds leaves finished jobs alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import product
+from typing import Any
+
+from metabench import algorithms
+from metabench.algorithms.protocol import Cost, Hyperparameters
+from metabench.config import CellGroup, ConfigError, StudyConfig
+from metabench.provenance import code_digest, config_digest
+from metabench.tasks import SineDistribution
+
+ROLES = ("published", "grid", "equal-budget")
+"""Roles of a cell: the source's own values, another point of the grid, or the published values at another's budget."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An algorithm with its hyperparameters.
+
+    Args:
+        algorithm: Name of the algorithm.
+        hyperparameters: Its hyperparameters.
+        meta_iterations: How long it trains.
+        role: One of `ROLES`.
+        cost: What one meta-iteration of one run spends.
+    """
+
+    algorithm: str
+    hyperparameters: Hyperparameters
+    meta_iterations: int
+    role: str
+    cost: Cost
+
+    @property
+    def id(self) -> str:
+        """A short name from the content, good for a path."""
+        return config_digest([self.algorithm, asdict(self.hyperparameters), self.meta_iterations])[:8]
+
+
+def tasks(config: StudyConfig) -> SineDistribution:
+    """Return the task distribution of a study."""
+    return SineDistribution(**config.tasks.model_dump())
+
+
+def cells(config: StudyConfig) -> list[Cell]:
+    """Return the cells of a study in the order of its file.
+
+    Raises:
+        ConfigError: A group lacks a hyperparameter or has one too many, or two cells are the same.
+    """
+    fixed = [_expand(config, group, n) for n, group in enumerate(config.cells) if group.equal_budget is None]
+    found = [cell for group in fixed for cell in group]
+    for n, group in enumerate(config.cells):
+        if group.equal_budget is not None:
+            found += _expand(config, group, n, _published(found, group.equal_budget, n))
+    repeated = {cell.id for cell in found if sum(other.id == cell.id for other in found) > 1}
+    if repeated:
+        raise ConfigError(f"each cell must stand once, but {len(repeated)} stand twice in cells")
+    return found
+
+
+def _expand(config: StudyConfig, group: CellGroup, n: int, reference: Cell | None = None) -> list[Cell]:
+    """Return the cells of one group; `reference` is the cell whose point-gradients they may spend."""
+    algorithm, where = algorithms.load(group.algorithm), f"cells[{n}]"
+    _check_keys(group, algorithm.HYPERPARAMETERS, where)
+    names = [name for name in ("inner_step_size", "meta_step_size") if getattr(group, name)]
+    rest = {name: getattr(group, name) for name in algorithm.HYPERPARAMETERS if name not in names}
+    grid = [dict(zip(names, values, strict=True)) for values in product(*(getattr(group, name) for name in names))]
+    found = []
+    for point in grid:
+        h = Hyperparameters(**rest, **point)
+        try:
+            cost = algorithm.cost(h, tasks(config))
+        except ValueError as error:
+            raise ConfigError(f"{error} ({where})") from None
+        iterations = group.meta_iterations if reference is None else _equal_budget(reference, cost, where)
+        role = "grid" if reference is None else "equal-budget"
+        found.append(Cell(group.algorithm, h, iterations or 0, role, cost))
+    return found if group.published is None else _mark(found, group.published.model_dump(exclude_none=True), where)
+
+
+def _check_keys(group: CellGroup, needed: tuple[str, ...], where: str) -> None:
+    given = {f.name for f in fields(Hyperparameters) if getattr(group, f.name) is not None}
+    allowed = ", ".join(sorted(needed)) or "none"
+    for name in sorted(set(needed) - given):
+        raise ConfigError(f"{group.algorithm} needs {name} ({where}); its hyperparameters: {allowed}")
+    for name in sorted(given - set(needed)):
+        raise ConfigError(f"{group.algorithm} does not use {name} ({where}.{name}); its hyperparameters: {allowed}")
+
+
+def _equal_budget(reference: Cell, cost: Cost, where: str) -> int:
+    """Return how many meta-iterations spend the point-gradients of the reference."""
+    if not cost.point_gradients:
+        raise ConfigError(f"an algorithm that spends nothing has no equal budget ({where}.equal_budget)")
+    return reference.meta_iterations * reference.cost.point_gradients // cost.point_gradients
+
+
+def _mark(found: list[Cell], published: dict[str, float], where: str) -> list[Cell]:
+    """Give the cell with the source's own values the role `published`."""
+    matches = [all(getattr(cell.hyperparameters, k) == v for k, v in published.items()) for cell in found]
+    if sum(matches) != 1:
+        raise ConfigError(f"published must name exactly one cell of the grid, got {sum(matches)} ({where}.published)")
+    return [replace(cell, role="published") if match else cell for cell, match in zip(found, matches, strict=True)]
+
+
+def _published(found: list[Cell], algorithm: str, n: int) -> Cell:
+    for cell in found:
+        if cell.algorithm == algorithm and cell.role == "published":
+            return cell
+    raise ConfigError(
+        f"equal_budget needs a published cell of {algorithm}, and there is none (cells[{n}].equal_budget)"
+    )
+
+
+def seed_blocks(config: StudyConfig) -> list[str]:
+    """Return the blocks of seeds, aligned at multiples of the block size: ``["0-9", "10-14"]``."""
+    size = config.seed_block
+    return [f"{start}-{min(start + size, config.seeds) - 1}" for start in range(0, config.seeds, size)]
+
+
+def seeds_of(block: str) -> tuple[int, ...]:
+    """Return the seeds of a block such as ``0-9``.
+
+    Raises:
+        ValueError: It is not two whole numbers in order.
+    """
+    first, _, last = block.partition("-")
+    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+        raise ValueError(f"a block of seeds is spelled FIRST-LAST, for instance 0-9, got {block!r}")
+    return tuple(range(int(first), int(last) + 1))
+
+
+def train_settings(config: StudyConfig, cell: Cell) -> dict[str, Any]:
+    """Return all that the result of training a cell depends on."""
+    protocol = config.protocols[config.validation.protocol]
+    return {
+        "study": config.study,
+        "algorithm": cell.algorithm,
+        "hyperparameters": asdict(cell.hyperparameters),
+        "meta_iterations": cell.meta_iterations,
+        "tasks": config.tasks.model_dump(mode="json"),
+        "network": config.network.model_dump(mode="json"),
+        "validation": {
+            "tasks": config.validation.tasks,
+            "interval": config.validation.interval,
+            "protocol": _adaptation(protocol),
+            "step_size": cell.hyperparameters.inner_step_size or config.evaluation.common_step_size,
+        },
+    }
+
+
+def evaluate_settings(config: StudyConfig, cell: Cell) -> dict[str, Any]:
+    """Return all that the evaluation of a trained cell depends on, its theta apart."""
+    own = cell.hyperparameters.inner_step_size or None
+    return {
+        "study": config.study,
+        "algorithm": cell.algorithm,
+        "tasks": config.tasks.model_dump(mode="json"),
+        "network": config.network.model_dump(mode="json"),
+        "protocols": {name: _adaptation(protocol) for name, protocol in config.protocols.items()},
+        "test_tasks": config.evaluation.tasks,
+        "validation_tasks": config.validation.tasks,
+        "own_step_size": own,
+        "common_step_size": config.evaluation.common_step_size,
+        "tuning_step_sizes": [] if own else sorted(config.evaluation.tuning_step_sizes),
+        "showcase": config.showcase.model_dump(mode="json"),
+    }
+
+
+def baseline_settings(config: StudyConfig) -> dict[str, Any]:
+    """Return all that the seedless baselines depend on."""
+    return {
+        "study": config.study,
+        "tasks": config.tasks.model_dump(mode="json"),
+        "protocols": {name: protocol.model_dump(mode="json") for name, protocol in config.protocols.items()},
+        "test_tasks": config.evaluation.tasks,
+        "gaussian_process": config.gaussian_process.model_dump(mode="json"),
+        "showcase": config.showcase.model_dump(mode="json"),
+    }
+
+
+def _adaptation(protocol: Any) -> dict[str, Any]:
+    """Return what adaptation needs of a protocol."""
+    return dict(protocol.model_dump(mode="json", include={"shots", "support", "updates"}))
+
+
+def study_settings(config: StudyConfig) -> dict[str, Any]:
+    """Return the whole study, for what aggregates it."""
+    return config.model_dump(mode="json")
+
+
+def train_code(algorithm: str) -> str:
+    """Return the digest of the source that trains an algorithm."""
+    return code_digest("metabench.training", algorithms.module_name(algorithm))
+
+
+def evaluate_code() -> str:
+    """Return the digest of the source that evaluates."""
+    return code_digest("metabench.evaluation")
+
+
+def baselines_code() -> str:
+    """Return the digest of the source of the seedless baselines."""
+    return code_digest("metabench.baselines")
+
+
+def expected_seconds(cell: Cell, runs: int) -> float:
+    """Estimate how long a training job takes, from rates measured with a stack of ten runs (see benchmarks/).
+
+    A gradient evaluation has a fixed cost, and each point adds to it.
+    """
+    per_iteration = 15e-6 * cell.cost.gradient_evaluations + 0.4e-6 * cell.cost.point_gradients
+    return cell.meta_iterations * per_iteration * max(runs, 2)
+
+
+def expected_evaluation_seconds(config: StudyConfig, cell: Cell, runs: int) -> float:
+    """Estimate how long an evaluation job takes: each update adapts on the support and measures on the grid."""
+    own = cell.hyperparameters.inner_step_size
+    steps = 1 if own == config.evaluation.common_step_size else 2
+    points = sum(p.updates * (3 * p.shots + config.tasks.grid_points) for p in config.protocols.values())
+    return 2 + 0.4e-6 * steps * points * runs * config.evaluation.tasks
+
+
+def train_jobs(config: StudyConfig) -> Iterator[tuple[Cell, str]]:
+    """Yield each training job: a cell and a block of seeds."""
+    yield from product(cells(config), seed_blocks(config))
+
+
+def summary(config: StudyConfig, cores: int) -> str:
+    """Describe a study: its cells, its jobs and the minutes they are expected to take."""
+    lines = [f"study {config.study}: {config.source}", ""]
+    for cell in cells(config):
+        seconds = expected_seconds(cell, config.seeds) + expected_evaluation_seconds(config, cell, config.seeds)
+        knobs = ", ".join(f"{k}={v:g}" for k, v in asdict(cell.hyperparameters).items() if v)
+        head = f"  {cell.algorithm:<8} {cell.id}  {cell.role:<12} {cell.meta_iterations:>7} meta-iterations"
+        lines.append(f"{head} {seconds / 60:5.1f} min  {knobs}")
+    jobs = list(train_jobs(config))
+    runs = [len(seeds_of(block)) for _, block in jobs]
+    total = sum(
+        expected_seconds(cell, n) + expected_evaluation_seconds(config, cell, n)
+        for (cell, _), n in zip(jobs, runs, strict=True)
+    )
+    count = f"{len(cells(config))} cells, {config.seeds} seeds, {len(jobs)} training jobs and as many evaluations"
+    return "\n".join([*lines, "", f"{count}: about {total / 60 / cores:.0f} min on {cores} core{'s' * (cores > 1)}"])

@@ -1,0 +1,108 @@
+"""What a result was made from: digests of the settings and of the source, versions, processor and commit.
+
+Artefacts embed digests and versions only. What differs between clones or machines stands in provenance.json.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parent
+VERSIONED = ("torch", "numpy", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn", "snakemake", "mlflow")
+
+
+def canonical(settings: Any) -> str:
+    """Spell settings as JSON with sorted keys and no spaces: equal settings give equal text."""
+    return json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(content: str | bytes) -> str:
+    """Return the first 16 hexadecimal digits of a SHA-256."""
+    return sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:16]
+
+
+def config_digest(settings: Any) -> str:
+    """Return the digest of settings in canonical spelling."""
+    return digest(canonical(settings))
+
+
+@cache
+def code_digest(*modules: str) -> str:
+    """Return the digest of the source of modules of this package and of all they import from it.
+
+    Args:
+        modules: Full names, for instance ``metabench.training`` and ``metabench.algorithms.fomaml``.
+    """
+    found: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            source = _path(name).read_text(encoding="utf-8")
+            found[name] = digest(source)
+            waiting += _imports(source)
+    return config_digest(found)
+
+
+def _path(module: str) -> Path:
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _imports(source: str) -> Iterator[str]:
+    """Yield the modules of this package that a source text imports."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE.name:
+            children = [
+                f"{node.module}.{alias.name}" for alias in node.names if _path(f"{node.module}.{alias.name}").exists()
+            ]
+            yield from children or [str(node.module)]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE.name)
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return installed versions of packages."""
+    return {name: version(name) for name in packages}
+
+
+def describe() -> dict[str, Any]:
+    """Return what a reader wants to know about where and from what results were computed."""
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "versions": versions("metabench", *VERSIONED),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "processors": os.cpu_count(),
+        "engine": "torch",
+        "threads": 1,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """Ask git about the checkout that holds this package; None where there is none."""
+    try:
+        answer = subprocess.run(["git", *arguments], cwd=PACKAGE, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

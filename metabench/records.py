@@ -1,0 +1,265 @@
+"""From tensors to tables: the only module that knows both sides.
+
+Training and evaluation end in files of arrays (`metabench.artifacts`); here they are written from tensors and read
+back, checked against the study that asks for them, as NumPy arrays with one row a run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from metabench import artifacts, plans
+from metabench.artifacts import Arrays, Header
+from metabench.config import StudyConfig
+from metabench.plans import Cell
+from metabench.provenance import config_digest, versions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from metabench.training import State
+
+REGIONS = ("all", "seen", "unseen")
+"""Parts of the query grid, in the order of the evaluation's region axis."""
+
+NUMERICS = ("torch", "numpy")
+"""The packages whose version a number may depend on."""
+
+
+def header(kind: str, settings: Mapping[str, Any], code: str, **more: Any) -> Header:
+    """Return what an artefact is made from: settings, source and versions, as digests."""
+    return {"kind": kind, "config": config_digest(settings), "code": code, "versions": versions(*NUMERICS), **more}
+
+
+def training_header(settings: Mapping[str, Any], seeds: str) -> Header:
+    """Return the header of a training job's artefacts."""
+    return header("train", settings, plans.train_code(settings["algorithm"]), seeds=seeds)
+
+
+def evaluation_header(settings: Mapping[str, Any], seeds: str, theta: str) -> Header:
+    """Return the header of an evaluation; `theta` is the content digest of the trained record."""
+    return header("evaluate", settings, plans.evaluate_code(), seeds=seeds, theta=theta)
+
+
+def baselines_header(settings: Mapping[str, Any]) -> Header:
+    """Return the header of the baselines' record."""
+    return header("baselines", settings, plans.baselines_code())
+
+
+def from_state(state: State) -> Arrays:
+    """Return a training state as arrays."""
+    return {
+        "meta_iteration": np.array([state.meta_iteration]),
+        "theta": state.theta.numpy(),
+        "diverged_at": state.diverged_at.numpy(),
+        "validation_loss": state.validation_loss.numpy(),
+    }
+
+
+def to_state(arrays: Arrays) -> State:
+    """Return arrays as a training state."""
+    import torch
+
+    from metabench.training import State
+
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items() if name != "meta_iteration"}
+    return State(meta_iteration=int(arrays["meta_iteration"][0]), **tensors)
+
+
+def read_checkpoint(path: Path, expected: Header) -> State | None:
+    """Return the state a killed job left, or None if there is none or it cannot be trusted (which is said)."""
+    if not path.exists():
+        return None
+    try:
+        arrays, header = artifacts.read(path)
+        artifacts.require(path, header, expected)
+    except artifacts.ArtifactError as error:
+        print(f"starting afresh: {error}", file=sys.stderr)
+        return None
+    return to_state(arrays)
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> Arrays:
+    """Return named tensors as arrays."""
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a study's files are.
+
+    Args:
+        root: The folder of the study, for instance ``results/flux``.
+    """
+
+    root: Path
+
+    def trained(self, cell: Cell, block: str) -> Path:
+        """Return the record of a training job."""
+        return self.root / "train" / cell.algorithm / cell.id / f"{block}.safetensors"
+
+    def evaluated(self, cell: Cell, block: str) -> Path:
+        """Return the record of an evaluation job."""
+        return self.root / "evaluate" / cell.algorithm / cell.id / f"{block}.safetensors"
+
+    @property
+    def baselines(self) -> Path:
+        """Return the record of the baselines."""
+        return self.root / "baselines.safetensors"
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """Everything measured of one cell, or of one block of its seeds.
+
+    Args:
+        cell: The cell.
+        seeds: ``(run,)``.
+        theta: ``(run, P)``.
+        diverged_at: First meta-iteration after which theta was not finite, 0 if never, ``(run,)``.
+        meta_iterations: Of the validation curve, ``(evaluation,)``.
+        validation_loss: ``(evaluation, run)``.
+        evaluation: The arrays of `metabench.evaluation.evaluate`, by name.
+        digest: Of the arrays it was read from.
+    """
+
+    cell: Cell
+    seeds: NDArray[np.int64]
+    theta: NDArray[np.float32]
+    diverged_at: NDArray[np.int64]
+    meta_iterations: NDArray[np.int64]
+    validation_loss: NDArray[np.float64]
+    evaluation: Arrays
+    digest: str
+
+    @property
+    def diverged(self) -> NDArray[np.bool_]:
+        """Whether each run diverged in training, ``(run,)``."""
+        return self.diverged_at > 0
+
+    def steps(self, protocol: str) -> list[str]:
+        """Return the step sizes a protocol was evaluated at: own and common, or common and tuned."""
+        prefix = f"test/{protocol}/"
+        return sorted(
+            (name.removeprefix(prefix) for name in self.evaluation if name.startswith(prefix)), key=STEPS.index
+        )
+
+    def losses(self, protocol: str, step: str) -> NDArray[np.float64]:
+        """Return test losses ``(region, update, run, task)``; what is not a number counts as infinite."""
+        return _infinite(self.evaluation[f"test/{protocol}/{step}"])
+
+    def validation(self, protocol: str, step: str) -> NDArray[np.float64]:
+        """Return each run's mean validation loss at the protocol's last update, ``(run,)``."""
+        return _infinite(self.evaluation[f"validation/{protocol}/{step}"]).mean(-1)
+
+    def step_size(self, protocol: str, step: str) -> NDArray[np.float64]:
+        """Return each run's step size of adaptation, ``(run,)``."""
+        return self.evaluation[f"step_size/{protocol}/{step}"]
+
+
+STEPS = ("own", "common", "tuned")
+"""Which step size adaptation uses: the cell's inner_step_size, the study's common one, or one tuned for each run."""
+
+
+def _infinite(losses: NDArray[Any]) -> NDArray[np.float64]:
+    return np.nan_to_num(losses.astype(np.float64), nan=np.inf, posinf=np.inf)
+
+
+def read_block(paths: Paths, config: StudyConfig, cell: Cell, block: str) -> CellRecord:
+    """Read one block of a cell's seeds.
+
+    Raises:
+        ArtifactError: A file is missing, damaged, or made from other settings, source or versions.
+    """
+    trained, header = artifacts.read(paths.trained(cell, block))
+    settings = plans.train_settings(config, cell)
+    artifacts.require(paths.trained(cell, block), header, training_header(settings, block))
+    evaluation, evaluation_digest = artifacts.read(paths.evaluated(cell, block))
+    expected = evaluation_header(plans.evaluate_settings(config, cell), block, header["content"])
+    artifacts.require(paths.evaluated(cell, block), evaluation_digest, expected)
+    interval, count = config.validation.interval, len(trained["validation_loss"])
+    return CellRecord(
+        cell=cell,
+        seeds=np.array(plans.seeds_of(block)),
+        theta=trained["theta"],
+        diverged_at=trained["diverged_at"],
+        meta_iterations=np.minimum(np.arange(count) * interval, cell.meta_iterations),
+        validation_loss=_infinite(trained["validation_loss"]),
+        evaluation=evaluation,
+        digest=config_digest([header["content"], evaluation_digest["content"]]),
+    )
+
+
+def read_cell(paths: Paths, config: StudyConfig, cell: Cell) -> CellRecord:
+    """Read all seeds of a cell; raise as `read_block` does."""
+    return join([read_block(paths, config, cell, block) for block in plans.seed_blocks(config)])
+
+
+def join(blocks: list[CellRecord]) -> CellRecord:
+    """Join blocks of seeds along the run axis."""
+    first = blocks[0]
+    return CellRecord(
+        cell=first.cell,
+        seeds=np.concatenate([b.seeds for b in blocks]),
+        theta=np.concatenate([b.theta for b in blocks]),
+        diverged_at=np.concatenate([b.diverged_at for b in blocks]),
+        meta_iterations=first.meta_iterations,
+        validation_loss=np.concatenate([b.validation_loss for b in blocks], axis=1),
+        evaluation={n: np.concatenate([b.evaluation[n] for b in blocks], axis=_run_axis(n)) for n in first.evaluation},
+        digest=config_digest([b.digest for b in blocks]),
+    )
+
+
+def _run_axis(name: str) -> int:
+    """Return the run axis of an array of `metabench.evaluation.evaluate`."""
+    return {"test": 2, "validation": 0, "step_size": 0, "tuning": 1, "showcase": 1}[name.split("/")[0]]
+
+
+def read_baselines(paths: Paths, config: StudyConfig) -> Arrays:
+    """Read the baselines' losses ``(region, task)`` by ``test/PROTOCOL/NAME``; raise as `read_block` does."""
+    arrays, header = artifacts.read(paths.baselines)
+    artifacts.require(paths.baselines, header, baselines_header(plans.baseline_settings(config)))
+    return arrays
+
+
+def history(record: CellRecord) -> pd.DataFrame:
+    """Return the validation curve with a row for each seed and evaluation."""
+    evaluations, runs = record.validation_loss.shape
+    done = np.repeat(record.meta_iterations, runs)
+    spent = {name: done * count for name, count in record.cell.cost._asdict().items()}
+    return pd.DataFrame(
+        {
+            "algorithm": record.cell.algorithm,
+            "cell": record.cell.id,
+            "seed": np.tile(record.seeds, evaluations),
+            "meta_iteration": done,
+            **spent,
+            "validation_loss": record.validation_loss.ravel(),
+        }
+    ).sort_values(["seed", "meta_iteration"], ignore_index=True)
+
+
+def curves(record: CellRecord, protocols: list[str]) -> pd.DataFrame:
+    """Return the adaptation curve with a row for each protocol, step, region, seed and update: mean over the tasks."""
+    frames = []
+    for protocol in protocols:
+        for step in record.steps(protocol):
+            losses = record.losses(protocol, step)  # (region, update, run, task)
+            regions, updates = losses.shape[:2]
+            index = pd.MultiIndex.from_product(
+                [REGIONS[:regions], range(updates), record.seeds], names=["region", "update", "seed"]
+            )
+            frame = pd.DataFrame({"mean": losses.mean(-1).ravel(), "median": np.median(losses, axis=-1).ravel()}, index)
+            sizes = np.tile(record.step_size(protocol, step), regions * updates)
+            frames.append(frame.reset_index().assign(protocol=protocol, step=step, step_size=sizes))
+    head = {"algorithm": record.cell.algorithm, "cell": record.cell.id}
+    order = ["algorithm", "cell", "seed", "protocol", "step", "step_size", "region", "update", "mean", "median"]
+    return pd.concat(frames).assign(**head)[order].sort_values(order[:8], ignore_index=True)

@@ -1,0 +1,44 @@
+rule evaluate:
+    """Adapt one block of trained initializations to the held-out tasks, under every protocol."""
+    input:
+        theta="results/{study}/train/{algorithm}/{cell}/{seeds}.safetensors",
+    output:
+        "results/{study}/evaluate/{algorithm}/{cell}/{seeds}.safetensors",
+    log:
+        "results/{study}/logs/evaluate/{algorithm}/{cell}/{seeds}.log",
+    benchmark:
+        "results/{study}/benchmarks/evaluate/{algorithm}/{cell}/{seeds}.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=study.evaluate_code,
+        settings=study.evaluate_settings,
+    priority: 10
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    shell:
+        "metabench evaluate --settings {params.settings:q} --seeds {wildcards.seeds}"
+        " --theta {input.theta} --out {output} 2>&1 | tee {log}"
+
+
+rule baselines:
+    """Evaluate the predictors that learn nothing."""
+    output:
+        "results/{study}/baselines.safetensors",
+    log:
+        "results/{study}/logs/baselines.log",
+    benchmark:
+        "results/{study}/benchmarks/baselines.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=study.baselines_code,
+        settings=study.baselines_settings,
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    shell:
+        "metabench baselines --settings {params.settings:q} --out {output} 2>&1 | tee {log}"
