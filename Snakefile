@@ -29,7 +29,7 @@ rule all:
         study.trained,
         study.evaluated,
         study.baselines,
-        [],
+        study.tables,
 
 
 

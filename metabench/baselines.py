@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from metabench.adaptation import Points
-from metabench.evaluation import held_out
+from metabench.evaluation import SHOWCASE_X, held_out, showcase_support, showcase_wave
 from metabench.tasks import Bank, SineDistribution
 
 NAMES = ("gaussian-process", "least-squares", "zero")
@@ -56,12 +56,16 @@ def evaluate(settings: Mapping[str, Any]) -> dict[str, Tensor]:
     """Evaluate the baselines on the test bank, as `metabench.plans.baseline_settings` asks.
 
     Returns:
-        ``test/PROTOCOL/NAME`` losses ``(region, task)``.
+        ``test/PROTOCOL/NAME`` losses ``(region, task)``; and of the showcase wave ``showcase/x`` and
+        ``showcase/truth`` ``(point, feature)``, and ``showcase/PROTOCOL/support`` points ``(shots, 2)``, x and y.
     """
     distribution = SineDistribution(**settings["tasks"])
     bank = Bank(settings["study"], "test-bank", distribution, settings["test_tasks"])
-    found = {}
+    wave = showcase_wave(settings)
+    found = {"showcase/x": SHOWCASE_X, "showcase/truth": wave(SHOWCASE_X)}
     for protocol, given in settings["protocols"].items():
+        points = showcase_support(settings["study"], wave, given["shots"], tuple(given["support"]))
+        found[f"showcase/{protocol}/support"] = torch.cat([points.x, points.y], dim=-1)
         tasks = held_out(bank, given["shots"], tuple(given["support"]))
         for name, predict in _predictors(settings["gaussian_process"], given).items():
             square = (predict(tasks.support, tasks.query.x) - tasks.query.y).square()[..., 0]

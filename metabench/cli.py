@@ -130,6 +130,10 @@ def evaluate(settings: dict[str, Any], seeds: str, theta: Path, out: Path) -> No
     artifacts.write(out, records.from_tensors(found), records.evaluation_header(settings, seeds, trained["content"]))
 
 
+study_option = click.option("--study", "content", type=Json(), required=True, help="The whole study, a JSON object.")
+root_option = click.option("--root", type=FOLDER, required=True, help="The study's folder, for instance results/flux.")
+
+
 @main.command()
 @settings_option
 @click.option("--out", type=FILE, required=True, help="The record to write (safetensors).")
@@ -141,3 +145,22 @@ def baselines(settings: dict[str, Any], out: Path) -> None:
 
     _one_thread()
     artifacts.write(out, records.from_tensors(evaluate_baselines(settings)), records.baselines_header(settings))
+
+
+@main.command()
+@study_option
+@root_option
+@answering
+def tables(content: dict[str, Any], root: Path) -> None:
+    """Aggregate the finished records of a study into tables, and write where its results come from."""
+    from metabench import config, provenance
+    from metabench import tables as tabulation
+    from metabench.artifacts import replacing
+    from metabench.progress import Progress
+
+    study = tabulation.read_study(root, config.parse(content))
+    with Progress("tables", len(tabulation.NAMES)) as progress:
+        tabulation.write_all(study, root / "tables", progress.advance)
+    with replacing(root / "provenance.json") as temporary:
+        text = json.dumps({"config": content, **provenance.describe()}, indent=2, sort_keys=True)
+        temporary.write_text(text + "\n", encoding="utf-8")

@@ -107,6 +107,11 @@ class Showcase(NamedTuple):
     """Before and after adaptation at `SHOWCASE_X`, ``(2, run, point)``."""
 
 
+def showcase_wave(settings: Mapping[str, Any]) -> Sine:
+    """Return the wave of the pictures."""
+    return Sine(*(torch.tensor(float(settings["showcase"][k]), dtype=torch.float64) for k in ("amplitude", "phase")))
+
+
 def showcase_support(study: str, wave: Sine, shots: int, interval: Interval) -> Points:
     """Return the support points of the showcase wave, the same for every cell and seed."""
     x = scale(torch.from_numpy(uniforms(study, "showcase", 0, shots)), interval)[:, None]
@@ -184,8 +189,7 @@ def _showcase(
     settings: Mapping[str, Any], network: Network, theta: Tensor, protocol: Mapping[str, Any], step: Tensor
 ) -> Tensor:
     """Return predictions before and after adaptation to the showcase wave, ``(2, run, point)``."""
-    wave = Sine(*(torch.tensor(float(settings["showcase"][k]), dtype=torch.float64) for k in ("amplitude", "phase")))
-    points = showcase_support(settings["study"], wave, protocol["shots"], tuple(protocol["support"]))
+    points = showcase_support(settings["study"], showcase_wave(settings), protocol["shots"], tuple(protocol["support"]))
     phi = adapted(network, theta, repeat(points.to(theta.dtype), protocol["updates"]), step.to(theta.dtype))
     x = SHOWCASE_X.to(theta.dtype)
     return torch.stack([network.predict(p, x)[..., 0] for p in (theta, phi)])

@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 REGIONS = ("all", "seen", "unseen")
 """Parts of the query grid, in the order of the evaluation's region axis."""
 
+COST_COLUMNS = {
+    "tasks": "tasks_seen",
+    "gradient_evaluations": "gradient_evaluations",
+    "point_gradients": "point_gradients",
+}
+"""Column of each field of `metabench.algorithms.protocol.Cost`."""
+
 NUMERICS = ("torch", "numpy")
 """The packages whose version a number may depend on."""
 
@@ -234,7 +241,7 @@ def history(record: CellRecord) -> pd.DataFrame:
     """Return the validation curve with a row for each seed and evaluation."""
     evaluations, runs = record.validation_loss.shape
     done = np.repeat(record.meta_iterations, runs)
-    spent = {name: done * count for name, count in record.cell.cost._asdict().items()}
+    spent = {COST_COLUMNS[name]: done * count for name, count in record.cell.cost._asdict().items()}
     return pd.DataFrame(
         {
             "algorithm": record.cell.algorithm,

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from metabench import config as configs
-from metabench import plans
+from metabench import plans, tables
 from metabench.config import ConfigError, StudyConfig
 from metabench.plans import Cell
-from metabench.provenance import canonical
+from metabench.provenance import canonical, code_digest
 from metabench.records import Paths
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -67,6 +67,19 @@ class Workflow:
     def baselines(self) -> str:
         """The record of the baselines."""
         return str(Paths(self.root).baselines)
+
+    @property
+    def tables(self) -> list[str]:
+        """The tables, and where they come from."""
+        return [*(str(self.root / "tables" / name) for name in tables.NAMES), str(self.root / "provenance.json")]
+
+    def study_settings(self, wildcards: Any) -> str:
+        """Return the whole study."""
+        return canonical(plans.study_settings(self.config))
+
+    def tables_code(self, wildcards: Any) -> str:
+        """Return the digest of the source that makes tables from records."""
+        return code_digest("metabench.tables")
 
     def summary(self, cores: int) -> str:
         """Say what is about to run."""

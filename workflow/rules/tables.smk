@@ -1,1 +1,24 @@
-
+rule tables:
+    """Aggregate the losses of all runs into tables with their statistics."""
+    input:
+        study.trained,
+        study.evaluated,
+        study.baselines,
+    output:
+        study.tables,
+    log:
+        f"{study.root}/logs/tables.log",
+    benchmark:
+        f"{study.root}/benchmarks/tables.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=study.tables_code,
+        settings=study.study_settings,
+        root=study.root,
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "metabench tables --study {params.settings:q} --root {params.root} 2>&1 | tee {log}"

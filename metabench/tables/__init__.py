@@ -1,0 +1,251 @@
+"""Tidy tables of a finished study: a row is an observation, a column means what `columns` says.
+
+The bytes are the same for the same records: sorted rows, one float format, no dates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from metabench import plans, records
+from metabench.artifacts import replacing
+from metabench.config import StudyConfig
+from metabench.records import COST_COLUMNS, REGIONS, CellRecord, Paths
+from metabench.tables.aggregate import Study, adaptation, final
+from metabench.tables.compare import comparisons, selection
+
+NAMES = (
+    "adaptation.csv",
+    "cells.csv",
+    "comparisons.csv",
+    "curves.csv",
+    "history.csv",
+    "leaderboard.csv",
+    "points.csv",
+    "runs.csv",
+    "selection.csv",
+    "showcase.csv",
+    "tasks.parquet",
+    "tuning.csv",
+)
+"""The files of a study's table folder."""
+
+
+def read_study(root: Path, config: StudyConfig) -> Study:
+    """Read all records of a study.
+
+    Raises:
+        ArtifactError: A record is missing, damaged, or made from other settings, source or versions.
+    """
+    paths = Paths(root)
+    cells = [records.read_cell(paths, config, cell) for cell in plans.cells(config)]
+    return Study(config, cells, records.read_baselines(paths, config))
+
+
+def write_all(study: Study, folder: Path, advance: Callable[[], None] = lambda: None) -> None:
+    """Compute every table of a study and write it.
+
+    Args:
+        study: The records.
+        folder: Where to write.
+        advance: Called after each table.
+    """
+    adapted = adaptation(study)
+    chosen = selection(study)
+    tables: dict[str, Callable[[], pd.DataFrame]] = {
+        "adaptation.csv": lambda: adapted,
+        "cells.csv": lambda: cells(study),
+        "comparisons.csv": lambda: comparisons(study),
+        "curves.csv": lambda: _join(records.curves(r, list(study.config.protocols)) for r in study.cells),
+        "history.csv": lambda: _join(records.history(r) for r in study.cells),
+        "leaderboard.csv": lambda: leaderboard(study, adapted, chosen),
+        "points.csv": lambda: points(study),
+        "runs.csv": lambda: runs(study),
+        "selection.csv": lambda: chosen,
+        "showcase.csv": lambda: showcase(study),
+        "tasks.parquet": lambda: task_losses(study),
+        "tuning.csv": lambda: tuning(study),
+    }
+    for name, build in tables.items():
+        write(build(), folder / name)
+        advance()
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    """Write one table, as CSV or parquet by its name."""
+    with replacing(path) as temporary:
+        if path.suffix == ".parquet":
+            table.to_parquet(temporary, index=False, compression="zstd")
+        else:
+            table.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")
+
+
+def read(folder: Path, name: str) -> pd.DataFrame:
+    """Read one table back."""
+    path = folder / name
+    return (
+        pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, keep_default_na=False, na_values=[""])
+    )
+
+
+def _join(frames: Any) -> pd.DataFrame:
+    keys = ["algorithm", "cell", "seed"]
+    return pd.concat(list(frames)).sort_values(keys, kind="stable", ignore_index=True)
+
+
+def _settings(record: CellRecord) -> dict[str, Any]:
+    """Return a cell's hyperparameters, empty where the algorithm does not read one."""
+    known = asdict(record.cell.hyperparameters)
+    return {"meta_iterations": record.cell.meta_iterations, **{k: v or np.nan for k, v in known.items()}}
+
+
+def _head(record: CellRecord) -> dict[str, Any]:
+    return {"algorithm": record.cell.algorithm, "cell": record.cell.id, "role": record.cell.role}
+
+
+def _costs(record: CellRecord) -> dict[str, int]:
+    """Return what each run of a cell spends in training."""
+    spent = record.cell.cost._asdict()
+    return {COST_COLUMNS[name]: record.cell.meta_iterations * count for name, count in spent.items()}
+
+
+def cells(study: Study) -> pd.DataFrame:
+    """Return the manifest of cells."""
+    rows = [{**_head(record), **_settings(record)} for record in study.cells]
+    return pd.DataFrame(rows).sort_values(["algorithm", "cell"], ignore_index=True)
+
+
+def runs(study: Study) -> pd.DataFrame:
+    """Return the table of runs; a diverged run is a row like any other."""
+    rows = [
+        {
+            **_head(record),
+            "seed": int(seed),
+            "status": "diverged" if at else "ok",
+            "diverged_at": int(at) or None,
+            **_costs(record),
+        }
+        for record in study.cells
+        for seed, at in zip(record.seeds, record.diverged_at, strict=True)
+    ]
+    return (
+        pd.DataFrame(rows)
+        .astype({"diverged_at": "Int64"})
+        .sort_values(["algorithm", "cell", "seed"], ignore_index=True)
+    )
+
+
+def leaderboard(study: Study, adapted: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    """Return the final statistics of every cell, protocol and step, and of the baselines, best first."""
+    about = pd.DataFrame(
+        [
+            {
+                **_head(record),
+                "protocol": protocol,
+                "step": step,
+                "step_size": float(np.median(record.step_size(protocol, step))),
+                **_settings(record),
+                **_costs(record),
+                "runs_ok": int((~record.diverged).sum()),
+                "runs_diverged": int(record.diverged.sum()),
+            }
+            for record in study.cells
+            for protocol in study.config.protocols
+            for step in record.steps(protocol)
+        ]
+    )
+    keys = ["algorithm", "cell", "role", "protocol", "step"]
+    marks = chosen[[*keys, "selected", "validation_loss"]]
+    table = final(adapted).drop(columns=["region", "update"]).merge(marks, how="left").merge(about, how="left", on=keys)
+    table["selected"] = table["selected"].fillna(False).astype(bool)
+    counts = [c for c in about.columns if c.startswith(("runs_", "meta_it", "meta_b", "shots", "inner_steps"))]
+    counts += list(_costs(study.cells[0]))
+    table = table.astype(dict.fromkeys(counts, "Int64"))
+    front = [*keys, "selected", "step_size"]
+    rest = [column for column in table.columns if column not in front]
+    order = ["protocol", "mean", "median", "algorithm", "cell", "step"]
+    return table[front + rest].sort_values(order, ignore_index=True)
+
+
+def task_losses(study: Study) -> pd.DataFrame:
+    """Return each run's loss on each test task at the last update, at its own step (tuned, where it has none)."""
+    frames = [_task_frame(r, p) for r in study.cells for p in study.config.protocols]
+    for protocol in study.config.protocols:
+        for name, losses in study.baseline_losses(protocol):
+            frames.append(
+                _task_rows(losses, {"algorithm": name, "cell": "-", "protocol": protocol, "step": "none"}, [-1])
+            )
+    table = pd.concat(frames)
+    order = ["algorithm", "cell", "seed", "protocol", "step", "region", "task"]
+    table = table.sort_values(order, ignore_index=True)
+    return table.astype({name: "category" for name in ("algorithm", "cell", "protocol", "step", "region")})
+
+
+def _task_frame(record: CellRecord, protocol: str) -> pd.DataFrame:
+    step = next(s for s in ("own", "tuned") if s in record.steps(protocol))
+    head = {"algorithm": record.cell.algorithm, "cell": record.cell.id, "protocol": protocol, "step": step}
+    return _task_rows(record.losses(protocol, step)[:, -1], head, list(record.seeds))
+
+
+def _task_rows(losses: Any, head: dict[str, str], seeds: list[int]) -> pd.DataFrame:
+    """Return losses ``(region, seed, task)`` as rows; seed -1 stands for a baseline without seeds."""
+    regions, _, tasks = losses.shape
+    index = pd.MultiIndex.from_product([REGIONS[:regions], seeds, range(tasks)], names=["region", "seed", "task"])
+    frame = pd.DataFrame({"loss": losses.ravel().astype(np.float32)}, index).reset_index().assign(**head)
+    frame = frame.astype({"seed": "int16", "task": "int32"})
+    return frame[["algorithm", "cell", "seed", "protocol", "step", "region", "task", "loss"]]
+
+
+TUNING = ["algorithm", "cell", "seed", "protocol", "step_size", "validation_loss", "chosen"]
+
+
+def tuning(study: Study) -> pd.DataFrame:
+    """Return the validation loss of each step size that a run without its own step could choose."""
+    sizes = sorted(study.config.evaluation.tuning_step_sizes)
+    frames = [
+        _tuning_frame(record, protocol, sizes)
+        for record in study.cells
+        for protocol in study.config.protocols
+        if f"tuning/{protocol}" in record.evaluation
+    ]
+    table = pd.concat(frames) if frames else pd.DataFrame(columns=TUNING)
+    return table.sort_values(TUNING[:5], ignore_index=True)
+
+
+def _tuning_frame(record: CellRecord, protocol: str, sizes: list[float]) -> pd.DataFrame:
+    index = pd.MultiIndex.from_product([sizes, record.seeds], names=["step_size", "seed"])
+    losses = np.nan_to_num(record.evaluation[f"tuning/{protocol}"], nan=np.inf, posinf=np.inf)
+    frame = pd.DataFrame({"validation_loss": losses.ravel()}, index).reset_index()
+    chosen = frame["step_size"].to_numpy() == np.tile(record.step_size(protocol, "tuned"), len(sizes))
+    head = {"algorithm": record.cell.algorithm, "cell": record.cell.id, "protocol": protocol}
+    return frame.assign(chosen=chosen, **head)[TUNING]
+
+
+def showcase(study: Study) -> pd.DataFrame:
+    """Return the predictions of the published cells on the showcase wave, for every seed."""
+    x, truth = study.baselines["showcase/x"][:, 0], study.baselines["showcase/truth"][:, 0]
+    frames = []
+    for record in study.cells:
+        for protocol in study.config.protocols:
+            before, after = record.evaluation[f"showcase/{protocol}"]  # (run, point)
+            index = pd.MultiIndex.from_product([record.seeds, x], names=["seed", "x"])
+            frame = pd.DataFrame({"before": before.ravel(), "after": after.ravel()}, index).reset_index()
+            frames.append(frame.assign(truth=np.tile(truth, len(record.seeds)), protocol=protocol, **_head(record)))
+    columns = ["algorithm", "cell", "role", "seed", "protocol", "x", "truth", "before", "after"]
+    table = pd.concat([f for f in frames if f["role"].iloc[0] == "published"])[columns]
+    return table.sort_values(["algorithm", "cell", "seed", "protocol", "x"], ignore_index=True)
+
+
+def points(study: Study) -> pd.DataFrame:
+    """Return the support points of the showcase wave."""
+    frames = [
+        pd.DataFrame(study.baselines[f"showcase/{protocol}/support"], columns=["x", "y"]).assign(protocol=protocol)
+        for protocol in study.config.protocols
+    ]
+    return pd.concat(frames)[["protocol", "x", "y"]].sort_values(["protocol", "x"], ignore_index=True)
