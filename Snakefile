@@ -1,11 +1,10 @@
 """metabench: meta-train, evaluate, tabulate, draw, report and track one study.
 
-    snakemake --cores 2                                        config/flux.yaml
-    snakemake --cores 2 --configfile config/smoke.yaml         another study
+snakemake --cores 2                                        config/flux.yaml
+snakemake --cores 2 --configfile config/smoke.yaml         another study
 """
 
 from metabench.workflow import Workflow
-
 
 if "study" not in config:  # a default beside --configfile would leak its keys into that file's study
 
@@ -30,8 +29,6 @@ rule all:
         study.evaluated,
         study.baselines,
         study.tables,
-
-
 
 
 onstart:

@@ -164,3 +164,44 @@ def tables(content: dict[str, Any], root: Path) -> None:
     with replacing(root / "provenance.json") as temporary:
         text = json.dumps({"config": content, **provenance.describe()}, indent=2, sort_keys=True)
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+@main.command()
+@click.option("--tables", "source", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@click.option("--out", type=FOLDER, required=True, help="The folder to draw into.")
+@answering
+def figures(source: Path, out: Path) -> None:
+    """Draw every figure, as SVG and PNG, from a folder of tables alone."""
+    from metabench import figures as drawing
+    from metabench.progress import Progress
+
+    with Progress("figures", drawing.count(source)) as progress:
+        drawing.draw_all(source, out, progress.advance)
+
+
+@main.command()
+@click.option("--theta", type=EXISTING, required=True, help="A trained record (safetensors).")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which of its runs.")
+@click.option("--points", type=EXISTING, required=True, help="A CSV file with the columns x and y.")
+@click.option("--updates", type=click.IntRange(0), default=10, show_default=True, help="Gradient steps.")
+@click.option("--step-size", type=click.FloatRange(0, min_open=True), help="Their size [default: the record's own].")
+@click.option("--at", type=click.IntRange(2), default=50, show_default=True, help="How many x to predict at.")
+@answering
+def predict(theta: Path, seed: int, points: Path, updates: int, step_size: float | None, at: int) -> None:
+    """Adapt a trained initialization to the points of a CSV file and print the curve before and after, as CSV."""
+    from metabench import prediction
+
+    _one_thread()
+    table = prediction.curve(theta, seed, prediction.read_points(points), updates, step_size, at)
+    click.echo(table.to_csv(index=False, float_format="%.6g", lineterminator="\n"), nl=False)
+
+
+@main.command()
+@click.option("--tables", "source", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@answering
+def headline(source: Path) -> None:
+    """Print the main rows of a study's leaderboard as a Markdown table."""
+    from metabench import headline as summary
+    from metabench.frames import read
+
+    click.echo(summary.markdown(read(source, "leaderboard.csv")))

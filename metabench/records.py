@@ -42,8 +42,9 @@ NUMERICS = ("torch", "numpy")
 
 
 def header(kind: str, settings: Mapping[str, Any], code: str, **more: Any) -> Header:
-    """Return what an artefact is made from: settings, source and versions, as digests."""
-    return {"kind": kind, "config": config_digest(settings), "code": code, "versions": versions(*NUMERICS), **more}
+    """Return what an artefact is made from: digests of settings and source, versions, and the settings themselves."""
+    digests = {"kind": kind, "config": config_digest(settings), "code": code, "versions": versions(*NUMERICS)}
+    return {**digests, **more, "settings": dict(settings)}
 
 
 def training_header(settings: Mapping[str, Any], seeds: str) -> Header:

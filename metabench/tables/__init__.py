@@ -5,7 +5,7 @@ The bytes are the same for the same records: sorted rows, one float format, no d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from metabench import plans, records
-from metabench.artifacts import replacing
+from metabench import frames, plans, records
 from metabench.config import StudyConfig
 from metabench.records import COST_COLUMNS, REGIONS, CellRecord, Paths
 from metabench.tables.aggregate import Study, adaptation, final
@@ -73,30 +72,13 @@ def write_all(study: Study, folder: Path, advance: Callable[[], None] = lambda: 
         "tuning.csv": lambda: tuning(study),
     }
     for name, build in tables.items():
-        write(build(), folder / name)
+        frames.write(build(), folder / name)
         advance()
 
 
-def write(table: pd.DataFrame, path: Path) -> None:
-    """Write one table, as CSV or parquet by its name."""
-    with replacing(path) as temporary:
-        if path.suffix == ".parquet":
-            table.to_parquet(temporary, index=False, compression="zstd")
-        else:
-            table.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")
-
-
-def read(folder: Path, name: str) -> pd.DataFrame:
-    """Read one table back."""
-    path = folder / name
-    return (
-        pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, keep_default_na=False, na_values=[""])
-    )
-
-
-def _join(frames: Any) -> pd.DataFrame:
+def _join(blocks: Iterable[pd.DataFrame]) -> pd.DataFrame:
     keys = ["algorithm", "cell", "seed"]
-    return pd.concat(list(frames)).sort_values(keys, kind="stable", ignore_index=True)
+    return pd.concat(list(blocks)).sort_values(keys, kind="stable", ignore_index=True)
 
 
 def _settings(record: CellRecord) -> dict[str, Any]:
@@ -175,13 +157,12 @@ def leaderboard(study: Study, adapted: pd.DataFrame, chosen: pd.DataFrame) -> pd
 
 def task_losses(study: Study) -> pd.DataFrame:
     """Return each run's loss on each test task at the last update, at its own step (tuned, where it has none)."""
-    frames = [_task_frame(r, p) for r in study.cells for p in study.config.protocols]
+    found = [_task_frame(r, p) for r in study.cells for p in study.config.protocols]
     for protocol in study.config.protocols:
         for name, losses in study.baseline_losses(protocol):
-            frames.append(
-                _task_rows(losses, {"algorithm": name, "cell": "-", "protocol": protocol, "step": "none"}, [-1])
-            )
-    table = pd.concat(frames)
+            head = {"algorithm": name, "cell": "-", "protocol": protocol, "step": "none"}
+            found.append(_task_rows(losses, head, [-1]))
+    table = pd.concat(found)
     order = ["algorithm", "cell", "seed", "protocol", "step", "region", "task"]
     table = table.sort_values(order, ignore_index=True)
     return table.astype({name: "category" for name in ("algorithm", "cell", "protocol", "step", "region")})
@@ -208,13 +189,13 @@ TUNING = ["algorithm", "cell", "seed", "protocol", "step_size", "validation_loss
 def tuning(study: Study) -> pd.DataFrame:
     """Return the validation loss of each step size that a run without its own step could choose."""
     sizes = sorted(study.config.evaluation.tuning_step_sizes)
-    frames = [
+    found = [
         _tuning_frame(record, protocol, sizes)
         for record in study.cells
         for protocol in study.config.protocols
         if f"tuning/{protocol}" in record.evaluation
     ]
-    table = pd.concat(frames) if frames else pd.DataFrame(columns=TUNING)
+    table = pd.concat(found) if found else pd.DataFrame(columns=TUNING)
     return table.sort_values(TUNING[:5], ignore_index=True)
 
 
@@ -230,22 +211,22 @@ def _tuning_frame(record: CellRecord, protocol: str, sizes: list[float]) -> pd.D
 def showcase(study: Study) -> pd.DataFrame:
     """Return the predictions of the published cells on the showcase wave, for every seed."""
     x, truth = study.baselines["showcase/x"][:, 0], study.baselines["showcase/truth"][:, 0]
-    frames = []
+    found = []
     for record in study.cells:
         for protocol in study.config.protocols:
             before, after = record.evaluation[f"showcase/{protocol}"]  # (run, point)
             index = pd.MultiIndex.from_product([record.seeds, x], names=["seed", "x"])
             frame = pd.DataFrame({"before": before.ravel(), "after": after.ravel()}, index).reset_index()
-            frames.append(frame.assign(truth=np.tile(truth, len(record.seeds)), protocol=protocol, **_head(record)))
+            found.append(frame.assign(truth=np.tile(truth, len(record.seeds)), protocol=protocol, **_head(record)))
     columns = ["algorithm", "cell", "role", "seed", "protocol", "x", "truth", "before", "after"]
-    table = pd.concat([f for f in frames if f["role"].iloc[0] == "published"])[columns]
+    table = pd.concat([f for f in found if f["role"].iloc[0] == "published"])[columns]
     return table.sort_values(["algorithm", "cell", "seed", "protocol", "x"], ignore_index=True)
 
 
 def points(study: Study) -> pd.DataFrame:
     """Return the support points of the showcase wave."""
-    frames = [
+    found = [
         pd.DataFrame(study.baselines[f"showcase/{protocol}/support"], columns=["x", "y"]).assign(protocol=protocol)
         for protocol in study.config.protocols
     ]
-    return pd.concat(frames)[["protocol", "x", "y"]].sort_values(["protocol", "x"], ignore_index=True)
+    return pd.concat(found)[["protocol", "x", "y"]].sort_values(["protocol", "x"], ignore_index=True)

@@ -8,16 +8,16 @@ rule evaluate:
         "results/{study}/logs/evaluate/{algorithm}/{cell}/{seeds}.log",
     benchmark:
         "results/{study}/benchmarks/evaluate/{algorithm}/{cell}/{seeds}.tsv"
+    priority: 10
     conda:
         "../../environment.yml"
-    params:
-        code=study.evaluate_code,
-        settings=study.evaluate_settings,
-    priority: 10
     threads: 1
     resources:
         mem_mb=3000,
         runtime=60,
+    params:
+        code=study.evaluate_code,
+        settings=study.evaluate_settings,
     shell:
         "metabench evaluate --settings {params.settings:q} --seeds {wildcards.seeds}"
         " --theta {input.theta} --out {output} 2>&1 | tee {log}"
@@ -33,12 +33,12 @@ rule baselines:
         "results/{study}/benchmarks/baselines.tsv"
     conda:
         "../../environment.yml"
-    params:
-        code=study.baselines_code,
-        settings=study.baselines_settings,
     threads: 1
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        code=study.baselines_code,
+        settings=study.baselines_settings,
     shell:
         "metabench baselines --settings {params.settings:q} --out {output} 2>&1 | tee {log}"

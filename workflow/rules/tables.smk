@@ -12,13 +12,13 @@ rule tables:
         f"{study.root}/benchmarks/tables.tsv"
     conda:
         "../../environment.yml"
-    params:
-        code=study.tables_code,
-        settings=study.study_settings,
-        root=study.root,
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        code=study.tables_code,
+        settings=study.study_settings,
+        root=study.root,
     shell:
         "metabench tables --study {params.settings:q} --root {params.root} 2>&1 | tee {log}"

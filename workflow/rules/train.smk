@@ -8,14 +8,14 @@ rule train:
         "results/{study}/benchmarks/train/{algorithm}/{cell}/{seeds}.tsv"
     conda:
         "../../environment.yml"
-    params:
-        code=study.train_code,
-        settings=study.train_settings,
-        checkpoint="results/{study}/checkpoints/{algorithm}/{cell}/{seeds}.safetensors",
     threads: 1
     resources:
         mem_mb=2000,
         runtime=study.train_runtime,
+    params:
+        code=study.train_code,
+        settings=study.train_settings,
+        checkpoint="results/{study}/checkpoints/{algorithm}/{cell}/{seeds}.safetensors",
     shell:
         "metabench train --settings {params.settings:q} --seeds {wildcards.seeds}"
         " --checkpoint {params.checkpoint} --out {output} 2>&1 | tee {log}"
