@@ -11,6 +11,9 @@ if "study" not in config:  # a default beside --configfile would leak its keys i
     configfile: "config/flux.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 study = Workflow.start(config, workflow.configfiles)
 
 
@@ -29,7 +32,9 @@ rule all:
         study.evaluated,
         study.baselines,
         study.tables,
+        study.provenance,
+        study.figures,
 
 
 onstart:
-    print(study.summary(workflow.cores), file=sys.stderr)
+    study.announce(workflow.cores)

@@ -66,9 +66,9 @@ def read(path: str | Path) -> tuple[Arrays, Header]:
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            header = json.loads((file.metadata() or {})["metabench"])
+            header = dict(json.loads((file.metadata() or {})["metabench"]))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"{path} is not a readable artefact of metabench: {type(error).__name__}: {error}"
         ) from None

@@ -32,6 +32,22 @@ class Json(click.ParamType[Any]):
         return settings if isinstance(settings, dict) else self.fail("settings must be a JSON object", param, ctx)
 
 
+class SeedBlock(click.ParamType[str]):
+    """A block of seeds, FIRST-LAST."""
+
+    name = "FIRST-LAST"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the spelling."""
+        from metabench.plans import seeds_of
+
+        try:
+            seeds_of(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
 def answering(command: Callable[..., None]) -> Callable[..., None]:
     """Turn mistakes of the user and damaged files into one clear line and exit code 2."""
 
@@ -56,9 +72,7 @@ def main() -> None:
 
 
 settings_option = click.option("--settings", type=Json(), required=True, help="The job's settings, a JSON object.")
-seeds_option = click.option(
-    "--seeds", required=True, metavar="FIRST-LAST", help="The block of seeds, for instance 0-9."
-)
+seeds_option = click.option("--seeds", type=SeedBlock(), required=True, help="The block of seeds, for instance 0-9.")
 
 
 def _one_thread() -> None:
@@ -131,6 +145,13 @@ def evaluate(settings: dict[str, Any], seeds: str, theta: Path, out: Path) -> No
 
 
 study_option = click.option("--study", "content", type=Json(), required=True, help="The whole study, a JSON object.")
+tables_option = click.option(
+    "--tables",
+    "source",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="A folder of tables, for instance results/reference/flux/tables.",
+)
 root_option = click.option("--root", type=FOLDER, required=True, help="The study's folder, for instance results/flux.")
 
 
@@ -167,16 +188,15 @@ def tables(content: dict[str, Any], root: Path) -> None:
 
 
 @main.command()
-@click.option("--tables", "source", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@tables_option
 @click.option("--out", type=FOLDER, required=True, help="The folder to draw into.")
 @answering
 def figures(source: Path, out: Path) -> None:
     """Draw every figure, as SVG and PNG, from a folder of tables alone."""
     from metabench import figures as drawing
-    from metabench.progress import Progress
 
-    with Progress("figures", drawing.count(source)) as progress:
-        drawing.draw_all(source, out, progress.advance)
+    for path in drawing.draw_all(source, out):
+        click.echo(path)
 
 
 @main.command()
@@ -189,15 +209,15 @@ def figures(source: Path, out: Path) -> None:
 @answering
 def predict(theta: Path, seed: int, points: Path, updates: int, step_size: float | None, at: int) -> None:
     """Adapt a trained initialization to the points of a CSV file and print the curve before and after, as CSV."""
-    from metabench import prediction
+    from metabench import frames, prediction
 
     _one_thread()
-    table = prediction.curve(theta, seed, prediction.read_points(points), updates, step_size, at)
-    click.echo(table.to_csv(index=False, float_format="%.6g", lineterminator="\n"), nl=False)
+    curve = prediction.curve(theta, seed, frames.read_points(points), updates, step_size, at)
+    click.echo(frames.spell(curve), nl=False)
 
 
 @main.command()
-@click.option("--tables", "source", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@tables_option
 @answering
 def headline(source: Path) -> None:
     """Print the main rows of a study's leaderboard as a Markdown table."""

@@ -181,8 +181,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            line = key_node.start_mark.line + 1
+            if key_node.tag != "tag:yaml.org,2002:str":
+                raise ConfigError(f"a key must be a word, got something else in line {line}")
             if key_node.value in seen:
-                line = key_node.start_mark.line + 1
                 raise ConfigError(f"duplicate key {key_node.value!r} in line {line}; give each key once")
             seen.add(key_node.value)
         return super().construct_mapping(node, deep)
@@ -198,7 +200,7 @@ def read(path: str | Path) -> dict[str, Any]:
         content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except ConfigError as error:
         raise ConfigError(f"{error} ({path})") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"a study file must be a mapping of keys to values, got {type(content).__name__} ({path})")
@@ -219,6 +221,8 @@ def parse(content: Mapping[str, Any], where: str = "config") -> StudyConfig:
         return StudyConfig.model_validate_json(json.dumps(dict(content), default=str), strict=True)
     except ValidationError as error:
         raise ConfigError("\n".join(_lines(error.errors(), where))) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"a study must be spelled in words and numbers: {error} ({where})") from None
 
 
 def load(path: str | Path) -> StudyConfig:
@@ -232,7 +236,10 @@ def _lines(errors: Iterable[Any], where: str) -> list[str]:
 
 def _key(location: Iterable[str | int]) -> str:
     """Spell a place in a study file: cells[1].algorithm."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    words = (
+        f"[{part}]" if isinstance(part, int) else f".{part if part.isprintable() else ascii(part)}" for part in location
+    )
+    return "".join(words).lstrip(".")
 
 
 def _what(error: Any) -> str:

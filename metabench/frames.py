@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from metabench.artifacts import replacing
+from metabench.artifacts import ArtifactError, replacing
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
@@ -24,3 +28,25 @@ def read(folder: Path, name: str) -> pd.DataFrame:
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
     return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
+def spell(columns: Mapping[str, NDArray[Any]]) -> str:
+    """Return columns of equal length as CSV text."""
+    return str(pd.DataFrame(dict(columns)).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def read_points(path: Path) -> NDArray[np.float32]:
+    """Read support points from a CSV file with the columns x and y, ``(shots, 2)``.
+
+    Raises:
+        ArtifactError: It has no such columns, no rows, or a value that is not a finite number.
+    """
+    try:
+        values = pd.read_csv(path)[["x", "y"]].to_numpy(dtype=np.float32)
+    except (KeyError, ValueError) as error:
+        raise ArtifactError(
+            f"points must be a CSV file with the columns x and y, numbers only: {path}: {error}"
+        ) from None
+    if not len(values) or not np.isfinite(values).all():
+        raise ArtifactError(f"points must be one or more rows of finite numbers, got {len(values)} rows: {path}")
+    return values

@@ -111,7 +111,7 @@ class Network:
             Predictions, ``(..., point, 1)``.
         """
         stack, (theta, x) = _flat_stack(theta, x)
-        return self._activations(theta, x)[-1].unflatten(0, stack) if stack else self._activations(theta, x)[-1][0]
+        return _unflat(self._activations(theta, x)[-1], stack)
 
     def _activations(self, theta: Tensor, x: Tensor) -> list[Tensor]:
         """Return h_0 .. h_L of ``(stack, P)`` networks at ``(stack, point, feature)``."""
@@ -152,7 +152,7 @@ class Network:
             if len(pieces) < len(self._shapes()):
                 delta = backward(_times_transpose(delta, weight), h)
         gradient = torch.cat(pieces, dim=-1)
-        return (loss.unflatten(0, stack), gradient.unflatten(0, stack)) if stack else (loss[0], gradient[0])
+        return _unflat(loss, stack), _unflat(gradient, stack)
 
 
 def _affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -166,7 +166,16 @@ def _times_transpose(delta: Tensor, weight: Tensor) -> Tensor:
 
 
 def _flat_stack(theta: Tensor, *points: Tensor) -> tuple[torch.Size, list[Tensor]]:
-    """Flatten the leading axes of parameters and points to one; return those axes and the flattened tensors."""
+    """Flatten the leading axes of parameters and points to one; return those axes and the flattened tensors.
+
+    A single network is computed twice: torch gives a batch of one to another matrix product, which rounds otherwise.
+    """
     stack = theta.shape[:-1]
     flat = [p.expand(*stack, *p.shape[-2:]).reshape(-1, *p.shape[-2:]) for p in points]
-    return stack, [theta.reshape(-1, theta.shape[-1]), *flat]
+    flat = [theta.reshape(-1, theta.shape[-1]), *flat]
+    return stack, [t.repeat(2, *[1] * (t.dim() - 1)) for t in flat] if stack.numel() == 1 else flat
+
+
+def _unflat(result: Tensor, stack: torch.Size) -> Tensor:
+    """Undo `_flat_stack` for a result."""
+    return result[: stack.numel()].reshape((*stack, *result.shape[1:]))

@@ -107,7 +107,9 @@ def _mark(found: list[Cell], published: dict[str, float], where: str) -> list[Ce
     """Give the cell with the source's own values the role `published`."""
     matches = [all(getattr(cell.hyperparameters, k) == v for k, v in published.items()) for cell in found]
     if sum(matches) != 1:
-        raise ConfigError(f"published must name exactly one cell of the grid, got {sum(matches)} ({where}.published)")
+        raise ConfigError(
+            f"published must name exactly one cell of the grid, but {sum(matches)} have {published} ({where}.published)"
+        )
     return [replace(cell, role="published") if match else cell for cell, match in zip(found, matches, strict=True)]
 
 

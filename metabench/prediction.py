@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from metabench import artifacts
 from metabench.adaptation import Points, adapted
@@ -16,38 +17,21 @@ from metabench.network import Network
 from metabench.plans import seeds_of
 
 
-def read_points(path: Path) -> Points:
-    """Read support points from a CSV file with the columns x and y, ``(shots, feature)``, float32.
-
-    Raises:
-        ArtifactError: It has no such columns, no rows, or a value that is not a finite number.
-    """
-    try:
-        table = pd.read_csv(path)
-        values = table[["x", "y"]].to_numpy(dtype=np.float32)
-    except (KeyError, ValueError) as error:
-        raise ArtifactError(
-            f"points must be a CSV file with the columns x and y, numbers only: {path}: {error}"
-        ) from None
-    if not len(values) or not np.isfinite(values).all():
-        raise ArtifactError(f"points must be one or more rows of finite numbers, got {len(values)} rows: {path}")
-    x, y = torch.from_numpy(values).split(1, dim=1)
-    return Points(x, y)
-
-
-def curve(record: Path, seed: int, points: Points, updates: int, step_size: float | None, at: int) -> pd.DataFrame:
+def curve(
+    record: Path, seed: int, points: NDArray[np.float32], updates: int, step_size: float | None, at: int
+) -> dict[str, NDArray[Any]]:
     """Adapt one run's initialization to points and predict before and after.
 
     Args:
         record: A trained record.
         seed: Which of its runs.
-        points: Support points, ``(shots, feature)``.
+        points: Support points, ``(shots, 2)``, x and y.
         updates: Full-batch gradient steps.
         step_size: Their size; by default that of the record's own validation.
         at: How many evenly spaced x of the task domain to predict at.
 
     Returns:
-        Columns x, before, after.
+        x, before and after, each ``(at,)``.
 
     Raises:
         ArtifactError: The file is no trained record, or has no such seed.
@@ -60,8 +44,9 @@ def curve(record: Path, seed: int, points: Points, updates: int, step_size: floa
         raise ArtifactError(f"{record} holds the seeds {header['seeds']}, not {seed}")
     network = Network.of(**settings["network"])
     theta = torch.from_numpy(arrays["theta"][seeds.index(seed)])
-    phi = adapted(network, theta, repeat(points, updates), step_size or settings["validation"]["step_size"])
+    support = Points(*torch.from_numpy(points).split(1, dim=1))
+    phi = adapted(network, theta, repeat(support, updates), step_size or settings["validation"]["step_size"])
     low, high = settings["tasks"]["domain"]
     x = torch.linspace(low, high, at)[:, None]
     columns = {"x": x, "before": network.predict(theta, x), "after": network.predict(phi, x)}
-    return pd.DataFrame({name: value[:, 0].numpy() for name, value in columns.items()})
+    return {name: value[:, 0].numpy() for name, value in columns.items()}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from typing import Self
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Self
 
 from tqdm import tqdm
 
@@ -45,6 +47,51 @@ class Progress:
                 file=sys.stderr,
                 flush=True,
             )
+
+
+class Job(NamedTuple):
+    """A job of a study, as its watcher sees it."""
+
+    seconds: float
+    """How long it is expected to take."""
+    share: Callable[[], float]
+    """Which share of it is done, 0 to 1."""
+
+
+class StudyWatch(threading.Thread):
+    """Say every so often how far a whole study is and how long it will take, while other processes work on it.
+
+    Args:
+        label: The study.
+        jobs: Its jobs.
+        cores: How many of them run at a time.
+        every: Seconds between two lines.
+    """
+
+    def __init__(self, label: str, jobs: Sequence[Job], cores: int, every: float = 20.0) -> None:
+        super().__init__(daemon=True)
+        self.label, self.jobs, self.cores, self.every = label, jobs, cores, every
+        self.start_time, self.before = time.monotonic(), self._done()
+
+    def run(self) -> None:
+        """Print a line at each interval until everything is done."""
+        while self._done() < self._total():
+            time.sleep(self.every)
+            print(self.line(), file=sys.stderr, flush=True)
+
+    def line(self) -> str:
+        """Return the line: share done of the expected work, and time left at the pace so far."""
+        done, elapsed = self._done(), time.monotonic() - self.start_time
+        left = self._total() - done
+        pace = elapsed / (done - self.before) if done > self.before else 1 / self.cores
+        share = f"{done / self._total():.0%} of training and evaluation done"
+        return f"== study {self.label}: {share}, about {_clock(left * pace)} left"
+
+    def _done(self) -> float:
+        return sum(job.seconds * job.share() for job in self.jobs)
+
+    def _total(self) -> float:
+        return sum(job.seconds for job in self.jobs)
 
 
 def _clock(seconds: float) -> str:

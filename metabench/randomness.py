@@ -1,6 +1,6 @@
 """Randomness by address: the n-th number of a stream depends on its name, never on who drew before.
 
-    bits(key, purpose, block) = Philox-4x64(key = SHA-256(key, purpose), counter = (0, 0, 0, block))
+    bits(key, purpose, block) = Philox(key = SHA-256(key, purpose), counter = (1, 0, 0, block), (2, 0, 0, block), ...)
 
 A stream has a key (a training seed, or the name of a study), a purpose and a block. Nothing in the package holds a
 generator: a run cannot notice its neighbours, an evaluation interval, the number of cores or a restart.
@@ -50,7 +50,8 @@ def raw_bits(key: int | str, purpose: str, block: int, count: int) -> NDArray[np
     """
     if purpose not in PURPOSES:
         raise ValueError(f"unknown purpose {purpose!r} of a random stream; choose from {', '.join(PURPOSES)}")
-    digest = sha256(f"{key!r} {purpose}".encode()).digest()
+    spelled = repr(key if isinstance(key, str) else int(key))  # an integer of numpy is spelled otherwise
+    digest = sha256(f"{spelled} {purpose}".encode()).digest()
     philox = np.random.Philox(key=np.frombuffer(digest[:16], dtype="<u8"), counter=[0, 0, 0, block])
     return philox.random_raw(count)
 

@@ -95,6 +95,16 @@ def read_checkpoint(path: Path, expected: Header) -> State | None:
     return to_state(arrays)
 
 
+def trained_share(record: Path, checkpoint: Path, meta_iterations: int) -> float:
+    """Return which share of a training job is done, by the files it leaves."""
+    if record.exists():
+        return 1.0
+    try:
+        return float(artifacts.read(checkpoint)[0]["meta_iteration"][0]) / max(meta_iterations, 1)
+    except (artifacts.ArtifactError, KeyError):
+        return 0.0
+
+
 def from_tensors(tensors: Mapping[str, Tensor]) -> Arrays:
     """Return named tensors as arrays."""
     return {name: tensor.numpy() for name, tensor in tensors.items()}
@@ -117,6 +127,10 @@ class Paths:
     def evaluated(self, cell: Cell, block: str) -> Path:
         """Return the record of an evaluation job."""
         return self.root / "evaluate" / cell.algorithm / cell.id / f"{block}.safetensors"
+
+    def checkpoint(self, cell: Cell, block: str) -> Path:
+        """Return where a training job keeps its state."""
+        return self.root / "checkpoints" / cell.algorithm / cell.id / f"{block}.safetensors"
 
     @property
     def baselines(self) -> Path:

@@ -58,7 +58,7 @@ class WindowMean:
 
     def __call__(self, losses: ArrayLike) -> float:
         """Return the statistic of `losses`, of any shape."""
-        values = np.sort(_with_inf_for_nan(losses), axis=None)
+        values = np.sort(with_inf_for_nan(losses), axis=None)
         return float(self.of_ranks(values, np.arange(1, values.size + 1)))
 
     def of_ranks(self, values: Floats, ranks: Integers) -> Floats:
@@ -235,48 +235,6 @@ def holm(p_values: ArrayLike) -> Floats:
     return adjusted
 
 
-def select(validation: ArrayLike, diverged: ArrayLike, meta_step_size: ArrayLike) -> int:
-    """Return the index of the cell with the least median over seeds of its validation loss.
-
-    A cell with a diverged run (or a loss that is not finite) ranks last; ties go to the smaller meta step.
-
-    Args:
-        validation: Mean validation losses, ``(cell, seed)``.
-        diverged: Which runs diverged, ``(cell, seed)`` bool.
-        meta_step_size: ``(cell,)``.
-    """
-    return int(_selected(validation, diverged, meta_step_size, np.arange(np.shape(validation)[1])[None])[0])
-
-
-def leave_one_seed_out(validation: ArrayLike, diverged: ArrayLike, meta_step_size: ArrayLike) -> Integers:
-    """Return, for each seed, the cell that the others select ``(seed,)``: its loss on this seed has no winner's curse.
-
-    Args are those of `select`, with at least 2 seeds (ValueError).
-    """
-    seeds = np.shape(validation)[1]
-    if seeds < 2:
-        raise ValueError(f"leaving one seed out needs at least 2 seeds; got {seeds}")
-    others = [np.delete(np.arange(seeds), left_out) for left_out in range(seeds)]
-    return _selected(validation, diverged, meta_step_size, np.stack(others))
-
-
-def selection_frequency(
-    validation: ArrayLike, diverged: ArrayLike, meta_step_size: ArrayLike, seed_resamples: Integers
-) -> Floats:
-    """Return the share of resamples ``(resample, seed)`` that select each cell ``(cell,)``; args as in `select`."""
-    winners = _selected(validation, diverged, meta_step_size, seed_resamples)
-    return np.bincount(winners, minlength=np.size(meta_step_size)) / winners.size
-
-
-def _selected(validation: ArrayLike, diverged: ArrayLike, meta_step_size: ArrayLike, seeds: Integers) -> Integers:
-    """Return the cell that each row of seeds ``(choice, n)`` selects, ``(choice,)``."""
-    losses = _with_inf_for_nan(validation)
-    failed = np.asarray(diverged, dtype=bool) | ~np.isfinite(losses)
-    medians = np.median(losses[:, seeds], axis=-1)  # (cell, choice)
-    steps = np.broadcast_to(np.asarray(meta_step_size, dtype=np.float64)[:, None], medians.shape)
-    return np.lexsort((steps, medians, failed[:, seeds].any(-1)), axis=0)[0]
-
-
 def _resampled(statistic: WindowMean, losses: Floats, draws: Integers, axis: int) -> Floats:
     """Return the statistic ``(resample,)`` when the seeds (axis 0) or the tasks (axis 1) alone are resampled."""
     order = np.argsort(losses, axis=None, kind="stable")
@@ -335,7 +293,7 @@ def _signs(seeds: int) -> Floats:
     return np.where(draws < 0.5, -1.0, 1.0).reshape(SIGN_DRAWS, seeds)
 
 
-def _with_inf_for_nan(losses: ArrayLike) -> Floats:
+def with_inf_for_nan(losses: ArrayLike) -> Floats:
     """Return the losses as float64, nan taken as inf: a loss that is not a number is the worst."""
     x = np.asarray(losses, dtype=np.float64)
     return np.where(np.isnan(x), np.inf, x)
@@ -343,7 +301,7 @@ def _with_inf_for_nan(losses: ArrayLike) -> Floats:
 
 def _checked(losses: ArrayLike, scale: Scale) -> Floats:
     """Return the losses ``(seed, task)``, nan as inf, or say what is wrong with them."""
-    x = _with_inf_for_nan(losses)
+    x = with_inf_for_nan(losses)
     if x.ndim != 2 or x.size == 0:
         raise ValueError(f"losses must be a (seed, task) array with at least one of each; got shape {x.shape}")
     low, high = DOMAIN[scale]
@@ -354,7 +312,7 @@ def _checked(losses: ArrayLike, scale: Scale) -> Floats:
 
 def _matched(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:
     """Return losses a ``(seed, task)`` and b, of the same shape or of one seed, or say that they don't match."""
-    x, y = _with_inf_for_nan(a), _with_inf_for_nan(b)
+    x, y = with_inf_for_nan(a), with_inf_for_nan(b)
     if x.ndim != 2 or y.shape not in (x.shape, (1, x.shape[1])):
         raise ValueError(f"b must have the (seed, task) shape of a, or one seed; got a of {x.shape}, b of {y.shape}")
     return x, y

@@ -82,7 +82,7 @@ def train(
                 batch = _cast(algorithm.sample(stream, block, h), dtype)
             gradient = algorithm.meta_gradient(network, theta, tuple(points.at(i % BLOCK) for points in batch), h)
             theta = descend(theta, gradient, h.meta_step_size)
-            diverged_at = torch.where((diverged_at == 0) & ~theta.sum(-1).isfinite(), i + 1, diverged_at)
+            diverged_at = torch.where((diverged_at == 0) & ~theta.isfinite().all(-1), i + 1, diverged_at)
         theta = torch.where((diverged_at > 0)[:, None], torch.nan, theta)
         state = _with_validation(state._replace(meta_iteration=stop, theta=theta, diverged_at=diverged_at), validate)
         after_interval(state)

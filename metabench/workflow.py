@@ -6,15 +6,19 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from os.path import exists
 from pathlib import Path
 from typing import Any, Self
 
 from metabench import config as configs
 from metabench import plans, tables
 from metabench.config import ConfigError, StudyConfig
+from metabench.figures.names import figure_names, report_entry
 from metabench.plans import Cell
+from metabench.progress import Job, StudyWatch
 from metabench.provenance import canonical, code_digest
-from metabench.records import Paths
+from metabench.records import Paths, trained_share
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -70,8 +74,34 @@ class Workflow:
 
     @property
     def tables(self) -> list[str]:
-        """The tables, and where they come from."""
-        return [*(str(self.root / "tables" / name) for name in tables.NAMES), str(self.root / "provenance.json")]
+        """The tables."""
+        return [str(self.root / "tables" / name) for name in tables.NAMES]
+
+    @property
+    def provenance(self) -> str:
+        """Where the results come from."""
+        return str(self.root / "provenance.json")
+
+    @property
+    def figures(self) -> list[str]:
+        """The figures, each as SVG and as PNG."""
+        return [str(self.root / "figures" / f"{stem}{suffix}") for stem in self.stems for suffix in (".svg", ".png")]
+
+    @property
+    def stems(self) -> list[str]:
+        """The names of the figures without suffix."""
+        published = {cell.algorithm for cell in plans.cells(self.config) if cell.role == "published"}
+        return figure_names(sorted(published), sorted(self.config.protocols))
+
+    def figure_entry(self, path: str) -> dict[str, Any]:
+        """Return where a figure stands in Snakemake's report; captions are named relative to the rules."""
+        category, labels, caption = report_entry(Path(path).stem)
+        return {"category": category, "labels": labels, "caption": f"../report/figures/{caption}"}
+
+    def table_entry(self, path: str) -> dict[str, Any]:
+        """Return where a table stands in Snakemake's report."""
+        name = Path(path).stem
+        return {"category": "Tables", "labels": {"table": name}, "caption": f"../report/tables/{name}.rst"}
 
     def study_settings(self, wildcards: Any) -> str:
         """Return the whole study."""
@@ -81,9 +111,29 @@ class Workflow:
         """Return the digest of the source that makes tables from records."""
         return code_digest("metabench.tables")
 
-    def summary(self, cores: int) -> str:
-        """Say what is about to run."""
-        return plans.summary(self.config, cores)
+    def figures_code(self, wildcards: Any) -> str:
+        """Return the digest of the source that draws figures from tables."""
+        return code_digest("metabench.figures", "metabench.figures.gallery")
+
+    def announce(self, cores: int) -> None:
+        """Say what is about to run, and from then on how far it is."""
+        print(plans.summary(self.config, cores), file=sys.stderr)
+        StudyWatch(self.config.study, self._jobs(), cores).start()
+
+    def _jobs(self) -> list[Job]:
+        """Return the training and evaluation jobs with their expected seconds and what can be seen of their state."""
+        paths, jobs = Paths(self.root), []
+        for cell, block in plans.train_jobs(self.config):
+            runs, record, checkpoint = (
+                len(plans.seeds_of(block)),
+                paths.trained(cell, block),
+                paths.checkpoint(cell, block),
+            )
+            trained = partial(trained_share, record, checkpoint, cell.meta_iterations)
+            evaluated = partial(exists, paths.evaluated(cell, block))
+            jobs.append(Job(plans.expected_seconds(cell, runs), trained))
+            jobs.append(Job(plans.expected_evaluation_seconds(self.config, cell, runs), evaluated))
+        return jobs
 
     def train_settings(self, wildcards: Any) -> str:
         """Return a training job's settings."""

@@ -10,14 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from metabench.records import REGIONS, CellRecord
+from metabench.selection import leave_one_seed_out, select, selection_frequency
 from metabench.statistics import (
     attainable_p_value,
     difference_interval,
     holm,
-    leave_one_seed_out,
     probability_of_improvement,
-    select,
-    selection_frequency,
     sign_flip_p_value,
 )
 from metabench.tables.aggregate import Study

@@ -1,1 +1,23 @@
-
+rule figures:
+    """Draw every figure from the tables alone."""
+    input:
+        study.tables,
+    output:
+        [report(path, **study.figure_entry(path)) for path in study.figures if path.endswith(".svg")],
+        [path for path in study.figures if path.endswith(".png")],
+    log:
+        f"{study.root}/logs/figures.log",
+    benchmark:
+        f"{study.root}/benchmarks/figures.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=study.figures_code,
+        tables=study.root / "tables",
+        out=study.root / "figures",
+    shell:
+        "metabench figures --tables {params.tables} --out {params.out} 2>&1 | tee {log}"

@@ -5,7 +5,8 @@ rule tables:
         study.evaluated,
         study.baselines,
     output:
-        study.tables,
+        [report(path, **study.table_entry(path)) for path in study.tables],
+        study.provenance,
     log:
         f"{study.root}/logs/tables.log",
     benchmark:

@@ -1,0 +1,46 @@
+"""Small settings to try things on, cut from the study that the benchmark runs by default."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from metabench import config, plans
+
+ROOT = Path(__file__).resolve().parent.parent
+FLUX = ROOT / "config" / "flux.yaml"
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    """Return the content of config/flux.yaml with top-level keys replaced."""
+    return {**copy.deepcopy(config.read(FLUX)), **changes}
+
+
+def flux(**changes: Any) -> config.StudyConfig:
+    """Return the study of config/flux.yaml with top-level keys replaced."""
+    return config.parse(content(**changes))
+
+
+def published(algorithm: str) -> plans.Cell:
+    """Return an algorithm's published cell."""
+    return next(c for c in plans.cells(flux()) if c.algorithm == algorithm and c.role == "published")
+
+
+def train_settings(algorithm: str, meta_iterations: int, **changes: Any) -> dict[str, Any]:
+    """Return settings of a short training of the published cell, validated on 4 tasks after every 5 meta-iterations.
+
+    Args:
+        algorithm: Its name.
+        meta_iterations: How long.
+        changes: Replaced top-level keys, or entries of `hyperparameters`, `network` and `validation`.
+    """
+    settings = plans.train_settings(flux(), published(algorithm)) | {"meta_iterations": meta_iterations}
+    settings["validation"] |= {"tasks": 4, "interval": 5}
+    for key, value in changes.items():
+        settings[key] = settings[key] | value if isinstance(value, dict) else value
+    return settings
+
+
+def evaluate_settings(algorithm: str, tasks: int = 20, **changes: Any) -> dict[str, Any]:
+    """Return settings of an evaluation of the published cell on `tasks` test and 10 validation tasks."""
+    settings = plans.evaluate_settings(flux(), published(algorithm))
+    return settings | {"test_tasks": tasks, "validation_tasks": 10} | changes

@@ -1,0 +1,148 @@
+"""The tests are tested: a fault planted in a copy of the package must make the tests named for it fail.
+
+A fault is one replacement in one file of the copy. Every named test must fail under it, and pass without it.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import pytest
+import small
+
+
+class Fault(NamedTuple):
+    """A mistake that somebody could make, and the tests that stand guard over it."""
+
+    file: str
+    right: str
+    wrong: str
+    tests: tuple[str, ...]
+
+
+TASKS, ALGORITHMS = "test_tasks.py", "test_algorithms.py"
+
+FAULTS = {
+    "the phase has the other sign": Fault(
+        "tasks.py",
+        "torch.sin(x + self.phase[..., None, None])",
+        "torch.sin(x - self.phase[..., None, None])",
+        (f"{TASKS}::test_the_sine_has_the_flux_scripts_sign_of_phase",),
+    ),
+    "FOMAML averages over tasks": Fault(
+        "algorithms/fomaml.py",
+        "return gradient.sum(-2)",
+        "return gradient.mean(-2)",
+        (
+            f"{ALGORITHMS}::test_fomaml_sums_over_tasks",
+            f"{ALGORITHMS}::test_fomaml_with_inner_step_0_sums_the_query_gradients_at_the_initialization",
+        ),
+    ),
+    "FOMAML's query set is fresh points": Fault(
+        "algorithms/fomaml.py",
+        "Points(grid.expand(len(support), *grid.shape), waves(grid))",
+        "Points(fresh := stream.points(block + 1, len(grid)), waves(fresh))",
+        (f"{ALGORITHMS}::test_fomaml_draws_fresh_support_points_and_queries_the_grid",),
+    ),
+    "FOMAML takes the query gradient at the initialization": Fault(
+        "algorithms/fomaml.py",
+        "network.loss_and_gradient(phi, *query)",
+        "network.loss_and_gradient(one_copy_per_task(theta, h.meta_batch_size), *query)",
+        (f"{ALGORITHMS}::test_fomaml_takes_the_query_gradient_at_the_adapted_parameters",),
+    ),
+    "Reptile moves away from the adapted parameters": Fault(
+        "algorithms/reptile.py",
+        "return theta - phi.mean(-2)",
+        "return phi.mean(-2) - theta",
+        (
+            f"{ALGORITHMS}::test_reptile_moves_a_tenth_of_the_way_towards_the_adapted_parameters",
+            f"{ALGORITHMS}::test_reptiles_direction_is_the_sum_of_its_inner_steps",
+        ),
+    ),
+    "Reptile draws its mini-batches with replacement": Fault(
+        "algorithms/reptile.py",
+        "order = stream.shuffles(block)[..., : h.inner_steps * h.shots]",
+        "order = ((stream.points(block, h.inner_steps * h.shots)[..., 0] + 5) * 5).long()",
+        (f"{ALGORITHMS}::test_reptiles_mini_batches_are_disjoint_and_together_the_grid",),
+    ),
+    "the test bank holds the validation tasks": Fault(
+        "tasks.py",
+        "uniforms(self.study, self.purpose, 0, 2 * self.tasks)",
+        'uniforms(self.study, "validation-bank", 0, 2 * self.tasks)',
+        (f"{TASKS}::test_no_validation_task_is_in_the_test_bank",),
+    ),
+    "a run sees the random numbers of its neighbour": Fault(
+        "tasks.py",
+        "draw(seed, b) for b in blocks",
+        "draw(self.seeds[0], b) for b in blocks",
+        (
+            f"{TASKS}::test_the_tasks_of_a_run_do_not_depend_on_its_neighbours",
+            "test_training.py::test_a_run_does_not_notice_its_neighbours[fomaml]",
+        ),
+    ),
+}
+NAMED = tuple(sorted({test for fault in FAULTS.values() for test in fault.tests}))
+
+WITNESS = """
+from pathlib import Path
+import metabench
+
+def test_the_copy_is_under_test():
+    assert Path(metabench.__file__).resolve().parent == Path(__file__).resolve().parent.parent / "metabench"
+"""
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of package, tests and config, with a test that it is the copy that is tested."""
+    for name in ("metabench", "tests", "config"):
+        shutil.copytree(small.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(small.ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "tests" / "test_witness.py").write_text(WITNESS, encoding="utf-8")
+    return tmp_path
+
+
+QUICK = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:xdist")  # plugins that cost a start-up
+
+
+def outcomes(copy, tests):
+    """Run tests in a copy; return those that passed and those that failed an assertion, by name without parameters."""
+    selected = [f"tests/{test}" for test in ("test_witness.py", *tests)]
+    command = [sys.executable, "-m", "pytest", "-q", *QUICK, "--junitxml=outcomes.xml", *selected]
+    done = subprocess.run(
+        command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (0, 1), done.stdout + done.stderr  # 1: some failed; more: pytest could not run them
+    passed, failed = set(), set()
+    for case in ElementTree.parse(copy / "outcomes.xml").iter("testcase"):
+        name, failure = case.attrib["name"].split("[")[0], case.find("failure")
+        assert case.find("error") is None, name
+        assert failure is None or "AssertionError" in failure.attrib["message"] or "assert" in failure.text, (
+            failure.text
+        )
+        (passed if failure is None else failed).add(name)
+    assert "test_the_copy_is_under_test" in passed
+    return passed - {"test_the_copy_is_under_test"}, failed
+
+
+def names(tests):
+    return {test.split("::")[1].split("[")[0] for test in tests}
+
+
+@pytest.mark.slow
+def test_without_a_fault_every_named_test_passes(copy):
+    assert outcomes(copy, NAMED) == (names(NAMED), set())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_makes_its_tests_fail(name, copy):
+    fault = FAULTS[name]
+    path = copy / "metabench" / fault.file
+    source = path.read_text(encoding="utf-8")
+    assert source.count(fault.right) == 1, "the line has changed: plant the fault in the new one"
+    path.write_text(source.replace(fault.right, fault.wrong), encoding="utf-8")
+    assert outcomes(copy, fault.tests) == (set(), names(fault.tests))

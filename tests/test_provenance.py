@@ -1,0 +1,84 @@
+import shutil
+
+import pytest
+import small
+
+from metabench import plans, provenance
+from metabench.provenance import canonical, code_digest, config_digest, describe, digest
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A copy of the package that the digests are taken of, to edit."""
+    copy = tmp_path / "metabench"
+    shutil.copytree(small.ROOT / "metabench", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "PACKAGE", copy)
+    code_digest.cache_clear()
+    yield copy
+    code_digest.cache_clear()
+
+
+def digests():
+    code_digest.cache_clear()
+    trained = {f"train {name}": plans.train_code(name) for name in ("fomaml", "reptile", "joint", "random")}
+    return trained | {"evaluate": plans.evaluate_code(), "baselines": plans.baselines_code()}
+
+
+TRAINING = {"train fomaml", "train reptile", "train joint", "train random"}
+EVERYTHING = TRAINING | {"evaluate", "baselines"}
+
+
+@pytest.mark.parametrize(
+    ("file", "stale"),
+    [
+        ("algorithms/fomaml.py", {"train fomaml"}),
+        ("algorithms/reptile.py", {"train reptile"}),
+        ("algorithms/protocol.py", TRAINING),
+        ("training.py", TRAINING),
+        ("evaluation.py", EVERYTHING),
+        ("network.py", EVERYTHING),
+        ("randomness.py", EVERYTHING),
+        ("baselines.py", {"baselines"}),
+        ("statistics.py", set()),
+        ("records.py", set()),
+        ("plans.py", set()),
+        ("config.py", set()),
+        ("progress.py", set()),
+        ("cli.py", set()),
+    ],
+)
+def test_editing_a_file_makes_stale_what_runs_it_and_nothing_else(tree, file, stale):
+    before = digests()
+    path = tree / file
+    path.write_text(path.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
+    assert {name for name, value in digests().items() if value != before[name]} == stale
+
+
+def test_the_digest_of_a_copy_is_that_of_the_package(tree):
+    copied = digests()
+    provenance.PACKAGE = small.ROOT / "metabench"
+    assert digests() == copied
+
+
+def test_equal_settings_have_equal_digests_whatever_their_order():
+    assert canonical({"b": 1, "a": [1.0, None]}) == '{"a":[1.0,null],"b":1}'
+    assert config_digest({"b": 1, "a": 2}) == config_digest({"a": 2, "b": 1})
+    assert config_digest({"a": 2}) != config_digest({"a": 2.5})
+
+
+def test_settings_that_json_cannot_spell_are_refused():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical({"a": float("nan")})
+
+
+def test_a_digest_is_the_start_of_a_sha_256():
+    # The well-known SHA-256 of "abc", FIPS 180-2, appendix B.1.
+    assert digest("abc") == digest(b"abc") == "ba7816bf8f01cfea"
+
+
+def test_the_description_names_commit_versions_and_processor():
+    found = describe()
+    assert set(found["versions"]) == {"metabench", *provenance.VERSIONED}
+    assert found["processor"]
+    assert found["threads"] == 1
+    assert found["commit"] is None or len(found["commit"]) == 40
