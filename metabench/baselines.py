@@ -29,13 +29,21 @@ def zero(support: Points, x: Tensor) -> Tensor:
 
 
 def least_squares(support: Points, x: Tensor) -> Tensor:
-    """Fit the amplitudes of sin x and cos x to the support points and predict with them."""
-    coefficients = torch.linalg.lstsq(_waves(support.x), support.y).solution  # (task, 2, 1)
-    return _waves(x) @ coefficients
+    """Fit y = a sin x + b cos x to the support points, by Gram-Schmidt, and predict with it.
+
+    LAPACK's solver gives bits that vary with where its work space lies; sums over a fixed axis do not.
+    """
+    sine, cosine, y = torch.sin(support.x), torch.cos(support.x), support.y
+    shared = _dot(sine, cosine) / _dot(sine, sine)
+    rest = cosine - shared * sine  # what of the cosine is orthogonal to the sine
+    b = _dot(rest, y) / _dot(rest, rest)
+    a = _dot(sine, y - b * cosine) / _dot(sine, sine)
+    return a * torch.sin(x) + b * torch.cos(x)
 
 
-def _waves(x: Tensor) -> Tensor:
-    return torch.cat([torch.sin(x), torch.cos(x)], dim=-1)
+def _dot(u: Tensor, v: Tensor) -> Tensor:
+    """Return inner products over points, ``(task, 1, 1)``."""
+    return (u * v).sum(-2, keepdim=True)
 
 
 def gaussian_process(support: Points, x: Tensor, variance: float, length_scale: float, jitter: float) -> Tensor:
