@@ -225,3 +225,49 @@ def headline(source: Path) -> None:
     from metabench.frames import read
 
     click.echo(summary.markdown(read(source, "leaderboard.csv")))
+
+
+@main.group()
+def track() -> None:
+    """Mirror finished records into MLflow: the study's sqlite file, or the store MLFLOW_TRACKING_URI names."""
+
+
+store_option = click.option("--store", "name", required=True, help="The store's name, as the workflow found it.")
+marker_option = click.option("--out", type=FILE, required=True, help="The marker to write (JSON).")
+
+
+@track.command("cell")
+@settings_option
+@seeds_option
+@root_option
+@store_option
+@marker_option
+@answering
+def track_cell(settings: dict[str, Any], seeds: str, root: Path, name: str, out: Path) -> None:
+    """Mirror the runs of one block of a cell's seeds."""
+    from metabench.tracking import contents, mirror, store
+
+    study, cell = contents.read_settings(settings)
+    with mirror.opened(root, study.study, name) as opened:
+        digests = opened.track_block(study, cell, seeds)
+    store.write_marker(out, {"algorithm": cell.algorithm, "cell": cell.id, "runs": digests})
+
+
+@track.command("study")
+@study_option
+@root_option
+@store_option
+@marker_option
+@answering
+def track_study(content: dict[str, Any], root: Path, name: str, out: Path) -> None:
+    """Mirror the study's own run once all cells are mirrored, and say how to look at it."""
+    from metabench import config, plans
+    from metabench.tracking import mirror, store
+
+    study = config.parse(content)
+    tracked = {job: store.read_marker(root, name, job[0], job[1])["runs"] for job in plans.train_jobs(study)}
+    with mirror.opened(root, study.study, name) as opened:
+        runs = opened.track_study(study, tracked)
+    line = store.ui_line(store.uri_of(root))
+    store.write_marker(out, {"study": study.study, "runs": runs, "look": line})
+    click.echo(f"{runs} runs of {study.study} are in MLflow; to look at them:\n{line}")

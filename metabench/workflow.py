@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from os.path import exists
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +19,7 @@ from metabench.plans import Cell
 from metabench.progress import Job, StudyWatch
 from metabench.provenance import canonical, code_digest
 from metabench.records import Paths, trained_share
+from metabench.tracking import contents, store
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -102,6 +103,29 @@ class Workflow:
         """Return where a table stands in Snakemake's report."""
         name = Path(path).stem
         return {"category": "Tables", "labels": {"table": name}, "caption": f"../report/tables/{name}.rst"}
+
+    @cached_property
+    def store(self) -> str:
+        """The name of the MLflow store to fill, which changes when the store does."""
+        return store.store_name(self.root, self.config.study)
+
+    @property
+    def cells_tracked(self) -> list[str]:
+        """The markers of the training jobs that are in the store."""
+        return [str(store.marker(self.root, self.store, *job)) for job in plans.train_jobs(self.config)]
+
+    @property
+    def tracked(self) -> str:
+        """The marker of the whole study in the store."""
+        return str(store.study_marker(self.root, self.store))
+
+    def track_settings(self, wildcards: Any) -> str:
+        """Return what the runs of a cell show in MLflow."""
+        return canonical(contents.cell_settings(self.config, self._cell(wildcards)))
+
+    def track_code(self, wildcards: Any) -> str:
+        """Return the digest of the source that writes into MLflow."""
+        return code_digest("metabench.tracking.mirror")
 
     def study_settings(self, wildcards: Any) -> str:
         """Return the whole study."""

@@ -149,7 +149,7 @@ def test_the_means_of_the_tables_are_those_of_the_records(done: SimpleNamespace)
 
 
 def test_the_whole_grid_is_the_mean_of_its_seen_and_unseen_halves(done: SimpleNamespace) -> None:
-    rows = done.table("curves.csv").query("protocol == 'robustness' and algorithm == 'random'")
+    rows = done.table("curves.parquet").query("protocol == 'robustness' and algorithm == 'random'")
     wide = rows.pivot_table(index=["cell", "seed", "step", "update"], columns="region", values="mean")
     assert wide["all"].to_numpy() == pytest.approx(((wide["seen"] + wide["unseen"]) / 2).to_numpy(), rel=1e-5)
 

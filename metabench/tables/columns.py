@@ -37,12 +37,12 @@ COSTS = {
 
 STATISTICS = {
     "loss": "Mean squared error on the region's grid points.",
-    "mean": "Mean over all seeds and tasks, inf if one of them is; in curves.csv over tasks.",
+    "mean": "Mean over all seeds and tasks, inf if one of them is; in curves.parquet over tasks.",
     "mean_lower": "Lower end of the mean's interval over seeds and tasks (over tasks alone where seeds is 0).",
     "mean_upper": "Upper end of it.",
     "mean_finite": "Mean over the finite losses alone; `finite` counts them.",
     "finite": "How many losses are finite, of seeds * tasks (of tasks, where seeds is 0).",
-    "median": "Median over all seeds and tasks, diverged adaptations counting as inf; in curves.csv over tasks.",
+    "median": "Median over all seeds and tasks, diverged adaptations counting as inf; in curves.parquet over tasks.",
     "median_lower": "Lower end of the median's interval; at a protocol's last update only.",
     "median_upper": "Upper end of it.",
     "iqm": "Interquartile mean, diverged adaptations counting as inf.",

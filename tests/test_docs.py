@@ -1,0 +1,102 @@
+"""The documents tell the truth: keys, commands, links and numbers are those of the project."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from small import ROOT
+
+from metabench import algorithms, baselines, frames, headline
+from metabench.cli import main
+from metabench.config import StudyConfig
+
+PAGES = sorted(
+    path for path in ROOT.glob("**/*.md") if not {".venv", ".pytest_cache", "node_modules"} & set(path.parts)
+)
+REFERENCE = ROOT / "results" / "reference" / "flux" / "tables"
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every key of a study file as config/README.md spells it, with its default."""
+    for name, field in model.model_fields.items():
+        inner = [part for part in _types(field.annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
+        mark = {"cells": "cells[].", "protocols": "protocols.NAME."}.get(name, f"{prefix}{name}.")
+        if name == "published":
+            yield f"{prefix}{name}", None
+        if inner:
+            yield from keys(inner[0], mark)
+        else:
+            yield f"{prefix}{name}", field
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for part in getattr(annotation, "__args__", ()):
+        yield from _types(part)
+
+
+def documented() -> dict[str, str]:
+    """Return the keys and defaults that config/README.md lists."""
+    rows = re.findall(r"^\| `([^`]+)` \|([^|]*)\|", (ROOT / "config" / "README.md").read_text(), re.MULTILINE)
+    return {key: default.strip() for key, default in rows if not key.endswith(".yaml")}
+
+
+def test_every_key_of_a_study_file_is_documented_and_no_other() -> None:
+    assert set(documented()) == {key for key, _ in keys(StudyConfig)}
+
+
+def test_the_documented_defaults_are_the_defaults() -> None:
+    rows = documented()
+    for key, field in keys(StudyConfig):
+        if field is None or (not field.is_required() and field.default is None):
+            assert rows[key] == "", key
+        elif field.is_required():
+            assert rows[key] == "required", key
+        else:
+            default = list(field.default) if isinstance(field.default, tuple) else field.default
+            assert rows[key].replace("1.0e-4", "0.0001") == str(default), key
+
+
+@pytest.mark.parametrize("name", [*algorithms.NAMES, *baselines.NAMES])
+def test_every_algorithm_and_baseline_has_an_entry(name: str) -> None:
+    text = (ROOT / "docs" / "algorithms.md").read_text()
+    assert f"`{name}`" in text
+
+
+@pytest.mark.parametrize("name", algorithms.NAMES)
+def test_every_algorithm_names_its_reference(name: str) -> None:
+    assert re.search(r"References?: ", algorithms.load(name).__doc__ or "")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_that_exist(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_that_a_page_names_exist(page: Path) -> None:
+    text, makefile = page.read_text(), (ROOT / "Makefile").read_text()
+    for target in re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name}: make {target}"
+    for command in re.findall(r"(?:^|`|/)metabench ([a-z]+)", text, re.MULTILINE):
+        assert command in main.commands, f"{page.name}: metabench {command}"
+
+
+def test_the_results_in_the_readme_are_those_of_the_committed_tables() -> None:
+    text = (ROOT / "README.md").read_text()
+    table = headline.markdown(frames.read(REFERENCE, "leaderboard.csv"))
+    assert table in text
+
+
+def test_every_number_of_the_readme_that_compares_is_in_the_committed_tables() -> None:
+    """Differences in the prose are spelled `-0.123 [-0.456, -0.0789]` and must be a row of comparisons.csv."""
+    rows = frames.read(REFERENCE, "comparisons.csv")
+    spelled = {f"{r.difference:.3g} [{r.lower:.3g}, {r.upper:.3g}]" for r in rows.itertuples()}
+    text = re.sub(r"^\|.*$", "", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    found = re.findall(r"-?[\d.]+(?:e-?\d+)? \[-?[\d.]+, -?[\d.]+\]", text)
+    assert found and set(found) <= spelled, set(found) - spelled
