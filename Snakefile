@@ -34,6 +34,7 @@ rule all:
         study.tables,
         study.provenance,
         study.figures,
+        study.tracked,
 
 
 onstart:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from metabench import frames
 from metabench.figures.style import Style, styles
 
 ORACLE = "least-squares"
@@ -28,11 +29,7 @@ class Tables:
     def __getitem__(self, name: str) -> pd.DataFrame:
         """Return a table by its file name."""
         if name not in self._read:
-            path = self.folder / name
-            parquet = path.suffix == ".parquet"
-            self._read[name] = (
-                pd.read_parquet(path) if parquet else pd.read_csv(path, keep_default_na=False, na_values=[""])
-            )
+            self._read[name] = frames.read(self.folder, name)
         return self._read[name]
 
     def rows(self, table: str, **where: Any) -> pd.DataFrame:
