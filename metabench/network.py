@@ -145,7 +145,7 @@ class Network:
         *hidden, prediction = self._activations(theta, x)
         residual = prediction.sub_(y)
         loss = residual.square().mean((-2, -1))
-        delta = residual.mul_(2 / residual.shape[-2])  # dL/dz of the last layer
+        delta = residual.mul_(2 / residual[0].numel())  # dL/dz of the last layer
         pieces: list[Tensor] = []
         for h, (weight, _) in zip(reversed(hidden), reversed(self.layers(theta)), strict=True):
             pieces[:0] = (torch.bmm(h.transpose(1, 2), delta).flatten(1), delta.sum(1))
