@@ -8,7 +8,7 @@ Regions: `all` of the query grid, and where the support interval is not the whol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -138,38 +138,47 @@ def evaluate(
     """
     distribution = SineDistribution(**settings["tasks"])
     network = Network.of(**settings["network"])
-    banks = {
-        name: Bank(settings["study"], f"{name}-bank", distribution, settings[f"{name}_tasks"])
-        for name in ("test", "validation")
-    }
+    test = Bank(settings["study"], "test-bank", distribution, settings["test_tasks"])
+    validation = Bank(settings["study"], "validation-bank", distribution, settings["validation_tasks"])
     found: dict[str, Tensor] = {}
     for name, protocol in settings["protocols"].items():
-        shots, interval, updates = protocol["shots"], tuple(protocol["support"]), protocol["updates"]
-        test, validation = (cast(held_out(banks[b], shots, interval), theta.dtype) for b in ("test", "validation"))
-
-        def on_validation(step: Tensor, tasks: HeldOut = validation, updates: int = updates) -> Tensor:
-            return adaptation_losses(network, theta, tasks, updates, step)[0, -1]
-
-        steps, found_tuning = _step_sizes(settings, len(theta), on_validation)
-        found |= {f"tuning/{name}": found_tuning} if found_tuning is not None else {}
-        done: list[tuple[Tensor, Tensor, Tensor]] = []
-        for label, step in steps.items():
-            same = [losses for other, *losses in done if torch.equal(other, step)]
-            validation_loss, test_loss = (
-                same[0]
-                if same
-                else (
-                    on_validation(step),
-                    adaptation_losses(network, theta, test, updates, step),
-                )
-            )
-            done.append((step, validation_loss, test_loss))
-            found[f"step_size/{name}/{label}"] = step
-            found[f"validation/{name}/{label}"] = validation_loss
-            found[f"test/{name}/{label}"] = test_loss
-            advance()
-        found[f"showcase/{name}"] = _showcase(settings, network, theta, protocol, next(iter(steps.values())))
+        on_test, on_validation = (
+            cast(held_out(bank, protocol["shots"], tuple(protocol["support"])), theta.dtype)
+            for bank in (test, validation)
+        )
+        for key, value in _under_protocol(settings, network, theta, protocol, on_test, on_validation, advance):
+            kind, *step = key.split("/")
+            found["/".join([kind, name, *step])] = value
     return found
+
+
+def _under_protocol(
+    settings: Mapping[str, Any],
+    network: Network,
+    theta: Tensor,
+    protocol: Mapping[str, Any],
+    test: HeldOut,
+    validation: HeldOut,
+    advance: Callable[[], None],
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield what `evaluate` finds under one protocol, named without it: ``test/STEP``, ``tuning``, ..."""
+
+    def losses(tasks: HeldOut, step: Tensor) -> Tensor:
+        return adaptation_losses(network, theta, tasks, protocol["updates"], step)
+
+    steps, tuning = _step_sizes(settings, len(theta), lambda step: losses(validation, step)[0, -1])
+    if tuning is not None:
+        yield "tuning", tuning
+    measured: dict[str, tuple[Tensor, Tensor]] = {}
+    for label, step in steps.items():
+        twin = next(other for other in steps if torch.equal(steps[other], step))
+        if twin == label:
+            measured[label] = losses(validation, step)[0, -1], losses(test, step)
+        yield f"step_size/{label}", step
+        yield f"validation/{label}", measured[twin][0]
+        yield f"test/{label}", measured[twin][1]
+        advance()
+    yield "showcase", _showcase(settings, network, theta, protocol, next(iter(steps.values())))
 
 
 def _step_sizes(
