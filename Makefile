@@ -1,6 +1,6 @@
 # What a person can do here; `make` alone lists it. No environment need be active: everything runs from .venv.
 
-PYTHON ?= python3
+PYTHON ?= $(shell command -v python3.11 || echo python3)
 CORES  ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 STUDY  ?= flux
 TABLES ?= results/reference/$(STUDY)/tables

@@ -36,9 +36,10 @@ def _picks(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         return
     published = table[table["role"] == "published"]
     selected = table[table["selected"]]
+    same = set(selected["cell"]) == set(published["cell"])
     if len(published):
-        yield "published", published
-    if set(selected["cell"]) != set(published["cell"]):
+        yield "published, selected" if same and len(table["cell"].unique()) > 1 else "published", published
+    if not same:
         yield "selected", selected
     if len(equal := table[table["role"] == "equal-budget"]):
         yield "equal budget", equal
