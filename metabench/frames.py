@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from metabench.artifacts import ArtifactError, replacing
 
+CELLS = ("cell", "cell_a", "cell_b")
+"""Columns that name a cell: text, even where every name in a file happens to look like a number."""
+
 
 def write(table: pd.DataFrame, path: Path) -> None:
     """Write one table, as CSV or parquet by its name."""
@@ -41,7 +44,7 @@ def read(folder: Path, name: str) -> pd.DataFrame:
     path = folder / name
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
-    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(CELLS, str))
 
 
 def spell(columns: Mapping[str, NDArray[Any]]) -> str:

@@ -18,6 +18,7 @@ from metabench import (
     baselines,
     config,
     evaluation,
+    figures,
     frames,
     headline,
     plans,
@@ -229,6 +230,17 @@ def test_records_of_something_else_are_refused(done: SimpleNamespace, tmp_path: 
         path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises(artifacts.ArtifactError, match=r"another config|another theta|damaged"):
         tables.read_study(root, study)
+
+
+def test_a_study_of_one_cell_that_nobody_published_has_tables_and_figures_too(tmp_path: Path) -> None:
+    joint = {"algorithm": "joint", "meta_iterations": 5, "meta_batch_size": 1, "shots": 5, "meta_step_size": 0.01}
+    study = config.parse(study_content() | {"cells": [joint], "seeds": 1})
+    run(study, tmp_path)
+    tables.write_all(tables.read_study(tmp_path, study), tmp_path / "tables")
+    assert len(frames.read(tmp_path / "tables", "runs.csv")) == 1
+    assert frames.read(tmp_path / "tables", "comparisons.csv").empty
+    drawn = {path.stem for path in figures.draw_all(tmp_path / "tables", tmp_path / "figures")}
+    assert "adaptation_standard_mean" in drawn and not any(name.startswith("showcase") for name in drawn)
 
 
 def test_the_headline_names_published_selected_and_equal_budget_cells(done: SimpleNamespace) -> None:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from metabench.figures.reading import Tables
-from metabench.figures.style import WIDTH, loss_axis
+from metabench.figures.style import WIDTH, loss_axis, message
 
 SPENT = {
     "meta_iteration": "meta-iterations",
@@ -28,6 +28,8 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 def draw(tables: Tables) -> Figure:
     """Draw the published cells, and those at another's budget."""
+    if not tables.algorithms:
+        return message("No cell of this study is published.")
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     panels = figure.subplots(2, 2, sharey=True)
     for axes, (column, label) in zip(panels.flat, SPENT.items(), strict=True):

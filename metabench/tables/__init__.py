@@ -211,15 +211,15 @@ def _tuning_frame(record: CellRecord, protocol: str, sizes: list[float]) -> pd.D
 def showcase(study: Study) -> pd.DataFrame:
     """Return the predictions of the published cells on the showcase wave, for every seed."""
     x, truth = study.baselines["showcase/x"][:, 0], study.baselines["showcase/truth"][:, 0]
-    found = []
-    for record in study.cells:
+    columns = ["algorithm", "cell", "role", "seed", "protocol", "x", "truth", "before", "after"]
+    found = [pd.DataFrame(columns=columns)]
+    for record in (r for r in study.cells if r.cell.role == "published"):
         for protocol in study.config.protocols:
             before, after = record.evaluation[f"showcase/{protocol}"]  # (run, point)
             index = pd.MultiIndex.from_product([record.seeds, x], names=["seed", "x"])
             frame = pd.DataFrame({"before": before.ravel(), "after": after.ravel()}, index).reset_index()
             found.append(frame.assign(truth=np.tile(truth, len(record.seeds)), protocol=protocol, **_head(record)))
-    columns = ["algorithm", "cell", "role", "seed", "protocol", "x", "truth", "before", "after"]
-    table = pd.concat([f for f in found if f["role"].iloc[0] == "published"])[columns]
+    table = pd.concat(found[1:] or found)[columns]
     return table.sort_values(["algorithm", "cell", "seed", "protocol", "x"], ignore_index=True)
 
 

@@ -184,18 +184,26 @@ def comparisons(study: Study) -> pd.DataFrame:
     The family of tests, declared beforehand: last update, whole grid, every protocol, published and selected cells,
     FOMAML against Reptile and each against the best baseline.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for protocol in study.config.protocols:
         for role, declared, pair in _pairs(study, protocol):
             for region in range(len(pair[0].losses)):
                 rows.append({**_row(study, role, protocol, region, pair), "_family": declared and region == 0})
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=None if rows else COMPARISON)
     family = table.pop("_family").to_numpy(dtype=bool)
     table["p_holm"] = np.nan
-    table.loc[family, "p_holm"] = holm(table.loc[family, "p_value"].to_numpy())
+    table.loc[family, "p_holm"] = holm(table.loc[family, "p_value"].to_numpy(dtype=np.float64))
     table["attainable_p"] = attainable_p_value(study.config.seeds)
     order = ["role", "protocol", "algorithm_a", "cell_a", "step_a", "algorithm_b", "cell_b", "step_b", "region"]
     return table.sort_values(order, ignore_index=True)
+
+
+COMPARISON = [
+    *("algorithm_a", "cell_a", "step_a", "algorithm_b", "cell_b", "step_b"),
+    *("role", "protocol", "region", "update", "difference", "lower", "upper"),
+    *("probability_of_improvement", "probability_lower", "probability_upper", "p_value", "_family"),
+]
+"""Columns of a table of comparisons that has no rows: a study without any pair to compare."""
 
 
 def _row(study: Study, role: str, protocol: str, region: int, pair: Pair) -> dict[str, Any]:
