@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from math import prod, sqrt
 from typing import NamedTuple
@@ -69,11 +70,17 @@ class Network:
     @property
     def parameters(self) -> int:
         """P, the length of the flat vector."""
-        return sum(prod(shape) for shape in self._shapes())
+        return sum(self._sizes)
 
+    @cached_property
     def _shapes(self) -> list[tuple[int, int]]:
         """Shapes of W_1, b_1, W_2, b_2, ... in the order of the flat vector."""
         return [shape for n, m in pairwise(self.widths) for shape in ((n, m), (1, m))]
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        """How many numbers each of them has."""
+        return [prod(shape) for shape in self._shapes]
 
     def layers(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
         """View a stack of flat vectors as layers.
@@ -84,8 +91,8 @@ class Network:
         Returns:
             A pair for each layer: weights ``(..., fan_in, fan_out)`` and biases ``(..., 1, fan_out)``; views of theta.
         """
-        pieces = torch.split(theta, [prod(shape) for shape in self._shapes()], dim=-1)
-        views = [p.unflatten(-1, shape) for p, shape in zip(pieces, self._shapes(), strict=True)]
+        stack, pieces = theta.shape[:-1], theta.split(self._sizes, dim=-1)
+        views = [p.view(*stack, *shape) for p, shape in zip(pieces, self._shapes, strict=True)]
         return list(zip(views[::2], views[1::2], strict=True))
 
     def initialize(self, seed: int) -> Tensor:
@@ -111,13 +118,13 @@ class Network:
             Predictions, ``(..., point, 1)``.
         """
         stack, (theta, x) = _flat_stack(theta, x)
-        return _unflat(self._activations(theta, x)[-1], stack)
+        return _unflat(self._activations(self.layers(theta), x)[-1], stack)
 
-    def _activations(self, theta: Tensor, x: Tensor) -> list[Tensor]:
-        """Return h_0 .. h_L of ``(stack, P)`` networks at ``(stack, point, feature)``."""
+    def _activations(self, layers: list[tuple[Tensor, Tensor]], x: Tensor) -> list[Tensor]:
+        """Return h_0 .. h_L of the layers of ``(stack,)`` networks at ``(stack, point, feature)``."""
         forward = ACTIVATIONS[self.activation].forward
         hidden = [x]
-        for weight, bias in self.layers(theta):
+        for weight, bias in layers:
             if len(hidden) > 1:
                 forward(hidden[-1])  # in place
             hidden.append(_affine(hidden[-1], weight, bias))
@@ -142,14 +149,15 @@ class Network:
         """
         stack, (theta, x, y) = _flat_stack(theta, x, y)
         backward = ACTIVATIONS[self.activation].backward
-        *hidden, prediction = self._activations(theta, x)
+        layers = self.layers(theta)
+        *hidden, prediction = self._activations(layers, x)
         residual = prediction.sub_(y)
         loss = residual.square().mean((-2, -1))
         delta = residual.mul_(2 / residual[0].numel())  # dL/dz of the last layer
         pieces: list[Tensor] = []
-        for h, (weight, _) in zip(reversed(hidden), reversed(self.layers(theta)), strict=True):
+        for h, (weight, _) in zip(reversed(hidden), reversed(layers), strict=True):
             pieces[:0] = (torch.bmm(h.transpose(1, 2), delta).flatten(1), delta.sum(1))
-            if len(pieces) < len(self._shapes()):
+            if len(pieces) < len(self._shapes):
                 delta = backward(_times_transpose(delta, weight), h)
         gradient = torch.cat(pieces, dim=-1)
         return _unflat(loss, stack), _unflat(gradient, stack)

@@ -215,11 +215,12 @@ def baselines_code() -> str:
 
 
 def expected_seconds(cell: Cell, runs: int) -> float:
-    """Estimate how long a training job takes, from rates measured with a stack of ten runs (see benchmarks/).
+    """Estimate how long a training job takes, from the jobs of the reference run, ten runs a stack.
 
-    A gradient evaluation has a fixed cost, and each point adds to it.
+    A meta-iteration has a cost of its own (draws, outer update, validation), each gradient evaluation has one, and each
+    point adds to it.
     """
-    per_iteration = 15e-6 * cell.cost.gradient_evaluations + 0.4e-6 * cell.cost.point_gradients
+    per_iteration = 25e-6 + 20e-6 * cell.cost.gradient_evaluations + 0.35e-6 * cell.cost.point_gradients
     return cell.meta_iterations * per_iteration * max(runs, 2)
 
 
