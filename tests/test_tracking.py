@@ -223,7 +223,7 @@ def test_theta_is_the_runs_slice_of_the_block(tracked, tmp_path):
         job = next((c, b) for c, b in JOBS if c.id == cell and seed in plans.seeds_of(b))
         theta = artifacts.read(Paths(root).trained(*job))[0]["theta"]
         np.testing.assert_array_equal(arrays["theta"], theta[[plans.seeds_of(job[1]).index(seed)]])
-        assert header["seed"] == seed
+        assert header["kind"] == "train" and header["seeds"] == f"{seed}-{seed}"  # what `metabench predict` reads
 
 
 def test_the_studys_run_holds_tables_figures_settings_banks_and_all_runs(tracked, tmp_path):

@@ -103,7 +103,7 @@ def runs(study: StudyConfig, record: CellRecord, block: str) -> dict[int, Conten
             params=_params(study, record, run),
             points=_run_points(history.get_group(seed), curves.get_group(seed)) + _costs(record.cell),
             tags=_status(int(record.diverged_at[run])) | sources,
-            files={"theta.safetensors": _theta(study, record, block, run)},
+            files={"theta.safetensors": _theta(study, record, run)},
         )
         for run, seed in enumerate(record.seeds.tolist())
     }
@@ -175,13 +175,13 @@ def _sources(study: StudyConfig, cell: Cell, block: str) -> dict[str, str]:
     return dict(_flat({kind: {k: h[k] for k in ("config", "code", "versions")} for kind, h in headers.items()}))
 
 
-def _theta(study: StudyConfig, record: CellRecord, block: str, run: int) -> bytes:
-    """Return one run's initialization ``(1, P)`` as a safetensors file."""
-    header = records.training_header(plans.train_settings(study, record.cell), block)
+def _theta(study: StudyConfig, record: CellRecord, run: int) -> bytes:
+    """Return one run's initialization ``(1, P)`` as a safetensors file, a trained record of one seed."""
+    seed = int(record.seeds[run])
+    header = records.training_header(plans.train_settings(study, record.cell), f"{seed}-{seed}")
     with TemporaryDirectory() as folder:
         path = Path(folder) / "theta.safetensors"
-        more = {"kind": "initialization", "cell": record.cell.id, "seed": int(record.seeds[run])}
-        artifacts.write(path, {"theta": record.theta[run : run + 1]}, header | more)
+        artifacts.write(path, {"theta": record.theta[run : run + 1]}, header)
         return path.read_bytes()
 
 
