@@ -16,7 +16,7 @@ REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 
 	     "name another: make PYTHON=python3.11 ..." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup benchmark smoke report figures test check format lock
+.PHONY: help setup benchmark smoke report figures reference test check format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,11 @@ report: setup ## Write results/STUDY/report.zip, the HTML report of a finished s
 
 figures: setup ## Draw all figures from the tables in TABLES into OUT
 	$(BIN)/metabench figures --tables "$(TABLES)" --out "$(OUT)"
+
+reference: ## Replace results/reference/STUDY by the finished study's tables, figures and provenance
+	mkdir -p results/reference/$(STUDY)
+	cd results/reference/$(STUDY) && rm -rf tables figures
+	cp -R results/$(STUDY)/tables results/$(STUDY)/figures results/$(STUDY)/provenance.json results/reference/$(STUDY)/
 
 test: check ## Run the checks and all tests
 	$(BIN)/pytest

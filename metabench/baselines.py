@@ -61,25 +61,29 @@ def gaussian_process(support: Points, x: Tensor, variance: float, length_scale: 
 
 
 def evaluate(settings: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Evaluate the baselines on the test bank, as `metabench.plans.baseline_settings` asks.
+    """Evaluate the baselines on both banks, as `metabench.plans.baseline_settings` asks.
 
     Returns:
-        ``test/PROTOCOL/NAME`` losses ``(region, task)``; and of the showcase wave ``showcase/x`` and
-        ``showcase/truth`` ``(point, feature)``, and ``showcase/PROTOCOL/support`` points ``(shots, 2)``, x and y.
+        ``test/PROTOCOL/NAME`` and ``validation/PROTOCOL/NAME`` losses ``(region, task)``; and of the showcase wave
+        ``showcase/x`` and ``showcase/truth`` ``(point, feature)``, and ``showcase/PROTOCOL/support`` points
+        ``(shots, 2)``, x and y.
     """
     distribution = SineDistribution(**settings["tasks"])
-    bank = Bank(settings["study"], "test-bank", distribution, settings["test_tasks"])
+    banks = {
+        name: Bank(settings["study"], f"{name}-bank", distribution, settings[f"{name}_tasks"])
+        for name in ("test", "validation")
+    }
     wave = showcase_wave(settings)
     found = {"showcase/x": SHOWCASE_X, "showcase/truth": wave(SHOWCASE_X)}
     for protocol, given in settings["protocols"].items():
         points = showcase_support(settings["study"], wave, given["shots"], tuple(given["support"]))
         found[f"showcase/{protocol}/support"] = torch.cat([points.x, points.y], dim=-1)
-        tasks = held_out(bank, given["shots"], tuple(given["support"]))
-        for name, predict in _predictors(settings["gaussian_process"], given).items():
-            square = (predict(tasks.support, tasks.query.x) - tasks.query.y).square()[..., 0]
-            found[f"test/{protocol}/{name}"] = torch.stack(
-                [square[:, index].mean(-1) for index in tasks.regions.values()]
-            )
+        for name, bank in banks.items():
+            tasks = held_out(bank, given["shots"], tuple(given["support"]))
+            for baseline, predict in _predictors(settings["gaussian_process"], given).items():
+                square = (predict(tasks.support, tasks.query.x) - tasks.query.y).square()[..., 0]
+                losses = [square[:, index].mean(-1) for index in tasks.regions.values()]
+                found[f"{name}/{protocol}/{baseline}"] = torch.stack(losses)
     return found
 
 

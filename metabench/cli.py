@@ -182,6 +182,8 @@ def tables(content: dict[str, Any], root: Path) -> None:
     study = tabulation.read_study(root, config.parse(content))
     with Progress("tables", len(tabulation.NAMES)) as progress:
         tabulation.write_all(study, root / "tables", progress.advance)
+    for warning in tabulation.edge_warnings(root / "tables"):
+        click.echo(warning, err=True)
     with replacing(root / "provenance.json") as temporary:
         text = json.dumps({"config": content, **provenance.describe()}, indent=2, sort_keys=True)
         temporary.write_text(text + "\n", encoding="utf-8")

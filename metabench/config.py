@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from math import ceil, floor
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -37,6 +38,9 @@ def _distinct(values: list[float]) -> list[float]:
 def _one_or_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
+
+RESERVED = ("reference", "redrawn")
+"""Folders under results that are no study's."""
 
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
@@ -158,14 +162,24 @@ class StudyConfig(_Model):
     statistics: Statistics = Statistics()
 
     @model_validator(mode="after")
+    def _free_name(self) -> Self:
+        if self.study in RESERVED:
+            raise ValueError(f"study {self.study!r} is a folder of its own under results; choose another name")
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.validation.protocol not in self.protocols:
             names = ", ".join(self.protocols)
             raise ValueError(f"validation.protocol {self.validation.protocol!r} is not a protocol; choose from {names}")
         low, high = self.tasks.domain
         for name, protocol in self.protocols.items():
-            if protocol.support[0] < low or protocol.support[1] > high:
+            first, last = protocol.support
+            if first < low or last > high:
                 raise ValueError(f"protocols.{name}.support must lie inside tasks.domain [{low:g}, {high:g}]")
+            spacing = (high - low) / (self.tasks.grid_points - 1)
+            if ceil((first - low) / spacing) > floor((last - low) / spacing):
+                raise ValueError(f"protocols.{name}.support must hold a point of the grid, got [{first:g}, {last:g}]")
         return self
 
 

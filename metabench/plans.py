@@ -184,6 +184,7 @@ def baseline_settings(config: StudyConfig) -> dict[str, Any]:
         "tasks": config.tasks.model_dump(mode="json"),
         "protocols": {name: protocol.model_dump(mode="json") for name, protocol in config.protocols.items()},
         "test_tasks": config.evaluation.tasks,
+        "validation_tasks": config.validation.tasks,
         "gaussian_process": config.gaussian_process.model_dump(mode="json"),
         "showcase": config.showcase.model_dump(mode="json"),
     }

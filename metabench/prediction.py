@@ -48,5 +48,7 @@ def curve(
     phi = adapted(network, theta, repeat(support, updates), step_size or settings["validation"]["step_size"])
     low, high = settings["tasks"]["domain"]
     x = torch.linspace(low, high, at)[:, None]
+    if not bool(phi.isfinite().all()):
+        raise ArtifactError(f"the adapted parameters of seed {seed} in {record} are not finite: it diverged")
     columns = {"x": x, "before": network.predict(theta, x), "after": network.predict(phi, x)}
     return {name: value[:, 0].numpy() for name, value in columns.items()}

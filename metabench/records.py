@@ -164,8 +164,10 @@ class CellRecord:
 
     @property
     def diverged(self) -> NDArray[np.bool_]:
-        """Whether each run diverged in training, ``(run,)``."""
-        return self.diverged_at > 0
+        """Whether each run's theta, or its loss before any adaptation, is not finite, ``(run,)``."""
+        tests = [losses for name, losses in self.evaluation.items() if name.startswith("test/")]
+        lost = [~np.isfinite(losses[0, 0]).all(-1) for losses in tests]  # whole grid, update 0
+        return np.any([self.diverged_at > 0, *lost], axis=0)
 
     def steps(self, protocol: str) -> list[str]:
         """Return the step sizes a protocol was evaluated at: own and common, or common and tuned."""

@@ -135,6 +135,12 @@ MISTAKES = {
         ["joint does not use inner_steps", "cells[3].inner_steps", "meta_batch_size, meta_step_size, shots"],
     ),
     "a cell twice": (("cells", 2), small.content()["cells"][1], ["cells", "once"]),
+    "support without a point of the grid": (  # the nearest ones lie at 0.102 and 0.306
+        ("protocols", "robustness", "support"),
+        [0.11, 0.29],
+        ["protocols.robustness.support", "point of the grid", "[0.11, 0.29]"],
+    ),
+    "a study named after a folder of results": (("study",), "reference", ["study", "'reference'", "another name"]),
     "a protocol's name that is a path": (
         ("protocols", "../x"),
         {"shots": 1, "support": [0.0, 1.0], "updates": 1, "gaussian_process_length_scale": 1.0},

@@ -98,6 +98,6 @@ def test_every_number_of_the_readme_that_compares_is_in_the_committed_tables() -
     rows = frames.read(REFERENCE, "comparisons.csv")
     spelled = {f"{r.difference:.3g} [{r.lower:.3g}, {r.upper:.3g}]" for r in rows.itertuples()}
     prose = re.sub(r"^\|.*$", "", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
-    text = re.sub(r"\s+", " ", prose)
-    found = re.findall(r"-?[\d.]+(?:e-?\d+)? \[-?[\d.]+, -?[\d.]+\]", text)
+    text, number = re.sub(r"\s+", " ", prose), r"-?[\d.]+(?:e[+-]\d+)?"
+    found = re.findall(rf"{number} \[{number}, {number}\]", text)
     assert found and set(found) <= spelled, set(found) - spelled

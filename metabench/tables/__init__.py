@@ -76,6 +76,16 @@ def write_all(study: Study, folder: Path, advance: Callable[[], None] = lambda: 
         advance()
 
 
+def edge_warnings(folder: Path) -> list[str]:
+    """Return a line for each selected cell on an edge of its grid, beyond which a better one may lie."""
+    chosen = frames.read(folder, "selection.csv")
+    return [
+        f"warning: {row.algorithm} under {row.protocol} ({row.step} step) selects {row.cell}, on the edge of its grid "
+        f"in {str(row.on_edge).replace(' ', ' and ')}: a better cell may lie outside"
+        for row in chosen[chosen["on_edge"].notna()].itertuples()
+    ]
+
+
 def _join(blocks: Iterable[pd.DataFrame]) -> pd.DataFrame:
     keys = ["algorithm", "cell", "seed"]
     return pd.concat(list(blocks)).sort_values(keys, kind="stable", ignore_index=True)
@@ -109,12 +119,12 @@ def runs(study: Study) -> pd.DataFrame:
         {
             **_head(record),
             "seed": int(seed),
-            "status": "diverged" if at else "ok",
+            "status": "diverged" if diverged else "ok",
             "diverged_at": int(at) or None,
             **_costs(record),
         }
         for record in study.cells
-        for seed, at in zip(record.seeds, record.diverged_at, strict=True)
+        for seed, at, diverged in zip(record.seeds, record.diverged_at, record.diverged, strict=True)
     ]
     return (
         pd.DataFrame(rows)
@@ -143,7 +153,7 @@ def leaderboard(study: Study, adapted: pd.DataFrame, chosen: pd.DataFrame) -> pd
         ]
     )
     keys = ["algorithm", "cell", "role", "protocol", "step"]
-    marks = chosen[[*keys, "selected", "validation_loss"]]
+    marks = chosen[[*keys, "selected", "validation_loss", "frequency", "on_edge", "held_out_mean"]]
     table = final(adapted).drop(columns=["region", "update"]).merge(marks, how="left").merge(about, how="left", on=keys)
     table["selected"] = table["selected"].fillna(False).astype(bool)
     counts = [c for c in about.columns if c.startswith(("runs_", "meta_it", "meta_b", "shots", "inner_steps"))]

@@ -57,7 +57,7 @@ STATISTICS = {
 }
 
 RUNS = {
-    "status": "ok, or diverged: the initialization is not finite.",
+    "status": "ok, or diverged: the initialization, or its loss before any adaptation, is not finite.",
     "diverged_at": "Meta-iteration after which theta first was not finite.",
     "runs_ok": "Runs that did not diverge in training.",
     "runs_diverged": "Runs that did.",
@@ -86,7 +86,8 @@ COMPARISONS = {
     "probability_lower": "Lower end of its interval.",
     "probability_upper": "Upper end of it.",
     "p_value": "Exact sign-flip test on the differences of each seed, averaged over tasks.",
-    "p_holm": "p_value adjusted within the declared family of tests by Holm's method; empty outside the family.",
+    "p_holm": "p_value adjusted by Holm's method within the family declared beforehand: the published FOMAML against "
+    "Reptile and each against the best baseline, whole grid, every protocol. Empty outside the family.",
     "attainable_p": "The least p_value this number of seeds can give.",
 }
 

@@ -56,7 +56,10 @@ def ui_line(uri: str) -> str:
     """Return the command that shows a store, or where its own server shows it."""
     if _is_server(uri):
         return f"open {shown(uri)}"
-    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    command = Path(sys.executable).with_name("mlflow")
+    if command.is_relative_to(Path.cwd()):
+        command = command.relative_to(Path.cwd())
+    return f"{shlex.quote(str(command))} ui --backend-store-uri {shlex.quote(uri)}"
 
 
 def database(uri: str) -> Path | None:
