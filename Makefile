@@ -27,7 +27,7 @@ setup: $(INSTALLED) ## Make .venv with the locked versions (again only when they
 benchmark: setup ## Run the study in config/STUDY.yaml on CORES cores
 	$(BIN)/snakemake --cores $(CORES) --configfile config/$(STUDY).yaml
 
-smoke: setup ## Run the smallest study: every step in about a minute
+smoke: setup ## Run the smallest study: every step in under a minute
 	$(BIN)/snakemake --cores $(CORES) --configfile config/smoke.yaml
 
 report: setup ## Write results/STUDY/report.zip, the HTML report of a finished study

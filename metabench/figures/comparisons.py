@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from metabench.figures.reading import Tables
 from metabench.figures.style import GREY, WIDTH, compact, message
@@ -84,11 +84,12 @@ def _name_large(axes: Axes, place: int, value: float, lower: float, upper: float
 
 
 def _name(tables: Tables, row: Row) -> str:
-    """Spell a pair; steps are said where they differ from the cell's own."""
-    sides = []
+    """Spell a pair, the steps where they are not the cell's own, and a yardstick's cell if it is not published."""
+    sides, published = [], set(tables.rows("cells.csv", role="published")["cell"])
     for side in "ab":
         algorithm, step = getattr(row, f"algorithm_{side}"), getattr(row, f"step_{side}")
-        note = f" ({step})" if step in ("common", "tuned") else ""
+        picked = "selected, " if row.role == "yardstick" and getattr(row, f"cell_{side}") not in published else ""
+        note = f" ({picked}{step})" if step in ("common", "tuned") else ""
         note = " (eq. budget)" if side == "b" and row.role == "equal-budget" else note
         sides.append(tables.styles[algorithm].label + note)
     return " − ".join(sides)
@@ -99,8 +100,9 @@ def _differences(axes: Axes, tables: Tables, rows: list[Row]) -> None:
     ends = [abs(value) for row in rows if not isinstance(row, str) for value in (row.lower, row.upper)]
     most = max([end for end in ends if end <= MOST], default=1) * 1.5
     axes.set_xlim(-most, most)
-    powers = [p for p in (0.01, 0.1, 1.0, 10.0) if p <= most]
-    axes.set_xticks([*(-p for p in reversed(powers)), 0, *powers])
+    for powers, minor in (((0.1, 10.0), False), ((0.01, 1.0), True)):  # labels at every second power have room
+        axes.set_xticks([sign * power for sign in (-1, 0, 1) for power in powers if power <= most], minor=minor)
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−").replace("0.", ".")))
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_yticks(range(len(rows)), [row if isinstance(row, str) else _name(tables, row) for row in rows])
