@@ -196,9 +196,10 @@ def tables(content: dict[str, Any], root: Path) -> None:
 def figures(source: Path, out: Path) -> None:
     """Draw every figure, as SVG and PNG, from a folder of tables alone."""
     from metabench import figures as drawing
+    from metabench.progress import Progress
 
-    for path in drawing.draw_all(source, out):
-        click.echo(path)
+    with Progress("figures", drawing.count(source)) as progress:
+        drawing.draw_all(source, out, progress.advance)
 
 
 @main.command()
