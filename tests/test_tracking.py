@@ -476,7 +476,7 @@ def test_the_printed_line_shows_the_study_and_a_server_is_written_like_a_file(fo
         assert f"open {address}" in track(root)
         assert_numbers_are_those_of_the_tables(client, root)
         theta = client.download_artifacts(children(client)[GOOD.id, 2].info.run_id, "theta.safetensors", str(folder))
-        assert artifacts.read(theta)[1]["seed"] == 2
+        assert artifacts.read(theta)[1]["seeds"] == "2-2"
     assert store.store_name(root, "tiny") == served.replace("-1", "-2")  # nobody answers
     result = CliRunner().invoke(main, [str(a) for a in study_command(root, served.replace("-1", "-2"))])
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
