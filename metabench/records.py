@@ -163,6 +163,11 @@ class CellRecord:
     digest: str
 
     @property
+    def head(self) -> dict[str, str]:
+        """The columns that name the cell in a table."""
+        return {"algorithm": self.cell.algorithm, "cell": self.cell.id, "role": self.cell.role}
+
+    @property
     def diverged(self) -> NDArray[np.bool_]:
         """Whether each run's theta, or its loss before any adaptation, is not finite, ``(run,)``."""
         tests = [losses for name, losses in self.evaluation.items() if name.startswith("test/")]

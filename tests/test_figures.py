@@ -380,4 +380,5 @@ def test_a_study_without_special_cells_or_regions_still_has_every_figure(folder:
         write = table.to_parquet if path.suffix == ".parquet" else table.to_csv
         write(tmp_path / path.name, index=False)
     for stem in ("equal_budget", "robustness_regions", "comparisons", "validation_curves", "step_sizes_standard"):
-        style.save(gallery.draw(stem, Tables(tmp_path)), tmp_path / stem)
+        written = style.save(gallery.draw(stem, Tables(tmp_path)), tmp_path / stem)
+        assert len(written) == 2 and all(path.stat().st_size > 1000 for path in written)

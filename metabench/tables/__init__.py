@@ -97,10 +97,6 @@ def _settings(record: CellRecord) -> dict[str, Any]:
     return {"meta_iterations": record.cell.meta_iterations, **{k: v or np.nan for k, v in known.items()}}
 
 
-def _head(record: CellRecord) -> dict[str, Any]:
-    return {"algorithm": record.cell.algorithm, "cell": record.cell.id, "role": record.cell.role}
-
-
 def _costs(record: CellRecord) -> dict[str, int]:
     """Return what each run of a cell spends in training."""
     spent = record.cell.cost._asdict()
@@ -109,7 +105,7 @@ def _costs(record: CellRecord) -> dict[str, int]:
 
 def cells(study: Study) -> pd.DataFrame:
     """Return the manifest of cells."""
-    rows = [{**_head(record), **_settings(record)} for record in study.cells]
+    rows = [{**record.head, **_settings(record)} for record in study.cells]
     return pd.DataFrame(rows).sort_values(["algorithm", "cell"], ignore_index=True)
 
 
@@ -117,7 +113,7 @@ def runs(study: Study) -> pd.DataFrame:
     """Return the table of runs; a diverged run is a row like any other."""
     rows = [
         {
-            **_head(record),
+            **record.head,
             "seed": int(seed),
             "status": "diverged" if diverged else "ok",
             "diverged_at": int(at) or None,
@@ -138,7 +134,7 @@ def leaderboard(study: Study, adapted: pd.DataFrame, chosen: pd.DataFrame) -> pd
     about = pd.DataFrame(
         [
             {
-                **_head(record),
+                **record.head,
                 "protocol": protocol,
                 "step": step,
                 "step_size": float(np.median(record.step_size(protocol, step))),
@@ -228,7 +224,7 @@ def showcase(study: Study) -> pd.DataFrame:
             before, after = record.evaluation[f"showcase/{protocol}"]  # (run, point)
             index = pd.MultiIndex.from_product([record.seeds, x], names=["seed", "x"])
             frame = pd.DataFrame({"before": before.ravel(), "after": after.ravel()}, index).reset_index()
-            found.append(frame.assign(truth=np.tile(truth, len(record.seeds)), protocol=protocol, **_head(record)))
+            found.append(frame.assign(truth=np.tile(truth, len(record.seeds)), protocol=protocol, **record.head))
     table = pd.concat(found[1:] or found)[columns]
     return table.sort_values(["algorithm", "cell", "seed", "protocol", "x"], ignore_index=True)
 

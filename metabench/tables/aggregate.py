@@ -103,9 +103,7 @@ def _cell_rows(study: Study, record: CellRecord, draws: Resamples) -> Iterator[d
                 x, limit = losses[region, update], limits[region]
                 last = update == losses.shape[1] - 1
                 yield {
-                    "algorithm": record.cell.algorithm,
-                    "cell": record.cell.id,
-                    "role": record.cell.role,
+                    **record.head,
                     "protocol": protocol,
                     "step": step,
                     "region": REGIONS[region],

@@ -80,9 +80,7 @@ def _selection_rows(study: Study, found: Selection, protocol: str, step: str) ->
     for n, record in enumerate(found.records):
         wins = n == found.winner
         yield {
-            "algorithm": record.cell.algorithm,
-            "cell": record.cell.id,
-            "role": record.cell.role,
+            **record.head,
             "protocol": protocol,
             "step": step,
             "validation_loss": float(np.median(found.validation[n])),
