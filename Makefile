@@ -3,6 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 CORES  ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 STUDY  ?= flux
+KILLS  ?= 200
 TABLES ?= results/reference/$(STUDY)/tables
 OUT    ?= results/redrawn/$(STUDY)
 
@@ -16,15 +17,16 @@ REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 
 	     "name another: make PYTHON=python3.11 ..." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup benchmark smoke report figures reference test check format lock
+.PHONY: help setup benchmark smoke report figures reference soak test check format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
-	@echo "Variables: CORES=$(CORES) STUDY=$(STUDY) PYTHON=$(PYTHON) TABLES=$(TABLES) OUT=$(OUT)"
+	@echo "Variables: CORES=$(CORES) STUDY=$(STUDY) PYTHON=$(PYTHON) TABLES=$(TABLES) OUT=$(OUT) KILLS=$(KILLS)"
 
 setup: $(INSTALLED) ## Make .venv with the locked versions (again only when they change)
 
 benchmark: setup ## Run the study in config/STUDY.yaml on CORES cores
+	@$(BIN)/metabench plan --config config/$(STUDY).yaml > /dev/null # a wrong file ends here, before Snakemake reads it
 	$(BIN)/snakemake --cores $(CORES) --configfile config/$(STUDY).yaml
 
 smoke: setup ## Run the smallest study: every step in under a minute
@@ -40,6 +42,9 @@ reference: ## Replace results/reference/STUDY by the finished study's tables, fi
 	mkdir -p results/reference/$(STUDY)
 	cd results/reference/$(STUDY) && rm -rf tables figures
 	cp -R results/$(STUDY)/tables results/$(STUDY)/figures results/$(STUDY)/provenance.json results/reference/$(STUDY)/
+
+soak: setup ## Kill the smoke study KILLS times at random moments; see that nothing is lost
+	$(BIN)/python tests/soak.py --kills $(KILLS) --out results/soak/kills.csv
 
 test: check ## Run the checks and all tests
 	$(BIN)/pytest

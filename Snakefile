@@ -14,7 +14,15 @@ if "study" not in config:  # a default beside --configfile would leak its keys i
 report: "workflow/report/workflow.rst"
 
 
-study = Workflow.start(config, workflow.configfiles)
+study = Workflow.start(config, workflow)
+
+
+wildcard_constraints:
+    study="[a-z][a-z0-9-]*",
+    algorithm="[a-z][a-z0-9_]*",
+    cell="[0-9a-f]{8}",
+    seeds="[0-9]+-[0-9]+",
+    store="[0-9a-f]{8}-[0-9]+",
 
 
 include: "workflow/rules/train.smk"
@@ -28,14 +36,17 @@ rule all:
     """Everything a study leaves behind."""
     default_target: True
     input:
-        study.trained,
-        study.evaluated,
-        study.baselines,
+        study.records,
         study.tables,
         study.provenance,
         study.figures,
+        study.cells_tracked,
         study.tracked,
 
 
 onstart:
-    study.announce(workflow.cores)
+    study.begin()
+
+
+onerror:
+    study.explain()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from functools import wraps
+from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -16,20 +16,30 @@ from metabench import __version__
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
+MOST = 100_000
+"""The largest number that `predict` takes."""
 
 
 class Json(click.ParamType[Any]):
-    """Settings of a job, as the plan spells them."""
+    """Settings of a job, as the plan spells them.
+
+    Args:
+        kind: One of `metabench.config.SETTINGS`.
+    """
 
     name = "json"
 
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Parse one JSON object."""
+        """Read and check one JSON object."""
+        from metabench import config, plans
+
         try:
-            settings = json.loads(value)
-        except (TypeError, ValueError) as error:
-            self.fail(f"not a JSON text: {error}", param, ctx)
-        return settings if isinstance(settings, dict) else self.fail("settings must be a JSON object", param, ctx)
+            return plans.read_settings(self.kind, value)
+        except config.ConfigError as error:
+            self.fail(str(error), param, ctx)
 
 
 class SeedBlock(click.ParamType[str]):
@@ -48,30 +58,53 @@ class SeedBlock(click.ParamType[str]):
         return str(value)
 
 
-def answering(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn mistakes of the user and damaged files into one clear line and exit code 2."""
+class StepSize(click.FloatRange):
+    """A step size; not NaN, which no range refuses."""
 
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        from metabench.artifacts import ArtifactError
-        from metabench.config import ConfigError
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check that it is a number in the range."""
+        size = super().convert(value, param, ctx)
+        return self.fail(f"{size} is not a number.", param, ctx) if isnan(size) else size
 
+
+class Answering(click.Group):
+    """Commands that answer what a user can do something about in one clear line and an exit code other than 0."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Read the arguments of a command, and run it."""
         try:
-            command(*args, **kwargs)
-        except (ArtifactError, ConfigError, OSError) as error:
-            click.echo(f"metabench: {error}", err=True)
-            sys.exit(2)
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+            raise  # click answers them itself
+        except ModuleNotFoundError as error:
+            _answer(f"{error}; install the locked versions: pip install -r requirements.lock", 2)
+        except KeyboardInterrupt:
+            _answer("interrupted; the same command goes on, from its checkpoint if it trains", 130)
+        except Exception as error:
+            from metabench.artifacts import ArtifactError
+            from metabench.config import ConfigError
 
-    return wrapped
+            if not isinstance(error, ArtifactError | ConfigError | OSError):
+                raise
+            _answer(str(error), 2)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def _answer(line: str, code: int) -> NoReturn:
+    click.echo(f"metabench: {line}", err=True)
+    sys.exit(code)
+
+
+@click.group(cls=Answering, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__)
 def main() -> None:
     """Few-shot sine regression by meta-learning: plan, train, evaluate, tabulate, draw, track and predict."""
 
 
-settings_option = click.option("--settings", type=Json(), required=True, help="The job's settings, a JSON object.")
+def settings_option(kind: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return the option that takes settings of a kind."""
+    return click.option("--settings", type=Json(kind), required=True, help="The job's settings, a JSON object.")
+
+
 seeds_option = click.option("--seeds", type=SeedBlock(), required=True, help="The block of seeds, for instance 0-9.")
 
 
@@ -84,8 +117,7 @@ def _one_thread() -> None:
 
 @main.command()
 @click.option("--config", "path", type=EXISTING, default="config/flux.yaml", show_default=True, help="The study file.")
-@click.option("--cores", type=click.IntRange(1), default=1, show_default=True, help="Jobs that run at a time.")
-@answering
+@click.option("--cores", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Jobs that run at a time.")
 def plan(path: Path, cores: int) -> None:
     """Print a study's cells, jobs and expected minutes before anything runs."""
     from metabench import config, plans
@@ -94,57 +126,62 @@ def plan(path: Path, cores: int) -> None:
 
 
 @main.command()
-@settings_option
+@settings_option("train")
 @seeds_option
 @click.option("--checkpoint", type=FILE, required=True, help="Where to keep the state after each validation.")
 @click.option("--out", type=FILE, required=True, help="The trained record to write (safetensors).")
-@answering
 def train(settings: dict[str, Any], seeds: str, checkpoint: Path, out: Path) -> None:
-    """Meta-train one block of seeds of one cell as one tensor program; go on from a checkpoint if there is one."""
-    from metabench import algorithms, artifacts, plans, records, training
+    """Meta-train one block of seeds of one cell as one tensor program; go on from a checkpoint if there is one.
+
+    The last checkpoint stays: should the record be lost, or Snakemake die before it has taken note of it, it is there
+    again at once. Delete it to train from the beginning.
+    """
+    from metabench import algorithms, artifacts, locks, plans, records, training
     from metabench.progress import Progress
 
     _one_thread()
     header = records.training_header(settings, seeds)
-    state = records.read_checkpoint(checkpoint, header)
     total = settings["meta_iterations"]
-    done = state.meta_iteration if state else 0
-    with Progress(f"train {settings['algorithm']} {out.parent.name} seeds {seeds}", total, done) as progress:
+    with locks.alone(checkpoint.with_suffix(".lock"), "which trains the same runs"):
+        state = records.read_checkpoint(checkpoint, header)
+        done = state.meta_iteration if state else 0
+        if done:
+            click.echo(f"going on from the checkpoint after {done} of {total} meta-iterations", err=True)
+        with Progress(f"train {settings['algorithm']} {out.parent.name} seeds {seeds}", total, done) as progress:
 
-        def after_interval(state: training.State) -> None:
-            artifacts.write(checkpoint, records.from_state(state), header)
-            progress.advance(state.meta_iteration - progress.done)
+            def after_interval(state: training.State) -> None:
+                artifacts.write(checkpoint, records.from_state(state), header)
+                progress.advance(state.meta_iteration - progress.done)
 
-        final = training.train(
-            settings, plans.seeds_of(seeds), algorithms.load(settings["algorithm"]), state, after_interval
-        )
-    artifacts.write(out, records.from_state(final), header)
-    checkpoint.unlink(missing_ok=True)
+            algorithm = algorithms.load(settings["algorithm"])
+            final = training.train(settings, plans.seeds_of(seeds), algorithm, state, after_interval)
+        artifacts.write(out, records.from_state(final), header)
     if diverged := int((final.diverged_at > 0).sum()):
         click.echo(f"{diverged} of {len(final.theta)} runs diverged; they stay in every table", err=True)
 
 
 @main.command()
-@settings_option
+@settings_option("evaluate")
 @seeds_option
 @click.option("--theta", type=EXISTING, required=True, help="The trained record.")
 @click.option("--out", type=FILE, required=True, help="The evaluation record to write (safetensors).")
-@answering
 def evaluate(settings: dict[str, Any], seeds: str, theta: Path, out: Path) -> None:
     """Adapt trained initializations to the held-out tasks under every protocol and measure each update."""
     from metabench import artifacts, evaluation, records
     from metabench.progress import Progress
 
     _one_thread()
-    arrays, trained = artifacts.read(theta)
+    start, content = records.read_theta(theta, settings, seeds)
     with Progress(
         f"evaluate {settings['algorithm']} {out.parent.name} seeds {seeds}", 2 * len(settings["protocols"])
     ) as progress:
-        found = evaluation.evaluate(settings, records.to_state(arrays).theta, progress.advance)
-    artifacts.write(out, records.from_tensors(found), records.evaluation_header(settings, seeds, trained["content"]))
+        found = evaluation.evaluate(settings, start, progress.advance)
+    artifacts.write(out, records.from_tensors(found), records.evaluation_header(settings, seeds, content))
 
 
-study_option = click.option("--study", "content", type=Json(), required=True, help="The whole study, a JSON object.")
+study_option = click.option(
+    "--study", "content", type=Json("study"), required=True, help="The whole study, a JSON object."
+)
 tables_option = click.option(
     "--tables",
     "source",
@@ -156,9 +193,8 @@ root_option = click.option("--root", type=FOLDER, required=True, help="The study
 
 
 @main.command()
-@settings_option
+@settings_option("baselines")
 @click.option("--out", type=FILE, required=True, help="The record to write (safetensors).")
-@answering
 def baselines(settings: dict[str, Any], out: Path) -> None:
     """Evaluate the predictors that learn nothing: zero, least squares, Gaussian process."""
     from metabench import artifacts, records
@@ -171,7 +207,6 @@ def baselines(settings: dict[str, Any], out: Path) -> None:
 @main.command()
 @study_option
 @root_option
-@answering
 def tables(content: dict[str, Any], root: Path) -> None:
     """Aggregate the finished records of a study into tables, and write where its results come from."""
     from metabench import config, provenance
@@ -185,14 +220,14 @@ def tables(content: dict[str, Any], root: Path) -> None:
     for warning in tabulation.edge_warnings(root / "tables"):
         click.echo(warning, err=True)
     with replacing(root / "provenance.json") as temporary:
-        text = json.dumps({"config": content, **provenance.describe()}, indent=2, sort_keys=True)
+        about = {"study": content, "config": provenance.config_digest(content), **provenance.describe()}
+        text = json.dumps(about, indent=2, sort_keys=True)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 @main.command()
 @tables_option
 @click.option("--out", type=FOLDER, required=True, help="The folder to draw into.")
-@answering
 def figures(source: Path, out: Path) -> None:
     """Draw every figure, as SVG and PNG, from a folder of tables alone."""
     from metabench import figures as drawing
@@ -206,10 +241,9 @@ def figures(source: Path, out: Path) -> None:
 @click.option("--theta", type=EXISTING, required=True, help="A trained record (safetensors).")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which of its runs.")
 @click.option("--points", type=EXISTING, required=True, help="A CSV file with the columns x and y.")
-@click.option("--updates", type=click.IntRange(0), default=10, show_default=True, help="Gradient steps.")
-@click.option("--step-size", type=click.FloatRange(0, min_open=True), help="Their size [default: the record's own].")
-@click.option("--at", type=click.IntRange(2), default=50, show_default=True, help="How many x to predict at.")
-@answering
+@click.option("--updates", type=click.IntRange(0, MOST), default=10, show_default=True, help="Gradient steps.")
+@click.option("--step-size", type=StepSize(0, MOST, min_open=True), help="Their size [default: the record's own].")
+@click.option("--at", type=click.IntRange(2, MOST), default=50, show_default=True, help="How many x to predict at.")
 def predict(theta: Path, seed: int, points: Path, updates: int, step_size: float | None, at: int) -> None:
     """Adapt a trained initialization to the points of a CSV file and print the curve before and after, as CSV."""
     from metabench import frames, prediction
@@ -221,11 +255,13 @@ def predict(theta: Path, seed: int, points: Path, updates: int, step_size: float
 
 @main.command()
 @tables_option
-@answering
 def headline(source: Path) -> None:
     """Print the main rows of a study's leaderboard as a Markdown table."""
     from metabench import headline as summary
+    from metabench import manifests
     from metabench.frames import read
+
+    manifests.read(source)
 
     click.echo(summary.markdown(read(source, "leaderboard.csv")))
 
@@ -240,20 +276,21 @@ marker_option = click.option("--out", type=FILE, required=True, help="The marker
 
 
 @track.command("cell")
-@settings_option
+@settings_option("track")
 @seeds_option
 @root_option
 @store_option
 @marker_option
-@answering
 def track_cell(settings: dict[str, Any], seeds: str, root: Path, name: str, out: Path) -> None:
     """Mirror the runs of one block of a cell's seeds."""
+    from metabench import records
     from metabench.tracking import contents, mirror, store
 
     study, cell = contents.read_settings(settings)
     with mirror.opened(root, study.study, name) as opened:
         digests = opened.track_block(study, cell, seeds)
-    store.write_marker(out, {"algorithm": cell.algorithm, "cell": cell.id, "runs": digests})
+    header = contents.cell_header(study, records.Paths(root), cell, seeds)
+    store.write_marker(out, header, {"runs": digests})
 
 
 @track.command("study")
@@ -261,16 +298,16 @@ def track_cell(settings: dict[str, Any], seeds: str, root: Path, name: str, out:
 @root_option
 @store_option
 @marker_option
-@answering
 def track_study(content: dict[str, Any], root: Path, name: str, out: Path) -> None:
     """Mirror the study's own run once all cells are mirrored, and say how to look at it."""
     from metabench import config, plans
-    from metabench.tracking import mirror, store
+    from metabench.tracking import contents, mirror, store
 
     study = config.parse(content)
-    tracked = {job: store.read_marker(root, name, job[0], job[1])["runs"] for job in plans.train_jobs(study)}
+    markers = {job: store.marker(root, name, *job) for job in plans.train_jobs(study)}
+    tracked = {job: store.read_marker(path)["runs"] for job, path in markers.items()}
     with mirror.opened(root, study.study, name) as opened:
         runs = opened.track_study(study, tracked)
     line = store.ui_line(store.uri_of(root))
-    store.write_marker(out, {"study": study.study, "runs": runs, "look": line})
+    store.write_marker(out, contents.study_header(study, root), {"runs": runs, "look": line})
     click.echo(f"{runs} runs of {study.study} are in MLflow; to look at them:\n{line}")

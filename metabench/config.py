@@ -1,31 +1,55 @@
-"""The one loader of study files: every key, its type and its range; one clear line for each mistake.
+"""The one loader of study files and of the settings of jobs: every key, its type and its range.
 
-The models are the schema: an unknown key, a wrong type or a value out of range is refused before anything runs.
-config/README.md documents every key, and a test compares the two.
+The models are the schema: an unknown key, a wrong type or a value out of range is refused before anything runs, with
+one clear line for each mistake. config/README.md documents every key of a study file, and a test compares the two.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+import reprlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from math import ceil, floor
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from metabench.algorithms import NAMES
 
+SEEDS, SEED_BLOCK = 10_000, 1000
+"""Seeds of a study and of a job."""
+
+LARGEST = 100_000
+"""Bytes of a study file, and characters of the study on a command line, where Linux ends a word at 131 072."""
+
+JOBS = 10_000
+"""Training jobs of a study."""
+
+META_ITERATIONS = 100_000_000
+"""Of a cell."""
+
+MISTAKES = 10
+"""Mistakes that are told in full; the rest is counted."""
+
+ROLES = ("published", "grid", "equal-budget")
+"""Roles of a cell: the source's own values, another point of the grid, or the published values at another's budget."""
+
+RESERVED = ("reference", "redrawn")
+"""Folders under results that are no study's."""
+
 
 class ConfigError(ValueError):
-    """A study file that cannot be used; the message has one line for each mistake."""
+    """A study file or settings that cannot be used; the message has one line for each mistake."""
 
 
 def _ascending(interval: tuple[float, float]) -> tuple[float, float]:
     low, high = interval
-    if not low < high:
-        raise ValueError(f"an interval needs its lower end below its upper end, got [{low:g}, {high:g}]")
+    if high - low < 1e-6:
+        raise ValueError(f"an interval needs its lower end below its upper end by 1e-6, got [{low:g}, {high:g}]")
     return interval
 
 
@@ -39,16 +63,24 @@ def _one_or_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-RESERVED = ("reference", "redrawn")
-"""Folders under results that are no study's."""
+def _without_control_characters(text: str) -> str:
+    if re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text):
+        raise ValueError(f"text must not hold control characters, which a terminal obeys, got {_shorten(text)}")
+    return text
 
+
+Number = Annotated[float, Field(ge=-1e6, le=1e6)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
+StepOrNone = Annotated[float, Field(ge=0, le=1e6)]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
-Interval = Annotated[tuple[float, float], AfterValidator(_ascending)]
-Grid = Annotated[
-    list[Positive], Field(min_length=1, max_length=100), AfterValidator(_distinct), BeforeValidator(_one_or_list)
-]
+CountOrNone = Annotated[int, Field(ge=0, le=10_000_000)]
+BankSize = Annotated[int, Field(ge=2, le=100_000)]
+MetaIterations = Annotated[int, Field(ge=0, le=META_ITERATIONS)]
+Interval = Annotated[tuple[Number, Number], AfterValidator(_ascending)]
+Steps = Annotated[list[Positive], Field(max_length=100), AfterValidator(_distinct)]
+Grid = Annotated[Steps, Field(min_length=1), BeforeValidator(_one_or_list)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+Algorithm = Literal[NAMES]  # type: ignore[valid-type]
 
 
 class _Model(BaseModel):
@@ -81,9 +113,9 @@ class Published(_Model):
 class CellGroup(_Model):
     """Cells of one algorithm: the product of its step sizes."""
 
-    algorithm: Literal[NAMES]  # type: ignore[valid-type]
-    meta_iterations: Annotated[int, Field(ge=0, le=100_000_000)] | None = None
-    equal_budget: Literal[NAMES] | None = None  # type: ignore[valid-type]
+    algorithm: Algorithm
+    meta_iterations: MetaIterations | None = None
+    equal_budget: Algorithm | None = None
     meta_batch_size: Count | None = None
     shots: Count | None = None
     inner_steps: Count | None = None
@@ -98,19 +130,24 @@ class CellGroup(_Model):
         return self
 
 
-class Protocol(_Model):
-    """One evaluation setting."""
+class Adaptation(_Model):
+    """What adaptation needs of a protocol."""
 
     shots: Annotated[int, Field(ge=1, le=1000)]
     support: Interval
     updates: Annotated[int, Field(ge=1, le=1000)]
+
+
+class Protocol(Adaptation):
+    """One evaluation setting."""
+
     gaussian_process_length_scale: Positive
 
 
 class Validation(_Model):
     """The validation bank, and the validation curve in training."""
 
-    tasks: Annotated[int, Field(ge=2, le=100_000)] = 100
+    tasks: BankSize = 100
     protocol: Name = "robustness"
     interval: Count = 1000
 
@@ -118,7 +155,7 @@ class Validation(_Model):
 class Evaluation(_Model):
     """The test bank and the step sizes of adaptation."""
 
-    tasks: Annotated[int, Field(ge=2, le=100_000)] = 1000
+    tasks: BankSize = 1000
     common_step_size: Positive = 0.02
     tuning_step_sizes: Grid = [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064]
 
@@ -126,8 +163,8 @@ class Evaluation(_Model):
 class Showcase(_Model):
     """The wave of the pictures."""
 
-    amplitude: float = 4.0
-    phase: float = 1.0
+    amplitude: Number = 4.0
+    phase: Number = 1.0
 
 
 class GaussianProcess(_Model):
@@ -135,6 +172,12 @@ class GaussianProcess(_Model):
 
     variance: Positive = 4.25
     jitter: Positive = 1e-4
+
+    @model_validator(mode="after")
+    def _positive_definite(self) -> Self:
+        if self.jitter < 1e-9 * self.variance:  # the kernel of 1000 points would have no Cholesky factor
+            raise ValueError(f"jitter must be 1e-9 of the variance {self.variance:g} or more, got {self.jitter:g}")
+        return self
 
 
 class Statistics(_Model):
@@ -148,9 +191,9 @@ class StudyConfig(_Model):
     """A study file."""
 
     study: Name
-    source: Annotated[str, Field(min_length=1, max_length=500)]
-    seeds: Annotated[int, Field(ge=1, le=10_000)]
-    seed_block: Annotated[int, Field(ge=1, le=1000)] = 10
+    source: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_without_control_characters)]
+    seeds: Annotated[int, Field(ge=1, le=SEEDS)]
+    seed_block: Annotated[int, Field(ge=1, le=SEED_BLOCK)] = 10
     tasks: Tasks = Tasks()
     network: NetworkShape = NetworkShape()
     cells: Annotated[tuple[CellGroup, ...], Field(min_length=1)]
@@ -172,59 +215,253 @@ class StudyConfig(_Model):
         if self.validation.protocol not in self.protocols:
             names = ", ".join(self.protocols)
             raise ValueError(f"validation.protocol {self.validation.protocol!r} is not a protocol; choose from {names}")
-        low, high = self.tasks.domain
         for name, protocol in self.protocols.items():
-            first, last = protocol.support
-            if first < low or last > high:
-                raise ValueError(f"protocols.{name}.support must lie inside tasks.domain [{low:g}, {high:g}]")
-            spacing = (high - low) / (self.tasks.grid_points - 1)
-            if ceil((first - low) / spacing) > floor((last - low) / spacing):
-                raise ValueError(f"protocols.{name}.support must hold a point of the grid, got [{first:g}, {last:g}]")
+            _check_support(self.tasks, protocol, f"protocols.{name}")
+        return self
+
+    @model_validator(mode="after")
+    def _feasible(self) -> Self:
+        points = sum(len(group.inner_step_size or "-") * len(group.meta_step_size or "-") for group in self.cells)
+        if (jobs := points * ceil(self.seeds / self.seed_block)) > JOBS:
+            raise ValueError(f"cells, seeds and seed_block make {jobs} training jobs; a study has {JOBS} at most")
+        if (size := len(json.dumps(self.model_dump(mode="json"), separators=(",", ":")))) > LARGEST:
+            raise ValueError(f"a study has {LARGEST} characters at most when spelled in full, got {size}")
         return self
 
 
+def _check_support(tasks: Tasks, protocol: Adaptation, place: str) -> None:
+    """Raise ValueError where support points may lie outside the domain, or no point of the grid among them."""
+    (low, high), (first, last) = tasks.domain, protocol.support
+    if first < low or last > high:
+        raise ValueError(f"{place}.support must lie inside tasks.domain [{low:g}, {high:g}]")
+    spacing = (high - low) / (tasks.grid_points - 1)
+    if ceil((first - low) / spacing) > floor((last - low) / spacing):
+        raise ValueError(f"{place}.support must hold a point of the grid, got [{first:g}, {last:g}]")
+
+
+class _Settings(_Model):
+    """Settings of a job, as `metabench.plans` spells them: in full, nothing left to a default."""
+
+    @model_validator(mode="after")
+    def _in_full(self) -> Self:
+        for name, part in self:
+            for key in type(part).model_fields if isinstance(part, _Model) else ():
+                if key not in part.model_fields_set:
+                    raise ValueError(f"missing key {key!r} in {name}")
+        return self
+
+
+class Knobs(_Model):
+    """The hyperparameters of a cell; one that its algorithm does not read is 0."""
+
+    meta_step_size: StepOrNone
+    meta_batch_size: CountOrNone
+    shots: CountOrNone
+    inner_steps: CountOrNone
+    inner_step_size: StepOrNone
+
+
+class TrainValidation(_Model):
+    """The validation curve of a training job."""
+
+    tasks: BankSize
+    interval: Count
+    protocol: Adaptation
+    step_size: Positive
+
+
+class TrainSettings(_Settings):
+    """Settings of a training job."""
+
+    study: Name
+    algorithm: Algorithm
+    hyperparameters: Knobs
+    meta_iterations: MetaIterations
+    tasks: Tasks
+    network: NetworkShape
+    validation: TrainValidation
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _check_support(self.tasks, self.validation.protocol, "validation.protocol")
+        return self
+
+
+class _BankSettings(_Settings):
+    """Settings of a job that measures on both banks."""
+
+    study: Name
+    tasks: Tasks
+    protocols: Annotated[Mapping[Name, Adaptation], Field(min_length=1)]
+    test_tasks: BankSize
+    validation_tasks: BankSize
+    showcase: Showcase
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name, protocol in self.protocols.items():
+            _check_support(self.tasks, protocol, f"protocols.{name}")
+        return self
+
+
+class EvaluateSettings(_BankSettings):
+    """Settings of an evaluation job."""
+
+    algorithm: Algorithm
+    network: NetworkShape
+    own_step_size: Positive | None
+    common_step_size: Positive
+    tuning_step_sizes: Steps
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if (self.own_step_size is None) != bool(self.tuning_step_sizes):
+            raise ValueError("give either own_step_size or tuning_step_sizes, and not both")
+        return self
+
+
+class BaselineSettings(_BankSettings):
+    """Settings of the baselines' job."""
+
+    protocols: Annotated[Mapping[Name, Protocol], Field(min_length=1)]
+    gaussian_process: GaussianProcess
+
+
+class Spent(_Model):
+    """What one meta-iteration of one run spends."""
+
+    tasks: Annotated[int, Field(ge=0)]
+    gradient_evaluations: Annotated[int, Field(ge=0)]
+    point_gradients: Annotated[int, Field(ge=0)]
+
+
+class SpelledCell(_Model):
+    """A cell of `metabench.plans`."""
+
+    algorithm: Algorithm
+    hyperparameters: Knobs
+    meta_iterations: MetaIterations
+    role: Literal[ROLES]  # type: ignore[valid-type]
+    cost: Spent
+
+
+class TrackSettings(_Model):
+    """Settings of a job that mirrors a cell's runs: the cell, and of the study what they show."""
+
+    cell: SpelledCell
+    study: StudyConfig
+
+
+SETTINGS: dict[str, type[_Model]] = {
+    "train": TrainSettings,
+    "evaluate": EvaluateSettings,
+    "baselines": BaselineSettings,
+    "track": TrackSettings,
+    "study": StudyConfig,
+}
+"""The form of what stands on a command line as JSON."""
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """A safe loader that refuses duplicate keys and aliases."""
+    """A safe loader that refuses duplicate keys, aliases, tags, and numbers that are spelled as nobody would read."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise ConfigError(f"aliases are not allowed, got *{event.anchor} in line {event.start_mark.line + 1}")
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            self._refuse("aliases are not allowed", f"*{event.anchor}", event)
+        if getattr(event, "tag", None) is not None:
+            self._refuse("tags are not allowed", event.tag, event)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            line = key_node.start_mark.line + 1
             if key_node.tag != "tag:yaml.org,2002:str":
-                raise ConfigError(f"a key must be a word, got something else in line {line}")
+                self._refuse("a key must be a word", "something else", key_node)
             if key_node.value in seen:
-                raise ConfigError(f"duplicate key {key_node.value!r} in line {line}; give each key once")
+                self._refuse("give each key once", f"the duplicate key {_shorten(key_node.value)}", key_node)
             seen.add(key_node.value)
         return super().construct_mapping(node, deep)
+
+    def construct_scalar(self, node: Any) -> Any:
+        if node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float") and not DECIMAL.fullmatch(node.value):
+            self._refuse("a number must be spelled with decimal digits, none of them a leading zero", node.value, node)
+        return super().construct_scalar(node)
+
+    def _refuse(self, rule: str, found: str, at: Any) -> NoReturn:
+        raise ConfigError(f"{rule}, got {_cut(found)} in line {at.start_mark.line + 1}")
+
+
+DECIMAL = re.compile(r"[-+]?((0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+][0-9]+)?|\.inf|\.nan)", re.IGNORECASE)
+"""The numbers of YAML without what its version 1.1 takes for one too: 010 (8), 1:30 (90), 1_000, 0x1f."""
+
+TEMPLATE = "__use_yte__"
+"""The key by which a file asks Snakemake to run the Python in it."""
 
 
 def read(path: str | Path) -> dict[str, Any]:
     """Read one YAML file.
 
     Raises:
-        ConfigError: It cannot be read, is not a mapping, or names a key twice.
+        ConfigError: It cannot be read, is too large, is not a mapping or is a template, or names a key twice.
     """
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        with Path(path).open("rb") as file:
+            text = file.read(LARGEST + 1)
+        if len(text) > LARGEST:
+            raise ConfigError(f"a study file has {LARGEST} bytes at most, and this one has more")
+        content = yaml.load(text.decode(), Loader=_UniqueKeyLoader)
     except ConfigError as error:
         raise ConfigError(f"{error} ({path})") from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"a study file must be a mapping of keys to values, got {type(content).__name__} ({path})")
+    if TEMPLATE in content:
+        raise ConfigError(f"templates are not allowed, since they run code, got {TEMPLATE} ({path})")
     return content
 
 
-def parse(content: Mapping[str, Any], where: str = "config") -> StudyConfig:
-    """Check the content of a study file.
+def read_json(text: str, where: str) -> dict[str, Any]:
+    """Read one JSON object.
 
     Args:
+        text: Of the object.
+        where: What it is, for error messages.
+
+    Raises:
+        ConfigError: It is no JSON object, names a key twice, or holds NaN or an infinity.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
+            raise ConfigError(f"give each key once, got the duplicate key {_shorten(twice)} ({where})")
+        return found
+
+    def refuse(word: str) -> NoReturn:
+        raise ConfigError(f"a number must be finite, got {word} ({where})")
+
+    try:
+        content = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"not a JSON text: {error} ({where})") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"it must be a JSON object, got {type(content).__name__} ({where})")
+    return content
+
+
+Model = TypeVar("Model", bound=_Model)
+
+
+def check(model: type[Model], content: Any, where: str) -> Model:
+    """Check the content of a study file, or of a job's settings.
+
+    Args:
+        model: Its form.
         content: Keys and values.
         where: The file, for error messages.
 
@@ -232,11 +469,16 @@ def parse(content: Mapping[str, Any], where: str = "config") -> StudyConfig:
         ConfigError: One line for each mistake: what must hold, what came, where.
     """
     try:
-        return StudyConfig.model_validate_json(json.dumps(dict(content), default=str), strict=True)
+        return model.model_validate_json(json.dumps(content, default=str), strict=True)
     except ValidationError as error:
-        raise ConfigError("\n".join(_lines(error.errors(), where))) from None
+        raise ConfigError("\n".join(_lines(model, error.errors(), where))) from None
     except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"a study must be spelled in words and numbers: {error} ({where})") from None
+        raise ConfigError(f"it must be spelled in words and numbers: {error} ({where})") from None
+
+
+def parse(content: Mapping[str, Any], where: str = "config") -> StudyConfig:
+    """Check the content of a study file; arguments and errors as `check`."""
+    return check(StudyConfig, dict(content), where)
 
 
 def load(path: str | Path) -> StudyConfig:
@@ -244,54 +486,76 @@ def load(path: str | Path) -> StudyConfig:
     return parse(read(path), str(path))
 
 
-def _lines(errors: Iterable[Any], where: str) -> list[str]:
-    return [f"{_what(error)} ({where}{', ' + key if (key := _key(error['loc'])) else ''})" for error in errors]
+def _lines(model: type[_Model], errors: Sequence[Any], where: str) -> Iterator[str]:
+    """Yield a line for each mistake, the first `MISTAKES` of them."""
+    mistakes = [error for error in errors if not _follows(error, errors)]
+    for error in mistakes[:MISTAKES]:
+        key = _key(part for part in error["loc"] if part != "[key]")
+        yield f"{_what(model, error)} ({where}{', ' if key else ''}{key})"
+    if len(mistakes) > MISTAKES:
+        yield f"and {len(mistakes) - MISTAKES} more ({where})"
 
 
-def _key(location: Iterable[str | int]) -> str:
-    """Spell a place in a study file: cells[1].algorithm."""
-    words = (
-        f"[{part}]" if isinstance(part, int) else f".{part if part.isprintable() else ascii(part)}" for part in location
-    )
-    return "".join(words).lstrip(".")
+def _follows(error: Any, errors: Sequence[Any]) -> bool:
+    """Return whether a list is only too short since each of its items has a mistake of its own."""
+    place = error["loc"]
+    return error["type"] == "too_short" and any(e["loc"][: len(place)] == place != e["loc"] for e in errors)
 
 
-def _what(error: Any) -> str:
+def _key(location: Iterator[str | int]) -> str:
+    """Spell a place: cells[1].algorithm."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{_word(part)}" for part in location).lstrip(".")
+
+
+def _word(name: str) -> str:
+    return _cut(name if name.isprintable() else ascii(name))
+
+
+def _what(model: type[_Model], error: Any) -> str:
     names = [part for part in error["loc"] if isinstance(part, str)]
-    name, value = names[-1] if names else "a study", _shorten(error["input"])
+    name, value = _word(names[-1]) if names else "it", _shorten(error["input"])
     match error["type"]:
         case "extra_forbidden":
-            return f"unknown key {name!r}; choose from {', '.join(_fields(error['loc'][:-1]))}"
+            return f"unknown key {_shorten(names[-1])}; choose from {', '.join(_fields(model, error['loc'][:-1]))}"
         case "missing":
             return f"missing key {name!r}"
         case "literal_error":
             return f"unknown {name} {value}; choose from {error['ctx']['expected'].replace(' or ', ', ')}"
         case "value_error":
             return str(error["ctx"]["error"])
+        case "json_invalid":
+            return f"it must be spelled in words and numbers: {error['ctx']['error']}"
         case "string_pattern_mismatch":
+            name = "a name" if name == "[key]" else name
             return f"{name} must be lower-case letters, digits and hyphens, 40 at most, a letter first; got {value}"
-    return f"{error['msg'].replace('Input should', f'{name} must', 1)}, got {value}"
+    rule = error["msg"].partition(" should ")[2].replace(" after validation", "")
+    rule = rule.replace("a valid array", "a list").replace("an object", "a mapping of keys to values")
+    return f"{name} must {rule}, got {value}"
 
 
-def _fields(location: Iterable[str | int]) -> list[str]:
-    """Return the keys allowed at a place of a study file."""
-    sections: dict[str | int, type[_Model]] = {
-        "tasks": Tasks,
-        "network": NetworkShape,
-        "cells": CellGroup,
-        "published": Published,
-        "protocols": Protocol,
-        "validation": Validation,
-        "evaluation": Evaluation,
-        "showcase": Showcase,
-        "gaussian_process": GaussianProcess,
-        "statistics": Statistics,
-    }
-    models = [sections[part] for part in location if part in sections]
-    model: type[_Model] = models[-1] if models else StudyConfig
+def _fields(model: type[_Model], location: Sequence[str | int]) -> list[str]:
+    """Return the keys allowed at a place of a model."""
+    for part in location:
+        if part in model.model_fields:
+            model = next(_models(model.model_fields[str(part)].annotation), model)
     return sorted(model.model_fields)
 
 
+def _models(annotation: Any) -> Iterator[type[_Model]]:
+    """Yield the models that an annotation names, ``dict[Name, Protocol] | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, _Model):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
+SHORT = reprlib.Repr()
+SHORT.maxstring = SHORT.maxother = 60
+
+
 def _shorten(value: Any) -> str:
-    text = repr(value)
+    return _cut(SHORT.repr(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -40,11 +40,26 @@ def _write_parquet(table: pd.DataFrame, path: Path) -> None:
 
 
 def read(folder: Path, name: str) -> pd.DataFrame:
-    """Read one table of a folder; only an empty field is missing, and `inf` is infinite."""
+    """Read one table of a folder; only an empty field is missing, and `inf` is infinite.
+
+    Whether it is the table that was written is told by the folder's manifest.
+
+    Raises:
+        ArtifactError: It cannot be read.
+    """
     path = folder / name
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(CELLS, str))
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(CELLS, str))
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{path} is not a readable table: {_line(error)}") from None
+
+
+def _line(error: Exception) -> str:
+    """Return an error's text in one line that is not too long to read."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def spell(columns: Mapping[str, NDArray[Any]]) -> str:
@@ -59,11 +74,16 @@ def read_points(path: Path) -> NDArray[np.float32]:
         ArtifactError: It has no such columns, no rows, or a value that is not a finite number.
     """
     try:
-        values = pd.read_csv(path)[["x", "y"]].to_numpy(dtype=np.float32)
-    except (KeyError, ValueError) as error:
+        table = pd.read_csv(path, dtype={"x": np.float64, "y": np.float64})
+        if not isinstance(table.index, pd.RangeIndex):  # the first fields have become the names of rows
+            raise ValueError("its rows have more fields than its header")
+        values = table[["x", "y"]]
+    except (OSError, KeyError, ValueError) as error:
         raise ArtifactError(
-            f"points must be a CSV file with the columns x and y, numbers only: {path}: {error}"
+            f"points must be a CSV file with the columns x and y, numbers only: {path}: {_line(error)}"
         ) from None
-    if not len(values) or not np.isfinite(values).all():
-        raise ArtifactError(f"points must be one or more rows of finite numbers, got {len(values)} rows: {path}")
-    return values
+    with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
+        points = values.to_numpy(dtype=np.float32)
+    if not len(points) or not np.isfinite(points).all():
+        raise ArtifactError(f"points must be one or more rows of finite numbers, got {len(points)} rows: {path}")
+    return points

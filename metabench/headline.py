@@ -39,7 +39,7 @@ def _picks(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     same = set(selected["cell"]) == set(published["cell"])
     if len(published):
         yield "published, selected" if same and len(table["cell"].unique()) > 1 else "published", published
-    if not same:
+    if len(selected) and not same:
         yield "selected", selected
     if len(equal := table[table["role"] == "equal-budget"]):
         yield "equal budget", equal

@@ -6,6 +6,8 @@ that its result depends on and nothing else, so that adding cells or seeds leave
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
@@ -13,12 +15,20 @@ from typing import Any
 
 from metabench import algorithms
 from metabench.algorithms.protocol import Cost, Hyperparameters
-from metabench.config import CellGroup, ConfigError, StudyConfig
+from metabench.config import (
+    META_ITERATIONS,
+    SEED_BLOCK,
+    SEEDS,
+    SETTINGS,
+    CellGroup,
+    ConfigError,
+    StudyConfig,
+    TrainSettings,
+    check,
+    read_json,
+)
 from metabench.provenance import code_digest, config_digest
 from metabench.tasks import SineDistribution
-
-ROLES = ("published", "grid", "equal-budget")
-"""Roles of a cell: the source's own values, another point of the grid, or the published values at another's budget."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class Cell:
         algorithm: Name of the algorithm.
         hyperparameters: Its hyperparameters.
         meta_iterations: How long it trains.
-        role: One of `ROLES`.
+        role: One of `metabench.config.ROLES`.
         cost: What one meta-iteration of one run spends.
     """
 
@@ -61,46 +71,50 @@ def cells(config: StudyConfig) -> list[Cell]:
     for n, group in enumerate(config.cells):
         if group.equal_budget is not None:
             found += _expand(config, group, n, _published(found, group.equal_budget, n))
-    repeated = {cell.id for cell in found if sum(other.id == cell.id for other in found) > 1}
-    if repeated:
-        raise ConfigError(f"each cell must stand once, but {len(repeated)} stand twice in cells")
+    if repeated := sum(count > 1 for count in Counter(cell.id for cell in found).values()):
+        raise ConfigError(f"each cell must stand once, but {repeated} stand twice (cells)")
     return found
 
 
 def _expand(config: StudyConfig, group: CellGroup, n: int, reference: Cell | None = None) -> list[Cell]:
     """Return the cells of one group; `reference` is the cell whose point-gradients they may spend."""
-    algorithm, where = algorithms.load(group.algorithm), f"cells[{n}]"
-    _check_keys(group, algorithm.HYPERPARAMETERS, where)
-    names = [name for name in ("inner_step_size", "meta_step_size") if getattr(group, name)]
-    rest = {name: getattr(group, name) for name in algorithm.HYPERPARAMETERS if name not in names}
-    grid = [dict(zip(names, values, strict=True)) for values in product(*(getattr(group, name) for name in names))]
+    given = group.model_dump(include={f.name for f in fields(Hyperparameters)}, exclude_none=True)
+    names, where = [name for name in ("inner_step_size", "meta_step_size") if name in given], f"cells[{n}]"
     found = []
-    for point in grid:
-        h = Hyperparameters(**rest, **point)
-        try:
-            cost = algorithm.cost(h, tasks(config))
-        except ValueError as error:
-            raise ConfigError(f"{error} ({where})") from None
+    for point in product(*(given[name] for name in names)):
+        h = Hyperparameters(**{**given, **dict(zip(names, point, strict=True))})
+        cost = _cost(group.algorithm, h, tasks(config), where)
         iterations = group.meta_iterations if reference is None else _equal_budget(reference, cost, where)
         role = "grid" if reference is None else "equal-budget"
         found.append(Cell(group.algorithm, h, iterations or 0, role, cost))
     return found if group.published is None else _mark(found, group.published.model_dump(exclude_none=True), where)
 
 
-def _check_keys(group: CellGroup, needed: tuple[str, ...], where: str) -> None:
-    given = {f.name for f in fields(Hyperparameters) if getattr(group, f.name) is not None}
+def _cost(algorithm: str, h: Hyperparameters, distribution: SineDistribution, where: str) -> Cost:
+    """Return what a meta-iteration spends; refuse hyperparameters that lack, are not read, or contradict each other."""
+    module = algorithms.load(algorithm)
+    given, needed = {name for name, value in asdict(h).items() if value}, set(module.HYPERPARAMETERS)
     allowed = ", ".join(sorted(needed)) or "none"
-    for name in sorted(set(needed) - given):
-        raise ConfigError(f"{group.algorithm} needs {name} ({where}); its hyperparameters: {allowed}")
-    for name in sorted(given - set(needed)):
-        raise ConfigError(f"{group.algorithm} does not use {name} ({where}.{name}); its hyperparameters: {allowed}")
+    for name in sorted(needed - given):
+        raise ConfigError(f"{algorithm} needs {name}; its hyperparameters: {allowed} ({where})")
+    for name in sorted(given - needed):
+        raise ConfigError(f"{algorithm} does not use {name}; its hyperparameters: {allowed} ({where}.{name})")
+    try:
+        return module.cost(h, distribution)
+    except ValueError as error:
+        raise ConfigError(f"{error} ({where})") from None
 
 
 def _equal_budget(reference: Cell, cost: Cost, where: str) -> int:
     """Return how many meta-iterations spend the point-gradients of the reference."""
     if not cost.point_gradients:
         raise ConfigError(f"an algorithm that spends nothing has no equal budget ({where}.equal_budget)")
-    return reference.meta_iterations * reference.cost.point_gradients // cost.point_gradients
+    iterations = reference.meta_iterations * reference.cost.point_gradients // cost.point_gradients
+    if iterations > META_ITERATIONS:
+        raise ConfigError(
+            f"a cell has {META_ITERATIONS} meta-iterations at most, its budget is {iterations} ({where}.equal_budget)"
+        )
+    return iterations
 
 
 def _mark(found: list[Cell], published: dict[str, float], where: str) -> list[Cell]:
@@ -132,12 +146,35 @@ def seeds_of(block: str) -> tuple[int, ...]:
     """Return the seeds of a block such as ``0-9``.
 
     Raises:
-        ValueError: It is not two whole numbers in order.
+        ValueError: It is not two whole numbers in order, or names more seeds than a job or a study may have.
     """
-    first, _, last = block.partition("-")
-    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
-        raise ValueError(f"a block of seeds is spelled FIRST-LAST, for instance 0-9, got {block!r}")
-    return tuple(range(int(first), int(last) + 1))
+    found = re.fullmatch("(0|[1-9][0-9]{0,9})-(0|[1-9][0-9]{0,9})", block)
+    first, last = map(int, found.groups()) if found else (1, 0)
+    if not first <= last < min(SEEDS, first + SEED_BLOCK):
+        raise ValueError(
+            f"a block of seeds is spelled FIRST-LAST, for instance 0-9, has {SEED_BLOCK} seeds at most, and ends below "
+            f"{SEEDS}; got {block!r:.60}"
+        )
+    return tuple(range(first, last + 1))
+
+
+def read_settings(kind: str, text: str) -> dict[str, Any]:
+    """Read settings from a command line: only what the functions below spell is accepted.
+
+    Args:
+        kind: One of `metabench.config.SETTINGS`.
+        text: A JSON object.
+
+    Raises:
+        ConfigError: One line for each mistake.
+    """
+    where = "study" if kind == "study" else f"{kind} settings"
+    settings = read_json(text, where)
+    checked = check(SETTINGS[kind], settings, where)
+    if isinstance(checked, TrainSettings):
+        h, distribution = Hyperparameters(**settings["hyperparameters"]), SineDistribution(**settings["tasks"])
+        _cost(checked.algorithm, h, distribution, f"{where}, hyperparameters")
+    return settings
 
 
 def train_settings(config: StudyConfig, cell: Cell) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from metabench import artifacts
 from metabench.adaptation import Points, adapted
-from metabench.artifacts import ArtifactError
+from metabench.artifacts import ArtifactError, Header
+from metabench.config import TrainSettings, check
 from metabench.network import Network
 from metabench.plans import seeds_of
 
@@ -37,18 +38,28 @@ def curve(
         ArtifactError: The file is no trained record, or has no such seed.
     """
     arrays, header = artifacts.read(record)
-    if header.get("kind") != "train":
-        raise ArtifactError(f"{record} is not a trained record but of kind {header.get('kind')}")
-    seeds, settings = seeds_of(header["seeds"]), header["settings"]
+    settings, seeds = _made_from(record, header)
+    network = Network.of(**settings.network.model_dump())
+    theta = arrays.get("theta", np.zeros(0))
+    if theta.dtype != np.float32 or theta.shape != (len(seeds), network.parameters):
+        raise ArtifactError(f"{record} holds no parameters of the network in its header")
     if seed not in seeds:
         raise ArtifactError(f"{record} holds the seeds {header['seeds']}, not {seed}")
-    network = Network.of(**settings["network"])
-    theta = torch.from_numpy(arrays["theta"][seeds.index(seed)])
+    initial = torch.from_numpy(theta[seeds.index(seed)])
     support = Points(*torch.from_numpy(points).split(1, dim=1))
-    phi = adapted(network, theta, repeat(support, updates), step_size or settings["validation"]["step_size"])
-    low, high = settings["tasks"]["domain"]
-    x = torch.linspace(low, high, at)[:, None]
+    phi = adapted(network, initial, repeat(support, updates), step_size or settings.validation.step_size)
+    x = torch.linspace(*settings.tasks.domain, at)[:, None]
     if not bool(phi.isfinite().all()):
         raise ArtifactError(f"the adapted parameters of seed {seed} in {record} are not finite: it diverged")
-    columns = {"x": x, "before": network.predict(theta, x), "after": network.predict(phi, x)}
+    columns = {"x": x, "before": network.predict(initial, x), "after": network.predict(phi, x)}
     return {name: value[:, 0].numpy() for name, value in columns.items()}
+
+
+def _made_from(record: Path, header: Header) -> tuple[TrainSettings, tuple[int, ...]]:
+    """Return the settings and the seeds of a trained record."""
+    if header.get("kind") != "train":
+        raise ArtifactError(f"{record} is not a trained record but of kind {header.get('kind')}")
+    try:
+        return check(TrainSettings, header.get("settings"), "its settings"), seeds_of(str(header.get("seeds")))
+    except ValueError as error:
+        raise ArtifactError(f"{record} has a header that no training job writes: {error}") from None

@@ -10,15 +10,20 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parent
 VERSIONED = ("torch", "numpy", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn", "snakemake", "mlflow")
+SOURCES = (".", "../Snakefile", "../workflow", "../requirements.lock")
+"""What makes a checkout dirty where it differs from its commit, new files included; seen from the package."""
+
+ARITHMETIC = ("ATEN_", "DNNL_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_")
+"""Beginnings of the names of environment variables that may change the bits of a product."""
 
 
 def canonical(settings: Any) -> str:
@@ -54,6 +59,12 @@ def code_digest(*modules: str) -> str:
     return config_digest(found)
 
 
+def package_digest() -> str:
+    """Return the digest of the whole package's source."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    return config_digest({str(path.relative_to(PACKAGE)): digest(path.read_bytes()) for path in files})
+
+
 def _path(module: str) -> Path:
     path = PACKAGE.joinpath(*module.split(".")[1:])
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
@@ -76,16 +87,34 @@ def versions(*packages: str) -> dict[str, str]:
     return {name: version(name) for name in packages}
 
 
+def made_from(
+    kind: str, settings: Mapping[str, Any], code: str, packages: tuple[str, ...], **more: Any
+) -> dict[str, Any]:
+    """Return the header of an artefact: all that its content depends on, and nothing that another machine would say.
+
+    Args:
+        kind: Of the artefact.
+        settings: Its job's, whole: their digest is compared, their text is for readers.
+        code: Digest of the source that makes it.
+        packages: Those on whose version its content may depend.
+        more: Digests of what else it is made of.
+    """
+    digests = {"kind": kind, "config": config_digest(settings), "code": code, "versions": versions(*packages)}
+    return {**digests, **more, "settings": dict(settings)}
+
+
 def describe() -> dict[str, Any]:
     """Return what a reader wants to know about where and from what results were computed."""
     return {
+        "code": package_digest(),
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "versions": versions("metabench", *VERSIONED),
+        "dirty": bool(_git("status", "--porcelain", "--", *SOURCES)),
+        "versions": {name: _version(name) for name in ("metabench", *VERSIONED)},
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "processors": os.cpu_count(),
+        "arithmetic": {name: value for name, value in sorted(os.environ.items()) if name.startswith(ARITHMETIC)},
         "engine": "torch",
         "threads": 1,
     }
@@ -98,6 +127,14 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return answer.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    """Return an installed version; None where there is none, since not every job needs every package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:

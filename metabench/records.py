@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +19,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from metabench import artifacts, plans
-from metabench.artifacts import Arrays, Header
+from metabench.artifacts import AGAIN, Arrays, ArtifactError, Header
 from metabench.config import StudyConfig
 from metabench.plans import Cell
-from metabench.provenance import config_digest, versions
+from metabench.provenance import config_digest, made_from
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,25 +43,19 @@ NUMERICS = ("torch", "numpy")
 """The packages whose version a number may depend on."""
 
 
-def header(kind: str, settings: Mapping[str, Any], code: str, **more: Any) -> Header:
-    """Return what an artefact is made from: digests of settings and source, versions, and the settings themselves."""
-    digests = {"kind": kind, "config": config_digest(settings), "code": code, "versions": versions(*NUMERICS)}
-    return {**digests, **more, "settings": dict(settings)}
-
-
 def training_header(settings: Mapping[str, Any], seeds: str) -> Header:
     """Return the header of a training job's artefacts."""
-    return header("train", settings, plans.train_code(settings["algorithm"]), seeds=seeds)
+    return made_from("train", settings, plans.train_code(settings["algorithm"]), NUMERICS, seeds=seeds)
 
 
 def evaluation_header(settings: Mapping[str, Any], seeds: str, theta: str) -> Header:
     """Return the header of an evaluation; `theta` is the content digest of the trained record."""
-    return header("evaluate", settings, plans.evaluate_code(), seeds=seeds, theta=theta)
+    return made_from("evaluate", settings, plans.evaluate_code(), NUMERICS, seeds=seeds, theta=theta)
 
 
 def baselines_header(settings: Mapping[str, Any]) -> Header:
     """Return the header of the baselines' record."""
-    return header("baselines", settings, plans.baselines_code())
+    return made_from("baselines", settings, plans.baselines_code(), NUMERICS)
 
 
 def from_state(state: State) -> Arrays:
@@ -72,16 +68,6 @@ def from_state(state: State) -> Arrays:
     }
 
 
-def to_state(arrays: Arrays) -> State:
-    """Return arrays as a training state."""
-    import torch
-
-    from metabench.training import State
-
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items() if name != "meta_iteration"}
-    return State(meta_iteration=int(arrays["meta_iteration"][0]), **tensors)
-
-
 def read_checkpoint(path: Path, expected: Header) -> State | None:
     """Return the state a killed job left, or None if there is none or it cannot be trusted (which is said)."""
     if not path.exists():
@@ -89,20 +75,109 @@ def read_checkpoint(path: Path, expected: Header) -> State | None:
     try:
         arrays, header = artifacts.read(path)
         artifacts.require(path, header, expected)
-    except artifacts.ArtifactError as error:
+        return _state(path, arrays, header)
+    except ArtifactError as error:
         print(f"starting afresh: {error}", file=sys.stderr)
         return None
-    return to_state(arrays)
 
 
-def trained_share(record: Path, checkpoint: Path, meta_iterations: int) -> float:
-    """Return which share of a training job is done, by the files it leaves."""
-    if record.exists():
-        return 1.0
-    try:
-        return float(artifacts.read(checkpoint)[0]["meta_iteration"][0]) / max(meta_iterations, 1)
-    except (artifacts.ArtifactError, KeyError):
-        return 0.0
+def read_theta(path: Path, settings: Mapping[str, Any], seeds: str) -> tuple[Tensor, str]:
+    """Return the initializations of a trained record, ``(run, P)``, and the digest of its content.
+
+    Args:
+        path: The record.
+        settings: Of the evaluation that asks for it.
+        seeds: The block of seeds it must hold.
+
+    Raises:
+        ArtifactError: It is damaged, unfinished, or of another study, algorithm, network, task distribution or block.
+    """
+    arrays, header = artifacts.read(path)
+    same = {name: settings[name] for name in ("study", "algorithm", "tasks", "network")}
+    artifacts.require(path, {**header, **header.get("settings", {})}, {"kind": "train", "seeds": seeds, **same})
+    return _final(path, arrays, header).theta, header["content"]
+
+
+def _final(path: Path, arrays: Arrays, header: Header) -> State:
+    """Return the state of a trained record; raise ArtifactError where it is that of a checkpoint, or none."""
+    state, total = _state(path, arrays, header), header["settings"]["meta_iterations"]
+    if state.meta_iteration < total:
+        raise ArtifactError(f"{path} is a checkpoint after {state.meta_iteration} of {total} meta-iterations; {AGAIN}")
+    return state
+
+
+def _state(path: Path, arrays: Arrays, header: Header) -> State:
+    """Return arrays as a training state; raise ArtifactError where they cannot be one of their own header."""
+    import torch
+
+    from metabench.network import Network
+    from metabench.training import State
+
+    settings, runs = header["settings"], len(plans.seeds_of(header["seeds"]))
+    done = int(arrays["meta_iteration"][0]) if arrays.get("meta_iteration", np.zeros(0)).shape == (1,) else -1
+    validations = 1 + ceil(done / settings["validation"]["interval"])
+    expected = {
+        "meta_iteration": ("int64", (1,)),
+        "theta": ("float32", (runs, Network.of(**settings["network"]).parameters)),
+        "diverged_at": ("int64", (runs,)),
+        "validation_loss": ("float64", (validations, runs)),
+    }
+    _hold(path, arrays, expected)
+    if not 0 <= done <= settings["meta_iterations"]:
+        raise ArtifactError(f"{path} holds {done} of {settings['meta_iterations']} meta-iterations; {AGAIN}")
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items() if name != "meta_iteration"}
+    return State(meta_iteration=done, **tensors)
+
+
+def _hold(path: Path, arrays: Arrays, expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
+    """Raise ArtifactError where arrays have other names, types or shapes than expected."""
+    found = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            raise ArtifactError(
+                f"{path} is no record of its job: {name} must be {expected.get(name)}, the file has {found.get(name)};"
+                f" {AGAIN}"
+            )
+
+
+def _evaluation_form(settings: Mapping[str, Any], runs: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return type and shape of each array of `metabench.evaluation.evaluate`."""
+    from metabench.evaluation import SHOWCASE_X
+
+    form: dict[str, tuple[str, tuple[int, ...]]] = {}
+    steps = ("own", "common") if settings["own_step_size"] else ("common", "tuned")
+    for name, protocol in settings["protocols"].items():
+        shape = (_regions(settings, protocol), protocol["updates"] + 1, runs, settings["test_tasks"])
+        for step in steps:
+            form[f"test/{name}/{step}"] = "float32", shape
+            form[f"validation/{name}/{step}"] = "float32", (runs, settings["validation_tasks"])
+            form[f"step_size/{name}/{step}"] = "float64", (runs,)
+        if "tuned" in steps:
+            form[f"tuning/{name}"] = "float64", (len(settings["tuning_step_sizes"]), runs)
+        form[f"showcase/{name}"] = "float32", (2, runs, len(SHOWCASE_X))
+    return form
+
+
+def _baselines_form(settings: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return type and shape of each array of `metabench.baselines.evaluate`."""
+    from metabench.baselines import NAMES
+    from metabench.evaluation import SHOWCASE_X
+
+    points = "float64", (len(SHOWCASE_X), 1)
+    form: dict[str, tuple[str, tuple[int, ...]]] = {"showcase/x": points, "showcase/truth": points}
+    for name, protocol in settings["protocols"].items():
+        form[f"showcase/{name}/support"] = "float64", (protocol["shots"], 2)
+        for bank, baseline in product(("test", "validation"), NAMES):
+            form[f"{bank}/{name}/{baseline}"] = "float64", (_regions(settings, protocol), settings[f"{bank}_tasks"])
+    return form
+
+
+def _regions(settings: Mapping[str, Any], protocol: Mapping[str, Any]) -> int:
+    """Return how many regions the query grid has under a protocol."""
+    from metabench.evaluation import regions
+    from metabench.tasks import SineDistribution
+
+    return len(regions(SineDistribution(**settings["tasks"]), tuple(protocol["support"])))
 
 
 def from_tensors(tensors: Mapping[str, Tensor]) -> Arrays:
@@ -202,22 +277,51 @@ def _infinite(losses: NDArray[Any]) -> NDArray[np.float64]:
     return np.nan_to_num(losses.astype(np.float64), nan=np.inf, posinf=np.inf)
 
 
+def trained_share(paths: Paths, config: StudyConfig, cell: Cell, block: str) -> float:
+    """Return which share of a training job is done, by the files it leaves."""
+    expected = training_header(plans.train_settings(config, cell), block)
+    if _is(paths.trained(cell, block), expected):
+        return 1.0
+    checkpoint = paths.checkpoint(cell, block)
+    if not _is(checkpoint, expected):
+        return 0.0
+    try:
+        return _state(checkpoint, *artifacts.read(checkpoint)).meta_iteration / max(cell.meta_iterations, 1)
+    except ArtifactError:
+        return 0.0
+
+
+def evaluated_share(paths: Paths, config: StudyConfig, cell: Cell, block: str) -> float:
+    """Return whether an evaluation job is done, as 0 or 1, by the file it leaves."""
+    expected = evaluation_header(plans.evaluate_settings(config, cell), block, "")
+    return float(_is(paths.evaluated(cell, block), {k: v for k, v in expected.items() if k != "theta"}))
+
+
+def _is(path: Path, expected: Header) -> bool:
+    try:
+        artifacts.require(path, artifacts.read_header(path), expected)
+    except ArtifactError:
+        return False
+    return True
+
+
 def read_block(paths: Paths, config: StudyConfig, cell: Cell, block: str) -> CellRecord:
     """Read one block of a cell's seeds.
 
     Raises:
         ArtifactError: A file is missing, damaged, or made from other settings, source or versions.
     """
-    trained, header = artifacts.read(paths.trained(cell, block))
-    settings = plans.train_settings(config, cell)
-    artifacts.require(paths.trained(cell, block), header, training_header(settings, block))
-    evaluation, evaluation_digest = artifacts.read(paths.evaluated(cell, block))
-    expected = evaluation_header(plans.evaluate_settings(config, cell), block, header["content"])
-    artifacts.require(paths.evaluated(cell, block), evaluation_digest, expected)
+    trained, header = artifacts.read(path := paths.trained(cell, block))
+    artifacts.require(path, header, training_header(plans.train_settings(config, cell), block))
+    _final(path, trained, header)
+    evaluation, evaluation_digest = artifacts.read(path := paths.evaluated(cell, block))
+    settings, seeds = plans.evaluate_settings(config, cell), plans.seeds_of(block)
+    artifacts.require(path, evaluation_digest, evaluation_header(settings, block, header["content"]))
+    _hold(path, evaluation, _evaluation_form(settings, len(seeds)))
     interval, count = config.validation.interval, len(trained["validation_loss"])
     return CellRecord(
         cell=cell,
-        seeds=np.array(plans.seeds_of(block)),
+        seeds=np.array(seeds),
         theta=trained["theta"],
         diverged_at=trained["diverged_at"],
         meta_iterations=np.minimum(np.arange(count) * interval, cell.meta_iterations),
@@ -252,10 +356,18 @@ def _run_axis(name: str) -> int:
     return {"test": 2, "validation": 0, "step_size": 0, "tuning": 1, "showcase": 1}[name.split("/")[0]]
 
 
+def contents(paths: Paths, config: StudyConfig) -> str:
+    """Return a digest of the content of all records of a study, by their headers; raise as `read_block` does."""
+    files = [file for job in plans.train_jobs(config) for file in (paths.trained(*job), paths.evaluated(*job))]
+    return config_digest([artifacts.read_header(path)["content"] for path in [*files, paths.baselines]])
+
+
 def read_baselines(paths: Paths, config: StudyConfig) -> Arrays:
     """Read the baselines' losses ``(region, task)`` by ``test/PROTOCOL/NAME``; raise as `read_block` does."""
     arrays, header = artifacts.read(paths.baselines)
-    artifacts.require(paths.baselines, header, baselines_header(plans.baseline_settings(config)))
+    settings = plans.baseline_settings(config)
+    artifacts.require(paths.baselines, header, baselines_header(settings))
+    _hold(paths.baselines, arrays, _baselines_form(settings))
     return arrays
 
 

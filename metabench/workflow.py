@@ -4,54 +4,117 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from os.path import exists
+from itertools import chain
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, NoReturn, Self
 
 from metabench import config as configs
-from metabench import plans, tables
+from metabench import freshness, locks, manifests, plans, records, tables
 from metabench.config import ConfigError, StudyConfig
 from metabench.figures.names import figure_names, report_entry
 from metabench.plans import Cell
 from metabench.progress import Job, StudyWatch
-from metabench.provenance import canonical, code_digest
-from metabench.records import Paths, trained_share
+from metabench.provenance import canonical
+from metabench.records import Paths
 from metabench.tracking import contents, store
+
+MARK = "metabench: "
+"""How a line begins that tells a user what is wrong."""
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Workflow:
-    """A checked study and the files of its jobs."""
+    """A checked study and the files of its jobs.
+
+    Args:
+        config: The study.
+        snakemake: Snakemake's own object of the workflow.
+        started: When its jobs began to run, in seconds since 1970.
+        lock: The study's, held while its jobs run.
+    """
 
     config: StudyConfig
+    snakemake: Any
+    started: float = 0.0
+    lock: IO[str] | None = None
 
     @classmethod
-    def start(cls, content: Mapping[str, Any], files: Iterable[str]) -> Self:
+    def start(cls, content: Mapping[str, Any], snakemake: Any) -> Self:
         """Check the study, and let its jobs use this interpreter's commands and one thread each.
 
         Args:
-            content: What Snakemake merged from files and command line.
-            files: Those files, read again since Snakemake keeps the last of duplicate keys silently.
+            content: What Snakemake merged from files and command line. The files are read again, since Snakemake keeps
+                the last of duplicate keys silently.
+            snakemake: Its object of the workflow.
 
         A study file with a mistake ends the program with one line for each and exit code 2.
         """
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         os.environ.update(dict.fromkeys(THREADS, "1"))
-        names = [str(name) for name in files]
+        names = [str(name) for name in snakemake.configfiles]
         try:
             for name in names:
                 configs.read(name)
-            study = cls(configs.parse(content, ", ".join(names) or "config"))
+            study = cls(configs.parse(content, ", ".join(names) or "config"), snakemake)
             plans.cells(study.config)
         except ConfigError as error:
-            print(f"metabench: {error}", file=sys.stderr)
-            sys.exit(2)
+            _refuse(str(error))
+        study.outdated  # noqa: B018 (now: Snakemake reads the times of files as it begins)
         return study
+
+    def begin(self) -> None:
+        """Make sure that nobody else runs this study here, say what is about to run, and from then on how far it is.
+
+        The lock ends with this process, however it ends; Snakemake's own would outlive a kill and is switched off in
+        the profile.
+        """
+        path = self.root / ".lock"
+        try:
+            self.lock = locks.take(path)
+        except OSError as error:
+            _refuse(str(error))
+        if self.lock is None:
+            _refuse(f"the study {self.config.study} is being run in this folder by process {locks.holder(path)}")
+        self.started = time.time()
+        cores = self.snakemake.cores
+        print(plans.summary(self.config, cores), file=sys.stderr)
+        StudyWatch(self.config.study, self._jobs(), cores).start()
+
+    def renew(self, wildcards: Any) -> list[str]:
+        """Have what is not what the study would make now made again, by an input function that names no file.
+
+        Snakemake builds its graph from the targets, asking each rule for its input, and then decides what must run.
+        """
+        self.snakemake.dag.forcefiles.update(self.outdated)
+        return []
+
+    @cached_property
+    def outdated(self) -> dict[str, str]:
+        """The files that must be made again, each with the reason; said once."""
+        found = freshness.outdated(self.config, self.root, self.store)
+        if self.snakemake.is_main_process:
+            freshness.order(self.config, self.root, self.store, found)
+            if found:
+                print(f"{len(found)} files are made again: {next(iter(found.values()))}", file=sys.stderr)
+        return found
+
+    def explain(self) -> None:
+        """Say once more, after everything else, what the failed jobs said."""
+        said: dict[str, int] = {}
+        for log in (self.root / "logs").rglob("*.log"):
+            if log.stat().st_mtime >= self.started:
+                for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+                    if line.startswith(MARK):
+                        said[line] = said.get(line, 0) + 1
+        for line, jobs in sorted(said.items()):
+            print(line if jobs == 1 else f"{line} ({jobs} jobs)", file=sys.stderr)
+        print(f"{MARK}some jobs failed; what is finished is kept, and the same command goes on", file=sys.stderr)
 
     @property
     def root(self) -> Path:
@@ -59,24 +122,16 @@ class Workflow:
         return Path("results") / self.config.study
 
     @property
-    def trained(self) -> list[str]:
-        """The records of all training jobs."""
-        return [str(Paths(self.root).trained(*job)) for job in plans.train_jobs(self.config)]
-
-    @property
-    def evaluated(self) -> list[str]:
-        """The records of all evaluation jobs."""
-        return [str(Paths(self.root).evaluated(*job)) for job in plans.train_jobs(self.config)]
-
-    @property
-    def baselines(self) -> str:
-        """The record of the baselines."""
-        return str(Paths(self.root).baselines)
+    def records(self) -> list[str]:
+        """The records of all training and evaluation jobs and of the baselines."""
+        paths = Paths(self.root)
+        pairs = [(paths.trained(*job), paths.evaluated(*job)) for job in plans.train_jobs(self.config)]
+        return [str(path) for path in (*chain(*pairs), paths.baselines)]
 
     @property
     def tables(self) -> list[str]:
-        """The tables."""
-        return [str(self.root / "tables" / name) for name in tables.NAMES]
+        """The tables, and their manifest."""
+        return [str(self.root / "tables" / name) for name in (*tables.NAMES, manifests.NAME)]
 
     @property
     def provenance(self) -> str:
@@ -85,8 +140,9 @@ class Workflow:
 
     @property
     def figures(self) -> list[str]:
-        """The figures, each as SVG and as PNG."""
-        return [str(self.root / "figures" / f"{stem}{suffix}") for stem in self.stems for suffix in (".svg", ".png")]
+        """The figures, each as SVG and as PNG, and their manifest."""
+        names = [f"{stem}{suffix}" for stem in self.stems for suffix in (".svg", ".png")]
+        return [str(self.root / "figures" / name) for name in (*names, manifests.NAME)]
 
     @property
     def stems(self) -> list[str]:
@@ -123,38 +179,17 @@ class Workflow:
         """Return what the runs of a cell show in MLflow."""
         return canonical(contents.cell_settings(self.config, self._cell(wildcards)))
 
-    def track_code(self, wildcards: Any) -> str:
-        """Return the digest of the source that writes into MLflow."""
-        return code_digest("metabench.tracking.mirror")
-
     def study_settings(self, wildcards: Any) -> str:
         """Return the whole study."""
         return canonical(plans.study_settings(self.config))
 
-    def tables_code(self, wildcards: Any) -> str:
-        """Return the digest of the source that makes tables from records."""
-        return code_digest("metabench.tables")
-
-    def figures_code(self, wildcards: Any) -> str:
-        """Return the digest of the source that draws figures from tables."""
-        return code_digest("metabench.figures", "metabench.figures.gallery")
-
-    def announce(self, cores: int) -> None:
-        """Say what is about to run, and from then on how far it is."""
-        print(plans.summary(self.config, cores), file=sys.stderr)
-        StudyWatch(self.config.study, self._jobs(), cores).start()
-
     def _jobs(self) -> list[Job]:
         """Return the training and evaluation jobs with their expected seconds and what can be seen of their state."""
         paths, jobs = Paths(self.root), []
-        for cell, block in plans.train_jobs(self.config):
-            runs, record, checkpoint = (
-                len(plans.seeds_of(block)),
-                paths.trained(cell, block),
-                paths.checkpoint(cell, block),
-            )
-            trained = partial(trained_share, record, checkpoint, cell.meta_iterations)
-            evaluated = partial(exists, paths.evaluated(cell, block))
+        for job in plans.train_jobs(self.config):
+            cell, runs = job[0], len(plans.seeds_of(job[1]))
+            trained = partial(records.trained_share, paths, self.config, *job)
+            evaluated = partial(records.evaluated_share, paths, self.config, *job)
             jobs.append(Job(plans.expected_seconds(cell, runs), trained))
             jobs.append(Job(plans.expected_evaluation_seconds(self.config, cell, runs), evaluated))
         return jobs
@@ -171,22 +206,19 @@ class Workflow:
         """Return the baselines' settings."""
         return canonical(plans.baseline_settings(self.config))
 
-    def train_code(self, wildcards: Any) -> str:
-        """Return the digest of the source that trains this cell."""
-        return plans.train_code(wildcards.algorithm)
-
-    def evaluate_code(self, wildcards: Any) -> str:
-        """Return the digest of the source that evaluates."""
-        return plans.evaluate_code()
-
-    def baselines_code(self, wildcards: Any) -> str:
-        """Return the digest of the baselines' source."""
-        return plans.baselines_code()
-
     def train_runtime(self, wildcards: Any) -> int:
         """Return the minutes a training job may take where a scheduler asks: ten times what is expected."""
         runs = len(plans.seeds_of(wildcards.seeds))
         return 10 + round(10 * plans.expected_seconds(self._cell(wildcards), runs) / 60)
 
     def _cell(self, wildcards: Any) -> Cell:
-        return next(cell for cell in plans.cells(self.config) if cell.id == wildcards.cell)
+        return self._cells[wildcards.cell]
+
+    @cached_property
+    def _cells(self) -> dict[str, Cell]:
+        return {cell.id: cell for cell in plans.cells(self.config)}
+
+
+def _refuse(reason: str) -> NoReturn:
+    print(f"{MARK}{reason}", file=sys.stderr)
+    sys.exit(2)

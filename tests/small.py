@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from metabench import config, plans
+from metabench import algorithms, artifacts, baselines, config, evaluation, plans, records, training
 
 ROOT = Path(__file__).resolve().parent.parent
 FLUX = ROOT / "config" / "flux.yaml"
@@ -44,3 +44,20 @@ def evaluate_settings(algorithm: str, tasks: int = 20, **changes: Any) -> dict[s
     """Return settings of an evaluation of the published cell on `tasks` test and 10 validation tasks."""
     settings = plans.evaluate_settings(flux(), published(algorithm))
     return settings | {"test_tasks": tasks, "validation_tasks": 10} | changes
+
+
+def compute(study: config.StudyConfig, root: Path) -> None:
+    """Do every job of a study in this process."""
+    paths = records.Paths(root)
+    for cell, block in plans.train_jobs(study):
+        settings = plans.train_settings(study, cell)
+        state = training.train(settings, plans.seeds_of(block), algorithms.load(cell.algorithm))
+        arrays = records.from_state(state)
+        artifacts.write(paths.trained(cell, block), arrays, records.training_header(settings, block))
+        settings = plans.evaluate_settings(study, cell)
+        found = records.from_tensors(evaluation.evaluate(settings, state.theta))
+        header = records.evaluation_header(settings, block, artifacts.content_digest(arrays))
+        artifacts.write(paths.evaluated(cell, block), found, header)
+    settings = plans.baseline_settings(study)
+    found = records.from_tensors(baselines.evaluate(settings))
+    artifacts.write(paths.baselines, found, records.baselines_header(settings))

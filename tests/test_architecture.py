@@ -15,7 +15,8 @@ PACKAGE = small.ROOT / "metabench"
 # The law. A module may import from the rows above its own only; the files of a folder may import each other.
 # A name that does not exist (yet) is harmless; a module that has no place here is not.
 ORDER = (
-    ("randomness", "provenance", "progress", "artifacts"),
+    ("randomness", "provenance", "progress", "artifacts", "locks"),
+    ("manifests",),
     ("tasks", "network"),
     ("adaptation",),
     ("algorithms",),
@@ -28,15 +29,26 @@ ORDER = (
     ("selection",),
     ("tables",),
     ("figures", "tracking", "headline"),
+    ("freshness",),
     ("workflow",),
     ("cli",),
     ("__main__",),
 )
 RANK = {name: rank for rank, row in enumerate(ORDER) for name in row}
-LEAVES = {"randomness", "provenance", "progress", "artifacts"}
+LEAVES = {"randomness", "provenance", "progress", "artifacts", "locks"}
 TENSORS = {"tasks", "network", "adaptation", "algorithms", "evaluation", "training", "baselines", "prediction"}
 """Modules that compute: torch here and not to the right of records, pandas to the right and not here."""
-TABLES = {"statistics", "selection", "frames", "headline", "tables", "figures", "tracking", "workflow"}
+TABLES = {
+    "statistics",
+    "selection",
+    "frames",
+    "headline",
+    "tables",
+    "figures",
+    "tracking",
+    "freshness",
+    "workflow",
+}
 ONLY_IN = {"mlflow": "tracking", "matplotlib": "figures", "seaborn": "figures", "snakemake": "workflow"}
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-from small import FLUX, content, published, train_settings
+from small import FLUX, ROOT, content, published, train_settings
 
-from metabench import artifacts, plans, records
+from metabench import artifacts, frames, headline, manifests, plans, records
 from metabench.cli import main
 
 
@@ -59,12 +59,21 @@ def test_a_block_of_seeds_that_is_none_is_one_line_and_exit_code_2(tmp_path: Pat
     assert "Traceback" not in answer.output and not out.exists()
 
 
-def test_a_finished_training_job_leaves_a_record_and_no_checkpoint(tmp_path: Path) -> None:
+def test_a_finished_training_job_leaves_a_record_and_its_last_checkpoint(tmp_path: Path) -> None:
     arrays, header = artifacts.read(train(tmp_path))
     assert (
         arrays["theta"].shape == (3, 4353) and header["seeds"] == "0-2" and header["settings"]["algorithm"] == "reptile"
     )
-    assert [path.name for path in tmp_path.iterdir()] == ["record.safetensors"]
+    assert {path.name for path in tmp_path.iterdir()} == {"record.safetensors", "c.safetensors", "c.lock"}
+    assert artifacts.read(tmp_path / "c.safetensors")[1] == header
+
+
+def test_a_lost_record_is_there_again_without_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = train(tmp_path)
+    before = record.read_bytes()
+    record.unlink()
+    monkeypatch.setattr("metabench.algorithms.reptile.meta_gradient", None)
+    assert train(tmp_path).read_bytes() == before
 
 
 def test_a_job_goes_on_from_its_checkpoint_to_the_same_bytes(tmp_path: Path) -> None:
@@ -127,3 +136,234 @@ def test_predict_refuses_a_seed_that_the_record_does_not_hold(tmp_path: Path) ->
 def test_plans_and_jobs_agree_on_the_header(tmp_path: Path) -> None:
     _, header = artifacts.read(train(tmp_path))
     assert header["code"] == plans.train_code("reptile")
+
+
+def folder_of_mistakes(folder: Path) -> dict[str, object]:
+    """Make files that are not what a command asks for, and one trained record; return them by name."""
+    record = train(folder)
+    arrays, header = artifacts.read(record)
+    forged = {
+        "seedless": {**header, "seeds": "0-99999999999"},
+        "settingless": {**header, "settings": {}},
+        "nameless": {"kind": "train"},
+        "wider": {**header, "settings": {**header["settings"], "network": {"hidden": [65, 64], "activation": "tanh"}}},
+        "evaluated": {**header, "kind": "evaluate"},
+    }
+    for name, other in forged.items():
+        artifacts.write(folder / f"{name}.safetensors", arrays, other)
+    artifacts.write(folder / "empty.safetensors", {"x": np.zeros(3)}, header)
+    (folder / "points.csv").write_text("x,y\n1,1\n2,0.5\n")
+    (folder / "binary").write_bytes(bytes(range(256)))
+    (folder / "nothing").touch()
+    (folder / "folder" / "tables").mkdir(parents=True)
+    names = {path.stem: path for path in folder.iterdir()}
+    return {**names, "null": "/dev/null", "zero": "/dev/zero", "out": folder / "out", "absent": folder / "absent"}
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    return folder_of_mistakes(tmp_path_factory.mktemp("given"))
+
+
+TRAIN = ["train", "--checkpoint", "{out}", "--out", "{out}", "--settings"]
+PREDICT = ["predict", "--theta", "{record}", "--points", "{points}"]
+BLOCKS = [
+    "",
+    "0",
+    "9-0",
+    "-1-3",
+    "0-1-2",
+    "00-9",
+    "0-09",
+    "０-9",
+    "0-９",
+    "٠-٩",
+    "0–9",
+    "0 -9",
+    "0-9\n",
+    "1e1-20",
+    "0x0-9",
+]
+BLOCKS += ["0-99999999999", "0-1000", "9999-10000", f"0-{'9' * 5000}", "a-b", "$(id)-9"]
+
+# A command line, with the files above in braces, and what the answer must say.
+WRONG: dict[str, tuple[list[str], str]] = {
+    "train with no settings": ([*TRAIN, "{{}}", "--seeds", "0-2"], "missing key 'study' (train settings, study)"),
+    "train with text": ([*TRAIN, "flux", "--seeds", "0-2"], "not a JSON text"),
+    "train with a list": ([*TRAIN, "[]", "--seeds", "0-2"], "must be a JSON object, got list"),
+    "train with NaN": ([*TRAIN, '{{"study": NaN}}', "--seeds", "0-2"], "must be finite, got NaN"),
+    "train with a key twice": ([*TRAIN, '{{"a": 1, "a": 2}}', "--seeds", "0-2"], "the duplicate key 'a'"),
+    "evaluate with no settings": (
+        ["evaluate", "--settings", "{{}}", "--seeds", "0-2", "--theta", "{record}", "--out", "{out}"],
+        "missing key 'study' (evaluate settings, study)",
+    ),
+    "baselines with no settings": (
+        ["baselines", "--settings", "{{}}", "--out", "{out}"],
+        "(baselines settings, study)",
+    ),
+    "tables of no study": (["tables", "--study", "{{}}", "--root", "{out}"], "missing key 'study' (study, study)"),
+    "track no cell": (
+        ["track", "cell", "--settings", "{{}}", "--seeds", "0-2", "--root", "{out}", "--store", "s", "--out", "{out}"],
+        "missing key 'cell' (track settings, cell)",
+    ),
+    "track no study": (
+        ["track", "study", "--study", "{{}}", "--root", "{out}", "--store", "s", "--out", "{out}"],
+        "missing key 'study' (study, study)",
+    ),
+    "train into a folder": (
+        ["train", "--checkpoint", "{out}", "--out", "{folder}", "--settings", "{{}}", "--seeds", "0-2"],
+        "is a directory",
+    ),
+    "plan a folder": (["plan", "--config", "{folder}"], "is a directory"),
+    "plan nothing": (["plan", "--config", "{nothing}"], "must be a mapping"),
+    "plan what is not there": (["plan", "--config", "{absent}"], "does not exist"),
+    "plan bytes": (["plan", "--config", "{binary}"], "cannot read"),
+    "plan a record": (["plan", "--config", "{record}"], "cannot read"),
+    "plan points": (["plan", "--config", "{points}"], "must be a mapping"),
+    "plan the null device": (["plan", "--config", "{null}"], "must be a mapping"),
+    "plan without end": (["plan", "--config", "{zero}"], "100000 bytes at most"),
+    "plan on no core": (["plan", "--cores", "0"], "0 is not in the range"),
+    "plan on all cores": (["plan", "--cores", "9" * 400], "is not in the range"),
+    **{
+        f"predict with {option} {value:.9}": ([*PREDICT, f"--{option}", value], "Invalid value")
+        for option, values in {
+            "step-size": ["inf", "-inf", "nan", "-nan", "0", "-0.1", "1e7", "1e999", "0.02.1", "", "one"],
+            "at": ["0", "1", "-5", "100001", "9" * 30, "9" * 5000, "2.5", "inf", "nan"],
+            "updates": ["-1", "100001", "9" * 30, "1.5", "nan", "ten"],
+            "seed": ["-1", "9" * 5000, "0.5", "nan"],
+        }.items()
+        for value in values
+    },
+    "predict from a seed that is not there": ([*PREDICT, "--seed", "9" * 30], "holds the seeds 0-2, not 999"),
+    "predict with steps that diverge": ([*PREDICT, "--step-size", "1e5", "--updates", "50"], "not finite"),
+    **{
+        f"predict from {name}": (["predict", "--points", "{points}", "--theta", f"{{{name}}}"], expected)
+        for name, expected in {
+            "points": "is not a readable artefact",
+            "nothing": "is not a readable artefact",
+            "binary": "is not a readable artefact",
+            "null": "is not a readable artefact",
+            "folder": "is a directory",
+            "absent": "does not exist",
+            "evaluated": "not a trained record but of kind evaluate",
+            "nameless": "has a header that no training job writes",
+            "settingless": "has a header that no training job writes",
+            "seedless": "has a header that no training job writes",
+            "wider": "holds no parameters of the network in its header",
+            "empty": "holds no parameters of the network in its header",
+        }.items()
+    },
+    **{
+        f"predict at {name}": (["predict", "--theta", "{record}", "--points", f"{{{name}}}"], expected)
+        for name, expected in {
+            "record": "points must be a CSV file",
+            "nothing": "points must be a CSV file",
+            "binary": "points must be a CSV file",
+            "null": "points must be a CSV file",
+            "folder": "is a directory",
+            "absent": "does not exist",
+        }.items()
+    },
+    "draw nothing": (["figures", "--tables", "{folder}", "--out", "{out}"], "is not a manifest of metabench"),
+    "draw a file": (["figures", "--tables", "{points}", "--out", "{out}"], "is a file"),
+    "draw into a file": (["figures", "--tables", "{folder}", "--out", "{points}"], "is a file"),
+    "the headline of nothing": (["headline", "--tables", "{folder}"], "is not a manifest of metabench"),
+    "the headline of a file": (["headline", "--tables", "{points}"], "is a file"),
+}
+WRONG |= {f"seeds {n} {block!a:.12}": (["train", "--seeds", block], "FIRST-LAST") for n, block in enumerate(BLOCKS)}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_command_line_is_answered_in_one_line_with_exit_code_2_and_writes_nothing(
+    given: dict[str, object], name: str
+) -> None:
+    line, expected = WRONG[name]
+    folder = Path(str(given["out"])).parent
+    before = sorted(folder.rglob("*"))
+    answer = run(*(part.format(**given) for part in line))
+    assert isinstance(answer.exception, SystemExit) and answer.exit_code == 2, answer.output
+    lines = answer.output.strip().splitlines()
+    said, *more = lines[3:] if lines[0].startswith("Usage: ") else lines  # Usage, Try, and nothing
+    assert expected in said and said.startswith(("metabench: ", "Error: ")), answer.output
+    assert all(line.startswith(("missing key ", "and 1 more ")) for line in more), answer.output
+    assert sorted(folder.rglob("*")) == before
+
+
+POINTS = {
+    "a column too few": b"x\n1\n",
+    "capitals": b"X,Y\n1,2\n",
+    "semicolons": b"x;y\n1;2\n",
+    "a field too few": b"x,y\n1,2\n3\n",
+    "a field too many": b"x,y\n1,2\n3,4,5\n",
+    "a field too many everywhere": b"x,y\n1,5,2\n",
+    "a word": b"x,y\n1,one\n",
+    "a word without end": b"x,y\n1," + b"a" * 1_000_000,
+    "a number without end": b"x,y\n1," + b"9" * 1_000_000,
+    "a number that is too large": b"x,y\n1,1e39\n",
+    "NaN": b"x,y\nnan,1\n",
+    "an infinity": b"x,y\n1,-inf\n",
+    "an open quote": b'x,y\n"1,2\n',
+    "a zero byte": b"x,y\n1,\x002\n",
+    "underscores": b"x,y\n1_000,2\n",
+    "other digits": "x,y\n１,2\n".encode(),
+    "another encoding": "x,y\n1,2\n".encode("utf-16"),
+    "no rows": b"x,y\n",
+    "nothing but an end": b"\n",
+}
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_points_that_nobody_can_adapt_to_are_one_line_and_exit_code_2(
+    given: dict[str, object], tmp_path: Path, name: str
+) -> None:
+    points = tmp_path / "points.csv"
+    points.write_bytes(POINTS[name])
+    answer = run("predict", "--theta", given["record"], "--points", points)
+    assert answer.exit_code == 2 and answer.output.startswith("metabench: points must be "), answer.output
+    assert str(points) in answer.output and answer.output.count("\n") == 1 and len(answer.output) < 500
+
+
+LEADERBOARD = (ROOT / "results" / "reference" / "flux" / "tables" / "leaderboard.csv").read_bytes()
+DAMAGES = {
+    "nothing": b"",
+    "bytes": bytes(range(256)),
+    "another encoding": LEADERBOARD.decode().encode("utf-16"),
+    "a foreign table": b"x,y\n1,2\n",
+    "a column too few": LEADERBOARD.replace(b",median,", b",middle,"),
+    "a word for a number": LEADERBOARD.replace(b",1000,", b",many,").replace(b",0.2", b",about 0.2"),
+    "a word for a truth value": LEADERBOARD.replace(b",False,", b",maybe,"),
+    "a row that ends early": LEADERBOARD.rsplit(b",", 34)[0],
+    "a row that goes on": LEADERBOARD + b"," * 99,
+    "an open quote": LEADERBOARD + b'"',
+}
+
+
+@pytest.mark.parametrize("command", [("headline",), ("figures", "--out", "OUT")])
+@pytest.mark.parametrize("name", DAMAGES)
+def test_tables_that_are_damaged_or_foreign_are_one_line_and_exit_code_2(
+    tmp_path: Path, name: str, command: tuple[str, ...]
+) -> None:
+    tables, out = tmp_path / "tables", tmp_path / "out"
+    tables.mkdir()
+    arguments = [out if word == "OUT" else word for word in command]
+    (tables / "leaderboard.csv").write_bytes(DAMAGES[name])
+    foreign = run(*arguments, "--tables", tables)
+    (tables / "leaderboard.csv").write_bytes(LEADERBOARD)
+    manifests.write(tables, ["leaderboard.csv"], {})
+    (tables / "leaderboard.csv").write_bytes(DAMAGES[name])
+    damaged = run(*arguments, "--tables", tables)
+    for answer, expected in ((foreign, "is not a manifest of metabench"), (damaged, "is damaged or was changed")):
+        assert answer.exit_code == 2 and answer.output.startswith("metabench: ") and expected in answer.output
+        assert answer.output.count("\n") == 1 and not out.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", bytes(range(256)), b"PAR1" * 100])
+def test_a_damaged_parquet_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "tasks.parquet").write_bytes(content)
+    with pytest.raises(artifacts.ArtifactError, match=r"tasks\.parquet is not a readable table: .*"):
+        frames.read(tmp_path, "tasks.parquet")
+
+
+def test_a_study_whose_cells_all_diverged_has_a_headline() -> None:
+    rows = frames.read(ROOT / "results" / "reference" / "flux" / "tables", "leaderboard.csv")
+    assert "| reptile | published | own" in headline.markdown(rows.assign(selected=False))

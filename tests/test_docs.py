@@ -101,3 +101,13 @@ def test_every_number_of_the_readme_that_compares_is_in_the_committed_tables() -
     text, number = re.sub(r"\s+", " ", prose), r"-?[\d.]+(?:e[+-]\d+)?"
     found = re.findall(rf"{number} \[{number}, {number}\]", text)
     assert found and set(found) <= spelled, set(found) - spelled
+
+
+def test_every_fault_that_is_said_to_be_answered_has_a_test_that_exists() -> None:
+    rows = re.findall(r"^\| (?!fault)(.+) \|$", (ROOT / "docs" / "reliability.md").read_text(), re.MULTILINE)
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    assert len(rows) > 20
+    for row in rows:
+        *said, named = row.split(" | ")
+        assert len(said) == 3 and (found := re.fullmatch(r"`(test_\w+)`", named)), row
+        assert f"\ndef {found[1]}(" in tests, found[1]

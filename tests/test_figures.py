@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from metabench import figures
+from metabench import figures, manifests
+from metabench.artifacts import ArtifactError
 from metabench.figures import adaptation, gallery, names, step_sizes, style, task_losses, validation_curves
 from metabench.figures import showcase as showcase_figure
 from metabench.figures.lines import lines
@@ -204,6 +206,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert set(table) <= set(COLUMNS)
         table.to_csv(where / f"{name}.csv", index=False)
     task_rows().to_parquet(where / "tasks.parquet", index=False)
+    manifests.write(where, [path.name for path in where.iterdir()], {"kind": "tables"})
     return where
 
 
@@ -225,9 +228,18 @@ def test_the_files_are_exactly_those_that_the_names_promise(drawn: list[Path]) -
     stems = figures.figure_names(["anil", "fomaml", "joint", "random", "reptile"], list(PROTOCOLS))
     assert len(set(stems)) == len(stems)
     assert {path.name for path in drawn[0].parent.iterdir()} == {
-        f"{s}.{kind}" for s in stems for kind in ("png", "svg")
+        manifests.NAME,
+        *(f"{s}.{kind}" for s in stems for kind in ("png", "svg")),
     }
-    assert {path.name for path in drawn} == {path.name for path in drawn[0].parent.iterdir()}
+    assert set(manifests.read(drawn[0].parent)["files"]) == {path.name for path in drawn}
+
+
+def test_tables_of_other_bytes_than_their_manifest_says_are_not_drawn(folder: Path, tmp_path: Path) -> None:
+    changed = Path(shutil.copytree(folder, tmp_path / "changed"))
+    (changed / "history.csv").write_text((folder / "history.csv").read_text().replace("0", "1"))
+    with pytest.raises(ArtifactError, match=r"history\.csv is damaged or was changed"):
+        figures.draw_all(changed, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_same_tables_give_the_same_bytes(folder: Path, drawn: list[Path], tmp_path: Path) -> None:
@@ -372,7 +384,7 @@ def test_a_diverged_seed_is_counted_in_the_showcase(tables: Tables) -> None:
 
 
 def test_a_study_without_special_cells_or_regions_still_has_every_figure(folder: Path, tmp_path: Path) -> None:
-    for path in folder.iterdir():
+    for path in (path for path in folder.iterdir() if path.name != manifests.NAME):
         table = Tables(folder)[path.name]
         gone = {"role": ["equal-budget"], "protocol": ["robustness"], "cell": ["r2"], "region": ["seen", "unseen"]}
         for column, values in gone.items():

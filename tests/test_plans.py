@@ -4,7 +4,7 @@ from dataclasses import asdict
 import pytest
 import small
 
-from metabench import algorithms, plans
+from metabench import algorithms, config, plans
 from metabench.config import ConfigError
 from metabench.provenance import canonical
 
@@ -69,7 +69,7 @@ def test_reptile_at_equal_budget_spends_the_point_gradients_of_the_published_fom
 
 
 def test_every_role_is_a_known_one():
-    assert {cell.role for cell in CELLS} == set(plans.ROLES)
+    assert {cell.role for cell in CELLS} == set(config.ROLES)
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,18 @@ FAULTS = {
             "test_training.py::test_a_run_does_not_notice_its_neighbours[fomaml]",
         ),
     ),
+    "a stale file passes for a fresh one": Fault(
+        "freshness.py",
+        "artefact.read(artefact.path), wanted)",
+        "artefact.read(artefact.path), {})",
+        ("test_freshness.py::test_edited_source_outdates_what_it_makes_and_all_that_is_made_of_that",),
+    ),
+    "a checkpoint of another study is gone on from": Fault(
+        "records.py",
+        "artifacts.require(path, header, expected)\n        return _state",
+        "return _state",
+        ("test_cli.py::test_a_checkpoint_that_cannot_be_trusted_is_said_and_not_used[foreign]",),
+    ),
     "diverged runs are dropped from the mean": Fault(
         "tables/aggregate.py",
         "mean = mean_interval(losses, confidence)",

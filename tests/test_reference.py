@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from small import FLUX, ROOT
 
-from metabench import config, figures, frames, plans, tables
+from metabench import config, figures, frames, manifests, plans, tables
 
 REFERENCE = ROOT / "results" / "reference" / "flux"
 
@@ -23,7 +23,7 @@ def losses(algorithm: str, protocol: str) -> pd.Series:
 def test_the_reference_is_the_default_study_in_full() -> None:
     study = config.load(FLUX)
     runs = frames.read(REFERENCE / "tables", "runs.csv")
-    assert {path.name for path in (REFERENCE / "tables").iterdir()} == set(tables.NAMES)
+    assert {path.name for path in (REFERENCE / "tables").iterdir()} == {*tables.NAMES, manifests.NAME}
     assert len(runs) == len(plans.cells(study)) * study.seeds == 230
     assert set(runs["cell"]) == {cell.id for cell in plans.cells(study)}
     assert set(frames.read(REFERENCE / "tables", "leaderboard.csv")["tasks"]) == {1000}
@@ -58,6 +58,6 @@ def test_the_gaussian_process_scores_what_is_known_of_it(protocol: str, expected
 
 def test_the_committed_figures_are_those_of_the_committed_tables(tmp_path: Path) -> None:
     drawn = figures.draw_all(REFERENCE / "tables", tmp_path)
-    assert {path.name for path in drawn} == {path.name for path in (REFERENCE / "figures").iterdir()}
+    assert {path.name for path in drawn} | {manifests.NAME} == {path.name for path in (REFERENCE / "figures").iterdir()}
     for path in drawn:
         assert path.read_bytes() == (REFERENCE / "figures" / path.name).read_bytes(), path.name

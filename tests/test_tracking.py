@@ -1,13 +1,10 @@
 import json
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.request
-from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 
@@ -17,8 +14,9 @@ import small
 from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
+from pipeline import serving
 
-from metabench import artifacts, config, frames, plans, records, tables
+from metabench import artifacts, config, frames, manifests, plans, records, tables
 from metabench.cli import main
 from metabench.provenance import canonical
 from metabench.records import Paths
@@ -100,6 +98,7 @@ def finished(tmp_path_factory):
     run("tables", "--study", json.dumps(CONTENT), "--root", root)
     (root / "figures").mkdir()
     (root / "figures" / "curve.svg").write_text("<svg/>")
+    manifests.write(root / "figures", ["curve.svg"], {})
     MlflowClient(f"sqlite:///{root}/mlflow.db").search_experiments()  # hundreds of small writes, once
     return folder
 
@@ -362,7 +361,7 @@ def test_a_deleted_store_is_noticed_and_two_writers_rebuild_it_without_colliding
         (root / "track" / name).mkdir(parents=True)  # without a marker: no generation
     first = store.store_name(root, "tiny")
     assert first.endswith("-1")
-    store.write_marker(store.marker(root, first, GOOD, "0-1"), {"runs": {}})  # as if the store had been there
+    store.write_marker(store.marker(root, first, GOOD, "0-1"), {}, {"runs": {}})  # as if the store had been there
     second = store.store_name(root, "tiny")
     assert second == first.replace("-1", "-2")
     writers = [elsewhere(cell_command(root, GOOD, block, second), folder) for block in ("0-1", "2-2")]
@@ -391,7 +390,7 @@ def test_a_store_that_cannot_be_asked_is_the_newest_known(folder, monkeypatch, u
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     root = folder / FINISHED
     first = store.store_name(root, "tiny")
-    store.write_marker(store.marker(root, first.replace("-1", "-4"), GOOD, "0-1"), {})
+    store.write_marker(store.marker(root, first.replace("-1", "-4"), GOOD, "0-1"), {}, {})
     assert first.endswith("-1")
     assert store.store_name(root, "tiny") == first.replace("-1", "-4")
     assert "secret" not in store.shown(uri) + store.ui_line(uri) or uri.startswith("postgresql")
@@ -427,32 +426,6 @@ def test_a_long_curve_is_thinned_evenly_and_keeps_its_ends():
     assert len(contents._curve("x", rows[:200], "update", "mean")) == 200
 
 
-@contextmanager
-def serving(line, cwd):
-    """Run a printed `mlflow ui` line, and yield where it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("mlflow")), *line.split()[1:], "--port", str(port), "--workers", "1"]
-    quick = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # jobs of others than us
-    with (Path(cwd) / "server.log").open("w") as log:
-        server = subprocess.Popen(command, cwd=cwd, env=quick, stdout=log, stderr=log, start_new_session=True)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 180  # a loaded machine takes its time to import a server
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=5).close()
-                break
-            except OSError:
-                assert server.poll() is None and time.monotonic() < deadline, (Path(cwd) / "server.log").read_text()
-                time.sleep(0.2)
-        yield address
-    finally:
-        os.killpg(server.pid, 15)
-        server.wait()
-
-
 @pytest.mark.slow
 def test_the_printed_line_shows_the_study_and_a_server_is_written_like_a_file(folder, monkeypatch):
     monkeypatch.chdir(folder)
@@ -462,7 +435,7 @@ def test_the_printed_line_shows_the_study_and_a_server_is_written_like_a_file(fo
     line = store.ui_line(store.uri_of(root))
     assert line.endswith("mlflow ui --backend-store-uri sqlite:///results/tiny/mlflow.db")
     assert shutil.which(line.split()[0])  # runs as printed, in a shell that is not activated too
-    with serving(line, folder) as address:
+    with serving(line, folder) as (address, _):
         client = MlflowClient(address)
         run_id = children(client)[GOOD.id, 2].info.run_id
         with urllib.request.urlopen(f"{address}/get-artifact?path=theta.safetensors&run_uuid={run_id}") as answer:

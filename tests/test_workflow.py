@@ -1,60 +1,40 @@
-"""Real Snakemake runs of the smoke study, in a copy of the workflow: the package is the one under test."""
+"""Real Snakemake runs of the smoke study."""
 
-import hashlib
 import os
+import random
 import re
 import shutil
-import signal
 import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from pipeline import BIN, copy, digests, environment, snakemake
+from small import ROOT
+from soak import COMPARED, KINDS, disturbed, same, start
 
-ROOT = Path(__file__).resolve().parent.parent
-BIN = Path(sys.executable).parent
-PARTS = ("Snakefile", "workflow", "profiles", "config", "environment.yml")
+from metabench import config, plans, records
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 
-def copy(folder: Path) -> Path:
-    """Copy what Snakemake needs beside the package."""
-    for part in PARTS:
-        source = ROOT / part
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
-    return folder
-
-
-def environment() -> dict[str, str]:
-    """Return the environment of an unactivated shell: the interpreter's folder is not on the path."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "PYTEST"))}
-    return {**kept, "PATH": "/usr/local/bin:/usr/bin:/bin"}
-
-
-def snakemake(folder: Path, *arguments: str, config: str = "config/smoke.yaml") -> subprocess.CompletedProcess[str]:
-    command = [str(BIN / "snakemake"), "--configfile", config, *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment(), check=False)
-
-
-def digests(folder: Path, *parts: str) -> dict[str, str]:
-    """Return the SHA-256 of every file below parts of a study's folder."""
-    root = folder / "results" / "smoke"
-    files = sorted(path for part in parts for path in (root / part).rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+def jobs(answer: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """Return how many jobs of each rule a dry run lists."""
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    counts = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", answer.stdout, re.MULTILINE)}
+    return {name: count for name, count in counts.items() if name not in ("all", "total")}
 
 
 def scheduled(folder: Path, **changes: object) -> dict[str, int]:
     """Return how many jobs of each rule would run if keys of the smoke study were replaced."""
     path = folder / "config" / "changed.yaml"
     path.write_text(yaml.safe_dump({**yaml.safe_load((folder / "config" / "smoke.yaml").read_text()), **changes}))
-    answer = snakemake(folder, "--cores", "1", "--dry-run", config="config/changed.yaml")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", answer.stdout, re.MULTILINE)}
+    return jobs(snakemake(folder, "--cores", "1", "--dry-run", config="config/changed.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +49,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_the_smoke_study_leaves_every_table_and_figure(study: Path) -> None:
-    from metabench import tables
+    from metabench import manifests, tables
 
     root = study / "results" / "smoke"
-    assert {path.name for path in (root / "tables").iterdir()} == set(tables.NAMES)
+    assert {path.name for path in (root / "tables").iterdir()} == {*tables.NAMES, manifests.NAME}
     svg, png = ({path.stem for path in (root / "figures").glob(f"*.{kind}")} for kind in ("svg", "png"))
     assert svg == png and "showcase_fomaml_robustness" in svg and len(svg) > 10
-    assert (root / "provenance.json").exists() and not list((root / "checkpoints").rglob("*.safetensors"))
+    assert (root / "provenance.json").exists()
 
 
 def test_a_second_call_has_nothing_to_do(study: Path) -> None:
@@ -90,6 +70,21 @@ def test_the_bytes_are_the_same_with_one_core_another_folder_and_other_seed_bloc
     answer = snakemake(other, "--cores", "1", "tables", "figures")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert digests(other, "tables", "figures") == digests(study, "tables", "figures")
+    assert runs(other) == runs(study)
+
+
+def runs(folder: Path) -> dict[tuple[str, int, str], str]:
+    """Return the digest of each array of each run's records, theta among them: by cell, seed and name."""
+    study, found = config.load(folder / "config" / "smoke.yaml"), {}
+    for cell in plans.cells(study):
+        record = records.read_cell(records.Paths(folder / "results" / "smoke"), study, cell)
+        arrays = {**record.evaluation, "theta": record.theta, "diverged_at": record.diverged_at}
+        arrays["validation"] = record.validation_loss.T
+        for name, array in arrays.items():
+            axis = records._run_axis(name) if name in record.evaluation else 0
+            for run, seed in enumerate(record.seeds):
+                found[cell.id, int(seed), name] = sha256(np.ascontiguousarray(array.take(run, axis))).hexdigest()
+    return found
 
 
 def test_more_seeds_and_more_cells_leave_finished_jobs_alone(study: Path) -> None:
@@ -101,22 +96,101 @@ def test_more_seeds_and_more_cells_leave_finished_jobs_alone(study: Path) -> Non
     assert jobs["train"] == 1 and jobs["evaluate"] == 1 and jobs["tables"] == 1
 
 
-def test_a_file_that_is_deleted_is_made_again(study: Path) -> None:
-    (study / "results" / "smoke" / "tables" / "runs.csv").unlink()
-    assert scheduled(study)["tables"] == 1
-    assert snakemake(study, "--cores", "1").returncode == 0
-    assert (study / "results" / "smoke" / "tables" / "runs.csv").exists()
+def test_deleted_files_come_back_with_the_same_bytes(study: Path, tmp_path: Path) -> None:
+    before = digests(study, *COMPARED)
+    root = study / "results" / "smoke"
+    for path in ("tables/runs.csv", "figures/comparisons.png"):
+        (root / path).unlink()
+    next((root / "train" / "reptile").rglob("*.safetensors")).unlink()
+    answer = snakemake(study, "--cores", "2")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert digests(study, *COMPARED) == before
+    assert "Nothing to be done" in (again := snakemake(study, "--cores", "2")).stdout + again.stderr
 
 
-def test_editing_an_algorithm_reruns_its_cells_only(study: Path, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "metabench", tmp_path / "metabench")
-    source = tmp_path / "metabench" / "algorithms" / "reptile.py"
-    source.write_text(source.read_text() + "\n# edited\n")
+def edited(folder: Path) -> dict[str, str]:
+    """Return an environment whose package, in a folder, has another constant in Reptile's file."""
+    shutil.copytree(ROOT / "metabench", folder / "metabench", ignore=shutil.ignore_patterns("__pycache__"))
+    source = folder / "metabench" / "algorithms" / "reptile.py"
+    source.write_text(source.read_text() + "\nCONSTANT = 1\n")
+    return {**environment(), "PYTHONPATH": str(folder)}
+
+
+def test_editing_an_algorithm_reruns_its_cells_and_what_follows_and_nothing_else(study: Path, tmp_path: Path) -> None:
     command = [str(BIN / "snakemake"), "--configfile", "config/smoke.yaml", "--cores", "1", "--dry-run"]
-    edited = {**environment(), "PYTHONPATH": str(tmp_path)}
-    answer = subprocess.run(command, cwd=study, capture_output=True, text=True, env=edited, check=True)
-    trained = set(re.findall(r"output: results/smoke/train/(\w+)/", answer.stdout))
-    assert trained == {"reptile"}
+    answer = subprocess.run(command, cwd=study, capture_output=True, text=True, env=edited(tmp_path), check=True)
+    for stage in ("train", "evaluate", "track/[^/]+"):
+        found = set(re.findall(rf"output: results/smoke/{stage}/(\w+)/", answer.stdout))
+        assert found == {"reptile"}, stage
+    assert jobs(answer) == {"train": 2, "evaluate": 2, "tables": 1, "figures": 1, "track_cell": 2, "track_study": 1}
+
+
+def test_touched_files_more_cores_and_another_readme_rerun_nothing(study: Path) -> None:
+    files = [path for path in study.rglob("*") if path.is_file() and ".snakemake" not in path.parts]
+    random.Random(0).shuffle(files)
+    for n, path in enumerate(files):
+        os.utime(path, (n, time.time() - n))
+    (study / "README.md").write_text("another")
+    answer = snakemake(study, "--cores", "3", "--dry-run")
+    assert "Nothing to be done" in answer.stdout + answer.stderr
+
+
+def test_a_clone_with_copied_results_reruns_nothing_but_the_tracking_of_a_store_that_moved(
+    study: Path, tmp_path: Path
+) -> None:
+    """MLflow writes the absolute path of its artifacts into the store: see docs/tracking.md."""
+    for with_metadata in (True, False):
+        folder = copy(tmp_path / str(with_metadata))
+        shutil.copytree(study / "results", folder / "results", copy_function=shutil.copy)  # with new times
+        if with_metadata:
+            shutil.copytree(study / ".snakemake", folder / ".snakemake")
+        answer = snakemake(folder, "--cores", "1", "--dry-run")
+        assert answer.returncode == 0 and set(jobs(answer)) == {"track_cell", "track_study"}, with_metadata
+
+
+def test_results_copied_without_metadata_are_used_where_valid_and_made_again_where_stale(
+    study: Path, tmp_path: Path
+) -> None:
+    folder = copy(tmp_path / "copied")
+    shutil.copytree(study / "results", folder / "results", ignore=shutil.ignore_patterns("mlflow.db"))
+    command = [str(BIN / "snakemake"), "--configfile", "config/smoke.yaml", "--cores", "1", "--dry-run", "figures"]
+    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=edited(tmp_path), check=True)
+    assert jobs(answer) == {"train": 2, "evaluate": 2, "tables": 1, "figures": 1}
+    assert "files are made again" in answer.stderr and "was made from another code" in answer.stderr
+    foreign = next((folder / "results/smoke/evaluate/fomaml").rglob("*.safetensors"))
+    shutil.copy(next((study / "results/smoke/evaluate/joint").rglob("*.safetensors")), foreign)
+    assert jobs(snakemake(folder, "--cores", "1", "--dry-run", "figures")) == {"evaluate": 1, "tables": 1, "figures": 1}
+    runs = folder / "results" / "smoke" / "tables" / "runs.csv"
+    shutil.copy(
+        study / "results" / "smoke" / "evaluate" / foreign.relative_to(folder / "results/smoke/evaluate"), foreign
+    )
+    runs.write_text(runs.read_text().replace("ok", "ko"))
+    assert jobs(snakemake(folder, "--cores", "1", "--dry-run", "figures")) == {"tables": 1, "figures": 1}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "train/random/*/*.safetensors",
+        "evaluate/joint/*/*.safetensors",
+        "baselines.safetensors",
+        "tables/tasks.parquet",
+        "tables/manifest.json",
+        "provenance.json",
+        "figures/comparisons.png",
+        "figures/manifest.json",
+        "track/*/reptile/*/*.json",
+        "track/*/study.json",
+    ],
+)
+def test_any_durable_file_that_is_deleted_is_made_again(study: Path, pattern: str) -> None:
+    path = next((study / "results" / "smoke").glob(pattern))
+    kept = path.read_bytes()
+    path.unlink()
+    answer = snakemake(study, "--cores", "1", "--dry-run")
+    path.write_bytes(kept)
+    made = ", ".join(re.findall(r"^    output: (.*)$", answer.stdout, re.MULTILINE))
+    assert str(path.relative_to(study)) in made.split(", ")
 
 
 def test_the_report_holds_every_figure_and_table(study: Path) -> None:
@@ -140,22 +214,24 @@ def test_a_mistake_in_the_study_file_is_one_line_exit_code_2_and_writes_nothing(
 
 
 def test_a_killed_study_goes_on_to_the_same_bytes(study: Path, tmp_path: Path) -> None:
+    """One kill of each kind at a random moment, with training jobs in a shuffled order: see tests/soak.py."""
     folder = copy(tmp_path)
-    command = [str(BIN / "snakemake"), "--configfile", "config/smoke.yaml", "--cores", "2", "tables"]
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment(),
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    kills = list(disturbed(folder, 3, iter(KINDS)))
+    assert kills
+    same(folder, study)
+
+
+def test_a_killed_snakemake_needs_no_unlock_and_loses_no_finished_work(study: Path, tmp_path: Path) -> None:
+    folder = copy(tmp_path)
+    process = start(folder, random.Random(0))
     deadline = time.monotonic() + 60
-    while not list(folder.rglob("checkpoints/**/*.safetensors")) and time.monotonic() < deadline:
+    while not (done := list(folder.glob("results/smoke/train/*/*/*.safetensors"))) and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()  # Snakemake alone: its jobs live on
     process.wait()
-    assert snakemake(folder, "--unlock").returncode == 0  # the step that README names
+    written = {path: path.stat().st_mtime_ns for path in folder.glob("results/smoke/checkpoints/*/*/*.safetensors")}
     answer = snakemake(folder, "--cores", "2", "tables")
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert digests(folder, "tables") == digests(study, "tables")
+    checkpoint = folder / "results/smoke/checkpoints" / done[0].relative_to(folder / "results/smoke/train")
+    assert checkpoint.stat().st_mtime_ns == written[checkpoint], "it was trained again"
+    assert digests(folder, "train", "evaluate", "tables") == digests(study, "train", "evaluate", "tables")

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from metabench import frames, plans, records
+from metabench import frames, manifests, plans, records
+from metabench.artifacts import Header
 from metabench.config import StudyConfig
+from metabench.provenance import code_digest, made_from
 from metabench.records import COST_COLUMNS, REGIONS, CellRecord, Paths
 from metabench.tables.aggregate import Study, adaptation, final
 from metabench.tables.compare import comparisons, selection
@@ -36,6 +38,17 @@ NAMES = (
 """The files of a study's table folder."""
 
 
+PACKAGES = ("torch", "numpy", "scipy", "pandas", "pyarrow")
+"""The packages on whose version the bytes of a table may depend."""
+
+
+def header(config: StudyConfig, contents: str) -> Header:
+    """Return what a study's tables are made from; `contents` is `metabench.records.contents` of its records."""
+    return made_from(
+        "tables", plans.study_settings(config), code_digest("metabench.tables"), PACKAGES, records=contents
+    )
+
+
 def read_study(root: Path, config: StudyConfig) -> Study:
     """Read all records of a study.
 
@@ -44,11 +57,11 @@ def read_study(root: Path, config: StudyConfig) -> Study:
     """
     paths = Paths(root)
     cells = [records.read_cell(paths, config, cell) for cell in plans.cells(config)]
-    return Study(config, cells, records.read_baselines(paths, config))
+    return Study(config, cells, records.read_baselines(paths, config), records.contents(paths, config))
 
 
 def write_all(study: Study, folder: Path, advance: Callable[[], None] = lambda: None) -> None:
-    """Compute every table of a study and write it.
+    """Compute every table of a study and write it, and last of all their manifest.
 
     Args:
         study: The records.
@@ -74,6 +87,7 @@ def write_all(study: Study, folder: Path, advance: Callable[[], None] = lambda: 
     for name, build in tables.items():
         frames.write(build(), folder / name)
         advance()
+    manifests.write(folder, tables, header(study.config, study.contents))
 
 
 def edge_warnings(folder: Path) -> list[str]:

@@ -26,11 +26,13 @@ class Study:
         config: The study.
         cells: A record for each cell.
         baselines: Losses ``(region, task)`` of the seedless baselines by ``test/PROTOCOL/NAME``.
+        contents: A digest of all this.
     """
 
     config: StudyConfig
     cells: list[CellRecord]
     baselines: dict[str, NDArray[Any]]
+    contents: str
 
     def limit(self, protocol: str) -> NDArray[np.float64]:
         """Return the loss above which an adaptation counts as diverged, ``(region, task)``.

@@ -17,12 +17,16 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from metabench import artifacts, config, frames, plans, records
+from metabench import artifacts, config, frames, manifests, plans, records
 from metabench.algorithms.protocol import Cost, Hyperparameters
+from metabench.artifacts import Header
 from metabench.config import StudyConfig
 from metabench.plans import Cell
-from metabench.provenance import config_digest, describe, digest
-from metabench.records import COST_COLUMNS, CellRecord
+from metabench.provenance import code_digest, config_digest, describe, digest, made_from
+from metabench.records import COST_COLUMNS, CellRecord, Paths
+
+MIRROR = "metabench.tracking.mirror"
+"""The module that writes what stands here into MLflow."""
 
 CURVE = 200
 """Points of a logged curve at most; a longer one is thinned evenly and keeps its last point."""
@@ -83,6 +87,19 @@ def cell_settings(study: StudyConfig, cell: Cell) -> dict[str, Any]:
     whole = plans.study_settings(study)
     spelled = {**asdict(cell), "cost": cell.cost._asdict()}
     return {"cell": spelled, "study": {key: whole[key] for key in shared} | alone}
+
+
+def cell_header(study: StudyConfig, paths: Paths, cell: Cell, block: str) -> Header:
+    """Return what the runs of a block are made from; raise ArtifactError where its records are not there."""
+    files = {"theta": paths.trained(cell, block), "losses": paths.evaluated(cell, block)}
+    digests = {name: artifacts.read_header(path)["content"] for name, path in files.items()}
+    return made_from("track", cell_settings(study, cell), code_digest(MIRROR), (), **digests)
+
+
+def study_header(study: StudyConfig, root: Path) -> Header:
+    """Return what the study's own run is made from; raise ArtifactError where tables or figures are not there."""
+    digests = {name: manifests.read(root / name)["content"] for name in ("tables", "figures")}
+    return made_from("track study", plans.study_settings(study), code_digest(MIRROR), (), **digests)
 
 
 def read_settings(settings: Mapping[str, Any]) -> tuple[StudyConfig, Cell]:
@@ -172,6 +189,10 @@ def _sources(study: StudyConfig, cell: Cell, block: str) -> dict[str, str]:
         "train": records.training_header(plans.train_settings(study, cell), block),
         "evaluate": records.evaluation_header(plans.evaluate_settings(study, cell), block, ""),
     }
+    return _digests(headers)
+
+
+def _digests(headers: Mapping[str, Header]) -> dict[str, str]:
     return dict(_flat({kind: {k: h[k] for k in ("config", "code", "versions")} for kind, h in headers.items()}))
 
 
@@ -189,7 +210,8 @@ def whole_study(study: StudyConfig, root: Path) -> Content:
     """Return what the study's own run shows: tables, figures, settings, provenance and task banks."""
     from metabench import tables  # brings scipy, for which a cell's job need not wait
 
-    folders = {"tables": [root / "tables" / name for name in tables.NAMES], "figures": _pictures(root / "figures")}
+    names = [*tables.NAMES, manifests.NAME]
+    folders = {"tables": [root / "tables" / name for name in names], "figures": _pictures(root / "figures")}
     files = {f"{folder}/{path.name}": path.read_bytes() for folder, paths in folders.items() for path in paths}
     files["provenance.json"] = (root / "provenance.json").read_bytes()
     settings = plans.study_settings(study)
@@ -201,7 +223,10 @@ def whole_study(study: StudyConfig, root: Path) -> Content:
         name=study.study,
         params=dict(_flat(settings | numbered)),
         points=_headline(frames.read(root / "tables", "leaderboard.csv")),
-        tags={"mlflow.note.content": f"{study.source}\n\n{len(plans.cells(study))} cells, {study.seeds} seeds"},
+        tags={
+            "mlflow.note.content": f"{study.source}\n\n{len(plans.cells(study))} cells, {study.seeds} seeds",
+            **_digests({"tables": manifests.read(root / "tables")}),
+        },
         files=files,
         datasets=[_dataset(study, name, digest(table)) for name, table in banks.items()],
     )

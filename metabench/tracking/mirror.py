@@ -19,6 +19,7 @@ from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric,
 from mlflow.exceptions import MlflowException
 
 from metabench import plans, records
+from metabench.artifacts import replacing
 from metabench.config import StudyConfig
 from metabench.plans import Cell
 from metabench.records import Paths
@@ -52,10 +53,27 @@ def opened(root: Path, study: str, name: str) -> Iterator[Mirror]:
         raise StoreError(f"store {name} was asked for, but MLFLOW_TRACKING_URI now means {store.shown(uri)}")
     try:
         with store.only_writer(root, uri):
+            _create_database(uri)
             store.require_answer(uri, study)
             yield Mirror.open(root, study, name, uri)
-    except (MlflowException, StoreError) as error:
+    except (MlflowException, OSError) as error:
         raise StoreError(f"cannot write to the MLflow store {store.shown(uri)}: {_reason(error, uri)}") from None
+
+
+def _create_database(uri: str) -> None:
+    """Let MLflow lay out a sqlite file that is not there yet, beside its place: it cannot go on from half of one."""
+    file = store.database(uri)
+    if file and not (file.exists() and file.stat().st_size):
+        with replacing(file) as temporary:
+            _client(f"{store.SQLITE}{temporary.as_posix()}")
+
+
+def _client(uri: str) -> MlflowClient:
+    """Return MLflow's client; where it begins it lets the errors of its database's driver through."""
+    try:
+        return MlflowClient(uri)
+    except Exception as error:
+        raise StoreError(error) from None
 
 
 def _reason(error: Exception, uri: str) -> str:
@@ -68,6 +86,8 @@ def _reason(error: Exception, uri: str) -> str:
         "database is locked": "another program is writing to it; run again when it has finished",
         "not a database": "it is not an MLflow database; delete it and run again",
         "disk image is malformed": "it is damaged; delete it and run again",
+        "disk is full": (full := "the disk is full; make room and run again"),
+        "No space left": full,
     }
     return next((advice for symptom, advice in known.items() if symptom in said), said)
 
@@ -88,7 +108,7 @@ class Mirror:
     @classmethod
     def open(cls, root: Path, study: str, name: str, uri: str) -> Self:
         """Find or make the experiment, and give it the store's name."""
-        client, tag = MlflowClient(uri), store.generation_tag(uri)
+        client, tag = _client(uri), store.generation_tag(uri)
         experiment = client.get_experiment_by_name(study)
         if experiment and (experiment.lifecycle_stage != "active" or store.moved(experiment.tags, uri)):
             _set_aside(client, experiment)

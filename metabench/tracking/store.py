@@ -11,7 +11,6 @@ The study's experiment carries its generation as a tag. Where experiment or tag 
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import shlex
@@ -25,7 +24,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 
-from metabench.artifacts import ArtifactError, replacing
+from metabench import locks
+from metabench.artifacts import ArtifactError, Header, replacing
 from metabench.plans import Cell
 from metabench.provenance import digest
 
@@ -124,19 +124,17 @@ def study_marker(root: Path, name: str) -> Path:
     return root / "track" / name / "study.json"
 
 
-def write_marker(path: Path, content: dict[str, Any]) -> None:
-    """Write a marker; it says what is in the store, and nothing that another run would say otherwise."""
+def write_marker(path: Path, header: Header, content: dict[str, Any]) -> None:
+    """Write a marker: what is in the store and from what it was made, and nothing that another run would not say."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps({**header, **content}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def read_marker(root: Path, name: str, cell: Cell, block: str) -> dict[str, Any]:
-    """Read the marker of a block; raise ArtifactError if it is not there or not ours."""
-    path = marker(root, name, cell, block)
+def read_marker(path: Path) -> dict[str, Any]:
+    """Read a marker; raise ArtifactError if it is not there or not ours."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {"runs": dict(content["runs"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise ArtifactError(f"{path} is not a marker of metabench: {type(error).__name__}: {error}") from None
 
 
@@ -225,11 +223,5 @@ def only_writer(root: Path, uri: str) -> Iterator[None]:
     """Hold the store's lock: one writer at a time, whoever started it. The lock ends with its process."""
     file = database(uri)
     path = file.with_name(f"{file.name}.lock") if file else root / "track" / ".lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another writer to {shown(uri)}", file=sys.stderr, flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with locks.alone(path, f"which writes to {shown(uri)}"):
         yield

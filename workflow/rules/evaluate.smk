@@ -1,6 +1,7 @@
 rule evaluate:
     """Adapt one block of trained initializations to the held-out tasks, under every protocol."""
     input:
+        study.renew,
         theta="results/{study}/train/{algorithm}/{cell}/{seeds}.safetensors",
     output:
         "results/{study}/evaluate/{algorithm}/{cell}/{seeds}.safetensors",
@@ -16,7 +17,6 @@ rule evaluate:
         mem_mb=3000,
         runtime=60,
     params:
-        code=study.evaluate_code,
         settings=study.evaluate_settings,
     shell:
         "metabench evaluate --settings {params.settings:q} --seeds {wildcards.seeds}"
@@ -25,6 +25,8 @@ rule evaluate:
 
 rule baselines:
     """Evaluate the predictors that learn nothing."""
+    input:
+        study.renew,
     output:
         "results/{study}/baselines.safetensors",
     log:
@@ -38,7 +40,6 @@ rule baselines:
         mem_mb=2000,
         runtime=60,
     params:
-        code=study.baselines_code,
         settings=study.baselines_settings,
     shell:
         "metabench baselines --settings {params.settings:q} --out {output} 2>&1 | tee {log}"

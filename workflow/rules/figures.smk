@@ -1,10 +1,11 @@
 rule figures:
     """Draw every figure from the tables alone."""
     input:
+        study.renew,
         study.tables,
     output:
         [report(path, **study.figure_entry(path)) for path in study.figures if path.endswith(".svg")],
-        [path for path in study.figures if path.endswith(".png")],
+        [path for path in study.figures if not path.endswith(".svg")],
     log:
         f"{study.root}/logs/figures.log",
     benchmark:
@@ -16,7 +17,6 @@ rule figures:
         mem_mb=2000,
         runtime=30,
     params:
-        code=study.figures_code,
         tables=study.root / "tables",
         out=study.root / "figures",
     shell:

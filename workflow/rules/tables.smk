@@ -1,11 +1,11 @@
 rule tables:
     """Aggregate the losses of all runs into tables with their statistics."""
     input:
-        study.trained,
-        study.evaluated,
-        study.baselines,
+        study.renew,
+        study.records,
     output:
-        [report(path, **study.table_entry(path)) for path in study.tables],
+        [report(path, **study.table_entry(path)) for path in study.tables if not path.endswith(".json")],
+        [path for path in study.tables if path.endswith(".json")],
         study.provenance,
     log:
         f"{study.root}/logs/tables.log",
@@ -18,7 +18,6 @@ rule tables:
         mem_mb=4000,
         runtime=60,
     params:
-        code=study.tables_code,
         settings=study.study_settings,
         root=study.root,
     shell:

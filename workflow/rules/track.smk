@@ -1,6 +1,7 @@
 rule track_cell:
     """Mirror one block of a cell's seeds into MLflow, as soon as it is evaluated."""
     input:
+        study.renew,
         theta="results/{study}/train/{algorithm}/{cell}/{seeds}.safetensors",
         losses="results/{study}/evaluate/{algorithm}/{cell}/{seeds}.safetensors",
     output:
@@ -19,7 +20,6 @@ rule track_cell:
         runtime=30,
         mlflow_writers=1,
     params:
-        code=study.track_code,
         settings=study.track_settings,
     shell:
         "metabench track cell --settings {params.settings:q} --seeds {wildcards.seeds}"
@@ -29,6 +29,7 @@ rule track_cell:
 rule track_study:
     """Mirror what belongs to the whole study, once all cells are mirrored, and say how to look at it."""
     input:
+        study.renew,
         study.cells_tracked,
         study.tables,
         study.provenance,
@@ -48,7 +49,6 @@ rule track_study:
         runtime=30,
         mlflow_writers=1,
     params:
-        code=study.track_code,
         settings=study.study_settings,
         root=study.root,
         store=study.store,

@@ -1,5 +1,7 @@
 rule train:
     """Meta-train one block of seeds of one cell as one tensor program."""
+    input:
+        study.renew,
     output:
         "results/{study}/train/{algorithm}/{cell}/{seeds}.safetensors",
     log:
@@ -13,7 +15,6 @@ rule train:
         mem_mb=2000,
         runtime=study.train_runtime,
     params:
-        code=study.train_code,
         settings=study.train_settings,
         checkpoint="results/{study}/checkpoints/{algorithm}/{cell}/{seeds}.safetensors",
     shell:
