@@ -31,15 +31,6 @@ class Artefact(NamedTuple):
     expected: Callable[[], Header]
     """What it must say, given the files that it is made of."""
 
-    @property
-    def files(self) -> list[Path]:
-        """The artefact's own file, or with a manifest all of its folder; tables come with their provenance."""
-        folder = self.path.parent
-        if self.path.name != manifests.NAME:
-            return [self.path]
-        beside = [folder.with_name("provenance.json")] if folder.name == "tables" else []
-        return [path for path in (*folder.iterdir(), *beside) if path.is_file()]
-
 
 def outdated(config: StudyConfig, root: Path, name: str) -> dict[str, str]:
     """Return the files that are there and must be made again, each with the reason.
@@ -76,10 +67,22 @@ def order(config: StudyConfig, root: Path, name: str, found: Mapping[str, str]) 
     for artefact in _artefacts(config, root, name):
         if artefact.path.exists() and str(artefact.path) not in found:
             made_of = max((newest.get(path, 0) for path in artefact.made_of), default=0)
-            for file in artefact.files:
+            files = _files(root, artefact.path)
+            for file in files:
                 if file.stat().st_mtime_ns < made_of:
                     os.utime(file, ns=(made_of, made_of))
-            newest[artefact.path] = max(file.stat().st_mtime_ns for file in artefact.files)
+            newest[artefact.path] = max(file.stat().st_mtime_ns for file in files)
+
+
+def _files(root: Path, path: Path) -> list[Path]:
+    """Return the files whose times Snakemake looks at: what the artefact's job writes, and its benchmark."""
+    folder = path.parent
+    if path.name != manifests.NAME:
+        found = [path, root / "benchmarks" / path.relative_to(root).with_suffix(".tsv")]
+    else:
+        found = [*folder.iterdir(), root / "benchmarks" / f"{folder.name}.tsv"]
+        found += [root / "provenance.json"] if folder.name == "tables" else []
+    return [file for file in found if file.is_file()]
 
 
 def _difference(artefact: Artefact) -> str | None:
