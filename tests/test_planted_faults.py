@@ -115,8 +115,8 @@ def test_the_copy_is_under_test():
 
 @pytest.fixture
 def copy(tmp_path):
-    """A copy of package, tests and config, with a test that it is the copy that is tested."""
-    for name in ("metabench", "tests", "config"):
+    """A copy of package, tests, config and reference tables, with a test that it is the copy that is tested."""
+    for name in ("metabench", "tests", "config", "results/reference/flux/tables"):
         shutil.copytree(small.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(small.ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "tests" / "test_witness.py").write_text(WITNESS, encoding="utf-8")
