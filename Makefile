@@ -3,6 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 CORES  ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 STUDY  ?= flux
+LEVEL  ?= rounding
 KILLS  ?= 200
 TABLES ?= results/reference/$(STUDY)/tables
 OUT    ?= results/redrawn/$(STUDY)
@@ -17,11 +18,11 @@ REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 
 	     "name another: make PYTHON=python3.11 ..." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup benchmark smoke report figures reference soak test check format lock
+.PHONY: help setup benchmark smoke report figures verify reference soak test check format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
-	@echo "Variables: CORES=$(CORES) STUDY=$(STUDY) PYTHON=$(PYTHON) TABLES=$(TABLES) OUT=$(OUT) KILLS=$(KILLS)"
+	@echo "Variables: CORES=$(CORES) STUDY=$(STUDY) PYTHON=$(PYTHON) TABLES=$(TABLES) OUT=$(OUT) LEVEL=$(LEVEL) KILLS=$(KILLS)"
 
 setup: $(INSTALLED) ## Make .venv with the locked versions (again only when they change)
 
@@ -30,6 +31,7 @@ benchmark: setup ## Run the study in config/STUDY.yaml on CORES cores
 	$(BIN)/snakemake --cores $(CORES) --configfile config/$(STUDY).yaml
 
 smoke: setup ## Run the smallest study: every step in under a minute
+	@$(BIN)/metabench plan --config config/smoke.yaml > /dev/null
 	$(BIN)/snakemake --cores $(CORES) --configfile config/smoke.yaml
 
 report: setup ## Write results/STUDY/report.zip, the HTML report of a finished study
@@ -37,6 +39,9 @@ report: setup ## Write results/STUDY/report.zip, the HTML report of a finished s
 
 figures: setup ## Draw all figures from the tables in TABLES into OUT
 	$(BIN)/metabench figures --tables "$(TABLES)" --out "$(OUT)"
+
+verify: setup ## Compare the finished study's tables with the reference at LEVEL: identical, rounding or consistent
+	$(BIN)/metabench verify --tables results/$(STUDY)/tables --reference results/reference/$(STUDY)/tables --level $(LEVEL)
 
 reference: ## Replace results/reference/STUDY by the finished study's tables, figures and provenance
 	mkdir -p results/reference/$(STUDY)

@@ -23,7 +23,6 @@ from safetensors.numpy import save
 Arrays = dict[str, NDArray[Any]]
 Header = dict[str, Any]
 
-
 AGAIN = "delete the file and run the study again"
 """What helps against a file that is not what it should be."""
 

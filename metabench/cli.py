@@ -16,6 +16,7 @@ from metabench import __version__
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
+TABLES = click.Path(exists=True, file_okay=False, path_type=Path)
 MOST = 100_000
 """The largest number that `predict` takes."""
 
@@ -97,7 +98,7 @@ def _answer(line: str, code: int) -> NoReturn:
 @click.group(cls=Answering, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__)
 def main() -> None:
-    """Few-shot sine regression by meta-learning: plan, train, evaluate, tabulate, draw, track and predict."""
+    """Few-shot sine regression by meta-learning: plan, train, evaluate, tabulate, verify, draw, track and predict."""
 
 
 def settings_option(kind: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -185,7 +186,7 @@ study_option = click.option(
 tables_option = click.option(
     "--tables",
     "source",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=TABLES,
     required=True,
     help="A folder of tables, for instance results/reference/flux/tables.",
 )
@@ -262,8 +263,33 @@ def headline(source: Path) -> None:
     from metabench.frames import read
 
     manifests.read(source)
-
     click.echo(summary.markdown(read(source, "leaderboard.csv")))
+
+
+@main.command()
+@tables_option
+@click.option("--reference", type=TABLES, required=True, help="The folder of tables to compare with.")
+@click.option(
+    "--level",
+    type=click.Choice(["identical", "rounding", "consistent"]),
+    default="rounding",
+    show_default=True,
+    help="The level to reach.",
+)
+@click.option("--out", type=FILE, help="Where to write how far each column is (CSV).")
+def verify(source: Path, reference: Path, level: str, out: Path | None) -> None:
+    """Compare tables with those of a reference; exit with 1 if they do not reach a level.
+
+    identical: every file has the same bytes. rounding: equal but for what another processor's rounding makes of them.
+    consistent: no further apart than two trainings with other random numbers.
+    """
+    from metabench import frames, verification
+
+    found = verification.compare(source, reference)
+    if out is not None:
+        frames.write(found.deviations, out)
+    click.echo(verification.report(found, level))
+    sys.exit(0 if found.reaches(level) else 1)
 
 
 @main.group()

@@ -108,11 +108,15 @@ def _artefacts(config: StudyConfig, root: Path, name: str) -> Iterator[Artefact]
     yield Artefact(paths.baselines, [], artifacts.read_header, partial(_baselines, config))
     made_of = [path for job in jobs for path in (paths.trained(*job), paths.evaluated(*job))]
     drawn, tabled = (root / folder / manifests.NAME for folder in ("figures", "tables"))
-    yield Artefact(tabled, [*made_of, paths.baselines], manifests.read, partial(_tables, config, paths))
-    yield Artefact(drawn, [tabled], manifests.read, partial(_figures, tabled))
+    yield Artefact(tabled, [*made_of, paths.baselines], _manifest, partial(_tables, config, paths))
+    yield Artefact(drawn, [tabled], _manifest, partial(_figures, tabled))
     markers = [store.marker(root, name, *job) for job in jobs]
     header = partial(contents.study_header, config, root)
     yield Artefact(store.study_marker(root, name), [*markers, tabled, drawn], store.read_marker, header)
+
+
+def _manifest(path: Path) -> Header:
+    return manifests.read(path.parent)
 
 
 def _trained(config: StudyConfig, cell: Cell, block: str) -> Header:
@@ -133,4 +137,4 @@ def _tables(config: StudyConfig, paths: Paths) -> Header:
 
 
 def _figures(tabled: Path) -> Header:
-    return figures.header(manifests.read(tabled)["content"])
+    return figures.header(_manifest(tabled)["content"])

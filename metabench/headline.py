@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from metabench.statistics import ROUNDING
+
 
 def markdown(leaderboard: pd.DataFrame) -> str:
     """Return a Markdown table of the leaderboard's main rows: mean, its interval, median and diverged share.
@@ -61,4 +63,4 @@ def _statistics(rows: pd.DataFrame) -> str:
 
 def _number(value: float) -> str:
     """Spell a loss with three digits, and rounding level as such."""
-    return "0 (rounding)" if 0 <= value < 1e-12 else f"{value:.3g}" if value < 1e4 else f"{value:.2g}"
+    return "0 (rounding)" if 0 <= value < ROUNDING else f"{value:.3g}" if value < 1e4 else f"{value:.2g}"

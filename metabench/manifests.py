@@ -24,17 +24,13 @@ def write(folder: Path, names: Iterable[str], header: Header) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def read(path: Path) -> Header:
-    """Read a manifest, and hold every file of its folder against it.
-
-    Args:
-        path: The manifest, or its folder.
+def read(folder: Path) -> Header:
+    """Read the manifest of a folder, and hold every file against it.
 
     Raises:
         ArtifactError: There is none, or a file is missing or has other bytes than the manifest says.
     """
-    path = path / NAME if path.name != NAME else path
-    folder = path.parent
+    path = folder / NAME
     try:
         header = dict(json.loads(path.read_text(encoding="utf-8")))
         files = dict(header["files"])

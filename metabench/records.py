@@ -9,8 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,74 +108,16 @@ def _state(path: Path, arrays: Arrays, header: Header) -> State:
     """Return arrays as a training state; raise ArtifactError where they cannot be one of their own header."""
     import torch
 
-    from metabench.network import Network
+    from metabench import forms
     from metabench.training import State
 
     settings, runs = header["settings"], len(plans.seeds_of(header["seeds"]))
     done = int(arrays["meta_iteration"][0]) if arrays.get("meta_iteration", np.zeros(0)).shape == (1,) else -1
-    validations = 1 + ceil(done / settings["validation"]["interval"])
-    expected = {
-        "meta_iteration": ("int64", (1,)),
-        "theta": ("float32", (runs, Network.of(**settings["network"]).parameters)),
-        "diverged_at": ("int64", (runs,)),
-        "validation_loss": ("float64", (validations, runs)),
-    }
-    _hold(path, arrays, expected)
+    forms.hold(path, arrays, forms.state(settings, runs, done))
     if not 0 <= done <= settings["meta_iterations"]:
         raise ArtifactError(f"{path} holds {done} of {settings['meta_iterations']} meta-iterations; {AGAIN}")
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items() if name != "meta_iteration"}
     return State(meta_iteration=done, **tensors)
-
-
-def _hold(path: Path, arrays: Arrays, expected: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
-    """Raise ArtifactError where arrays have other names, types or shapes than expected."""
-    found = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
-    for name in sorted(found.keys() | expected.keys()):
-        if found.get(name) != expected.get(name):
-            raise ArtifactError(
-                f"{path} is no record of its job: {name} must be {expected.get(name)}, the file has {found.get(name)};"
-                f" {AGAIN}"
-            )
-
-
-def _evaluation_form(settings: Mapping[str, Any], runs: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return type and shape of each array of `metabench.evaluation.evaluate`."""
-    from metabench.evaluation import SHOWCASE_X
-
-    form: dict[str, tuple[str, tuple[int, ...]]] = {}
-    steps = ("own", "common") if settings["own_step_size"] else ("common", "tuned")
-    for name, protocol in settings["protocols"].items():
-        shape = (_regions(settings, protocol), protocol["updates"] + 1, runs, settings["test_tasks"])
-        for step in steps:
-            form[f"test/{name}/{step}"] = "float32", shape
-            form[f"validation/{name}/{step}"] = "float32", (runs, settings["validation_tasks"])
-            form[f"step_size/{name}/{step}"] = "float64", (runs,)
-        if "tuned" in steps:
-            form[f"tuning/{name}"] = "float64", (len(settings["tuning_step_sizes"]), runs)
-        form[f"showcase/{name}"] = "float32", (2, runs, len(SHOWCASE_X))
-    return form
-
-
-def _baselines_form(settings: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return type and shape of each array of `metabench.baselines.evaluate`."""
-    from metabench.baselines import NAMES
-    from metabench.evaluation import SHOWCASE_X
-
-    points = "float64", (len(SHOWCASE_X), 1)
-    form: dict[str, tuple[str, tuple[int, ...]]] = {"showcase/x": points, "showcase/truth": points}
-    for name, protocol in settings["protocols"].items():
-        form[f"showcase/{name}/support"] = "float64", (protocol["shots"], 2)
-        for bank, baseline in product(("test", "validation"), NAMES):
-            form[f"{bank}/{name}/{baseline}"] = "float64", (_regions(settings, protocol), settings[f"{bank}_tasks"])
-    return form
-
-
-def _regions(settings: Mapping[str, Any], protocol: Mapping[str, Any]) -> int:
-    """Return how many regions the query grid has under a protocol."""
-    from metabench.evaluation import regions
-    from metabench.tasks import SineDistribution
-
-    return len(regions(SineDistribution(**settings["tasks"]), tuple(protocol["support"])))
 
 
 def from_tensors(tensors: Mapping[str, Tensor]) -> Arrays:
@@ -311,13 +251,15 @@ def read_block(paths: Paths, config: StudyConfig, cell: Cell, block: str) -> Cel
     Raises:
         ArtifactError: A file is missing, damaged, or made from other settings, source or versions.
     """
+    from metabench import forms
+
     trained, header = artifacts.read(path := paths.trained(cell, block))
     artifacts.require(path, header, training_header(plans.train_settings(config, cell), block))
     _final(path, trained, header)
     evaluation, evaluation_digest = artifacts.read(path := paths.evaluated(cell, block))
     settings, seeds = plans.evaluate_settings(config, cell), plans.seeds_of(block)
     artifacts.require(path, evaluation_digest, evaluation_header(settings, block, header["content"]))
-    _hold(path, evaluation, _evaluation_form(settings, len(seeds)))
+    forms.hold(path, evaluation, forms.evaluation(settings, len(seeds)))
     interval, count = config.validation.interval, len(trained["validation_loss"])
     return CellRecord(
         cell=cell,
@@ -364,10 +306,12 @@ def contents(paths: Paths, config: StudyConfig) -> str:
 
 def read_baselines(paths: Paths, config: StudyConfig) -> Arrays:
     """Read the baselines' losses ``(region, task)`` by ``test/PROTOCOL/NAME``; raise as `read_block` does."""
+    from metabench import forms
+
     arrays, header = artifacts.read(paths.baselines)
     settings = plans.baseline_settings(config)
     artifacts.require(paths.baselines, header, baselines_header(settings))
-    _hold(paths.baselines, arrays, _baselines_form(settings))
+    forms.hold(paths.baselines, arrays, forms.baselines(settings))
     return arrays
 
 

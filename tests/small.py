@@ -15,6 +15,24 @@ def content(**changes: Any) -> dict[str, Any]:
     return {**copy.deepcopy(config.read(FLUX)), **changes}
 
 
+def tiny(**changes: Any) -> dict[str, Any]:
+    """Return the content of a study that takes seconds, with top-level keys replaced: two seeds, six test tasks."""
+    shape = {"study": "tiny", "seeds": 2, "seed_block": 2, "network": {"hidden": [8]}}
+    evaluation = {"tasks": 6, "tuning_step_sizes": [0.001, 0.01]}
+    return content(**shape | {"evaluation": evaluation, "statistics": {"resamples": 50}} | changes)
+
+
+RANDOM = {"algorithm": "random", "meta_iterations": 0, "published": {}}
+"""The cell that is trained in no time."""
+
+
+def short_fomaml(meta_iterations: int, meta_step_size: Any) -> dict[str, Any]:
+    """Return cells of FOMAML that train for a short time; that of meta step 0.01 is the published one."""
+    steps = {"meta_batch_size": 2, "shots": 5, "inner_steps": 1, "inner_step_size": 0.02}
+    found = {"algorithm": "fomaml", "meta_iterations": meta_iterations, **steps, "meta_step_size": meta_step_size}
+    return {**found, "published": {"meta_step_size": 0.01}}
+
+
 def flux(**changes: Any) -> config.StudyConfig:
     """Return the study of config/flux.yaml with top-level keys replaced."""
     return config.parse(content(**changes))

@@ -12,19 +12,8 @@ from metabench import artifacts, config, figures, freshness, manifests, plans, p
 from metabench.tracking import contents, store
 
 NAME = "01234567-1"
-CONTENT = small.content(
-    study="fresh",
-    seeds=2,
-    seed_block=2,
-    network={"hidden": [4]},
-    cells=[
-        {"algorithm": "joint", "meta_iterations": 5, "meta_batch_size": 1, "shots": 5, "meta_step_size": [0.01, 0.02]},
-        {"algorithm": "random", "meta_iterations": 0, "published": {}},
-    ],
-    validation={"tasks": 4, "interval": 5},
-    evaluation={"tasks": 6, "tuning_step_sizes": [0.001, 0.01]},
-    statistics={"resamples": 50},
-)
+JOINT = {"algorithm": "joint", "meta_iterations": 5, "meta_batch_size": 1, "shots": 5, "meta_step_size": [0.01, 0.02]}
+CONTENT = small.tiny(study="fresh", cells=[JOINT, small.RANDOM], validation={"tasks": 4, "interval": 5})
 STUDY = config.parse(CONTENT)
 JOBS = list(plans.train_jobs(STUDY))
 IDS = {cell.id for cell, _ in JOBS}

@@ -28,28 +28,7 @@ from metabench.provenance import canonical
 from metabench.records import Paths
 from metabench.tracking import contents, mirror, store
 
-CONTENT = small.content(
-    study="tiny",
-    seeds=2,
-    seed_block=2,
-    network={"hidden": [8]},
-    cells=[
-        {
-            "algorithm": "fomaml",
-            "meta_iterations": 4000,
-            "meta_batch_size": 2,
-            "shots": 5,
-            "inner_steps": 1,
-            "inner_step_size": 0.02,
-            "meta_step_size": 0.01,
-            "published": {},
-        },
-        {"algorithm": "random", "meta_iterations": 0, "published": {}},
-    ],
-    validation={"tasks": 4, "interval": 100},
-    evaluation={"tasks": 6, "tuning_step_sizes": [0.001, 0.01]},
-    statistics={"resamples": 50},
-)
+CONTENT = small.tiny(cells=[small.short_fomaml(4000, 0.01), small.RANDOM], validation={"tasks": 4, "interval": 100})
 STUDY = config.parse(CONTENT)
 JOB, OTHER = plans.train_jobs(STUDY)
 TINY = Path("results/tiny")

@@ -23,27 +23,9 @@ from metabench.records import Paths
 from metabench.tracking import contents, mirror, store
 
 FINISHED = "results/tiny"
-CONTENT = small.content(
-    study="tiny",
-    seeds=3,
-    seed_block=2,
-    network={"hidden": [8]},
-    cells=[
-        {
-            "algorithm": "fomaml",
-            "meta_iterations": 30,
-            "meta_batch_size": 2,
-            "shots": 5,
-            "inner_steps": 1,
-            "inner_step_size": 0.02,
-            "meta_step_size": [0.01, 1e6],  # the second diverges
-            "published": {"meta_step_size": 0.01},
-        },
-        {"algorithm": "random", "meta_iterations": 0, "published": {}},
-    ],
-    validation={"tasks": 4, "interval": 10},
-    evaluation={"tasks": 6, "tuning_step_sizes": [0.001, 0.01]},
-    statistics={"resamples": 50},
+# The second step makes FOMAML diverge.
+CONTENT = small.tiny(
+    seeds=3, cells=[small.short_fomaml(30, [0.01, 1e6]), small.RANDOM], validation={"tasks": 4, "interval": 10}
 )
 STUDY = config.parse(CONTENT)
 JOBS = list(plans.train_jobs(STUDY))

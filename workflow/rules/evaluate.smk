@@ -20,7 +20,7 @@ rule evaluate:
         settings=study.evaluate_settings,
     shell:
         "metabench evaluate --settings {params.settings:q} --seeds {wildcards.seeds}"
-        " --theta {input.theta} --out {output} 2>&1 | tee {log}"
+        " --theta {input.theta} --out {output} 2>&1 | tee -i {log}"
 
 
 rule baselines:
@@ -42,4 +42,4 @@ rule baselines:
     params:
         settings=study.baselines_settings,
     shell:
-        "metabench baselines --settings {params.settings:q} --out {output} 2>&1 | tee {log}"
+        "metabench baselines --settings {params.settings:q} --out {output} 2>&1 | tee -i {log}"

@@ -20,4 +20,4 @@ rule figures:
         tables=study.root / "tables",
         out=study.root / "figures",
     shell:
-        "metabench figures --tables {params.tables} --out {params.out} 2>&1 | tee {log}"
+        "metabench figures --tables {params.tables} --out {params.out} 2>&1 | tee -i {log}"

@@ -21,4 +21,4 @@ rule tables:
         settings=study.study_settings,
         root=study.root,
     shell:
-        "metabench tables --study {params.settings:q} --root {params.root} 2>&1 | tee {log}"
+        "metabench tables --study {params.settings:q} --root {params.root} 2>&1 | tee -i {log}"

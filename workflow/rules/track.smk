@@ -23,7 +23,7 @@ rule track_cell:
         settings=study.track_settings,
     shell:
         "metabench track cell --settings {params.settings:q} --seeds {wildcards.seeds}"
-        " --root results/{wildcards.study} --store {wildcards.store} --out {output} 2>&1 | tee {log}"
+        " --root results/{wildcards.study} --store {wildcards.store} --out {output} 2>&1 | tee -i {log}"
 
 
 rule track_study:
@@ -54,4 +54,4 @@ rule track_study:
         store=study.store,
     shell:
         "metabench track study --study {params.settings:q} --root {params.root} --store {params.store}"
-        " --out {output} 2>&1 | tee {log}"
+        " --out {output} 2>&1 | tee -i {log}"

@@ -19,4 +19,4 @@ rule train:
         checkpoint="results/{study}/checkpoints/{algorithm}/{cell}/{seeds}.safetensors",
     shell:
         "metabench train --settings {params.settings:q} --seeds {wildcards.seeds}"
-        " --checkpoint {params.checkpoint} --out {output} 2>&1 | tee {log}"
+        " --checkpoint {params.checkpoint} --out {output} 2>&1 | tee -i {log}"
