@@ -10,7 +10,7 @@ Measured coverage of every interval: docs/statistics.md.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -135,10 +135,14 @@ def resamples(key: int | str, seeds: int, tasks: int, count: int) -> Resamples:
     return Resamples(draws(0, seeds), draws(1, tasks))
 
 
-def crossed_interval(
-    statistic: WindowMean, losses: ArrayLike, draws: Resamples, confidence: float = 0.95, scale: Scale = "log"
-) -> Interval:
-    """Return a pooled statistic with its crossed bootstrap t interval.
+def crossed_intervals(
+    statistics: Sequence[WindowMean],
+    losses: ArrayLike,
+    draws: Resamples,
+    confidence: float = 0.95,
+    scale: Scale = "log",
+) -> list[Interval]:
+    """Return pooled statistics, each with its crossed bootstrap t interval; the resamples are gone through once.
 
         Var = S/(S-1) Var_seeds + B/(B-1) Var_tasks
 
@@ -147,8 +151,8 @@ def crossed_interval(
     Satterthwaite's degrees of freedom correct for few seeds. One seed alone: over tasks only.
 
     Args:
-        statistic: `median`, `iqm`, `p95` or another `WindowMean`.
-        losses: ``(seed, task)``, diverged ones inf; if the statistic is inf, the result is (inf, nan, nan).
+        statistics: Each `median`, `iqm`, `p95` or another `WindowMean`.
+        losses: ``(seed, task)``, diverged ones inf; if a statistic is inf, its interval is (inf, nan, nan).
         draws: From `resamples`, of the same numbers of seeds and tasks.
         confidence: Stated coverage.
         scale: As in `mean_interval`.
@@ -162,9 +166,20 @@ def crossed_interval(
         raise ValueError(f"resamples are of {drawn} (seeds, tasks), losses of {x.shape}; draw them for the same")
     margins = [axis for axis in (0, 1) if x.shape[axis] > 1]
     sizes = np.array([x.shape[axis] for axis in margins])
-    errors = np.array([_spread(_resampled(statistic, x, draws[axis], axis), scale) for axis in margins])
-    parts = errors**2 * sizes / (sizes - 1)
-    return _t_interval(statistic(x), parts.sum(), parts, sizes - 1, confidence, scale)
+    resampled = [_resampled(statistics, x, draws[axis], axis) for axis in margins]
+    found = []
+    for n, statistic in enumerate(statistics):
+        errors = np.array([_spread(estimates[n], scale) for estimates in resampled])
+        parts = errors**2 * sizes / (sizes - 1)
+        found.append(_t_interval(statistic(x), parts.sum(), parts, sizes - 1, confidence, scale))
+    return found
+
+
+def crossed_interval(
+    statistic: WindowMean, losses: ArrayLike, draws: Resamples, confidence: float = 0.95, scale: Scale = "log"
+) -> Interval:
+    """Return the one of `crossed_intervals` for one statistic."""
+    return crossed_intervals([statistic], losses, draws, confidence, scale)[0]
 
 
 def probability_of_improvement(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
@@ -236,14 +251,17 @@ def holm(p_values: ArrayLike) -> Floats:
     return adjusted
 
 
-def _resampled(statistic: WindowMean, losses: Floats, draws: Integers, axis: int) -> Floats:
-    """Return the statistic ``(resample,)`` when the seeds (axis 0) or the tasks (axis 1) alone are resampled."""
+def _resampled(statistics: Sequence[WindowMean], losses: Floats, draws: Integers, axis: int) -> Floats:
+    """Return statistics ``(statistic, resample)`` when the seeds (axis 0) or the tasks (axis 1) alone are resampled."""
     order = np.argsort(losses, axis=None, kind="stable")
     values, members = losses.ravel()[order], np.unravel_index(order, losses.shape)[axis]
     counts = np.stack([np.bincount(draw, minlength=losses.shape[axis]) for draw in draws]).astype(np.int32)
     rows = max(1, CHUNK // losses.size)
-    chunks = (np.take(counts[i : i + rows], members, axis=1) for i in range(0, len(counts), rows))
-    return np.concatenate([statistic.of_ranks(values, np.cumsum(c, axis=1, dtype=np.int32)) for c in chunks])
+    found = []
+    for i in range(0, len(counts), rows):
+        ranks = np.cumsum(np.take(counts[i : i + rows], members, axis=1), axis=1, dtype=np.int32)
+        found.append([statistic.of_ranks(values, ranks) for statistic in statistics])
+    return np.concatenate(found, axis=1)
 
 
 def _spread(estimates: Floats, scale: Scale) -> float:

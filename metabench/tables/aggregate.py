@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metabench.config import StudyConfig
 from metabench.records import REGIONS, CellRecord
-from metabench.statistics import Resamples, crossed_interval, iqm, mean_interval, median, p95, resamples
+from metabench.statistics import Resamples, crossed_intervals, iqm, mean_interval, median, p95, resamples
 
 DIVERGENCE = 10
 """An adaptation has diverged if its loss exceeds this many times the limit's reference (see `Study.limit`)."""
@@ -80,10 +80,13 @@ def final_intervals(
 ) -> dict[str, float]:
     """Return the intervals of median and IQM, which a protocol's last update has besides."""
     counted = np.where(losses <= limit, losses, np.inf)
-    found = {}
-    for name, statistic in (("median", median), ("iqm", iqm)):
-        _, found[f"{name}_lower"], found[f"{name}_upper"] = crossed_interval(statistic, counted, draws, confidence)
-    return found
+    of_median, of_iqm = crossed_intervals((median, iqm), counted, draws, confidence)
+    return {
+        "median_lower": of_median.lower,
+        "median_upper": of_median.upper,
+        "iqm_lower": of_iqm.lower,
+        "iqm_upper": of_iqm.upper,
+    }
 
 
 def adaptation(study: Study) -> pd.DataFrame:
@@ -96,44 +99,38 @@ def adaptation(study: Study) -> pd.DataFrame:
 
 
 def _cell_rows(study: Study, record: CellRecord, draws: Resamples) -> Iterator[dict[str, Any]]:
-    confidence = study.config.statistics.confidence
     for protocol in study.config.protocols:
-        limits = study.limit(protocol)
+        known: list[tuple[NDArray[np.float64], list[dict[str, Any]]]] = []  # a cell's own step may be the common one
         for step in record.steps(protocol):
             losses = record.losses(protocol, step)  # (region, update, run, task)
-            for region, update in np.ndindex(losses.shape[:2]):
-                x, limit = losses[region, update], limits[region]
-                last = update == losses.shape[1] - 1
-                yield {
-                    **record.head,
-                    "protocol": protocol,
-                    "step": step,
-                    "region": REGIONS[region],
-                    "update": update,
-                    **summarize(x, limit, confidence),
-                    **(final_intervals(x, limit, draws, confidence) if last else {}),
-                    "seeds": x.shape[0],
-                    "tasks": x.shape[1],
-                }
+            rows = next((rows for other, rows in known if np.array_equal(other, losses, equal_nan=True)), None)
+            if rows is None:
+                rows = _statistics(study, protocol, losses, range(losses.shape[1]), draws)
+                known.append((losses, rows))
+            yield from ({**record.head, "protocol": protocol, "step": step, **row} for row in rows)
 
 
 def _baseline_rows(study: Study, protocol: str, draws: Resamples) -> Iterator[dict[str, Any]]:
-    confidence, limits = study.config.statistics.confidence, study.limit(protocol)
+    last = study.config.protocols[protocol].updates
     for name, losses in study.baseline_losses(protocol):
-        for region, x in enumerate(losses):
-            yield {
-                "algorithm": name,
-                "cell": "-",
-                "role": "baseline",
-                "protocol": protocol,
-                "step": "none",
-                "region": REGIONS[region],
-                "update": study.config.protocols[protocol].updates,
-                **summarize(x, limits[region], confidence),
-                **final_intervals(x, limits[region], draws, confidence),
-                "seeds": 0,
-                "tasks": x.shape[1],
-            }
+        head = {"algorithm": name, "cell": "-", "role": "baseline", "protocol": protocol, "step": "none"}
+        rows = _statistics(study, protocol, losses[:, None], [last], draws)
+        yield from ({**head, **row, "seeds": 0} for row in rows)
+
+
+def _statistics(
+    study: Study, protocol: str, losses: NDArray[np.float64], updates: Sequence[int], draws: Resamples
+) -> list[dict[str, Any]]:
+    """Return the statistics of losses ``(region, update, run, task)`` in each region and update, named as `updates`."""
+    confidence, limits = study.config.statistics.confidence, study.limit(protocol)
+    rows = []
+    for (region, n), x in ((place, losses[place]) for place in np.ndindex(losses.shape[:2])):
+        found = summarize(x, limits[region], confidence)
+        if n == len(updates) - 1:
+            found |= final_intervals(x, limits[region], draws, confidence)
+        seeds, tasks = x.shape
+        rows.append({"region": REGIONS[region], "update": updates[n], **found, "seeds": seeds, "tasks": tasks})
+    return rows
 
 
 def final(table: pd.DataFrame) -> pd.DataFrame:
