@@ -18,7 +18,7 @@ REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 
 	     "name another: make PYTHON=python3.11 ..." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup benchmark smoke report figures verify reference soak test check format lock
+.PHONY: help setup benchmark smoke report figures verify reference soak bench growth test check format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,12 @@ reference: ## Replace results/reference/STUDY by the finished study's tables, fi
 soak: setup ## Kill the smoke study KILLS times at random moments; see that nothing is lost
 	$(BIN)/python tests/soak.py --kills $(KILLS) --out results/soak/kills.csv
 
+bench: .venv/.bench ## Measure speed beside a floor and beside peers, on one core and on all
+	$(BIN)/python benchmarks/speed.py --out results/benchmarks
+
+growth: setup ## Measure how time and memory grow with runs, width, shots, cores and cells
+	$(BIN)/python benchmarks/growth.py --out results/benchmarks
+
 test: check ## Run the checks and all tests
 	$(BIN)/pytest
 
@@ -77,9 +83,14 @@ lock: ## Renew requirements.lock (new versions may give new numbers)
 	mv .venv-lock/lock requirements.lock
 	rm -r .venv-lock
 
-$(INSTALLED): requirements.lock pyproject.toml
+$(INSTALLED): requirements.lock pyproject.toml setup.py metabench/engine/kernel.cpp
 	@$(REQUIRE_PYTHON)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP) --requirement requirements.lock
 	$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# The peers that the benchmark of speed measures; without them (no network, say) it goes on with those there are.
+.venv/.bench: $(INSTALLED)
+	@$(BIN)/python $(PIP) --no-build-isolation --constraint requirements.lock --editable '.[bench]' && touch $@ || \
+		echo "the peers in the extra 'bench' could not be installed; going on without them" >&2

@@ -22,7 +22,6 @@ wildcard_constraints:
     algorithm="[a-z][a-z0-9_]*",
     cell="[0-9a-f]{8}",
     seeds="[0-9]+-[0-9]+",
-    store="[0-9a-f]{8}-[0-9]+",
 
 
 include: "workflow/rules/train.smk"

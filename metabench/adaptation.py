@@ -7,8 +7,6 @@ Reference: Finn et al. 2017, arXiv:1703.03400, equation 1.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -27,6 +25,14 @@ class Points(NamedTuple):
         """Index the first axis of both."""
         return Points(self.x[index], self.y[index])
 
+    def unbind(self) -> list[Points]:
+        """Return the points at each place of the first axis."""
+        return [Points(x, y) for x, y in zip(self.x.unbind(), self.y.unbind(), strict=True)]
+
+    def repeated(self, times: int) -> Points:
+        """Return the same points for each of so many steps, ``(step, ..., point, feature)``; no copies."""
+        return Points(self.x.expand(times, *self.x.shape), self.y.expand(times, *self.y.shape))
+
     def to(self, dtype: torch.dtype) -> Points:
         """Return both as another floating-point type."""
         return Points(self.x.to(dtype), self.y.to(dtype))
@@ -40,32 +46,40 @@ def one_copy_per_task(theta: Tensor, tasks: int) -> Tensor:
     return theta.unsqueeze(-2).expand(*theta.shape[:-1], tasks, theta.shape[-1])
 
 
-def adapt(network: Network, phi: Tensor, batches: Iterable[Points], step_size: float | Tensor) -> Iterator[Tensor]:
-    """Take one gradient step a batch, from phi, and yield all parameters on the way.
+def mean_over_tasks(phi: Tensor) -> Tensor:
+    """Average adapted parameters ``(run, task, P)`` of each run over its tasks, ``(run, P)``.
+
+    torch takes three times as long for the mean of one thing as for a difference.
+    """
+    return phi.squeeze(-2) if phi.shape[-2] == 1 else phi.mean(-2)
+
+
+def adapted(network: Network, phi: Tensor, batches: Points, step_size: float | Tensor) -> Tensor:
+    """Take one gradient step a batch and return the last parameters.
 
     Args:
         network: The network.
-        phi: Parameters to begin with, ``(..., P)``. Not changed.
-        batches: Points of each step, ``(..., point, feature)``: the same ones again for full-batch descent.
+        phi: phi_0, the parameters to begin with, ``(..., P)``. Not changed.
+        batches: Points of each step, ``(step, ..., point, feature)``: see `Points.repeated` for full-batch descent.
         step_size: alpha; one number, or one for each network, ``(...,)``.
 
-    Yields:
-        phi_0 (phi itself), phi_1, ..., phi_U, each ``(..., P)``.
+    Returns:
+        phi_U, ``(..., P)``.
     """
-    yield phi
-    for batch in batches:
-        _, gradient = network.loss_and_gradient(phi, *batch)
-        phi = descend(phi, gradient, step_size)
-        yield phi
+    return network.descend(phi, *batches, step_size)
 
 
-def descend(phi: Tensor, gradient: Tensor, step_size: float | Tensor) -> Tensor:
-    """Return phi - step_size * gradient, ``(..., P)``, in one pass over memory."""
-    if isinstance(step_size, Tensor):
-        return torch.addcmul(phi, gradient, step_size[..., None], value=-1)
-    return torch.sub(phi, gradient, alpha=step_size)
+def predictions(network: Network, phi: Tensor, batches: Points, step_size: float | Tensor, x: Tensor) -> Tensor:
+    """Take the steps of `adapted` and return what phi_0 .. phi_U predict.
 
+    Args:
+        network: The network.
+        phi: As in `adapted`, and so are batches and step_size.
+        batches: Points of each step.
+        step_size: alpha.
+        x: Where to predict, ``(..., point, feature)``.
 
-def adapted(network: Network, phi: Tensor, batches: Iterable[Points], step_size: float | Tensor) -> Tensor:
-    """Return the last parameters of `adapt`, ``(..., P)``."""
-    return deque(adapt(network, phi, batches, step_size), maxlen=1).pop()
+    Returns:
+        ``(update, ..., point, 1)``.
+    """
+    return network.predict_along(phi, *batches, step_size, x)

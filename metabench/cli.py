@@ -84,8 +84,9 @@ class Answering(click.Group):
         except Exception as error:
             from metabench.artifacts import ArtifactError
             from metabench.config import ConfigError
+            from metabench.engine import EngineError
 
-            if not isinstance(error, ArtifactError | ConfigError | OSError):
+            if not isinstance(error, ArtifactError | ConfigError | EngineError | OSError):
                 raise
             _answer(str(error), 2)
 
@@ -137,12 +138,13 @@ def train(settings: dict[str, Any], seeds: str, checkpoint: Path, out: Path) -> 
     The last checkpoint stays: should the record be lost, or Snakemake die before it has taken note of it, it is there
     again at once. Delete it to train from the beginning.
     """
-    from metabench import algorithms, artifacts, locks, plans, records, training
+    from metabench import algorithms, artifacts, engine, locks, plans, records, training
     from metabench.progress import Progress
 
     _one_thread()
     header = records.training_header(settings, seeds)
     total = settings["meta_iterations"]
+    click.echo(f"engine: {engine.name()}", err=True)
     with locks.alone(checkpoint.with_suffix(".lock"), "which trains the same runs"):
         state = records.read_checkpoint(checkpoint, header)
         done = state.meta_iteration if state else 0
@@ -210,7 +212,7 @@ def baselines(settings: dict[str, Any], out: Path) -> None:
 @root_option
 def tables(content: dict[str, Any], root: Path) -> None:
     """Aggregate the finished records of a study into tables, and write where its results come from."""
-    from metabench import config, provenance
+    from metabench import config, engine, provenance
     from metabench import tables as tabulation
     from metabench.artifacts import replacing
     from metabench.progress import Progress
@@ -221,7 +223,7 @@ def tables(content: dict[str, Any], root: Path) -> None:
     for warning in tabulation.edge_warnings(root / "tables"):
         click.echo(warning, err=True)
     with replacing(root / "provenance.json") as temporary:
-        about = {"study": content, "config": provenance.config_digest(content), **provenance.describe()}
+        about = {"study": content, "config": provenance.config_digest(content), **provenance.describe(engine.name())}
         text = json.dumps(about, indent=2, sort_keys=True)
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -301,22 +303,33 @@ store_option = click.option("--store", "name", required=True, help="The store's 
 marker_option = click.option("--out", type=FILE, required=True, help="The marker to write (JSON).")
 
 
-@track.command("cell")
-@settings_option("track")
-@seeds_option
+@track.command("cells")
+@click.option(
+    "--settings", type=Json("track"), multiple=True, required=True, help="A cell's settings; may be repeated."
+)
+@click.option("--seeds", type=SeedBlock(), multiple=True, required=True, help="A block of its seeds, as often.")
+@click.option("--out", "markers", type=FILE, multiple=True, required=True, help="The marker to write, as often.")
 @root_option
 @store_option
-@marker_option
-def track_cell(settings: dict[str, Any], seeds: str, root: Path, name: str, out: Path) -> None:
-    """Mirror the runs of one block of a cell's seeds."""
+def track_cells(
+    settings: tuple[dict[str, Any]], seeds: tuple[str], markers: tuple[Path], root: Path, name: str
+) -> None:
+    """Mirror the runs of blocks of cells' seeds, one after another; what is mirrored already is left alone."""
     from metabench import records
+    from metabench.progress import Progress
     from metabench.tracking import contents, mirror, store
 
-    study, cell = contents.read_settings(settings)
-    with mirror.opened(root, study.study, name) as opened:
-        digests = opened.track_block(study, cell, seeds)
-    header = contents.cell_header(study, records.Paths(root), cell, seeds)
-    store.write_marker(out, header, {"runs": digests})
+    if not len(settings) == len(seeds) == len(markers):
+        given = f"{len(settings)}, {len(seeds)} and {len(markers)} times"
+        raise click.UsageError(f"--settings, --seeds and --out must be given equally often, got {given}")
+    jobs = [(*contents.read_settings(spelled), block) for spelled, block in zip(settings, seeds, strict=True)]
+    if len({study.study for study, _, _ in jobs}) > 1:
+        raise click.UsageError("all --settings must be of one study")
+    with mirror.opened(root, jobs[0][0].study, name) as opened, Progress("track", len(jobs)) as progress:
+        for (study, cell, block), out in zip(jobs, markers, strict=True):
+            digests = opened.track_block(study, cell, block)
+            store.write_marker(out, contents.cell_header(study, records.Paths(root), cell, block), {"runs": digests})
+            progress.advance()
 
 
 @track.command("study")

@@ -9,13 +9,12 @@ Regions: `all` of the query grid, and where the support interval is not the whol
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from metabench.adaptation import Points, adapt, adapted, one_copy_per_task
+from metabench.adaptation import Points, adapted, one_copy_per_task, predictions
 from metabench.network import Network
 from metabench.randomness import uniforms
 from metabench.tasks import Bank, Interval, Sine, SineDistribution, scale
@@ -25,6 +24,9 @@ CHUNK = 16
 
 SHOWCASE_X = torch.linspace(-5.5, 5.5, 111, dtype=torch.float64)[:, None]
 """Where the pictures of the showcase wave are drawn, ``(point, feature)``."""
+
+
+Losses = Callable[[Tensor, Points, Tensor, Points], Tensor]
 
 
 class HeldOut(NamedTuple):
@@ -65,32 +67,42 @@ def adaptation_losses(network: Network, theta: Tensor, tasks: HeldOut, updates: 
     Returns:
         Losses ``(region, update, run, task)``, with update 0 before any step.
     """
-    count = len(tasks.query.y)
-    chunks = [slice(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
-    return torch.cat([_chunk_losses(network, theta, tasks, c, updates, step_size) for c in chunks], dim=-1)
 
+    def losses(phi: Tensor, batches: Points, steps: Tensor, query: Points) -> Tensor:
+        predicted = predictions(network, phi, batches, steps, query.x)
+        square = predicted.sub_(query.y).square_().squeeze(-1)  # (update, run, task, point)
+        return torch.stack([square[..., index].mean(-1) for index in tasks.regions.values()])
 
-def _chunk_losses(network: Network, theta: Tensor, tasks: HeldOut, chunk: slice, updates: int, step: Tensor) -> Tensor:
-    support, y = tasks.support.at(chunk), tasks.query.y[chunk]
-    phi = one_copy_per_task(theta, len(y))
-    steps = step.to(theta.dtype)[:, None].expand(phi.shape[:-1])
-    path = adapt(network, phi, repeat(support, updates), steps)
-    return torch.stack([_region_losses(network.predict(p, tasks.query.x) - y, tasks.regions) for p in path], dim=1)
-
-
-def _region_losses(residual: Tensor, regions: Mapping[str, Tensor]) -> Tensor:
-    """Return ``(region, run, task)`` mean squares of residuals ``(run, task, point, 1)``."""
-    square = residual.square_().squeeze(-1)
-    return torch.stack([square[..., index].mean(-1) for index in regions.values()])
+    return _in_chunks(losses, theta, tasks, updates, step_size)
 
 
 def final_losses(network: Network, theta: Tensor, tasks: HeldOut, updates: int, step_size: Tensor) -> Tensor:
     """Return the loss on the whole grid after the last update, ``(run, task)``; arguments as `adaptation_losses`."""
-    phi = one_copy_per_task(theta, len(tasks.query.y))
-    phi = adapted(
-        network, phi, repeat(tasks.support, updates), step_size.to(theta.dtype)[:, None].expand(phi.shape[:-1])
-    )
-    return network.loss(phi, *tasks.query)
+
+    def losses(phi: Tensor, batches: Points, steps: Tensor, query: Points) -> Tensor:
+        return network.loss(adapted(network, phi, batches, steps), *query)
+
+    return _in_chunks(losses, theta, tasks, updates, step_size)
+
+
+def _in_chunks(losses: Losses, theta: Tensor, tasks: HeldOut, updates: int, step_size: Tensor) -> Tensor:
+    """Return losses ``(..., task)``, computed for `CHUNK` tasks at a time.
+
+    Args:
+        losses: From parameters ``(run, task, P)``, batches ``(update, task, shots, feature)``, step sizes ``(run,
+            task)`` and query points.
+        theta: Initializations, ``(run, P)``.
+        tasks: Held-out tasks.
+        updates: Gradient steps.
+        step_size: Of each run, ``(run,)``.
+    """
+    found = []
+    for start in range(0, len(tasks.query.y), CHUNK):
+        support, y = tasks.support.at(chunk := slice(start, start + CHUNK)), tasks.query.y[chunk]
+        phi = one_copy_per_task(theta, len(y))
+        steps = step_size.to(theta.dtype)[:, None].expand(phi.shape[:-1])
+        found.append(losses(phi, support.repeated(updates), steps, Points(tasks.query.x, y)))
+    return torch.cat(found, dim=-1)
 
 
 def cast(tasks: HeldOut, dtype: torch.dtype) -> HeldOut:
@@ -199,6 +211,6 @@ def _showcase(
 ) -> Tensor:
     """Return predictions before and after adaptation to the showcase wave, ``(2, run, point)``."""
     points = showcase_support(settings["study"], showcase_wave(settings), protocol["shots"], tuple(protocol["support"]))
-    phi = adapted(network, theta, repeat(points.to(theta.dtype), protocol["updates"]), step.to(theta.dtype))
+    phi = adapted(network, theta, points.to(theta.dtype).repeated(protocol["updates"]), step.to(theta.dtype))
     x = SHOWCASE_X.to(theta.dtype)
     return torch.stack([network.predict(p, x)[..., 0] for p in (theta, phi)])

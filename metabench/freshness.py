@@ -76,9 +76,11 @@ def order(config: StudyConfig, root: Path, name: str, found: Mapping[str, str]) 
 
 def _files(root: Path, path: Path) -> list[Path]:
     """Return the files whose times Snakemake looks at: what the artefact's job writes, and its benchmark."""
-    folder = path.parent
+    folder, place = path.parent, path.relative_to(root)
     if path.name != manifests.NAME:
-        found = [path, root / "benchmarks" / path.relative_to(root).with_suffix(".tsv")]
+        found = [path, root / "benchmarks" / place.with_suffix(".tsv")]
+        if place.parts[0] == "track" and len(place.parts) > 3:  # track/STORE/ALGORITHM/..., several of one job
+            found += (root / "benchmarks").joinpath(*place.parts[:2]).glob(f"{place.parts[2]}_*.tsv")
     else:
         found = [*folder.iterdir(), root / "benchmarks" / f"{folder.name}.tsv"]
         found += [root / "provenance.json"] if folder.name == "tables" else []
@@ -100,11 +102,14 @@ def _artefacts(config: StudyConfig, root: Path, name: str) -> Iterator[Artefact]
     """Yield the artefacts of a study, each after those that it is made of."""
     paths, jobs = Paths(root), list(plans.train_jobs(config))
     for job in jobs:
-        theta, losses, marker = paths.trained(*job), paths.evaluated(*job), store.marker(root, name, *job)
+        theta, losses = paths.trained(*job), paths.evaluated(*job)
         yield Artefact(theta, [], artifacts.read_header, partial(_trained, config, *job))
         yield Artefact(losses, [theta], artifacts.read_header, partial(_evaluated, config, paths, *job))
-        header = partial(contents.cell_header, config, paths, *job)
-        yield Artefact(marker, [theta, losses], store.read_marker, header)
+    for batch in plans.batches(config).values():  # one tracking job's, and so as old as the newest of its records
+        made_of = [path for job in batch for path in (paths.trained(*job), paths.evaluated(*job))]
+        for job in batch:
+            header = partial(contents.cell_header, config, paths, *job)
+            yield Artefact(store.marker(root, name, *job), made_of, store.read_marker, header)
     yield Artefact(paths.baselines, [], artifacts.read_header, partial(_baselines, config))
     made_of = [path for job in jobs for path in (paths.trained(*job), paths.evaluated(*job))]
     drawn, tabled = (root / folder / manifests.NAME for folder in ("figures", "tables"))

@@ -3,12 +3,14 @@
     h_0 = x,    z_l = h_{l-1} W_l + b_l,    h_l = activation(z_l),    prediction = z_L
 
 A stack is one tensor program: a batched matrix product a layer, and a backward pass written by hand, since the
-networks of a stack do not interact. `Network.loss_and_gradient` is the one seam behind which a faster engine may go.
+networks of a stack do not interact. `Network.predict`, `loss_and_gradient`, `summed_gradient` and `descend` are the one
+seam: behind it goes the fused engine (`metabench.engine`) where there is one, and what stands here is the reference
+and the fallback.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -18,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metabench.engine import fused
 from metabench.randomness import uniforms
 
 
@@ -72,6 +75,16 @@ class Network:
         """P, the length of the flat vector."""
         return sum(self._sizes)
 
+    @property
+    def operations(self) -> int:
+        """Floating-point operations of the matrix products of a gradient, a point.
+
+        A layer of n by m costs 2nm on the way forward, as much for the gradient of its weights, and as much to hand
+        the gradient on to the layer before, which the first has not.
+        """
+        products = [n * m for n, m in pairwise(self.widths)]
+        return 6 * sum(products) - 2 * products[0]
+
     @cached_property
     def _shapes(self) -> list[tuple[int, int]]:
         """Shapes of W_1, b_1, W_2, b_2, ... in the order of the flat vector."""
@@ -117,6 +130,8 @@ class Network:
         Returns:
             Predictions, ``(..., point, 1)``.
         """
+        if kernel := self._kernel(theta):
+            return kernel.predict(theta, x)
         stack, (theta, x) = _flat_stack(theta, x)
         return _unflat(self._activations(self.layers(theta), x)[-1], stack)
 
@@ -135,7 +150,7 @@ class Network:
         return (self.predict(theta, x) - y).square_().mean((-2, -1))
 
     def loss_and_gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return each network's mean squared error and its gradient: THE performance seam.
+        """Return each network's mean squared error and its gradient.
 
             L = mean_points (prediction - y)^2
 
@@ -147,6 +162,8 @@ class Network:
         Returns:
             Losses ``(...,)`` and gradients ``(..., P)``.
         """
+        if kernel := self._kernel(theta):
+            return kernel.loss_and_gradient(theta, x, y)
         stack, (theta, x, y) = _flat_stack(theta, x, y)
         backward = ACTIVATIONS[self.activation].backward
         layers = self.layers(theta)
@@ -161,6 +178,79 @@ class Network:
                 delta = backward(_times_transpose(delta, weight), h)
         gradient = torch.cat(pieces, dim=-1)
         return _unflat(loss, stack), _unflat(gradient, stack)
+
+    def summed_gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Return the gradients of `loss_and_gradient` added up along the last axis of the stack.
+
+            sum_t grad L(theta_t; x_t, y_t)
+
+        Args:
+            theta: ``(..., task, P)``.
+            x: ``(..., task, point, feature)`` or axes that broadcast to it.
+            y: ``(..., task, point, 1)``, likewise.
+
+        Returns:
+            ``(..., P)``.
+        """
+        if kernel := self._kernel(theta):
+            return kernel.summed_gradient(theta, x, y)
+        return self.loss_and_gradient(theta, x, y)[1].sum(-2)
+
+    def descend(self, theta: Tensor, x: Tensor, y: Tensor, step_size: float | Tensor) -> Tensor:
+        """Return the parameters after one gradient step on each of a sequence of batches.
+
+            theta <- theta - step_size * grad L(theta; x_k, y_k),    k = 0, 1, ...
+
+        Args:
+            theta: ``(..., P)``. Not changed.
+            x: ``(step, ..., point, feature)``, the axes between as theta's leading ones or broadcasting to them.
+            y: ``(step, ..., point, 1)``, likewise.
+            step_size: One number, or one for each network, ``(...,)``.
+
+        Returns:
+            The last parameters, ``(..., P)``.
+        """
+        if kernel := self._kernel(theta):
+            return kernel.descend(theta, x, y, step_size)
+        for phi in self._path(theta, x, y, step_size):
+            theta = phi
+        return theta
+
+    def predict_along(self, theta: Tensor, x: Tensor, y: Tensor, step_size: float | Tensor, query: Tensor) -> Tensor:
+        """Return what the networks predict before the first step of `descend` and after each.
+
+        Args:
+            theta: As in `descend`, and so are x, y and step_size.
+            x: The points of each step.
+            y: Their labels.
+            step_size: Of each step.
+            query: Where to predict, ``(..., point, feature)``, leading axes as theta's or broadcasting to them.
+
+        Returns:
+            Predictions, ``(step + 1, ..., point, 1)``.
+        """
+        if kernel := self._kernel(theta):
+            return kernel.predict_along(theta, x, y, step_size, query)
+        return torch.stack([self.predict(phi, query) for phi in self._path(theta, x, y, step_size)])
+
+    def _path(self, theta: Tensor, x: Tensor, y: Tensor, step_size: float | Tensor) -> Iterator[Tensor]:
+        """Yield theta and the parameters after each step."""
+        yield theta
+        for batch in zip(x, y, strict=True):
+            _, gradient = self.loss_and_gradient(theta, *batch)
+            theta = descended(theta, gradient, step_size)
+            yield theta
+
+    def _kernel(self, theta: Tensor) -> fused.Kernel | None:
+        """Return the fused engine's kernel; torch computes where it has none, or where autograd watches."""
+        return None if theta.requires_grad else fused.kernel(self.widths, self.activation)
+
+
+def descended(theta: Tensor, gradient: Tensor, step_size: float | Tensor) -> Tensor:
+    """Return theta - step_size * gradient, ``(..., P)``, in one pass over memory."""
+    if isinstance(step_size, Tensor):
+        return torch.addcmul(theta, gradient, step_size[..., None], value=-1)
+    return torch.sub(theta, gradient, alpha=step_size)
 
 
 def _affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

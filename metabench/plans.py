@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
-from typing import Any
+from math import ceil
+from typing import Any, NamedTuple
 
-from metabench import algorithms
+from metabench import algorithms, engine
 from metabench.algorithms.protocol import Cost, Hyperparameters
 from metabench.config import (
     META_ITERATIONS,
@@ -27,8 +28,12 @@ from metabench.config import (
     check,
     read_json,
 )
+from metabench.network import Network
 from metabench.provenance import code_digest, config_digest
 from metabench.tasks import SineDistribution
+
+BATCH = 30
+"""Training jobs that one tracking job mirrors."""
 
 
 @dataclass(frozen=True)
@@ -252,42 +257,84 @@ def baselines_code() -> str:
     return code_digest("metabench.baselines")
 
 
-def expected_seconds(cell: Cell, runs: int) -> float:
-    """Estimate how long a training job takes, from the jobs of the reference run, ten runs a stack.
+class Pace(NamedTuple):
+    """How fast an engine works, one job on each core; fitted to the jobs of the reference run, ten runs a stack."""
 
-    A meta-iteration has a cost of its own (draws, outer update, validation), each gradient evaluation has one, and each
-    point adds to it.
-    """
-    per_iteration = 25e-6 + 20e-6 * cell.cost.gradient_evaluations + 0.35e-6 * cell.cost.point_gradients
-    return cell.meta_iterations * per_iteration * max(runs, 2)
+    iteration: float
+    """Seconds of a meta-iteration of a run besides its gradients: draws, outer update, validation."""
+    gradient: float
+    """Seconds of a gradient besides its arithmetic."""
+    operations: float
+    """Floating-point operations a second (see `Network.operations`)."""
+
+
+PACES = {"fused": Pace(4e-6, 0.5e-6, 170e9), "torch": Pace(30e-6, 10e-6, 55e9)}
+START = 2.0
+"""Seconds until a job begins to compute."""
+CLOSING = 45.0
+"""Seconds for tables, figures and tracking of a study such as the default one."""
+
+
+def expected_seconds(config: StudyConfig, cell: Cell, runs: int) -> float:
+    """Estimate how long a training job takes."""
+    pace, (_, gradients, points) = PACES[engine.name()], cell.cost
+    arithmetic = points * _network(config).operations / pace.operations
+    per_iteration = pace.iteration + gradients * pace.gradient + arithmetic
+    return START + cell.meta_iterations * per_iteration * runs
 
 
 def expected_evaluation_seconds(config: StudyConfig, cell: Cell, runs: int) -> float:
     """Estimate how long an evaluation job takes: each update adapts on the support and measures on the grid."""
     own = cell.hyperparameters.inner_step_size
     steps = 1 if own == config.evaluation.common_step_size else 2
-    points = sum(p.updates * (3 * p.shots + config.tasks.grid_points) for p in config.protocols.values())
-    return 2 + 0.4e-6 * steps * points * runs * config.evaluation.tasks
+    points = sum(p.updates * (p.shots + config.tasks.grid_points / 3) for p in config.protocols.values())
+    tasks = config.evaluation.tasks + config.validation.tasks
+    return START + steps * points * tasks * runs * _network(config).operations / PACES[engine.name()].operations
 
 
-def train_jobs(config: StudyConfig) -> Iterator[tuple[Cell, str]]:
+def _network(config: StudyConfig) -> Network:
+    return Network.of(**config.network.model_dump())
+
+
+TrainJob = tuple[Cell, str]
+"""A cell and a block of seeds."""
+
+
+def train_jobs(config: StudyConfig) -> Iterator[TrainJob]:
     """Yield each training job: a cell and a block of seeds."""
     yield from product(cells(config), seed_blocks(config))
+
+
+def batches(config: StudyConfig) -> dict[str, list[TrainJob]]:
+    """Return the training jobs whose runs one tracking job mirrors, by name: `BATCH` of one algorithm at most.
+
+    Getting ready to write takes as long as writing the runs of two jobs, and what is spelled for a shell must not be
+    longer than 128 kB.
+    """
+    by_algorithm: dict[str, list[TrainJob]] = {}
+    for job in train_jobs(config):
+        by_algorithm.setdefault(job[0].algorithm, []).append(job)
+    return {
+        f"{algorithm}_{n}": jobs[n * BATCH : (n + 1) * BATCH]
+        for algorithm, jobs in by_algorithm.items()
+        for n in range(ceil(len(jobs) / BATCH))
+    }
 
 
 def summary(config: StudyConfig, cores: int) -> str:
     """Describe a study: its cells, its jobs and the minutes they are expected to take."""
     lines = [f"study {config.study}: {config.source}", ""]
     for cell in cells(config):
-        seconds = expected_seconds(cell, config.seeds) + expected_evaluation_seconds(config, cell, config.seeds)
+        seconds = expected_seconds(config, cell, config.seeds) + expected_evaluation_seconds(config, cell, config.seeds)
         knobs = ", ".join(f"{k}={v:g}" for k, v in asdict(cell.hyperparameters).items() if v)
         head = f"  {cell.algorithm:<8} {cell.id}  {cell.role:<12} {cell.meta_iterations:>7} meta-iterations"
         lines.append(f"{head} {seconds / 60:5.1f} min  {knobs}")
     jobs = list(train_jobs(config))
     runs = [len(seeds_of(block)) for _, block in jobs]
     total = sum(
-        expected_seconds(cell, n) + expected_evaluation_seconds(config, cell, n)
+        expected_seconds(config, cell, n) + expected_evaluation_seconds(config, cell, n)
         for (cell, _), n in zip(jobs, runs, strict=True)
     )
     count = f"{len(cells(config))} cells, {config.seeds} seeds, {len(jobs)} training jobs and as many evaluations"
-    return "\n".join([*lines, "", f"{count}: about {total / 60 / cores:.0f} min on {cores} core{'s' * (cores > 1)}"])
+    minutes = max(1, round((total / cores + CLOSING) / 60))
+    return "\n".join([*lines, "", f"{count}: about {minutes} min on {cores} core{'s' * (cores > 1)}"])

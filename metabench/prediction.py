@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ def curve(
         raise ArtifactError(f"{record} holds the seeds {header['seeds']}, not {seed}")
     initial = torch.from_numpy(theta[seeds.index(seed)])
     support = Points(*torch.from_numpy(points).split(1, dim=1))
-    phi = adapted(network, initial, repeat(support, updates), step_size or settings.validation.step_size)
+    phi = adapted(network, initial, support.repeated(updates), step_size or settings.validation.step_size)
     x = torch.linspace(*settings.tasks.domain, at)[:, None]
     if not bool(phi.isfinite().all()):
         raise ArtifactError(f"the adapted parameters of seed {seed} in {record} are not finite: it diverged")

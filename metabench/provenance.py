@@ -43,7 +43,7 @@ def config_digest(settings: Any) -> str:
 
 @cache
 def code_digest(*modules: str) -> str:
-    """Return the digest of the source of modules of this package and of all they import from it.
+    """Return the digest of the source of modules of this package and of all they import from it, C++ included.
 
     Args:
         modules: Full names, for instance ``metabench.training`` and ``metabench.algorithms.fomaml``.
@@ -53,15 +53,15 @@ def code_digest(*modules: str) -> str:
     while waiting:
         name = waiting.pop()
         if name not in found:
-            source = _path(name).read_text(encoding="utf-8")
-            found[name] = digest(source)
-            waiting += _imports(source)
+            path = _path(name)
+            found[name] = digest(b"".join(file.read_bytes() for file in (path, *sorted(path.parent.glob("*.cpp")))))
+            waiting += _imports(path.read_text(encoding="utf-8"))
     return config_digest(found)
 
 
 def package_digest() -> str:
     """Return the digest of the whole package's source."""
-    files = sorted(PACKAGE.rglob("*.py"))
+    files = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.cpp")])
     return config_digest({str(path.relative_to(PACKAGE)): digest(path.read_bytes()) for path in files})
 
 
@@ -103,8 +103,8 @@ def made_from(
     return {**digests, **more, "settings": dict(settings)}
 
 
-def describe() -> dict[str, Any]:
-    """Return what a reader wants to know about where and from what results were computed."""
+def describe(engine: str) -> dict[str, Any]:
+    """Return what a reader wants to know about where, from what and by which engine results were computed."""
     return {
         "code": package_digest(),
         "commit": _git("rev-parse", "HEAD"),
@@ -115,7 +115,7 @@ def describe() -> dict[str, Any]:
         "processor": _processor(),
         "processors": os.cpu_count(),
         "arithmetic": {name: value for name, value in sorted(os.environ.items()) if name.startswith(ARITHMETIC)},
-        "engine": "torch",
+        "engine": engine,
         "threads": 1,
     }
 

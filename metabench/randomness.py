@@ -72,10 +72,15 @@ def uniforms(key: int | str, purpose: str, block: int, count: int) -> NDArray[np
 
 
 def permutations(key: int | str, purpose: str, block: int, count: int, length: int) -> NDArray[np.int64]:
-    """Return independent uniform orders of ``range(length)``: those that sort rows of random words.
+    """Return independent uniform orders of ``range(length)``: those that sort rows of random words by their upper bits.
+
+    The lowest bits of a word make room for its place, so that no two words of a row are equal and any way to sort them
+    gives the same order.
 
     Returns:
         Orders, shape ``(count, length)``.
     """
     words = raw_bits(key, purpose, block, count * length).reshape(count, length)
-    return np.argsort(words, axis=-1, kind="stable")
+    place = np.uint64(2 ** (length - 1).bit_length() - 1)  # all bits that a place may need
+    ordered = np.sort(words & ~place | np.arange(length, dtype=np.uint64), axis=-1)
+    return (ordered & place).astype(np.int64)

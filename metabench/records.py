@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from metabench import artifacts, plans
+from metabench import artifacts, engine, plans
 from metabench.artifacts import AGAIN, Arrays, ArtifactError, Header
 from metabench.config import StudyConfig
 from metabench.plans import Cell
@@ -43,12 +43,14 @@ NUMERICS = ("torch", "numpy")
 
 def training_header(settings: Mapping[str, Any], seeds: str) -> Header:
     """Return the header of a training job's artefacts."""
-    return made_from("train", settings, plans.train_code(settings["algorithm"]), NUMERICS, seeds=seeds)
+    code = plans.train_code(settings["algorithm"])
+    return made_from("train", settings, code, NUMERICS, engine=engine.name(), seeds=seeds)
 
 
 def evaluation_header(settings: Mapping[str, Any], seeds: str, theta: str) -> Header:
     """Return the header of an evaluation; `theta` is the content digest of the trained record."""
-    return made_from("evaluate", settings, plans.evaluate_code(), NUMERICS, seeds=seeds, theta=theta)
+    code = plans.evaluate_code()
+    return made_from("evaluate", settings, code, NUMERICS, engine=engine.name(), seeds=seeds, theta=theta)
 
 
 def baselines_header(settings: Mapping[str, Any]) -> Header:

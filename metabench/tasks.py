@@ -35,7 +35,7 @@ class Sine:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return y = A sin(x + phase) at x ``(..., task, point, feature)``, of the same shape."""
-        return self.amplitude[..., None, None] * torch.sin(x + self.phase[..., None, None])
+        return (x + self.phase[..., None, None]).sin_().mul_(self.amplitude[..., None, None])
 
 
 @dataclass(frozen=True)

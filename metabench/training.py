@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metabench.adaptation import descend
 from metabench.algorithms.protocol import Algorithm, Batch, Hyperparameters
 from metabench.evaluation import cast, final_losses, held_out
-from metabench.network import Network
+from metabench.network import Network, descended
 from metabench.randomness import BLOCK
 from metabench.tasks import Bank, SineDistribution, TaskStream
 
@@ -71,26 +70,33 @@ def train(
     validate = _validation(settings, network, distribution, dtype)
     interval = settings["validation"]["interval"]
     state = state or _with_validation(begin(network, seeds, dtype), validate)
-    block = -1
-    batch: Batch = ()
+    block, batches = -1, list[Batch]()
     while state.meta_iteration < settings["meta_iterations"]:
-        theta, diverged_at = state.theta, state.diverged_at
+        theta, sums = state.theta, []
         stop = min((state.meta_iteration // interval + 1) * interval, settings["meta_iterations"])
         for i in range(state.meta_iteration, stop):
             if i // BLOCK != block:
                 block = i // BLOCK
-                batch = _cast(algorithm.sample(stream, block, h), dtype)
-            gradient = algorithm.meta_gradient(network, theta, tuple(points.at(i % BLOCK) for points in batch), h)
-            theta = descend(theta, gradient, h.meta_step_size)
-            diverged_at = torch.where((diverged_at == 0) & ~theta.isfinite().all(-1), i + 1, diverged_at)
+                batches = _batches(algorithm.sample(stream, block, h), dtype)
+            gradient = algorithm.meta_gradient(network, theta, batches[i % BLOCK], h)
+            theta = descended(theta, gradient, h.meta_step_size)
+            sums.append(theta.sum(-1))  # is finite where all it adds up is, and takes a tenth of looking at each
+        diverged_at = torch.where(state.diverged_at > 0, state.diverged_at, _first_not_finite(sums, stop))
         theta = torch.where((diverged_at > 0)[:, None], torch.nan, theta)
         state = _with_validation(state._replace(meta_iteration=stop, theta=theta, diverged_at=diverged_at), validate)
         after_interval(state)
     return state
 
 
-def _cast(batch: Batch, dtype: torch.dtype) -> Batch:
-    return tuple(points.to(dtype) for points in batch)
+def _first_not_finite(sums: list[Tensor], last: int) -> Tensor:
+    """Return the first of the meta-iterations up to `last` whose sum ``(run,)`` is not finite, 0 if all are."""
+    wrong = ~torch.stack(sums).isfinite()
+    return torch.where(wrong.any(0), last - len(sums) + 1 + wrong.int().argmax(0), 0)
+
+
+def _batches(block: Batch, dtype: torch.dtype) -> list[Batch]:
+    """Return what each meta-iteration of a block uses."""
+    return list(zip(*(points.to(dtype).unbind() for points in block), strict=True))
 
 
 def _validation(

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NoReturn, Self
 
@@ -16,7 +15,7 @@ from metabench import config as configs
 from metabench import freshness, locks, manifests, plans, records, tables
 from metabench.config import ConfigError, StudyConfig
 from metabench.figures.names import figure_names, report_entry
-from metabench.plans import Cell
+from metabench.plans import Cell, TrainJob
 from metabench.progress import Job, StudyWatch
 from metabench.provenance import canonical
 from metabench.records import Paths
@@ -124,9 +123,7 @@ class Workflow:
     @property
     def records(self) -> list[str]:
         """The records of all training and evaluation jobs and of the baselines."""
-        paths = Paths(self.root)
-        pairs = [(paths.trained(*job), paths.evaluated(*job)) for job in plans.train_jobs(self.config)]
-        return [str(path) for path in (*chain(*pairs), paths.baselines)]
+        return [*self.records_of(list(plans.train_jobs(self.config))), str(Paths(self.root).baselines)]
 
     @property
     def tables(self) -> list[str]:
@@ -168,16 +165,34 @@ class Workflow:
     @property
     def cells_tracked(self) -> list[str]:
         """The markers of the training jobs that are in the store."""
-        return [str(store.marker(self.root, self.store, *job)) for job in plans.train_jobs(self.config)]
+        return self.markers_of(list(plans.train_jobs(self.config)))
 
     @property
     def tracked(self) -> str:
         """The marker of the whole study in the store."""
         return str(store.study_marker(self.root, self.store))
 
-    def track_settings(self, wildcards: Any) -> str:
-        """Return what the runs of a cell show in MLflow."""
-        return canonical(contents.cell_settings(self.config, self._cell(wildcards)))
+    @property
+    def batches(self) -> dict[str, list[TrainJob]]:
+        """The training jobs that one tracking job mirrors, by its name."""
+        return plans.batches(self.config)
+
+    def records_of(self, jobs: list[TrainJob]) -> list[str]:
+        """Return the records of training jobs."""
+        paths = Paths(self.root)
+        return [str(path) for job in jobs for path in (paths.trained(*job), paths.evaluated(*job))]
+
+    def markers_of(self, jobs: list[TrainJob]) -> list[str]:
+        """Return the markers of training jobs in the store."""
+        return [str(store.marker(self.root, self.store, *job)) for job in jobs]
+
+    def track_options(self, jobs: list[TrainJob]) -> list[str]:
+        """Return what a tracking job is told of each of its training jobs, word by word."""
+        words = []
+        for (cell, block), marker in zip(jobs, self.markers_of(jobs), strict=True):
+            settings = canonical(contents.cell_settings(self.config, cell))
+            words += ["--settings", settings, "--seeds", block, "--out", marker]
+        return words
 
     def study_settings(self, wildcards: Any) -> str:
         """Return the whole study."""
@@ -190,7 +205,7 @@ class Workflow:
             cell, runs = job[0], len(plans.seeds_of(job[1]))
             trained = partial(records.trained_share, paths, self.config, *job)
             evaluated = partial(records.evaluated_share, paths, self.config, *job)
-            jobs.append(Job(plans.expected_seconds(cell, runs), trained))
+            jobs.append(Job(plans.expected_seconds(self.config, cell, runs), trained))
             jobs.append(Job(plans.expected_evaluation_seconds(self.config, cell, runs), evaluated))
         return jobs
 
@@ -209,7 +224,7 @@ class Workflow:
     def train_runtime(self, wildcards: Any) -> int:
         """Return the minutes a training job may take where a scheduler asks: ten times what is expected."""
         runs = len(plans.seeds_of(wildcards.seeds))
-        return 10 + round(10 * plans.expected_seconds(self._cell(wildcards), runs) / 60)
+        return 10 + round(10 * plans.expected_seconds(self.config, self._cell(wildcards), runs) / 60)
 
     def _cell(self, wildcards: Any) -> Cell:
         return self._cells[wildcards.cell]

@@ -4,3 +4,33 @@ import os
 
 # Before torch is imported anywhere, since it reads them once.
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+import pytest
+
+from metabench import engine
+from metabench.engine import fused
+
+
+@pytest.fixture
+def choose_engine(monkeypatch):
+    """A function that makes an engine compute until the test ends; what was chosen before is forgotten."""
+    caches = engine.name, engine.library, fused.kernel
+
+    def choose(name):
+        monkeypatch.setenv(engine.VARIABLE, name)
+        for cache in caches:
+            cache.cache_clear()
+
+    yield choose
+    monkeypatch.undo()
+    for cache in caches:
+        cache.cache_clear()
+
+
+@pytest.fixture(params=engine.NAMES)
+def each_engine(request, choose_engine):
+    """Both engines, one after the other."""
+    if request.param == "fused" and engine.library() is None:
+        pytest.skip("no kernel was compiled here")
+    choose_engine(request.param)
+    return request.param

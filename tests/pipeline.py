@@ -37,10 +37,13 @@ def environment() -> dict[str, str]:
     return {**kept, "PATH": "/usr/local/bin:/usr/bin:/bin"}
 
 
-def snakemake(folder: Path, *arguments: str, config: str = "config/smoke.yaml") -> subprocess.CompletedProcess[str]:
-    """Run Snakemake in a folder to its end."""
+def snakemake(
+    folder: Path, *arguments: str, config: str = "config/smoke.yaml", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake in a folder to its end, with some variables in its environment."""
     command = [str(BIN / "snakemake"), "--configfile", config, *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment(), check=False)
+    env = environment() | variables
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env, check=False)
 
 
 def digests(folder: Path, *parts: str) -> dict[str, str]:

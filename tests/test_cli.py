@@ -203,7 +203,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     ),
     "tables of no study": (["tables", "--study", "{{}}", "--root", "{out}"], "missing key 'study' (study, study)"),
     "track no cell": (
-        ["track", "cell", "--settings", "{{}}", "--seeds", "0-2", "--root", "{out}", "--store", "s", "--out", "{out}"],
+        ["track", "cells", "--settings", "{{}}", "--seeds", "0-2", "--root", "{out}", "--store", "s", "--out", "{out}"],
         "missing key 'cell' (track settings, cell)",
     ),
     "track no study": (

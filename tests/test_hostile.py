@@ -110,7 +110,7 @@ def test_what_is_unsafe_is_seen(line: str) -> None:
 
 def shell_lines(path: Path) -> list[str]:
     """Return the commands of a file of rules, each in one line."""
-    found = re.findall(r'^    shell:\n((?:        ".*"\n)+)', path.read_text(), re.MULTILINE)
+    found = [block for _, block in re.findall(r'^( +)shell:\n((?:\1    ".*"\n)+)', path.read_text(), re.MULTILINE)]
     return ["".join(re.findall(r'^ *"(.*)"$', block, re.MULTILINE)) for block in found]
 
 
@@ -120,10 +120,10 @@ def test_rules_are_shell_lines_and_no_code_of_their_own(path: Path) -> None:
     assert not re.search(r"\b(eval|exec|system|popen|pickle|__import__|shell)\(", text)
     assert not re.search(r"^ +(run|script|notebook|wrapper):", text, re.MULTILINE)
     assert len(shell_lines(path)) == len(re.findall(r"^ +shell:", text, re.MULTILINE))
-    assert len(re.findall(r"^rule (?!all\b)", text, re.MULTILINE)) == len(shell_lines(path))
+    assert len(re.findall(r"^ *rule(?! all)\b.*:$", text, re.MULTILINE)) == len(shell_lines(path))
 
 
-PLAIN = {"wildcards.seeds", "wildcards.study", "wildcards.store", "input.theta", "output", "log"}
+PLAIN = {"wildcards.seeds", "wildcards.study", "input.theta", "output", "log"}
 PLAIN |= {"params.checkpoint", "params.root", "params.tables", "params.out", "params.store"}
 """What a rule may write without quotes: names of checked patterns, and paths of such names."""
 

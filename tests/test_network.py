@@ -103,7 +103,7 @@ def test_loss_and_gradient_leaves_its_arguments_alone():
 
 @pytest.mark.parametrize("network", [FLUX, Network((1, 40, 40, 1)), Network((1, 64, 64, 1), "relu")], ids=str)
 @pytest.mark.parametrize("points", [5, 10, 50])
-def test_a_slice_of_a_stack_has_the_bits_of_the_slice_alone(network, points):
+def test_a_slice_of_a_stack_has_the_bits_of_the_slice_alone(network, points, each_engine):
     """With one thread, in float32: the ground on which runs do not notice their neighbours."""
     theta, x, y = (t.float() for t in problem(network, (10, 3), (10, 3), points))
     prediction, (loss, gradient) = network.predict(theta, x), network.loss_and_gradient(theta, x, y)

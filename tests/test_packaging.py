@@ -22,6 +22,7 @@ DECLARED = [
     for group in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
     for text in group
 ]
+PEERS = [Requirement(text) for text in PROJECT["optional-dependencies"]["bench"]]
 LOCK_LINES = [
     line
     for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
@@ -39,9 +40,15 @@ def test_the_lock_names_each_package_once():
     assert len(LOCKED) == len(LOCK_LINES)
 
 
-@pytest.mark.parametrize("requirement", DECLARED, ids=lambda requirement: requirement.name)
+@pytest.mark.parametrize("requirement", [r for r in DECLARED if r not in PEERS], ids=lambda r: r.name)
 def test_the_locked_version_satisfies_pyproject(requirement):
     assert LOCKED[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+@pytest.mark.parametrize("requirement", PEERS, ids=lambda r: r.name)
+def test_a_peer_of_the_benchmark_is_exact_by_itself_and_not_in_the_lock(requirement):
+    assert str(requirement.specifier).startswith("==")
+    assert canonicalize_name(requirement.name) not in LOCKED
 
 
 @pytest.mark.parametrize("requirement", DECLARED, ids=lambda requirement: requirement.name)

@@ -55,8 +55,8 @@ FAULTS = {
     ),
     "Reptile moves away from the adapted parameters": Fault(
         "algorithms/reptile.py",
-        "return theta - phi.mean(-2)",
-        "return phi.mean(-2) - theta",
+        "return theta - mean_over_tasks(phi)",
+        "return mean_over_tasks(phi) - theta",
         (
             f"{ALGORITHMS}::test_reptile_moves_a_tenth_of_the_way_towards_the_adapted_parameters",
             f"{ALGORITHMS}::test_reptiles_direction_is_the_sum_of_its_inner_steps",

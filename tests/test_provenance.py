@@ -78,7 +78,7 @@ def test_a_digest_is_the_start_of_a_sha_256():
 
 
 def test_the_description_names_commit_versions_and_processor():
-    found = describe()
+    found = describe("torch")
     assert set(found["versions"]) == {"metabench", *provenance.VERSIONED}
     assert found["processor"]
     assert found["threads"] == 1

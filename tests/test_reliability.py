@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from pipeline import BIN, copy, environment, free_port, serving
 
-from metabench import algorithms, artifacts, config, frames, locks, plans, records, tables, training
+from metabench import algorithms, artifacts, config, engine, frames, locks, plans, records, tables, training
 from metabench.cli import main
 from metabench.provenance import canonical
 from metabench.records import Paths
@@ -65,7 +65,7 @@ def track(job=JOB) -> list[object]:
     root = TINY.absolute()  # MLflow remembers a store by its name
     name = store.store_name(root, "tiny")
     settings, out = canonical(contents.cell_settings(STUDY, job[0])), store.marker(root, name, *job)
-    return ["track", "cell", "--settings", settings, "--seeds", job[1], "--root", root, "--store", name, "--out", out]
+    return ["track", "cells", "--settings", settings, "--seeds", job[1], "--root", root, "--store", name, "--out", out]
 
 
 def run(arguments: list[object]) -> str:
@@ -215,7 +215,7 @@ def test_a_damaged_checkpoint_is_said_and_trained_anew_to_the_same_bytes(folder:
     PATHS.trained(*job).unlink()
     damage(checkpoint, how)
     assert records.trained_share(PATHS, short, *job) == 0
-    first, *rest = run(train(job, short)).splitlines()
+    _, first, *rest = run(train(job, short)).splitlines()  # after the engine's
     assert first.startswith(f"starting afresh: {checkpoint} ") and "300 of 300 (100%)" in rest[-1]
     assert PATHS.trained(*job).read_bytes() == checkpoint.read_bytes() == whole
 
@@ -368,7 +368,7 @@ def test_a_store_that_is_down_fails_tracking_alone_and_the_next_call_only_tracks
         code, out, said = ended(snakemake(variables=variables))
         assert code == 0 and f"open {server.address}" in out, said
         assert statuses(server.address) == ["FINISHED"] * 4
-    assert ran(said) == {"track_cell", "track_study", "all"}
+    assert ran(said) == {"track_fomaml_0", "track_random_0", "track_study", "all"}
     assert contents_of(TINY / "tables") | contents_of(TINY / "figures") == made
 
 
@@ -434,6 +434,7 @@ def test_two_trainings_of_the_same_runs_wait_for_each_other_and_train_once(folde
     both = [metabench(train()) for _ in range(2)]
     for process in both:
         assert process.stderr
+        assert process.stderr.readline() == f"engine: {engine.name()}\n"
         assert process.stderr.readline() == f"waiting for process {os.getpid()}, which trains the same runs\n"
     PATHS.trained(*JOB).unlink()
     lock.close()

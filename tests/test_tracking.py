@@ -43,7 +43,7 @@ def run(*arguments):
 def cell_command(root, cell, block, name):
     settings = canonical(contents.cell_settings(STUDY, cell))
     out = store.marker(root, name, cell, block)
-    return ["track", "cell", "--settings", settings, "--seeds", block, "--root", root, "--store", name, "--out", out]
+    return ["track", "cells", "--settings", settings, "--seeds", block, "--root", root, "--store", name, "--out", out]
 
 
 def study_command(root, name):

@@ -29,7 +29,7 @@ def same_bits(a, b):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_run_does_not_notice_its_neighbours(algorithm):
+def test_a_run_does_not_notice_its_neighbours(algorithm, each_engine):
     settings = small.train_settings(algorithm, 12)
     stacks = [(3,), (3, 5), (0, 3), (8, 1, 3, 6, 2)]
     alone, *others = (run(settings, seeds) for seeds in stacks)
@@ -40,7 +40,7 @@ def test_a_run_does_not_notice_its_neighbours(algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_the_validation_interval_does_not_change_what_is_learned(algorithm):
+def test_the_validation_interval_does_not_change_what_is_learned(algorithm, each_engine):
     thetas = [
         run(small.train_settings(algorithm, 12, validation={"interval": n}), (0, 1)).theta for n in (1, 5, 12, 1000)
     ]
@@ -61,7 +61,7 @@ def test_the_validation_curve_begins_before_training_and_ends_after_it(algorithm
         torch.testing.assert_close(entry, expected, rtol=1e-4, atol=1e-5)  # float32 against float64
 
 
-def test_going_on_from_any_state_gives_the_same_bits():
+def test_going_on_from_any_state_gives_the_same_bits(each_engine):
     settings = small.train_settings("reptile", 1012, network={"hidden": [6]}, validation={"interval": 101})
     whole = states(settings, (0, 1))
     assert [state.meta_iteration for state in whole[-3:]] == [909, 1010, 1012]
@@ -98,7 +98,7 @@ RISKY = {"network": {"activation": "relu"}, "hyperparameters": {"meta_step_size"
 SEEDS = tuple(range(8))
 
 
-def test_a_diverged_run_is_recorded_and_its_neighbours_are_not_disturbed():
+def test_a_diverged_run_is_recorded_and_its_neighbours_are_not_disturbed(each_engine):
     settings = small.train_settings("fomaml", 30, **RISKY)
     stack = run(settings, SEEDS)
     diverged = stack.diverged_at > 0

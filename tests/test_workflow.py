@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from pipeline import BIN, copy, digests, environment, snakemake
 from small import ROOT
 from soak import COMPARED, KINDS, disturbed, same, start
 
-from metabench import config, plans, records
+from metabench import config, engine, plans, records
+
+TRACKING = {"track_fomaml_0", "track_joint_0", "track_random_0", "track_reptile_0", "track_study"}
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
@@ -62,15 +64,36 @@ def test_a_second_call_has_nothing_to_do(study: Path) -> None:
     assert "Nothing to be done" in (answer := snakemake(study, "--cores", "2")).stdout + answer.stderr
 
 
+def with_blocks_of_two(folder: Path) -> Path:
+    """Return a copy of the workflow whose smoke study has two blocks of seeds instead of one."""
+    path = copy(folder) / "config" / "smoke.yaml"
+    path.write_text(path.read_text().replace("seed_block: 3", "seed_block: 2"))
+    return folder
+
+
 def test_the_bytes_are_the_same_with_one_core_another_folder_and_other_seed_blocks(study: Path, tmp_path: Path) -> None:
-    other = copy(tmp_path)
-    (other / "config" / "smoke.yaml").write_text(
-        (study / "config" / "smoke.yaml").read_text().replace("seed_block: 3", "seed_block: 2")
-    )
+    other = with_blocks_of_two(tmp_path)
     answer = snakemake(other, "--cores", "1", "tables", "figures")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert digests(other, "tables", "figures") == digests(study, "tables", "figures")
     assert runs(other) == runs(study)
+
+
+def test_the_bytes_of_torch_are_the_same_with_one_core_and_other_seed_blocks_and_not_used_under_another_engine(
+    tmp_path: Path, choose_engine: Callable[[str], None]
+) -> None:
+    compiled = engine.library() is not None
+    choose_engine("torch")  # here too: records say who made them
+    folders = copy(tmp_path / "two"), with_blocks_of_two(tmp_path / "one")
+    for cores, folder in zip("21", folders, strict=True):
+        answer = snakemake(folder, "--cores", cores, "tables", METABENCH_ENGINE="torch")
+        assert answer.returncode == 0 and "engine: torch" in answer.stdout, answer.stdout + answer.stderr
+    two, one = folders
+    assert digests(one, "tables") == digests(two, "tables")
+    assert runs(one) == runs(two)
+    again = snakemake(two, "--cores", "1", "--dry-run", "tables")
+    assert ("was made from another engine" in again.stderr) is compiled
+    assert jobs(again).get("train") == (6 if compiled else None)
 
 
 def runs(folder: Path) -> dict[tuple[str, int, str], str]:
@@ -122,7 +145,14 @@ def test_editing_an_algorithm_reruns_its_cells_and_what_follows_and_nothing_else
     for stage in ("train", "evaluate", "track/[^/]+"):
         found = set(re.findall(rf"output: results/smoke/{stage}/(\w+)/", answer.stdout))
         assert found == {"reptile"}, stage
-    assert jobs(answer) == {"train": 2, "evaluate": 2, "tables": 1, "figures": 1, "track_cell": 2, "track_study": 1}
+    assert jobs(answer) == {
+        "train": 2,
+        "evaluate": 2,
+        "tables": 1,
+        "figures": 1,
+        "track_reptile_0": 1,
+        "track_study": 1,
+    }
 
 
 def test_touched_files_more_cores_and_another_readme_rerun_nothing(study: Path) -> None:
@@ -145,7 +175,7 @@ def test_a_clone_with_copied_results_reruns_nothing_but_the_tracking_of_a_store_
         if with_metadata:
             shutil.copytree(study / ".snakemake", folder / ".snakemake")
         answer = snakemake(folder, "--cores", "1", "--dry-run")
-        assert answer.returncode == 0 and set(jobs(answer)) == {"track_cell", "track_study"}, with_metadata
+        assert answer.returncode == 0 and set(jobs(answer)) == TRACKING, with_metadata
 
 
 def test_results_copied_without_metadata_are_used_where_valid_and_made_again_where_stale(

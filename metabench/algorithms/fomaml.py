@@ -12,8 +12,6 @@ References: Finn et al. 2017, arXiv:1703.03400, section 5.2; Nichol et al. 2018,
 
 from __future__ import annotations
 
-from itertools import repeat
-
 from torch import Tensor
 
 from metabench.adaptation import Points, adapted, one_copy_per_task
@@ -53,8 +51,6 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
         The sum, ``(run, P)``.
     """
     support, query = batch
-    phi = adapted(
-        network, one_copy_per_task(theta, h.meta_batch_size), repeat(support, h.inner_steps), h.inner_step_size
-    )
-    _, gradient = network.loss_and_gradient(phi, *query)  # (run, task, P)
-    return gradient.sum(-2)
+    copies = one_copy_per_task(theta, h.meta_batch_size)
+    phi = adapted(network, copies, support.repeated(h.inner_steps), h.inner_step_size)  # (run, task, P)
+    return network.summed_gradient(phi, *query)

@@ -1,6 +1,6 @@
 """Joint training: one network for all tasks at once, by plain gradient descent and without an inner loop.
 
-    g = mean_t grad L(theta; points_t)                 fresh points of new tasks
+    g = grad L(theta; points of all tasks)             fresh points of new tasks
     theta <- theta - meta_step_size * g
 
 The yardstick of learning to learn (the Flux script's author calls it transfer): a network that fits the mean wave,
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from metabench.adaptation import Points, one_copy_per_task
+from metabench.adaptation import Points
 from metabench.algorithms.protocol import Batch, Cost, Hyperparameters
 from metabench.network import Network
 from metabench.tasks import SineDistribution, TaskStream
@@ -33,7 +33,7 @@ def sample(stream: TaskStream, block: int, h: Hyperparameters) -> Batch:
 
 
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
-    """Average the gradient at the initialization itself over tasks.
+    """Return the gradient at the initialization itself, of the mean over the points of all tasks.
 
     Args:
         network: The network.
@@ -42,8 +42,8 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
         h: Hyperparameters.
 
     Returns:
-        The mean gradient, ``(run, P)``.
+        The gradient, ``(run, P)``.
     """
     (points,) = batch
-    _, gradient = network.loss_and_gradient(one_copy_per_task(theta, h.meta_batch_size), *points)  # (run, task, P)
-    return gradient.mean(-2)
+    _, gradient = network.loss_and_gradient(theta, points.x.flatten(1, 2), points.y.flatten(1, 2))
+    return gradient

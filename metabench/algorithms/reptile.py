@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from metabench.adaptation import Points, adapted, one_copy_per_task
+from metabench.adaptation import Points, adapted, mean_over_tasks, one_copy_per_task
 from metabench.algorithms.protocol import Batch, Cost, Hyperparameters
 from metabench.network import Network
 from metabench.tasks import SineDistribution, TaskStream
@@ -57,6 +57,6 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
         theta - mean_t phi_t, ``(run, P)``.
     """
     (mini_batches,) = batch
-    steps = [mini_batches.at(k) for k in range(h.inner_steps)]
-    phi = adapted(network, one_copy_per_task(theta, h.meta_batch_size), steps, h.inner_step_size)  # (run, task, P)
-    return theta - phi.mean(-2)
+    copies = one_copy_per_task(theta, h.meta_batch_size)
+    phi = adapted(network, copies, mini_batches, h.inner_step_size)  # (run, task, P)
+    return theta - mean_over_tasks(phi)

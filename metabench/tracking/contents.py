@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from metabench import artifacts, config, frames, manifests, plans, records
+from metabench import artifacts, config, engine, frames, manifests, plans, records
 from metabench.algorithms.protocol import Cost, Hyperparameters
 from metabench.artifacts import Header
 from metabench.config import StudyConfig
@@ -271,4 +271,4 @@ def _dataset(study: StudyConfig, name: str, content: str) -> Dataset:
 @cache
 def surroundings() -> dict[str, str]:
     """Return tags of where tracking runs: commit, versions, processor. They may differ where results agree."""
-    return dict(_flat(describe()))
+    return dict(_flat(describe(engine.name())))

@@ -1,29 +1,33 @@
-rule track_cell:
-    """Mirror one block of a cell's seeds into MLflow, as soon as it is evaluated."""
-    input:
-        study.renew,
-        theta="results/{study}/train/{algorithm}/{cell}/{seeds}.safetensors",
-        losses="results/{study}/evaluate/{algorithm}/{cell}/{seeds}.safetensors",
-    output:
-        "results/{study}/track/{store}/{algorithm}/{cell}/{seeds}.json",
-    log:
-        "results/{study}/logs/track/{store}/{algorithm}/{cell}/{seeds}.log",
-    benchmark:
-        "results/{study}/benchmarks/track/{store}/{algorithm}/{cell}/{seeds}.tsv"
-    priority: 20
-    localrule: True
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1500,
-        runtime=30,
-        mlflow_writers=1,
-    params:
-        settings=study.track_settings,
-    shell:
-        "metabench track cell --settings {params.settings:q} --seeds {wildcards.seeds}"
-        " --root results/{wildcards.study} --store {wildcards.store} --out {output} 2>&1 | tee -i {log}"
+# A rule for each batch of training jobs: what one of them mirrors has no wildcards in common.
+for batch, jobs in study.batches.items():
+
+    rule:
+        name:
+            f"track_{batch}"
+        input:
+            study.renew,
+            study.records_of(jobs),
+        output:
+            study.markers_of(jobs),
+        log:
+            f"{study.root}/logs/track/{study.store}/{batch}.log",
+        benchmark:
+            f"{study.root}/benchmarks/track/{study.store}/{batch}.tsv"
+        priority: 20
+        localrule: True
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            mem_mb=1500,
+            runtime=30,
+            mlflow_writers=1,
+        params:
+            jobs=study.track_options(jobs),
+            root=study.root,
+            store=study.store,
+        shell:
+            "metabench track cells {params.jobs:q} --root {params.root} --store {params.store} 2>&1 | tee -i {log}"
 
 
 rule track_study:

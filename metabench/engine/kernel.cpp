@@ -1,0 +1,488 @@
+// Stacks of small multilayer perceptrons of one input and one output: predictions, gradients and whole inner loops.
+//
+//   h_0 = x,   z_l = h_{l-1} W_l + b_l,   h_l = activation(z_l),   prediction = z_L,   loss = mean (prediction - y)^2
+//
+// One network after another, each with its parameters and activations in cache, so that neighbours in a stack cannot
+// matter. Each number is one chain of fused multiply-adds in an order that the width of the processor's vectors has
+// no part in (the one dot product adds BLOCK partial sums, whatever that width): AVX2 and AVX-512 give the same bits.
+//
+// The same source is compiled once for each kind of processor; `__init__.py` chooses.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+namespace {
+
+#ifndef BYTES  // of a vector
+#if defined(__AVX512F__)
+#define BYTES 64
+#elif defined(__AVX2__)
+#define BYTES 32
+#else
+#define BYTES 16
+#endif
+#endif
+constexpr int ROWS = BYTES == 64 ? 10 : 5;  // of a tile, whose accumulators must fit the registers
+constexpr int64_t BLOCK = 32;  // widths are padded with zeros to its multiples
+
+#define INLINED __attribute__((always_inline))
+#define INLINE inline INLINED
+
+template <class T> struct Simd {
+  typedef T V __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
+  static constexpr int64_t lanes = BYTES / sizeof(T);
+};
+template <class T> using V = typename Simd<T>::V;
+
+template <class T> INLINE V<T> load(const T* p) { return *reinterpret_cast<const V<T>*>(p); }
+template <class T> INLINE void store(T* p, V<T> v) { *reinterpret_cast<V<T>*>(p) = v; }
+template <class T> INLINE V<T> all(T value) { return value - V<T>{}; }
+
+// The integers that a shuffle takes, one for each lane.
+template <class T, class Function> INLINE auto lanes(Function function) {
+  decltype(V<T>{} > V<T>{}) found{};
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < Simd<T>::lanes; ++i) found[i] = function(i);
+  return found;
+}
+
+// --- activations: h = f(z), and dL/dz from dL/dh and h -------------------------------------------------------------
+
+// x P(x^2) / Q(x^2), the minimax of the relative error (1e-8) up to 8.3. Beyond 8 it is 3e-7 from 1, and stays there.
+INLINE V<float> tanh(V<float> z) {
+  const V<float> most = all(8.0f), below = most < z ? most : z, x = -most > below ? -most : below, s = x * x;
+  V<float> p = s * 1.46482604998e-8f + 2.15086484004e-5f, q = s * 8.29515493484e-7f + 3.37397140404e-4f;
+  p = p * s + 3.54918457438e-3f, q = q * s + 2.60800146601e-2f;
+  p = p * s + 1.34258854917e-1f, q = q * s + 4.67592104155e-1f;
+  p = p * s + 9.99999990872e-1f, q = q * s + 1.0f;
+  return x * p / q;
+}
+
+INLINE V<double> tanh(V<double> z) {
+  for (int64_t i = 0; i < Simd<double>::lanes; ++i) z[i] = std::tanh(z[i]);
+  return z;
+}
+
+struct Tanh {
+  template <class U> static INLINE U forward(U z) { return tanh(z); }
+  template <class U> static INLINE U backward(U g, U h) { return g - (g * h) * h; }
+};
+
+struct Relu {
+  template <class U> static INLINE U forward(U z) { return z < 0 ? U{} : z; }
+  template <class U> static INLINE U backward(U g, U h) { return h > 0 ? g : U{}; }
+};
+
+// --- products ------------------------------------------------------------------------------------------------------
+
+// One tile, R rows by two vectors: out(r, j) = finish(start(j) + sum_k a[r, k] b[k, j]), k in order.
+template <int R, class T, class Start, class Finish>
+INLINE void tile(int64_t depth, const T* a, int64_t row, int64_t step, const T* b, int64_t ld, Start start,
+                 Finish finish) {
+  constexpr int64_t L = Simd<T>::lanes;
+  V<T> sum[R][2];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) sum[r][0] = start(0), sum[r][1] = start(L);
+  for (int64_t k = 0; k < depth; ++k, a += step, b += ld) {
+    const V<T> b0 = load(b), b1 = load(b + L);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const V<T> x = all(a[r * row]);
+      sum[r][0] += x * b0, sum[r][1] += x * b1;
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) finish(r, 0, sum[r][0]), finish(r, L, sum[r][1]);
+}
+
+template <int R, class T, class Start, class Finish>
+INLINE void rest(int64_t rows, int64_t depth, const T* a, int64_t row, int64_t step, const T* b, int64_t ld,
+                 Start start, Finish finish) {
+  if constexpr (R > 0) {
+    if (rows == R) return tile<R>(depth, a, row, step, b, ld, start, finish);
+    rest<R - 1>(rows, depth, a, row, step, b, ld, start, finish);
+  }
+}
+
+// All tiles of a product of `rows` by `columns`; start(j) and finish(i, j, sum) see the places in the whole.
+template <class T, class Start, class Finish>
+INLINE void product(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t row, int64_t step, const T* b,
+                    int64_t ld, Start start, Finish finish) {
+  for (int64_t j = 0; j < columns; j += 2 * Simd<T>::lanes) {
+    const auto from = [&](int64_t c) INLINED { return start(j + c); };
+    int64_t i = 0;
+    const auto to = [&](int r, int64_t c, V<T> sum) INLINED { finish(i + r, j + c, sum); };
+    for (; i + ROWS <= rows; i += ROWS) tile<ROWS>(depth, a + i * row, row, step, b + j, ld, from, to);
+    rest<ROWS - 1>(rows - i, depth, a + i * row, row, step, b + j, ld, from, to);
+  }
+}
+
+// For the BLOCK columns of b: sum_k a[k] b[k, j] and sum_k b[k, j], k in order.
+template <class T, class Weighted, class Plain>
+INLINE void column_sums(int64_t depth, const T* a, const T* b, int64_t ld, Weighted weighted, Plain plain) {
+  constexpr int64_t L = Simd<T>::lanes, N = BLOCK / L;
+  V<T> sum[N] = {}, unweighted[N] = {};
+  for (int64_t k = 0; k < depth; ++k, b += ld)
+#pragma GCC unroll 16
+    for (int64_t c = 0; c < N; ++c) sum[c] += all(a[k]) * load(b + c * L), unweighted[c] += load(b + c * L);
+#pragma GCC unroll 16
+  for (int64_t c = 0; c < N; ++c) weighted(c * L, sum[c]), plain(c * L, unweighted[c]);
+}
+
+// [u, v] is 2 lanes / WIDTH segments. Add each one's second half to its first: as many segments of half the width.
+template <int64_t WIDTH, class T> INLINE V<T> fold(V<T> u, V<T> v) {
+  const auto first = lanes<T>([](int64_t i) { return i / (WIDTH / 2) * WIDTH + i % (WIDTH / 2); });
+  return __builtin_shuffle(u, v, first) + __builtin_shuffle(u, v, first + WIDTH / 2);
+}
+
+// sum_k a[p, k] b[k] for COUNT rows p of `rows`, a segment of the result each; past the last row it is said again.
+// Each is BLOCK partial sums, folded in half again and again.
+template <int64_t COUNT, class T> INLINE V<T> dots(int64_t p, int64_t rows, int64_t depth, const T* a, const T* b) {
+  constexpr int64_t L = Simd<T>::lanes, N = BLOCK / L;
+  if constexpr (COUNT > 1) {
+    const V<T> first = dots<COUNT / 2>(p, rows, depth, a, b), second = dots<COUNT / 2>(p + COUNT / 2, rows, depth, a, b);
+    return fold<2 * L / COUNT, T>(first, second);
+  } else {
+    a += std::min(p, rows - 1) * depth;
+    V<T> sum[N] = {};
+    for (int64_t k = 0; k < depth; k += BLOCK)
+#pragma GCC unroll 16
+      for (int64_t c = 0; c < N; ++c) sum[c] += load(a + k + c * L) * load(b + k + c * L);
+#pragma GCC unroll 8
+    for (int64_t half = N / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+      for (int64_t c = 0; c < half; ++c) sum[c] += sum[c + half];
+    return sum[0];
+  }
+}
+
+// to[j, i] = from[i, j] for one square of as many rows as a vector has lanes: rows are zipped log2(rows) times.
+template <class T> INLINE void transpose_square(const T* from, int64_t from_ld, T* to, int64_t to_ld) {
+  constexpr int64_t L = Simd<T>::lanes;
+  const auto low = lanes<T>([](int64_t i) { return i / 2 + i % 2 * L; });
+  const auto high = lanes<T>([](int64_t i) { return (i + L) / 2 + i % 2 * L; });
+  V<T> row[L], zipped[L];
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < L; ++i) row[i] = load(from + i * from_ld);
+#pragma GCC unroll 8
+  for (int64_t round = 1; round < L; round *= 2) {
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < L / 2; ++i) {
+      zipped[2 * i] = __builtin_shuffle(row[i], row[i + L / 2], low);
+      zipped[2 * i + 1] = __builtin_shuffle(row[i], row[i + L / 2], high);
+    }
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < L; ++i) row[i] = zipped[i];
+  }
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < L; ++i) store(to + i * to_ld, row[i]);
+}
+
+// --- one network ---------------------------------------------------------------------------------------------------
+
+int64_t padded(int64_t width) { return (width + BLOCK - 1) / BLOCK * BLOCK; }
+
+// Memory that a thread keeps from call to call, zero at the beginning of each.
+template <class T> T* workspace(int64_t count) {
+  static thread_local struct Held {
+    T* memory = nullptr;
+    int64_t count = 0;
+    ~Held() { std::free(memory); }
+  } held;
+  if (held.count < count) {
+    std::free(held.memory);
+    held.memory = static_cast<T*>(std::aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64));
+    held.count = held.memory ? count : 0;
+  }
+  if (held.memory) std::memset(held.memory, 0, count * sizeof(T));
+  return held.memory;
+}
+
+template <class T> struct Layer {
+  int64_t in, out, ld;  // features in and out, and those out with padding
+  T* weight;            // (in, ld)
+  T* bias;              // (ld)
+  T* transposed;        // (out, ld of the layer before)
+  T* h;                 // (points, ld)
+};
+
+// The parameters of one network, and all that a gradient needs. Where no width wants padding the parameters, and the
+// gradient, are worked on in the caller's flat vectors; else in padded copies.
+template <class T, class Activation> class Network {
+  using U = V<T>;
+  static constexpr int64_t L = Simd<T>::lanes;
+
+ public:
+  Network(int64_t depth, const int64_t* widths, int64_t most_points) : hidden(depth) {
+    arrange(widths, most_points, nullptr);
+    memory = workspace<T>(size);
+    if (memory) arrange(widths, most_points, memory);
+  }
+
+  explicit operator bool() const { return memory; }
+
+  // Take the parameters from a flat vector: W_1, b_1, W_2, b_2, ...
+  void read(const T* theta) {
+    if (dense)
+      place(const_cast<T*>(theta));  // who descends detaches first
+    else
+      pieces([&](T* at, int64_t n) { std::memcpy(at, theta, n * sizeof(T)), theta += n; });
+  }
+
+  // From here on change parameters in another flat vector (`write` when done), or in memory of ours.
+  void detach(T* theta = nullptr) {
+    if (!dense) return;
+    theta = theta ? theta : memory;
+    std::memcpy(theta, hidden[0].weight, flat * sizeof(T));
+    place(theta);
+  }
+
+  void write(T* theta) { copy(theta, 0); }
+
+  void predict(int64_t points, const T* x, T* prediction) {
+    Layer<T>& first = hidden[0];
+    for (int64_t p = 0; p < points; ++p)
+      for (int64_t j = 0; j < first.ld; j += L)
+        store(first.h + p * first.ld + j, Activation::forward(load(first.bias + j) + all(x[p]) * load(first.weight + j)));
+    for (size_t l = 1; l < hidden.size(); ++l) {
+      const Layer<T>&below = hidden[l - 1], &here = hidden[l];
+      product<T>(
+          points, here.ld, here.in, below.h, below.ld, 1, here.weight, here.ld,
+          [&](int64_t j) INLINED { return load(here.bias + j); },
+          [&](int64_t p, int64_t j, U z) INLINED { store(here.h + p * here.ld + j, Activation::forward(z)); });
+    }
+    const Layer<T>& last = hidden.back();
+    for (int64_t p = 0; p < points; p += L) {
+      const U z = dots<L>(p, points, last.ld, last.h, weight) + all(bias[0]);
+      std::memcpy(prediction + p, &z, std::min(L, points - p) * sizeof(T));
+    }
+  }
+
+  // Return the loss, and add its gradient to a sum in a flat vector, or begin one; `write_sum` when done.
+  T add_gradient(int64_t points, const T* x, const T* y, T* sum, bool begin) {
+    const int64_t distance = (dense ? sum : memory + parameters) - hidden[0].weight;
+    return begin ? backpropagate(points, x, y, distance, [](auto, auto g) INLINED { return g; })
+                 : backpropagate(points, x, y, distance, [](auto total, auto g) INLINED { return total + g; });
+  }
+
+  void write_sum(T* sum) { copy(sum, parameters); }
+
+  // theta <- theta - alpha grad L(theta)
+  void descend(int64_t points, const T* x, const T* y, T alpha) {
+    backpropagate(points, x, y, 0, [&](auto theta, auto g) INLINED { return theta - alpha * g; });
+  }
+
+ private:
+  // Lay everything out from a place in memory; count it.
+  void arrange(const int64_t* widths, int64_t points, T* begin) {
+    int64_t in = 1, below = 0, widest = 0;
+    flat = 1, dense = true;
+    for (Layer<T>& layer : hidden) {
+      layer.in = in, layer.out = *widths++, layer.ld = padded(layer.out);
+      flat += (in + 1) * layer.out, dense = dense && layer.out == layer.ld;
+      in = layer.out, widest = std::max(widest, layer.ld);
+    }
+    flat += in;
+    T* at = place(begin);
+    parameters = at - begin;
+    at += parameters;  // of a sum of gradients
+    const auto take = [&](int64_t count) { return std::exchange(at, at + count); };
+    for (Layer<T>& layer : hidden) {
+      layer.transposed = take(layer.ld * below), layer.h = take(points * layer.ld);
+      below = layer.ld;
+    }
+    residual = take(padded(points)), delta = take(points * widest), next = take(points * widest);
+    size = at - begin;
+  }
+
+  // Have the parameters, padded to a multiple of BLOCK in all, lie from a place on; return their end.
+  T* place(T* at) {
+    const auto take = [&](int64_t count) { return std::exchange(at, at + count); };
+    for (Layer<T>& layer : hidden)
+      layer.weight = take((layer.in == 1 ? 1 : padded(layer.in)) * layer.ld), layer.bias = take(layer.ld);
+    weight = take(hidden.back().ld), bias = take(BLOCK);
+    return at;
+  }
+
+  // Each contiguous piece of the flat vector, and how long it is.
+  template <class Visit> void pieces(Visit visit) {
+    for (const Layer<T>& layer : hidden) {
+      const int64_t rows = layer.out == layer.ld ? 1 : layer.in;  // or all of them lie together
+      for (int64_t i = 0; i < rows; ++i) visit(layer.weight + i * layer.ld, layer.in / rows * layer.out);
+      visit(layer.bias, layer.out);
+    }
+    visit(weight, hidden.back().out);
+    visit(bias, 1);
+  }
+
+  // Copy what lies at a distance from the parameters to a flat vector, unless it is worked on there.
+  void copy(T* to, int64_t distance) {
+    if (!dense) pieces([&](const T* at, int64_t n) { std::memcpy(to, at + distance, n * sizeof(T)), to += n; });
+  }
+
+  // Return the loss, and have each number at a distance from a parameter become what `merge` makes of it and dL / dp.
+  template <class Merge> INLINE T backpropagate(int64_t points, const T* x, const T* y, int64_t distance, Merge merge) {
+    const auto put = [&](T* at, U g) INLINED { store(at + distance, merge(load(at + distance), g)); };
+    const T scale = T(2) / T(points);
+    const auto zero = [](int64_t) INLINED { return U{}; };
+    for (size_t l = 1; l < hidden.size(); ++l) transpose(hidden[l], hidden[l - 1].ld);
+    predict(points, x, residual);
+
+    T loss = 0, total = 0;  // dL/d prediction = 2 (prediction - y) / points
+    for (int64_t p = 0; p < points; ++p) {
+      const T r = residual[p] - y[p];
+      loss = std::fma(r, r, loss), total += residual[p] = r * scale;
+    }
+
+    const Layer<T>& last = hidden.back();
+    for (int64_t p = 0; p < points; ++p)
+      for (int64_t j = 0; j < last.ld; j += L)
+        store(delta + p * last.ld + j,
+              Activation::backward(all(residual[p]) * load(weight + j), load(last.h + p * last.ld + j)));
+    for (int64_t j = 0; j < last.ld; j += BLOCK)
+      column_sums(
+          points, residual, last.h + j, last.ld, [&](int64_t c, U g) INLINED { put(weight + j + c, g); },
+          [](int64_t, U) INLINED {});
+    bias[distance] = merge(bias[distance], total);
+
+    for (size_t l = hidden.size() - 1; l > 0; --l) {
+      const Layer<T>&below = hidden[l - 1], &here = hidden[l];
+      product<T>(points, below.ld, here.out, delta, here.ld, 1, here.transposed, below.ld, zero,
+                 [&](int64_t p, int64_t i, U g) INLINED {
+                   store(next + p * below.ld + i, Activation::backward(g, load(below.h + p * below.ld + i)));
+                 });
+      product<T>(here.in, here.ld, points, below.h, 1, below.ld, delta, here.ld, zero,
+                 [&](int64_t i, int64_t j, U g) INLINED { put(here.weight + i * here.ld + j, g); });
+      for (int64_t j = 0; j < here.ld; j += BLOCK)
+        column_sums(
+            points, x, delta + j, here.ld, [](int64_t, U) INLINED {},
+            [&](int64_t c, U g) INLINED { put(here.bias + j + c, g); });
+      std::swap(delta, next);
+    }
+    const Layer<T>& first = hidden.front();
+    for (int64_t j = 0; j < first.ld; j += BLOCK)
+      column_sums(
+          points, x, delta + j, first.ld, [&](int64_t c, U g) INLINED { put(first.weight + j + c, g); },
+          [&](int64_t c, U g) INLINED { put(first.bias + j + c, g); });
+    return loss / T(points);
+  }
+
+  void transpose(const Layer<T>& layer, int64_t ld) {
+    for (int64_t i = 0; i < layer.in; i += L)
+      for (int64_t j = 0; j < layer.out; j += L)
+        transpose_square(layer.weight + i * layer.ld + j, layer.ld, layer.transposed + j * ld + i, ld);
+  }
+
+  int64_t parameters, flat, size;
+  bool dense;  // no width is padded
+  std::vector<Layer<T>> hidden;
+  T *memory, *weight, *bias, *residual, *delta, *next;
+};
+
+// --- stacks --------------------------------------------------------------------------------------------------------
+
+// Where the numbers of the first network of a stack lie, and the strides of the two axes of the stack.
+template <class T> struct Stack {
+  const T* at;
+  int64_t outer, inner;
+  const T* operator()(int64_t i, int64_t j) const { return at + i * outer + j * inner; }
+};
+
+// Points of each network; for steps on several batches of them, with the stride from one to the next.
+template <class T> struct Points : Stack<T> {
+  int64_t step;
+};
+
+// What is asked: `Job` of fused.py, field by field. Results are contiguous, (outer, inner, ...).
+template <class T> struct Job {
+  int64_t activation, depth;
+  const int64_t* widths;
+  int64_t parameters, outer, inner, steps, points, queries;
+  Stack<T> theta;
+  Points<T> x, y, query;
+  Stack<T> step_size;
+  T *result, *loss;
+};
+
+template <class T, class Body> int for_each(const Job<T>& job, Body body) {
+  const auto visit = [&](auto network) {
+    if (!network) return 1;
+    for (int64_t i = 0; i < job.outer; ++i)
+      for (int64_t j = 0; j < job.inner; ++j) network.read(job.theta(i, j)), body(network, i, j, i * job.inner + j);
+    return 0;
+  };
+  const int64_t most = std::max(job.points, job.queries);
+  return job.activation ? visit(Network<T, Relu>(job.depth, job.widths, most))
+                        : visit(Network<T, Tanh>(job.depth, job.widths, most));
+}
+
+template <class T> int predict(const Job<T>& job) {
+  return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t n) {
+    network.predict(job.queries, job.query(i, j), job.result + n * job.queries);
+  });
+}
+
+template <class T> int loss_and_gradient(const Job<T>& job) {
+  return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t n) {
+    T* const gradient = job.result + n * job.parameters;
+    job.loss[n] = network.add_gradient(job.points, job.x(i, j), job.y(i, j), gradient, true);
+    network.write_sum(gradient);
+  });
+}
+
+// The sums are over the inner axis: (outer, parameters).
+template <class T> int summed_gradient(const Job<T>& job) {
+  return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t) {
+    T* const sum = job.result + i * job.parameters;
+    network.add_gradient(job.points, job.x(i, j), job.y(i, j), sum, j == 0);
+    if (j == job.inner - 1) network.write_sum(sum);
+  });
+}
+
+template <class T, class Network> void step(const Job<T>& job, Network& network, int64_t i, int64_t j, int64_t k) {
+  network.descend(job.points, job.x(i, j) + k * job.x.step, job.y(i, j) + k * job.y.step, *job.step_size(i, j));
+}
+
+template <class T> int descend(const Job<T>& job) {
+  return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t n) {
+    T* const theta = job.result + n * job.parameters;
+    network.detach(theta);
+    for (int64_t k = 0; k < job.steps; ++k) step(job, network, i, j, k);
+    network.write(theta);
+  });
+}
+
+// The predictions are (steps + 1, outer, inner, queries).
+template <class T> int predict_along(const Job<T>& job) {
+  return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t n) {
+    network.detach();
+    for (int64_t k = 0; k <= job.steps; ++k) {
+      if (k > 0) step(job, network, i, j, k - 1);
+      network.predict(job.queries, job.query(i, j), job.result + (k * job.outer * job.inner + n) * job.queries);
+    }
+  });
+}
+
+}  // namespace
+
+// Each returns 0, or 1 if there was no memory.
+#pragma GCC visibility push(default)
+extern "C" {
+extern const char source[] = SOURCE;  // the digest of this file
+int predict_float32(const Job<float>* job) { return predict(*job); }
+int predict_float64(const Job<double>* job) { return predict(*job); }
+int loss_and_gradient_float32(const Job<float>* job) { return loss_and_gradient(*job); }
+int loss_and_gradient_float64(const Job<double>* job) { return loss_and_gradient(*job); }
+int summed_gradient_float32(const Job<float>* job) { return summed_gradient(*job); }
+int summed_gradient_float64(const Job<double>* job) { return summed_gradient(*job); }
+int descend_float32(const Job<float>* job) { return descend(*job); }
+int descend_float64(const Job<double>* job) { return descend(*job); }
+int predict_along_float32(const Job<float>* job) { return predict_along(*job); }
+int predict_along_float64(const Job<double>* job) { return predict_along(*job); }
+}
+#pragma GCC visibility pop

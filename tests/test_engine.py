@@ -1,0 +1,200 @@
+"""The fused engine held against torch, and how one of them is chosen."""
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import small
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metabench import algorithms, engine, records, training
+from metabench.engine import EngineError, fused
+from metabench.network import Network
+
+needs_kernel = pytest.mark.skipif(engine.library() is None, reason="no kernel was compiled here")
+FLUX = Network((1, 64, 64, 1))
+
+
+class Reference(Network):
+    """A network that torch computes."""
+
+    def _kernel(self, theta):
+        return None
+
+
+def noise(seed, *shape, dtype=torch.float64):
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def agree(found, expected, tolerance=1e-10):
+    """Hold results against each other, with an error relative to the largest number."""
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        assert (a - b).abs().max() <= tolerance * (1 + b.abs().max())
+
+
+def everything(network, theta, x, y, step_size):
+    """All that an engine computes; the batches of descent are the points and the points mirrored."""
+    batches = torch.stack([x, -x]), torch.stack([y, y])
+    gradient = network.loss_and_gradient(theta, x, y)
+    summed = network.summed_gradient(theta if theta.dim() > 1 else theta[None], x, y)
+    along = network.predict_along(theta, *batches, step_size, x[..., :1, :] / 2)
+    return network.predict(theta, x), *gradient, summed, network.descend(theta, *batches, step_size), along
+
+
+@needs_kernel
+@settings(max_examples=60, deadline=None)
+@given(
+    hidden=st.lists(st.integers(1, 70), min_size=1, max_size=3),
+    activation=st.sampled_from(fused.ACTIVATIONS),
+    points=st.integers(1, 60),
+    stack=st.sampled_from([(), (3,), (2, 3), (2, 1, 2)]),
+    one_step=st.booleans(),
+)
+def test_both_engines_say_the_same_to_rounding(hidden, activation, points, stack, one_step):
+    widths = (1, *hidden, 1)
+    theta = 0.3 * noise(0, *stack, Network(widths).parameters)
+    x, y = noise(1, *stack, points, 1), noise(2, *stack, points, 1)
+    step_size = 0.01 if one_step else 0.01 * noise(3, *stack).abs()
+    found = everything(Network(widths, activation), theta, x, y, step_size)
+    agree(found, everything(Reference(widths, activation), theta, x, y, step_size))
+    single = [t.float() if isinstance(t, torch.Tensor) else t for t in (theta, x, y, step_size)]
+    agree(everything(Network(widths, activation), *single), (t.float() for t in found), 1e-5)
+
+
+@needs_kernel
+@pytest.mark.parametrize("points_stack", [(), (3,), (2, 1), (1, 3), (2, 3)], ids=str)
+def test_views_of_any_stride_are_read_right(points_stack):
+    theta = 0.3 * noise(0, 2, FLUX.parameters)[:, None].expand(2, 3, -1)
+    x, y = noise(1, *points_stack, 7, 1), noise(2, 14, *points_stack, 1).movedim(0, -2)[..., ::2, :]
+    agree(everything(FLUX, theta, x, y, 0.01), everything(Reference(FLUX.widths), theta, x, y, 0.01))
+    crossed = 0.3 * noise(3, FLUX.parameters, 2, 3).movedim(0, -1)
+    agree(everything(FLUX, crossed, x, y, 0.01), everything(Reference(FLUX.widths), crossed, x, y, 0.01))
+
+
+@needs_kernel
+@pytest.mark.parametrize("algorithm", ["fomaml", "joint", "reptile"])
+def test_a_short_training_ends_in_the_same_place(algorithm, choose_engine):
+    ends = {}
+    for name in engine.NAMES:
+        choose_engine(name)
+        ends[name] = training.train(small.train_settings(algorithm, 20), (0, 1), algorithms.load(algorithm))
+    begin = training.begin(FLUX, (0, 1)).theta
+    moved = (ends["torch"].theta - begin).norm()
+    assert 0 < (ends["fused"].theta - ends["torch"].theta).norm() < 1e-3 * moved
+    torch.testing.assert_close(
+        ends["fused"].validation_loss, ends["torch"].validation_loss, rtol=1e-3, atol=0, equal_nan=False
+    )
+
+
+def tanh(x):
+    """The activation alone: a network of one unit whose weights are 1 and whose biases are 0."""
+    theta = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    return Network((1, 1, 1)).predict(theta, x[:, None])[:, 0]
+
+
+@needs_kernel
+def test_the_tanh_of_the_kernel_is_right_to_a_few_units_in_the_last_place():
+    x = torch.cat([torch.linspace(-12, 12, 200_001), torch.logspace(-30, 1, 50_001), torch.tensor([0.0])])
+    exact = torch.tanh(x.double())
+    unit = torch.finfo(torch.float32).eps * exact.abs().clamp(min=1e-38)
+    found = tanh(x)
+    assert ((found.double() - exact).abs() / unit).max() < 4
+    assert found.abs().max() <= 1
+    assert torch.equal(tanh(-x), -found)
+
+
+@needs_kernel
+@pytest.mark.parametrize("activation", fused.ACTIVATIONS)
+def test_what_is_no_number_stays_none(activation):
+    network = Network((1, 5, 4, 1), activation)
+    theta, x = noise(0, 3, network.parameters), torch.ones(2, 1, dtype=torch.float64)
+    theta[1, 7] = torch.nan
+    loss, gradient = network.loss_and_gradient(theta, x, x)
+    assert loss.isfinite().tolist() == [True, False, True]
+    assert not gradient[1].isfinite().all() and gradient[::2].isfinite().all()
+    assert tanh(torch.tensor([torch.nan, 1e30, -1e30])).nan_to_num(7).tolist() == pytest.approx([7, 1, -1])
+
+
+@needs_kernel
+def test_what_does_not_fit_is_refused_before_the_kernel_reads_it():
+    theta, x = torch.zeros(FLUX.parameters), torch.zeros(2, 1)
+    with pytest.raises(TypeError, match=r"one type.*float32.*float64"):
+        FLUX.loss_and_gradient(theta, x, x.double())
+    for wrong in [(theta[1:], x, x), (theta, x, x[1:]), (theta, x.repeat(1, 2), x.repeat(1, 2))]:
+        with pytest.raises(ValueError, match="a network of 4353 parameters cannot take"):
+            FLUX.loss_and_gradient(*wrong)
+    with pytest.raises(ValueError, match="cannot take"):
+        FLUX.descend(theta, x.expand(3, 2, 1), x.expand(2, 2, 1), 0.01)
+    for shape in [(5, 2, 1), (2, 3, 2, 1)]:
+        with pytest.raises(ValueError, match=r"do not broadcast to a stack of \(2,\)"):
+            FLUX.predict(theta.expand(2, -1), torch.zeros(shape))
+
+
+@needs_kernel
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
+def test_the_width_of_the_processors_vectors_has_no_part_in_a_number(tmp_path):
+    name = Path(engine.library()._name).name
+    flags = ["-mavx2", "-mfma"] if "_avx" in name else []
+    width = 32 if "_avx512" in name else 64
+    build = ["g++", "-std=gnu++17", "-O2", "-ffp-contract=fast", "-fPIC", "-shared", "-w", '-DSOURCE=""', *flags]
+    subprocess.run([*build, f"-DBYTES={width}", engine.SOURCE, "-o", tmp_path / "kernel.so"], check=True)
+    theta, (x, y) = 0.3 * noise(0, 4, FLUX.parameters, dtype=torch.float32), noise(1, 2, 4, 13, 1, dtype=torch.float32)
+    expected = everything(FLUX, theta, x, y, 0.01)
+    other = fused.Kernel((64, 64), "tanh")
+    other._library = ctypes.CDLL(str(tmp_path / "kernel.so"))
+    for a, b in zip(everything(other, theta, x, y, 0.01), expected, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("widths", [(2, 4, 3, 1), (1, 1), (1, 3, 2)])
+def test_torch_computes_what_the_kernel_does_not_cover(widths):
+    assert fused.kernel(widths, "tanh") is None
+
+
+def test_autograd_sees_through_a_network():
+    theta = FLUX.initialize(0).requires_grad_()
+    FLUX.predict(theta, torch.ones(3, 1, dtype=torch.float64)).sum().backward()
+    assert theta.grad.abs().sum() > 0
+
+
+def test_the_engine_is_chosen_by_a_variable(choose_engine):
+    choose_engine("torch")
+    assert engine.name() == "torch" and fused.kernel(FLUX.widths, "tanh") is None
+    choose_engine("")
+    assert engine.name() == ("torch" if engine.library() is None else "fused")
+    choose_engine("quick")
+    with pytest.raises(EngineError, match="METABENCH_ENGINE must be one of fused, torch, got 'quick'"):
+        engine.name()
+
+
+def test_without_a_compiled_kernel_torch_computes(choose_engine, monkeypatch, tmp_path):
+    monkeypatch.setattr(engine, "FOLDER", tmp_path)
+    choose_engine("")
+    assert engine.name() == "torch"
+    choose_engine("fused")
+    with pytest.raises(EngineError, match="no kernel was compiled"):
+        engine.name()
+
+
+@needs_kernel
+def test_a_kernel_of_another_source_is_refused(choose_engine, monkeypatch, tmp_path):
+    (tmp_path / "kernel.cpp").write_bytes(engine.SOURCE.read_bytes() + b"\n")
+    monkeypatch.setattr(engine, "SOURCE", tmp_path / "kernel.cpp")
+    choose_engine("")
+    with pytest.raises(EngineError, match=r"compiled from another kernel.cpp; make it again: make setup"):
+        engine.name()
+
+
+@needs_kernel
+def test_records_say_which_engine_made_them(choose_engine):
+    headers = []
+    for name in engine.NAMES:
+        choose_engine(name)
+        headers.append(records.training_header(small.train_settings("fomaml", 5), "0-1"))
+    assert [header["engine"] for header in headers] == list(engine.NAMES)
