@@ -1,129 +1,186 @@
-"""Measure the stacked training job beside a plain PyTorch loop, in turn, on one thread.
+"""Measure the training job beside a floor of arithmetic and beside peers that do the same, on one core and on all.
 
-    python benchmarks/speed.py [--repeats 5]
+    make bench                                                        (or, where all is installed already,)
+    python benchmarks/speed.py [--repeats 7] [--quick] [--out results/benchmarks]
 
-The job is the real one: random draws, outer update, validation and a checkpoint each interval. The loop is what most
-people would write from the paper: one module, torch.optim.SGD, autograd, no validation. Both train the published cells
-of config/flux.yaml in float32. Printed: microseconds per meta-iteration and run, as minimum, median and maximum over
-the repeats, and the median of the ratios of neighbouring measurements.
+Each subject trains the published cell of each algorithm of config/flux.yaml in float32, in processes of one thread on
+a core of their own; "all cores" is as many of them as cores, a training job each. Subjects are measured in turn within
+each repeat. Written: speed.csv with microseconds per meta-iteration and run, provenance.json, and the figure.
+
+A floor is the time of the matrix products alone, at the rate of a library's best product; ratios are to the lowest.
+Peers (benchmarks/subjects.py) have drawn their random numbers beforehand and do not validate, which favours them; each
+was found where metabench is after some meta-iterations, in float32 and float64, or the command ends with its name.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
-import statistics
-import tempfile
-import time
-from collections.abc import Callable
+import json
+import os
+import sys
+from contextlib import ExitStack
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
-from torch import nn
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from subjects import CHECKED, PEERS, PRODUCTS, STACK, TOLERANCE, engines, workloads
+from workers import Worker, cores, microseconds, together
 
-from metabench import algorithms, artifacts, config, plans, records, training
-from metabench.plans import Cell
-from metabench.tasks import SineDistribution, TaskStream
-
-STUDY = config.load(Path(__file__).parents[1] / "config" / "flux.yaml")
-STACK = 10
-JOB_ITERATIONS = 2000
-LOOP_ITERATIONS = 300
-
-
-def job(cell: Cell) -> float:
-    """Run the training job with a stack of runs; return microseconds per meta-iteration and run."""
-    settings = {**plans.train_settings(STUDY, cell), "meta_iterations": JOB_ITERATIONS}
-    with tempfile.TemporaryDirectory() as folder:
-
-        def checkpoint(state: training.State) -> None:
-            artifacts.write(Path(folder) / "checkpoint.safetensors", records.from_state(state), {})
-
-        start = time.perf_counter()
-        training.train(settings, tuple(range(STACK)), algorithms.load(cell.algorithm), after_interval=checkpoint)
-        return (time.perf_counter() - start) / JOB_ITERATIONS / STACK * 1e6
+from metabench import provenance
+from metabench.figures import style
+from metabench.progress import Progress
 
 
-def module() -> nn.Sequential:
-    """Return the Flux script's network."""
-    return nn.Sequential(nn.Linear(1, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 1))
+class Subject(NamedTuple):
+    """What is measured, and how many runs it does at a time (0 for the floor, which has none)."""
+
+    name: str
+    stack: int
+
+    @property
+    def label(self) -> str:
+        """For a reader."""
+        return self.name if not self.stack else f"{self.name}, {self.stack} run{'s' * (self.stack > 1)}"
 
 
-def descend(model: nn.Module, x: torch.Tensor, y: torch.Tensor, inner: torch.optim.SGD) -> None:
-    """Take one gradient step."""
-    inner.zero_grad()
-    nn.functional.mse_loss(model(x), y).backward()
-    inner.step()
+def subjects() -> list[Subject]:
+    """Return all that can be measured here."""
+    peers = [Subject(name, stack) for name, (_, stacks) in PEERS.items() for stack in stacks]
+    if not find_spec("jax"):
+        print("jax is not installed and is left out; `make bench` installs it", file=sys.stderr)
+        peers = [peer for peer in peers if peer.name != "jax"]
+    floors = [Subject(f"floor {library}", 0) for library in PRODUCTS if find_spec(library)]
+    return [*floors, *(Subject(f"metabench {engine}", STACK) for engine in engines()), *peers]
 
 
-def fomaml_step(model: nn.Module, data: Any, i: int) -> None:
-    """Take one meta-iteration of FOMAML."""
-    (sx, sy), (grid, qy) = data
-    total = [torch.zeros_like(p) for p in model.parameters()]
-    for task in range(sx.shape[1]):
-        learner = copy.deepcopy(model)
-        inner = torch.optim.SGD(learner.parameters(), lr=0.02)
-        descend(learner, sx[i, task], sy[i, task], inner)
-        inner.zero_grad()
-        nn.functional.mse_loss(learner(grid), qy[i, task]).backward()
-        for t, p in zip(total, learner.parameters(), strict=True):
-            t.add_(p.grad)
-    with torch.no_grad():
-        for p, t in zip(model.parameters(), total, strict=True):
-            p.sub_(t, alpha=0.01)
+def measure(found: list[Subject], repeats: int, seconds: float) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return all measurements in their order, and what the first worker said of each subject."""
+    chosen, every = workloads(), cores()
+    abouts: dict[str, Any] = {}
+    rows = []
+    with ExitStack() as stack:
+        workers = [stack.enter_context(Worker(core)) for core in every]
+        with Progress("prepare and check", len(chosen) * len(found)) as progress:
+            for algorithm, settings in chosen.items():
+                for subject in found:
+                    key = f"{algorithm}, {subject.label}"
+                    try:
+                        _, answers = together(workers, "make", key, subject.name, settings, subject.stack)
+                    except RuntimeError as error:
+                        raise SystemExit(f"speed: {subject.label}: {error}") from None
+                    abouts[key] = answers[0]
+                    progress.advance()
+        modes = sorted({1, len(workers)})
+        with Progress("measure", repeats * len(chosen) * len(modes) * len(found)) as progress:
+            for repeat in range(repeats):
+                for algorithm in chosen:
+                    for threads in modes:
+                        for subject in found:
+                            key = f"{algorithm}, {subject.label}"
+                            time = microseconds(workers[:threads], key, seconds, abouts[key])
+                            rows.append((*subject, algorithm, threads, repeat, time))
+                            progress.advance()
+    columns = ["subject", "stack", "algorithm", "threads", "repeat", "microseconds"]
+    return pd.DataFrame(rows, columns=columns), abouts
 
 
-def reptile_step(model: nn.Module, data: Any, i: int) -> None:
-    """Take one meta-iteration of Reptile."""
-    ((x, y),) = data
-    learner = copy.deepcopy(model)
-    inner = torch.optim.SGD(learner.parameters(), lr=0.02)
-    for k in range(x.shape[1]):
-        descend(learner, x[i, k, 0], y[i, k, 0], inner)
-    with torch.no_grad():
-        for p, q in zip(model.parameters(), learner.parameters(), strict=True):
-            p.lerp_(q, 0.1)
+def table(measured: pd.DataFrame) -> pd.DataFrame:
+    """Return minimum, median and maximum of each subject, and its median over the floor's and over the best peer's."""
+    keys = ["algorithm", "threads", "subject", "stack"]
+    times = measured.groupby(keys, sort=False)["microseconds"]
+    rows = times.agg(minimum="min", median="median", maximum="max").reset_index()
+    floors, peers = rows["subject"].str.startswith("floor "), rows["subject"].isin(list(PEERS))
+    for column, these in {"ratio_to_floor": floors, "ratio_to_best_peer": peers}.items():
+        best = rows[these].groupby(["algorithm", "threads"])["median"].min()
+        rows[column] = rows["median"] / rows.set_index(["algorithm", "threads"]).index.map(best)
+    first = ["subject", "algorithm", "stack", "threads"]
+    return rows[first + [column for column in rows if column not in first]]
 
 
-STEPS: dict[str, Callable[[nn.Module, Any, int], None]] = {"fomaml": fomaml_step, "reptile": reptile_step}
+def draw(rows: pd.DataFrame) -> Figure:
+    """Draw medians with their ranges, an algorithm a panel: one core filled, all hollow, floors as lines."""
+    names, modes = list(dict.fromkeys(rows["algorithm"])), sorted(set(rows["threads"]))
+    places = {s: n for n, s in enumerate(dict.fromkeys(Subject(r.subject, r.stack) for r in rows.itertuples()))}
+    with style.settings():
+        figure = Figure(figsize=(style.WIDTH, 1.1 + 0.3 * len(places)), layout="constrained")
+        panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+        for axes, name in zip(panels, names, strict=True):
+            _panel(axes, rows[rows["algorithm"] == name], places, modes)
+            axes.set_title(style.styles([name])[name].label)
+        panels[0].set_yticks(list(places.values()), [subject.label for subject in places])
+        panels[0].set_ylim(len(places) - 0.5, -0.5)
+        panels[len(panels) // 2].set_xlabel("microseconds per meta-iteration and run: median and range")
+        figure.legend(handles=_legend(modes), loc="outside lower center", ncols=2 * len(modes))
+    return figure
 
 
-def loop(cell: Cell) -> float:
-    """Run the plain loop, its draws made beforehand; return microseconds per meta-iteration."""
-    stream = TaskStream(SineDistribution(), (0,), cell.hyperparameters.meta_batch_size)
-    batch = algorithms.load(cell.algorithm).sample(stream, 0, cell.hyperparameters)
-    tensors = [(p.x.float(), p.y.float()) for p in batch]
-    if cell.algorithm == "fomaml":
-        (sx, sy), (grid, qy) = tensors
-        data: Any = [(sx[:, 0], sy[:, 0]), (grid[0], qy[:, 0])]
-    else:
-        data = [(tensors[0][0][:, :, 0], tensors[0][1][:, :, 0])]
-    model, step = module(), STEPS[cell.algorithm]
-    start = time.perf_counter()
-    for i in range(LOOP_ITERATIONS):
-        step(model, data, i)
-    return (time.perf_counter() - start) / LOOP_ITERATIONS * 1e6
+def _colour(name: str) -> str:
+    """Return the colour of a subject."""
+    return style.GREY if name.startswith("floor") else "#D55E00" if name.startswith("metabench") else "#0072B2"
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, places: dict[Subject, int], modes: list[int]) -> None:
+    for row in rows.itertuples():
+        filled, colour = row.threads == modes[0], _colour(row.subject)
+        place = places[Subject(row.subject, row.stack)] + (0 if len(modes) == 1 else -0.13 if filled else 0.13)
+        axes.plot([row.minimum, row.maximum], [place] * 2, color=colour, linewidth=1.2, solid_capstyle="butt")
+        axes.plot(row.median, place, "o", color=colour, markerfacecolor=colour if filled else "white")
+        if row.subject.startswith("floor") and row.ratio_to_floor == 1:
+            axes.axvline(row.median, color=colour, linewidth=0.9, linestyle=_dash(filled), zorder=0)
+    low, high = rows["minimum"].min() / 1.5, rows["maximum"].max() * 1.5
+    axes.set(xscale="log", xlim=(low, high))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if high / low > 100 else (1, 3), numticks=12))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(axis="y", color="#eeeeee")
+
+
+def _dash(filled: bool) -> Any:
+    return "-" if filled else (0, (3, 2))
+
+
+def _legend(modes: list[int]) -> list[Line2D]:
+    """Return what the marks and the lines mean."""
+    labels = ["one core" if threads == 1 else f"{threads} cores, a job on each" for threads in modes]
+    looks = [
+        {"markerfacecolor": "#333333" if n == 0 else "white", "linestyle": _dash(n == 0)} for n in range(len(modes))
+    ]
+    common: dict[str, Any] = {"color": "#333333", "marker": "o", "linewidth": 0.9}
+    return [Line2D([], [], label=label, **look, **common) for label, look in zip(labels, looks, strict=True)]
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure, write and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    repeats = parser.parse_args().repeats
-    torch.set_num_threads(1)
-    print("algorithm,subject,stack,minimum,median,maximum,ratio")
-    for cell in plans.cells(STUDY):
-        if cell.role == "published" and cell.algorithm in STEPS:
-            loop(cell), job(cell)  # warm up
-            pairs = [(loop(cell), job(cell)) for _ in range(repeats)]
-            ratio = statistics.median(a / b for a, b in pairs)
-            for subject, stack, times in zip(
-                ("plain loop", "metabench"), (1, STACK), zip(*pairs, strict=True), strict=True
-            ):
-                figures = [f"{f(times):.1f}" for f in (min, statistics.median, max)]
-                ratio_text = "1" if stack == 1 else f"{ratio:.1f}"
-                print(f"{cell.algorithm},{subject},{stack},{','.join(figures)},{ratio_text}", flush=True)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--quick", action="store_true", help="two short repeats: to see that it works")
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    arguments = parser.parse_args()
+    repeats, seconds = (2, 0.1) if arguments.quick else (arguments.repeats, 0.5)
+    load = os.getloadavg()[0]
+    measured, abouts = measure(subjects(), repeats, seconds)
+    rows = table(measured)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    rows.to_csv(arguments.out / "speed.csv", index=False, float_format="%.4g")
+    benchmark = {
+        "repeats": repeats,
+        "seconds": seconds,
+        "load before": load,
+        "jax": version("jax") if find_spec("jax") else None,
+        "tolerance": {str(dtype): tolerance for dtype, tolerance in TOLERANCE.items()},
+        "checked after": CHECKED,
+        "subjects": abouts,
+    }
+    text = json.dumps(provenance.describe(", ".join(engines())) | {"benchmark": benchmark}, indent=2, sort_keys=True)
+    (arguments.out / "provenance.json").write_text(text + "\n", encoding="utf-8")
+    style.save(draw(rows), arguments.out / "speed")
+    print(rows.to_string(index=False, float_format="{:.4g}".format))
 
 
 if __name__ == "__main__":

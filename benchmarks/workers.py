@@ -1,0 +1,127 @@
+"""Processes that measure: each on one core, with one thread, answering one line of JSON with another."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1") | {
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "JAX_PLATFORMS": "cpu",
+}
+
+
+def cores() -> list[int]:
+    """Return the cores that this process may use."""
+    pinned = hasattr(os, "sched_getaffinity")  # Linux; elsewhere the system places the processes
+    return sorted(os.sched_getaffinity(0)) if pinned else list(range(os.cpu_count() or 1))
+
+
+class Worker:
+    """A process on one core; use it in a with statement."""
+
+    def __init__(self, core: int) -> None:
+        line = [sys.executable, __file__, str(core)]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen(line, env={**os.environ, **SINGLE}, **pipes)
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in (self.process.stdin, self.process.stdout):
+            pipe.close()
+        self.process.terminate()
+        self.process.wait()
+
+    def ask(self, *words: Any) -> None:
+        """Send a command and its arguments."""
+        print(json.dumps(words), file=self.process.stdin, flush=True)
+
+    def answer(self) -> Any:
+        """Wait for the answer.
+
+        Raises:
+            RuntimeError: The worker could not do it.
+        """
+        line = self.process.stdout.readline()
+        found = json.loads(line) if line else {"error": f"the worker ended with {self.process.wait()}"}
+        if "error" in found:
+            raise RuntimeError(found["error"])
+        return found
+
+
+def together(workers: list[Worker], *words: Any) -> tuple[float, list[Any]]:
+    """Have all workers do the same at the same time; return the seconds until the last is done, and their answers."""
+    start = time.perf_counter()
+    for worker in workers:
+        worker.ask(*words)
+    answers = [worker.answer() for worker in workers]
+    return time.perf_counter() - start, answers
+
+
+def microseconds(workers: list[Worker], subject: str, seconds: float, about: dict[str, Any]) -> float:
+    """Measure a subject for at least so many seconds; return microseconds per meta-iteration and run.
+
+    Args:
+        workers: Those that work beside each other; their subjects were made before.
+        subject: Its key.
+        seconds: How long, about.
+        about: What `make` answered.
+    """
+    calls = max(1, ceil(seconds / about["seconds"]))
+    wall, _ = together(workers, "run", subject, calls)
+    return wall / calls / about["iterations"] / len(workers) * 1e6
+
+
+def megabytes() -> float:
+    """Return the most memory that this process has held; on Linux `ru_maxrss` would count its parent's too."""
+    if sys.platform == "linux":
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def serve(core: int) -> None:
+    """Answer commands until there are no more."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})
+    import subjects  # after that: libraries count the cores as they are loaded
+    import torch
+
+    torch.set_num_threads(1)
+    made: dict[str, Any] = {}
+
+    def make(key: str, name: str, settings: Any, stack: int) -> dict[str, Any]:
+        """Make a subject, warm it up (where that takes long, it is enough), and say how long a call takes."""
+        subject = made[key] = subjects.make(name, settings, stack)
+        seconds = run(key, 1)["seconds"]
+        found = run(key, 1) if seconds < 5 else {"seconds": seconds, "megabytes": megabytes()}
+        return {**subject.about, **found, "iterations": subject.iterations}
+
+    def run(key: str, calls: int) -> dict[str, Any]:
+        """Call a subject; say how long that took, and how many megabytes the process has held at most."""
+        start = time.perf_counter()
+        for _ in range(calls):
+            made[key]()
+        return {"seconds": time.perf_counter() - start, "megabytes": megabytes()}
+
+    commands = {"make": make, "run": run}
+    for line in sys.stdin:
+        command, *words = json.loads(line)
+        try:
+            answer = commands[command](*words)
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

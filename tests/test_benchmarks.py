@@ -1,0 +1,104 @@
+"""The benchmark counts what it says, and times nobody who does not do what metabench does. Nothing is timed here."""
+
+import sys
+from importlib.util import find_spec
+
+import pytest
+import torch
+from small import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))  # they are scripts, and no package
+
+import speed
+import subjects
+from workers import Worker, cores
+
+WORKLOADS = subjects.workloads()
+
+
+def test_the_workloads_are_the_algorithms_that_train():
+    assert set(WORKLOADS) == {"fomaml", "reptile", "joint"}
+
+
+def test_a_published_meta_iteration_of_fomaml_has_four_and_a_half_million_operations():
+    points, forward, back = 3 * (10 + 50), 2 * (64 + 64 * 64 + 64), 2 * (64 * 64 + 64)
+    assert subjects.flops(WORKLOADS["fomaml"]) == points * (2 * forward + back) == 4_538_880
+
+
+def start(kind, algorithm, stack=2, dtype=torch.float64):
+    return kind(WORKLOADS[algorithm], stack, dtype)
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    monkeypatch.setattr(subjects, "CHECKED", 5)
+
+
+@pytest.mark.parametrize("algorithm", WORKLOADS)
+@pytest.mark.parametrize("stack", [1, 2])
+@pytest.mark.parametrize("kind", [subjects.Loop, subjects.TorchFunc])
+def test_a_peer_in_pytorch_does_what_metabench_does(kind, stack, algorithm):
+    assert subjects.check(start(kind, algorithm, stack)) < 1e-10
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("jax"), reason="a peer of the benchmark alone: make bench")
+def test_the_peer_in_jax_does_what_metabench_does():
+    with Worker(cores()[0]) as worker:  # a process of its own, since jax does not like to be forked
+        for algorithm, settings in WORKLOADS.items():
+            for stack in (1, 2):
+                worker.ask("make", algorithm, "jax", settings, stack)
+                found = worker.answer()
+                assert found["distance in float32"] < 1e-5
+                assert stack > 1 or found["distance in float64"] < 1e-10
+
+
+@pytest.mark.parametrize("algorithm", WORKLOADS)
+@pytest.mark.parametrize("dtype", subjects.TOLERANCE)
+def test_a_peer_whose_step_is_off_by_one_percent_is_refused(algorithm, dtype):
+    settings = WORKLOADS[algorithm]
+    h = settings["hyperparameters"]
+    peer = subjects.Loop({**settings, "hyperparameters": h | {"meta_step_size": 1.01 * h["meta_step_size"]}}, 1, dtype)
+    peer.settings = settings
+    with pytest.raises(subjects.Disagreement, match=algorithm):
+        subjects.check(peer)
+
+
+def test_a_peer_that_averages_where_metabench_adds_up_is_refused(monkeypatch):
+    peer = start(subjects.TorchFunc, "fomaml")
+    with monkeypatch.context() as wrong:
+        wrong.setattr(torch.Tensor, "sum", torch.Tensor.mean)
+        peer.advance(subjects.CHECKED)
+    peer.advance = lambda count: None
+    with pytest.raises(subjects.Disagreement, match="fomaml"):
+        subjects.check(peer)
+
+
+def test_a_peer_that_returns_no_numbers_is_refused():
+    peer = start(subjects.Loop, "joint", 1)
+    with torch.no_grad():
+        next(peer.models[0].parameters()).fill_(torch.nan)
+    with pytest.raises(subjects.Disagreement):
+        subjects.check(peer)
+
+
+def test_ratios_are_of_medians_to_the_floor_and_to_the_best_peer_of_the_same_number_of_cores():
+    times = {
+        "floor numpy": [7, 7, 7],
+        "floor torch": [1, 2, 3],
+        "metabench torch": [8, 4, 6],
+        "jax": [20, 10, 12],
+        "torch.func": [90, 80, 70],
+    }
+    rows = [
+        (name, 10, "joint", threads, n, threads * t)
+        for name, found in times.items()
+        for threads in (1, 2)
+        for n, t in enumerate(found)
+    ]
+    columns = ["subject", "stack", "algorithm", "threads", "repeat", "microseconds"]
+    found = speed.table(speed.pd.DataFrame(rows, columns=columns)).set_index(["threads", "subject"])
+    for threads in (1, 2):
+        ours = found.loc[(threads, "metabench torch")]
+        assert (ours["minimum"], ours["median"], ours["maximum"]) == (4 * threads, 6 * threads, 8 * threads)
+        assert (ours["ratio_to_floor"], ours["ratio_to_best_peer"]) == (3, 0.5)
