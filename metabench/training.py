@@ -72,15 +72,16 @@ def train(
     state = state or _with_validation(begin(network, seeds, dtype), validate)
     block, batches = -1, list[Batch]()
     while state.meta_iteration < settings["meta_iterations"]:
-        theta, sums = state.theta, []
+        theta, begun = state.theta, state.meta_iteration
         stop = min((state.meta_iteration // interval + 1) * interval, settings["meta_iterations"])
-        for i in range(state.meta_iteration, stop):
+        sums = torch.empty(stop - begun, len(theta), dtype=dtype)  # kept in one piece: small ones would split memory
+        for i in range(begun, stop):
             if i // BLOCK != block:
                 block = i // BLOCK
                 batches = _batches(algorithm.sample(stream, block, h), dtype)
             gradient = algorithm.meta_gradient(network, theta, batches[i % BLOCK], h)
             theta = descended(theta, gradient, h.meta_step_size)
-            sums.append(theta.sum(-1))  # is finite where all it adds up is, and takes a tenth of looking at each
+            torch.sum(theta, -1, out=sums[i - begun])  # finite where all is, and cheaper than a look at each
         diverged_at = torch.where(state.diverged_at > 0, state.diverged_at, _first_not_finite(sums, stop))
         theta = torch.where((diverged_at > 0)[:, None], torch.nan, theta)
         state = _with_validation(state._replace(meta_iteration=stop, theta=theta, diverged_at=diverged_at), validate)
@@ -88,9 +89,9 @@ def train(
     return state
 
 
-def _first_not_finite(sums: list[Tensor], last: int) -> Tensor:
-    """Return the first of the meta-iterations up to `last` whose sum ``(run,)`` is not finite, 0 if all are."""
-    wrong = ~torch.stack(sums).isfinite()
+def _first_not_finite(sums: Tensor, last: int) -> Tensor:
+    """Return the first of the meta-iterations up to `last` whose sum, ``(iteration, run)``, is not finite; else 0."""
+    wrong = ~sums.isfinite()
     return torch.where(wrong.any(0), last - len(sums) + 1 + wrong.int().argmax(0), 0)
 
 
