@@ -103,6 +103,21 @@ def table(measured: pd.DataFrame) -> pd.DataFrame:
     return rows[first + [column for column in rows if column not in first]]
 
 
+def markdown(rows: pd.DataFrame) -> str:
+    """Return the medians on one core as a table, a subject a row and an algorithm a column."""
+    rows = rows[rows["threads"] == 1]
+    medians = {(Subject(r.subject, r.stack), r.algorithm): _spelled(r.median) for r in rows.itertuples()}
+    names = list(dict.fromkeys(rows["algorithm"]))
+    lines = [["", *(style.styles([name])[name].label for name in names)], ["---"] * (len(names) + 1)]
+    lines += [[s.label, *(medians[s, name] for name in names)] for s in dict.fromkeys(s for s, _ in medians)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _spelled(time: float) -> str:
+    """Return microseconds with three digits, or to the last one."""
+    return f"{time:.0f}" if time >= 100 else f"{time:.3g}"
+
+
 def draw(rows: pd.DataFrame) -> Figure:
     """Draw medians with their ranges, an algorithm a panel: one core filled, all hollow, floors as lines."""
     names, modes = list(dict.fromkeys(rows["algorithm"])), sorted(set(rows["threads"]))

@@ -82,6 +82,28 @@ def test_a_peer_that_returns_no_numbers_is_refused():
         subjects.check(peer)
 
 
+COMMITTED = ROOT / "results" / "reference" / "speed"
+
+
+def test_the_documented_times_are_those_of_the_committed_table():
+    rows = speed.pd.read_csv(COMMITTED / "speed.csv")
+    assert speed.markdown(rows) in (ROOT / "docs" / "engine.md").read_text()
+
+
+def test_the_readme_is_as_fast_as_the_committed_table():
+    rows = speed.pd.read_csv(COMMITTED / "speed.csv")
+    times = rows[rows["threads"] == 1].set_index(["algorithm", "subject", "stack"])["median"]
+    loop, jax = (
+        [times[a, subject, stack] / times[a, "metabench fused", 10] for a in ("fomaml", "reptile")]
+        for subject, stack in (("pytorch loop", 1), ("jax", 10))
+    )
+    said = (
+        "FOMAML and Reptile train {:.0f} and {:.0f} times faster per run than a plain PyTorch loop, and {:.1f} and"
+        " {:.1f} times faster than compiled JAX"
+    )
+    assert said.format(*loop, *jax) in " ".join((ROOT / "README.md").read_text().split())
+
+
 def test_ratios_are_of_medians_to_the_floor_and_to_the_best_peer_of_the_same_number_of_cores():
     times = {
         "floor numpy": [7, 7, 7],

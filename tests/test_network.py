@@ -143,3 +143,13 @@ def test_initial_weights_have_the_bounds_of_torch_nn():
 def test_each_seed_has_initial_weights_of_its_own():
     assert not (FLUX.initialize(0) == FLUX.initialize(1)).any()
     assert torch.equal(FLUX.initialize(1), FLUX.initialize(1))
+
+
+def test_the_operations_of_a_gradient_are_those_of_its_matrix_products():
+    assert FLUX.operations == 6 * (64 + 64 * 64 + 64) - 2 * 64  # the first layer hands no gradient on
+
+
+def test_a_summed_gradient_is_the_sum_of_the_gradients_of_the_tasks(each_engine):
+    theta, x, y = problem(FLUX, (4, 3), (4, 3))
+    expected = FLUX.loss_and_gradient(theta, x, y)[1].sum(-2)
+    torch.testing.assert_close(FLUX.summed_gradient(theta, x, y), expected, rtol=1e-12, atol=1e-12)

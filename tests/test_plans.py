@@ -4,9 +4,10 @@ from dataclasses import asdict
 import pytest
 import small
 
-from metabench import algorithms, config, plans
+from metabench import algorithms, config, engine, plans
 from metabench.config import ConfigError
 from metabench.provenance import canonical
+from metabench.tracking import contents
 
 FLUX = small.flux()
 CELLS = plans.cells(FLUX)
@@ -160,3 +161,26 @@ def test_the_summary_counts_cells_and_jobs():
     text = plans.summary(FLUX, 2)
     assert "23 cells, 10 seeds, 23 training jobs" in text
     assert all(cell.id in text for cell in CELLS)
+
+
+def test_a_batch_of_tracking_is_of_one_algorithm_and_no_longer_than_a_shell_takes():
+    study = small.flux(seeds=200, seed_block=10)
+    found, together = plans.batches(study), [*plans.train_jobs(study)]
+    assert Counter(job for batch in found.values() for job in batch) == Counter(together)
+    for name, batch in found.items():
+        assert {cell.algorithm for cell, _ in batch} == {name.rpartition("_")[0]}
+        assert len(batch) <= plans.BATCH
+        settings = [canonical(contents.cell_settings(study, cell)) for cell, _ in batch]
+        assert sum(map(len, settings)) + 300 * len(batch) < 128 * 1024
+    assert list(found)[:2] == ["fomaml_0", "fomaml_1"]
+
+
+def test_the_expected_time_follows_the_work_and_the_engine(choose_engine):
+    cell = next(cell for cell in CELLS if cell.algorithm == "fomaml")
+    wide = small.flux(network={"hidden": [128, 128], "activation": "tanh"})
+    choose_engine("torch")
+    slow = plans.expected_seconds(FLUX, cell, 10)
+    assert plans.expected_seconds(FLUX, cell, 20) - plans.START == pytest.approx(2 * (slow - plans.START))
+    assert slow < plans.expected_seconds(wide, cell, 10) < 4 * slow
+    assert plans.PACES.keys() == set(engine.NAMES)
+    assert plans.PACES["fused"].operations > plans.PACES["torch"].operations

@@ -436,3 +436,13 @@ def test_the_printed_line_shows_the_study_and_a_server_is_written_like_a_file(fo
     result = CliRunner().invoke(main, [str(a) for a in study_command(root, served.replace("-1", "-2"))])
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "it does not answer" in result.stderr
+
+
+def test_cells_seeds_and_markers_that_do_not_match_are_refused_before_the_store_is_opened(folder):
+    root = folder / FINISHED
+    name = store.store_name(root, "tiny")
+    before = sorted(folder.rglob("*"))
+    result = CliRunner().invoke(main, [str(a) for a in [*cell_command(root, GOOD, "0-1", name), "--seeds", "2-2"]])
+    assert result.exit_code == 2
+    assert "must be given equally often, got 1, 2 and 1 times" in result.stderr
+    assert sorted(folder.rglob("*")) == before

@@ -421,6 +421,12 @@ def test_the_tolerance_is_three_times_what_was_measured_and_a_tenth_of_five_perc
     assert 3 * largest < verification.TOLERANCE <= 0.1 * 0.05 < 4 * largest
 
 
+def test_the_two_engines_agree_within_the_tolerance() -> None:
+    measured = frames.read(ROUNDING, "engines.csv")
+    assert set(measured["cell"]) == set(frames.read(FLUX, "tasks.parquet")["cell"])
+    assert 0 < measured.loc[measured["held"], "deviation"].max() < verification.TOLERANCE
+
+
 def test_the_detectable_factors_in_the_documentation_are_those_of_the_reference() -> None:
     cells = verification.compare(FLUX, FLUX).cells.set_index(verification.ROW)["detectable"].unstack()
     text = (ROOT / "docs" / "statistics.md").read_text()
