@@ -11,7 +11,7 @@ TARGETS = {"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-mavx512dq", "-
 """Flags for processors of the family x86-64; a processor that has none of these takes the torch engine."""
 
 # Fused multiply-adds are wanted everywhere, and nothing else that would change a sum.
-FLAGS = ["-std=gnu++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden", "-w"]
+FLAGS = ["-std=gnu++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden", "-Wno-psabi"]
 
 
 def extension(name: str, flags: list[str]) -> Extension:

@@ -312,7 +312,7 @@ marker_option = click.option("--out", type=FILE, required=True, help="The marker
 @root_option
 @store_option
 def track_cells(
-    settings: tuple[dict[str, Any]], seeds: tuple[str], markers: tuple[Path], root: Path, name: str
+    settings: tuple[dict[str, Any], ...], seeds: tuple[str, ...], markers: tuple[Path, ...], root: Path, name: str
 ) -> None:
     """Mirror the runs of blocks of cells' seeds, one after another; what is mirrored already is left alone."""
     from metabench import records

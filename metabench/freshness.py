@@ -80,7 +80,7 @@ def _files(root: Path, path: Path) -> list[Path]:
     if path.name != manifests.NAME:
         found = [path, root / "benchmarks" / place.with_suffix(".tsv")]
         if place.parts[0] == "track" and len(place.parts) > 3:  # track/STORE/ALGORITHM/..., several of one job
-            found += (root / "benchmarks").joinpath(*place.parts[:2]).glob(f"{place.parts[2]}_*.tsv")
+            found += (root / "benchmarks").joinpath(*place.parts[:2]).glob(f"{place.parts[2]}_[0-9]*.tsv")
     else:
         found = [*folder.iterdir(), root / "benchmarks" / f"{folder.name}.tsv"]
         found += [root / "provenance.json"] if folder.name == "tables" else []

@@ -3,9 +3,9 @@
     h_0 = x,    z_l = h_{l-1} W_l + b_l,    h_l = activation(z_l),    prediction = z_L
 
 A stack is one tensor program: a batched matrix product a layer, and a backward pass written by hand, since the
-networks of a stack do not interact. `Network.predict`, `loss_and_gradient`, `summed_gradient` and `descend` are the one
-seam: behind it goes the fused engine (`metabench.engine`) where there is one, and what stands here is the reference
-and the fallback.
+networks of a stack do not interact. `Network.predict`, `loss_and_gradient`, `summed_gradient`, `descend` and
+`predict_along` are the one seam: behind it goes the fused engine (`metabench.engine`) where there is one, and what
+stands here is the reference and the fallback.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Network:
         Returns:
             Predictions, ``(..., point, 1)``.
         """
-        if kernel := self._kernel(theta):
+        if kernel := self._kernel(theta, x):
             return kernel.predict(theta, x)
         stack, (theta, x) = _flat_stack(theta, x)
         return _unflat(self._activations(self.layers(theta), x)[-1], stack)
@@ -162,7 +162,7 @@ class Network:
         Returns:
             Losses ``(...,)`` and gradients ``(..., P)``.
         """
-        if kernel := self._kernel(theta):
+        if kernel := self._kernel(theta, x, y):
             return kernel.loss_and_gradient(theta, x, y)
         stack, (theta, x, y) = _flat_stack(theta, x, y)
         backward = ACTIVATIONS[self.activation].backward
@@ -170,7 +170,7 @@ class Network:
         *hidden, prediction = self._activations(layers, x)
         residual = prediction.sub_(y)
         loss = residual.square().mean((-2, -1))
-        delta = residual.mul_(2 / residual[0].numel())  # dL/dz of the last layer
+        delta = residual.mul_(2 / residual.shape[-2:].numel())  # dL/dz of the last layer
         pieces: list[Tensor] = []
         for h, (weight, _) in zip(reversed(hidden), reversed(layers), strict=True):
             pieces[:0] = (torch.bmm(h.transpose(1, 2), delta).flatten(1), delta.sum(1))
@@ -192,7 +192,7 @@ class Network:
         Returns:
             ``(..., P)``.
         """
-        if kernel := self._kernel(theta):
+        if kernel := self._kernel(theta, x, y):
             return kernel.summed_gradient(theta, x, y)
         return self.loss_and_gradient(theta, x, y)[1].sum(-2)
 
@@ -210,7 +210,7 @@ class Network:
         Returns:
             The last parameters, ``(..., P)``.
         """
-        if kernel := self._kernel(theta):
+        if kernel := self._kernel(theta, x, y, step_size):
             return kernel.descend(theta, x, y, step_size)
         for phi in self._path(theta, x, y, step_size):
             theta = phi
@@ -229,7 +229,7 @@ class Network:
         Returns:
             Predictions, ``(step + 1, ..., point, 1)``.
         """
-        if kernel := self._kernel(theta):
+        if kernel := self._kernel(theta, x, y, step_size, query):
             return kernel.predict_along(theta, x, y, step_size, query)
         return torch.stack([self.predict(phi, query) for phi in self._path(theta, x, y, step_size)])
 
@@ -241,9 +241,11 @@ class Network:
             theta = descended(theta, gradient, step_size)
             yield theta
 
-    def _kernel(self, theta: Tensor) -> fused.Kernel | None:
-        """Return the fused engine's kernel; torch computes where it has none, or where autograd watches."""
-        return None if theta.requires_grad else fused.kernel(self.widths, self.activation)
+    def _kernel(self, theta: Tensor, *others: float | Tensor) -> fused.Kernel | None:
+        """Return the fused engine's kernel; None, for torch to compute, where it covers less or autograd watches."""
+        if not fused.covers(theta) or any(isinstance(t, Tensor) and t.requires_grad for t in (theta, *others)):
+            return None
+        return fused.kernel(self.widths, self.activation)
 
 
 def descended(theta: Tensor, gradient: Tensor, step_size: float | Tensor) -> Tensor:

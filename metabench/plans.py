@@ -32,7 +32,7 @@ from metabench.network import Network
 from metabench.provenance import code_digest, config_digest
 from metabench.tasks import SineDistribution
 
-BATCH = 30
+BATCH = 20
 """Training jobs that one tracking job mirrors."""
 
 

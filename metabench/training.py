@@ -81,7 +81,9 @@ def train(
                 batches = _batches(algorithm.sample(stream, block, h), dtype)
             gradient = algorithm.meta_gradient(network, theta, batches[i % BLOCK], h)
             theta = descended(theta, gradient, h.meta_step_size)
-            torch.sum(theta, -1, out=sums[i - begun])  # finite where all is, and cheaper than a look at each
+            torch.sum(
+                theta, -1, out=sums[i - begun]
+            )  # finite where all is, up to 1e34, and cheaper than a look at each
         diverged_at = torch.where(state.diverged_at > 0, state.diverged_at, _first_not_finite(sums, stop))
         theta = torch.where((diverged_at > 0)[:, None], torch.nan, theta)
         state = _with_validation(state._replace(meta_iteration=stop, theta=theta, diverged_at=diverged_at), validate)

@@ -115,7 +115,7 @@ def held(folder: Path) -> dict[Path, int]:
     return found
 
 
-def disturbed(folder: Path, seed: int, kinds: Iterator[str], longest: float = 14.0) -> Iterator[Kill]:
+def disturbed(folder: Path, seed: int, kinds: Iterator[str], longest: float = 9.0) -> Iterator[Kill]:
     """Run the smoke study in a folder, killing it again and again until it ends by itself.
 
     Args:

@@ -133,7 +133,7 @@ def test_the_meta_gradient_of_a_run_has_the_same_bits_without_its_neighbours(alg
 class Counting(Network):
     """A network that counts its gradient evaluations and the points they are taken at, one after another."""
 
-    def _kernel(self, theta):
+    def _kernel(self, *tensors):
         return None
 
     def loss_and_gradient(self, theta, x, y):

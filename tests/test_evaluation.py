@@ -42,7 +42,7 @@ def test_index_0_is_the_loss_before_any_update():
     assert not torch.isclose(losses[0, 1], losses[0, 0]).any()
 
 
-def test_the_loss_of_the_last_update_alone_is_the_last_of_the_whole_curve():
+def test_the_loss_of_the_last_update_alone_is_the_last_of_the_whole_curve(each_engine):
     tasks = bank_of(20)
     curve = adaptation_losses(NETWORK, thetas(0, 1), tasks, 3, steps(2))
     torch.testing.assert_close(final_losses(NETWORK, thetas(0, 1), tasks, 3, steps(2)), curve[0, -1])
@@ -70,7 +70,7 @@ def test_the_loss_on_the_grid_is_the_weighted_mean_of_the_seen_and_the_unseen_pa
     torch.testing.assert_close(everywhere, 0.4 * seen + 0.6 * unseen)
 
 
-def test_a_run_in_a_stack_scores_what_it_scores_alone():
+def test_a_run_in_a_stack_scores_what_it_scores_alone(each_engine):
     together = adaptation_losses(NETWORK, thetas(5, 3, 1, 8), bank_of(40), 5, steps(4))
     for run, seed in enumerate((5, 3, 1, 8)):
         alone = adaptation_losses(NETWORK, thetas(seed), bank_of(40), 5, steps(1))
@@ -78,7 +78,7 @@ def test_a_run_in_a_stack_scores_what_it_scores_alone():
 
 
 @pytest.mark.parametrize("tasks", [1, CHUNK - 1, CHUNK, CHUNK + 1])
-def test_a_task_scores_the_same_in_a_bank_of_any_size(tasks):
+def test_a_task_scores_the_same_in_a_bank_of_any_size(tasks, each_engine):
     large = adaptation_losses(NETWORK, thetas(0), bank_of(40), 5, steps(1))
     found = adaptation_losses(NETWORK, thetas(0), bank_of(tasks), 5, steps(1))
     assert torch.equal(found, large[..., :tasks])

@@ -1,6 +1,6 @@
 """Joint training: one network for all tasks at once, by plain gradient descent and without an inner loop.
 
-    g = grad L(theta; points of all tasks)             fresh points of new tasks
+    g = grad L(theta; points of all tasks)             fresh points of new tasks, as many of each
     theta <- theta - meta_step_size * g
 
 The yardstick of learning to learn (the Flux script's author calls it transfer): a network that fits the mean wave,

@@ -55,7 +55,9 @@ def library() -> ctypes.CDLL | None:
     for path in (path for kind, needs in NEEDS.items() if needs <= able for path in FOLDER.glob(f"kernel_{kind}.*")):
         found = ctypes.CDLL(str(path))
         if (ctypes.c_char * 64).in_dll(found, "source").raw != sha256(SOURCE.read_bytes()).hexdigest().encode():
-            raise EngineError(f"{path.name} was compiled from another {SOURCE.name}; make it again: make setup")
+            raise EngineError(
+                f"{path.name} was compiled from another {SOURCE.name}; delete it, or make it again: make setup"
+            )
         return found
     return None
 

@@ -42,6 +42,11 @@ def kernel(widths: tuple[int, ...], activation: str) -> Kernel | None:
     return Kernel(widths[1:-1], activation) if covered and engine.name() == "fused" else None
 
 
+def covers(theta: Tensor) -> bool:
+    """Return whether the kernel can compute a stack: of two axes at most, not empty, of a type that it knows."""
+    return theta.dtype in REALS and theta.device.type == "cpu" and theta.dim() <= 3 and theta.numel() > 0
+
+
 class Kernel:
     """The kernel for one shape of network. Its methods are those of `metabench.network.Network`.
 
@@ -71,8 +76,6 @@ class Kernel:
 
     def summed_gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Return the sum of the gradients of the networks along the last axis of the stack."""
-        if theta.dim() > 3:
-            return self.loss_and_gradient(theta, x, y)[1].sum(-2)
         *outer, _, parameters = theta.shape
         total = torch.empty(*outer, parameters, dtype=theta.dtype)
         self._run("summed_gradient", theta, total, x[None], y[None])
@@ -102,21 +105,18 @@ class Kernel:
         loss: Tensor | None = None,
     ) -> None:
         """Call the kernel for theta ``(..., P)`` and points ``(step, ..., point, 1)``, whose leading axes broadcast."""
-        stack, points = theta.shape[:-1], [p for p in (x, y, query) if p is not None]
-        if len(stack) > 2:
-            points = [p.expand(len(p), *stack, *p.shape[-2:]).flatten(1, -3) for p in points]
-            theta = theta.flatten(0, -2)
+        points = [p for p in (x, y, query) if p is not None]
         theta = theta if theta.stride(-1) == 1 else theta.contiguous()
         points = [p if p.stride(-2) == 1 else p.contiguous() for p in points]
         lie = [(t.dtype, t.shape, t.stride()) for t in (theta, *points)]
-        job = _job(self, x is not None, *lie)
+        job = Job.from_buffer_copy(_job(self, x is not None, *lie))  # a copy: another thread may ask for the same
         job.theta, job.result = theta.data_ptr(), result.data_ptr()
         if x is not None:
             job.x, job.y = points[0].data_ptr(), points[1].data_ptr()
         if query is not None:
             job.query = points[-1].data_ptr()
         if isinstance(step_size, Tensor):
-            alphas = step_size.to(theta.dtype).expand(stack).reshape(job.outer, job.inner)
+            alphas = step_size.to(theta.dtype).expand(theta.shape[:-1]).reshape(job.outer, job.inner)
             job.step_size, (job.step_size_outer, job.step_size_inner) = alphas.data_ptr(), alphas.stride()
         else:
             number = REALS[theta.dtype](step_size)

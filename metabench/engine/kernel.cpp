@@ -28,7 +28,7 @@ namespace {
 #endif
 #endif
 constexpr int ROWS = BYTES == 64 ? 10 : 5;  // of a tile, whose accumulators must fit the registers
-constexpr int64_t BLOCK = 32;  // widths are padded with zeros to its multiples
+constexpr int64_t BLOCK = 32;  // widths are padded to its multiples, with zeros as long as all numbers are finite
 
 #define INLINED __attribute__((always_inline))
 #define INLINE inline INLINED
@@ -228,10 +228,12 @@ template <class T, class Activation> class Network {
 
   // Take the parameters from a flat vector: W_1, b_1, W_2, b_2, ...
   void read(const T* theta) {
-    if (dense)
+    if (dense) {
       place(const_cast<T*>(theta));  // who descends detaches first
-    else
+    } else {
+      std::memset(memory, 0, parameters * sizeof(T));  // a network that diverged leaves no numbers in the padding
       pieces([&](T* at, int64_t n) { std::memcpy(at, theta, n * sizeof(T)), theta += n; });
+    }
   }
 
   // From here on change parameters in another flat vector (`write` when done), or in memory of ours.
@@ -304,7 +306,7 @@ template <class T, class Activation> class Network {
   T* place(T* at) {
     const auto take = [&](int64_t count) { return std::exchange(at, at + count); };
     for (Layer<T>& layer : hidden)
-      layer.weight = take((layer.in == 1 ? 1 : padded(layer.in)) * layer.ld), layer.bias = take(layer.ld);
+      layer.weight = take((&layer == &hidden[0] ? 1 : padded(layer.in)) * layer.ld), layer.bias = take(layer.ld);
     weight = take(hidden.back().ld), bias = take(BLOCK);
     return at;
   }
