@@ -13,6 +13,7 @@ import copy
 import os
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,7 +166,7 @@ class Job:
             self.state = training.train(settings, self.seeds, self.algorithm, self.state, checkpoint)
 
 
-class Peer:
+class Peer(ABC):
     """Somebody else's way to do the meta-iterations of a stack of runs.
 
     Args:
@@ -183,18 +184,18 @@ class Peer:
         self.about: dict[str, Any] = {}
         self.begin()
 
+    @abstractmethod
     def begin(self) -> None:
         """Bring parameters and points to the form that they have from then on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def advance(self, count: int) -> None:
         """Do some meta-iterations more."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def theta(self) -> Tensor:
         """Where the parameters are, ``(run, P)`` as in `Network`."""
-        raise NotImplementedError
 
     def __call__(self) -> None:
         """Do as many meta-iterations as were checked."""
