@@ -3,9 +3,9 @@
     h_0 = x,    z_l = h_{l-1} W_l + b_l,    h_l = activation(z_l),    prediction = z_L
 
 A stack is one tensor program: a batched matrix product a layer, and a backward pass written by hand, since the
-networks of a stack do not interact. `Network.predict`, `loss_and_gradient`, `summed_gradient`, `descend` and
-`predict_along` are the one seam: behind it goes the fused engine (`metabench.engine`) where there is one, and what
-stands here is the reference and the fallback.
+networks of a stack do not interact. `Network.predict`, `loss_and_gradient`, `summed_gradient`, `hessian_product`,
+`descend` and `predict_along` are the one seam: behind it goes the fused engine (`metabench.engine`) where there is one,
+and what stands here is the reference and the fallback.
 """
 
 from __future__ import annotations
@@ -25,25 +25,35 @@ from metabench.randomness import uniforms
 
 
 class Activation(NamedTuple):
-    """A nonlinearity and its backward pass, which needs the output only."""
+    """A nonlinearity, its backward pass and how that changes, both of which need the output only."""
 
     forward: Callable[[Tensor], Tensor]
     """h = activation(z)."""
     backward: Callable[[Tensor, Tensor], Tensor]
-    """dL/dz from dL/dh and h."""
+    """dL/dz = f' dL/dh from dL/dh and h."""
+    curvature: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """R{f'} dL/dh from dL/dh, h and its change R{h}."""
 
 
 def _tanh_backward(gradient: Tensor, h: Tensor) -> Tensor:
     return gradient.addcmul_(gradient * h, h, value=-1)  # dL/dh (1 - h^2)
 
 
+def _tanh_curvature(gradient: Tensor, h: Tensor, change: Tensor) -> Tensor:
+    return (gradient * h).mul_(change).mul_(-2)  # R{1 - h^2} = -2 h R{h}
+
+
 def _relu_backward(gradient: Tensor, h: Tensor) -> Tensor:
     return gradient.mul_(h > 0)
 
 
+def _relu_curvature(gradient: Tensor, h: Tensor, change: Tensor) -> Tensor:
+    return torch.zeros_like(gradient)
+
+
 ACTIVATIONS = {
-    "tanh": Activation(torch.tanh_, _tanh_backward),
-    "relu": Activation(torch.relu_, _relu_backward),
+    "tanh": Activation(torch.tanh_, _tanh_backward, _tanh_curvature),
+    "relu": Activation(torch.relu_, _relu_backward, _relu_curvature),
 }
 
 
@@ -195,6 +205,55 @@ class Network:
         if kernel := self._kernel(theta, x, y):
             return kernel.summed_gradient(theta, x, y)
         return self.loss_and_gradient(theta, x, y)[1].sum(-2)
+
+    def hessian_product(self, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Return the Hessian of each network's mean squared error times a vector.
+
+            H v = R{grad L(theta; x, y)},    R{.} = d/dr (.) of theta + r v at r = 0
+
+        R{.} differentiates both passes of `loss_and_gradient` line by line; v has V_l and v_l for W_l and b_l, g_l is
+        dL/dh_l and delta_l is dL/dz_l:
+
+            R{h_0} = 0,    R{z_l} = R{h_{l-1}} W_l + h_{l-1} V_l + v_l,    R{h_l} = f'(z_l) R{z_l}
+            R{g_{l-1}} = R{delta_l} W_l^T + delta_l V_l^T,    R{delta_l} = f'(z_l) R{g_l} + R{f'(z_l)} g_l
+            R{dL/dW_l} = R{h_{l-1}}^T delta_l + h_{l-1}^T R{delta_l},    R{dL/db_l} = sum_points R{delta_l}
+
+        Args:
+            theta: ``(..., P)``.
+            x: ``(..., point, feature)``, leading axes as theta's or broadcasting to them.
+            y: ``(..., point, 1)``, likewise.
+            v: ``(..., P)``, likewise.
+
+        Returns:
+            ``(..., P)``.
+
+        Reference: Pearlmutter 1994, "Fast exact multiplication by the Hessian".
+        """
+        if kernel := self._kernel(theta, x, y, v):
+            return kernel.hessian_product(theta, x, y, v)
+        stack, (theta, x, y, v) = _flat_stack(theta, x, y, v.unsqueeze(-2))
+        _, backward, curvature = ACTIVATIONS[self.activation]
+        layers, directions = self.layers(theta), self.layers(v.squeeze(1))
+        *hidden, prediction = self._activations(layers, x)
+        changes = [torch.zeros_like(x)]  # R{h_0} .. R{h_L}
+        for h, (weight, _), along in zip(hidden, layers, directions, strict=True):
+            if len(changes) > 1:
+                backward(changes[-1], h)  # in place
+            changes.append(_affine(changes[-1], weight, _affine(h, *along)))
+        scale = 2 / prediction.shape[-2:].numel()
+        delta, change = prediction.sub_(y).mul_(scale), changes.pop().mul_(scale)  # change is R{delta}
+        pieces: list[Tensor] = []
+        for h, h_change, (weight, _), (direction, _) in zip(
+            reversed(hidden), reversed(changes), reversed(layers), reversed(directions), strict=True
+        ):
+            of_weight = torch.bmm(h_change.transpose(1, 2), delta).baddbmm_(h.transpose(1, 2), change)
+            pieces[:0] = (of_weight.flatten(1), change.sum(1))
+            if len(pieces) < len(self._shapes):
+                gradient = _times_transpose(delta, weight)
+                change = backward(_times_transpose(change, weight).add_(_times_transpose(delta, direction)), h)
+                change += curvature(gradient, h, h_change)
+                delta = backward(gradient, h)
+        return _unflat(torch.cat(pieces, dim=-1), stack)
 
     def descend(self, theta: Tensor, x: Tensor, y: Tensor, step_size: float | Tensor) -> Tensor:
         """Return the parameters after one gradient step on each of a sequence of batches.

@@ -32,6 +32,16 @@ def loss_and_gradient(network: Network, theta: Tensor, x: Tensor, y: Tensor) -> 
     return loss.detach(), vector_of(torch.autograd.grad(loss, list(model.parameters())))
 
 
+def hessian_product(network: Network, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    """Return the Hessian of the mean squared error of one network times v, ``(P,)``, by autograd of its gradient."""
+    model, direction = module_of(network, theta), module_of(network, v).parameters()
+    parameters = list(model.parameters())
+    loss = nn.functional.mse_loss(model(x), y)
+    gradient = torch.autograd.grad(loss, parameters, create_graph=True)
+    slope = sum((g * d.detach()).sum() for g, d in zip(gradient, direction, strict=True))
+    return vector_of(torch.autograd.grad(slope, parameters))
+
+
 def adapted(network: Network, theta: Tensor, batches: list[tuple[Tensor, Tensor]], step_size: float) -> Tensor:
     """Return the parameters ``(P,)`` after a step of torch.optim.SGD on each batch."""
     model = module_of(network, theta)

@@ -43,8 +43,9 @@ def everything(network, theta, x, y, step_size):
     batches = torch.stack([x, -x]), torch.stack([y, y])
     gradient = network.loss_and_gradient(theta, x, y)
     summed = network.summed_gradient(theta if theta.dim() > 1 else theta[None], x, y)
+    product = network.hessian_product(theta, x, y, noise(4, *theta.shape, dtype=theta.dtype))
     along = network.predict_along(theta, *batches, step_size, x[..., :1, :] / 2)
-    return network.predict(theta, x), *gradient, summed, network.descend(theta, *batches, step_size), along
+    return network.predict(theta, x), *gradient, summed, product, network.descend(theta, *batches, step_size), along
 
 
 @needs_kernel
@@ -75,6 +76,8 @@ def test_views_of_any_stride_are_read_right(points_stack):
     agree(everything(FLUX, theta, x, y, 0.01), everything(Reference(FLUX.widths), theta, x, y, 0.01))
     crossed = 0.3 * noise(3, FLUX.parameters, 2, 3).movedim(0, -1)
     agree(everything(FLUX, crossed, x, y, 0.01), everything(Reference(FLUX.widths), crossed, x, y, 0.01))
+    v = noise(4, FLUX.parameters, *points_stack).movedim(0, -1)
+    agree([FLUX.hessian_product(theta, x, y, v)], [Reference(FLUX.widths).hessian_product(theta, x, y, v)])
 
 
 @needs_kernel
@@ -142,6 +145,39 @@ def test_a_network_that_diverges_does_not_touch_the_next_one(hidden, activation,
         assert torch.equal(together[0][n], phi[0]) and torch.equal(together[1][:, n], predicted[:, 0])
 
 
+@pytest.mark.parametrize("worst", [torch.nan, torch.inf, 1e30])
+@pytest.mark.parametrize("activation", fused.ACTIVATIONS)
+@pytest.mark.parametrize("hidden", [(5,), (7, 33), (40, 40), (64, 64), (5, 70, 64)], ids=str)
+def test_the_hessian_of_a_network_that_diverged_does_not_touch_the_next_one(hidden, activation, worst, each_engine):
+    network = Network((1, *hidden, 1), activation)
+    theta, v = (0.3 * noise(seed, 3, network.parameters, dtype=torch.float32) for seed in (0, 4))
+    x, y = (noise(seed, 3, 9, 1, dtype=torch.float32) for seed in (1, 2))
+    theta[1] *= worst
+    v[1, ::3] *= worst
+    together = network.hessian_product(theta, x, y, v)
+    assert not together[1].isfinite().all()
+    for n in (0, 2):
+        alone = network.hessian_product(*(t[n : n + 1] for t in (theta, x, y, v)))
+        assert alone.isfinite().all()
+        agree([together[n : n + 1]], [alone], 0 if each_engine == "fused" else 1e-6)
+
+
+@needs_kernel
+@pytest.mark.parametrize("activation", fused.ACTIVATIONS)
+@pytest.mark.parametrize("hidden", [(5,), (7, 33), (5, 70, 64)], ids=str)
+@pytest.mark.parametrize("points", [3, 10, 13])
+def test_the_kernel_gives_a_slice_of_a_stack_the_bits_of_the_slice_alone_at_any_width(hidden, activation, points):
+    network = Network((1, *hidden, 1), activation)
+    theta, v = (0.3 * noise(seed, 10, 3, network.parameters, dtype=torch.float32) for seed in (0, 4))
+    x, y = (noise(seed, 10, 3, points, 1, dtype=torch.float32) for seed in (1, 2))
+    together = network.loss_and_gradient(theta, x, y)[1], network.hessian_product(theta, x, y, v)
+    for runs in (slice(0, 1), slice(3, 5), slice(2, 9), (4, 1)):
+        t, p, q, w = theta[runs], x[runs], y[runs], v[runs]
+        agree(
+            [network.loss_and_gradient(t, p, q)[1], network.hessian_product(t, p, q, w)], [a[runs] for a in together], 0
+        )
+
+
 @needs_kernel
 def test_threads_that_ask_for_the_same_shapes_do_not_disturb_each_other():
     theta = 0.3 * noise(0, 8, FLUX.parameters, dtype=torch.float32)
@@ -167,6 +203,10 @@ def test_torch_computes_what_the_kernel_would_misread():
     FLUX.descend(theta + 0.1, x[None], x[None] + 1, steps).sum().backward()
     assert steps.grad.isfinite().all() and steps.grad.abs().sum() > 0
     assert FLUX.summed_gradient(theta.expand(3, 2, -1)[:, :0], x[:0], x[:0]).eq(0).all()
+    assert FLUX.hessian_product(theta[:0], x[:0], x[:0], theta[:0]).shape == (0, FLUX.parameters)
+    watched = theta[0].requires_grad_()
+    FLUX.hessian_product(theta[0].detach() + 0.1, x[0], x[0], watched).sum().backward()
+    assert watched.grad.isfinite().all()
 
 
 @needs_kernel
@@ -177,6 +217,12 @@ def test_what_does_not_fit_is_refused_before_the_kernel_reads_it():
     for wrong in [(theta[1:], x, x), (theta, x, x[1:]), (theta, x.repeat(1, 2), x.repeat(1, 2))]:
         with pytest.raises(ValueError, match="a network of 4353 parameters cannot take"):
             FLUX.loss_and_gradient(*wrong)
+    with pytest.raises(TypeError, match=r"one type.*float64"):
+        FLUX.hessian_product(theta, x, x, theta.double())
+    with pytest.raises(ValueError, match="cannot take"):
+        FLUX.hessian_product(theta, x, x, theta[1:])
+    with pytest.raises(ValueError, match=r"do not broadcast to a stack of \(\)"):
+        FLUX.hessian_product(theta, x, x, theta.expand(2, -1))
     with pytest.raises(ValueError, match="cannot take"):
         FLUX.descend(theta, x.expand(3, 2, 1), x.expand(2, 2, 1), 0.01)
     for shape in [(5, 2, 1), (2, 3, 2, 1)]:
@@ -194,7 +240,7 @@ def test_the_width_of_the_processors_vectors_has_no_part_in_a_number(tmp_path):
     build = ["g++", "-std=gnu++17", "-O2", "-ffp-contract=fast", "-fPIC", "-shared", "-w", '-DSOURCE=""', *flags]
     subprocess.run([*build, f"-DBYTES={width}", engine.SOURCE, "-o", tmp_path / "kernel.so"], check=True)
     library = ctypes.CDLL(str(tmp_path / "kernel.so"))
-    for hidden in [(64, 64), (40, 7), (5,)]:
+    for hidden in [(64, 64), (40, 7), (5,), (7, 33, 96)]:
         for activation in fused.ACTIVATIONS:
             network = Network((1, *hidden, 1), activation)
             theta = 0.3 * noise(0, 4, network.parameters, dtype=torch.float32)

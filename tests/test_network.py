@@ -4,9 +4,11 @@ import peers
 import pytest
 import torch
 
-from metabench.network import Network
+from metabench.network import ACTIVATIONS, Network
 
 FLUX = Network((1, 64, 64, 1))
+# Hidden layers that the kernel pads, and that it need not.
+HIDDEN = [(64, 64), (40,), (40, 40), (7, 33), (5, 70, 64)]
 # Widths of one and of several features in every position, since one feature takes a way of its own.
 NETWORKS = [
     Network(widths, activation)
@@ -69,6 +71,53 @@ def test_the_hand_written_gradient_is_the_slope_of_the_loss(network):
         torch.testing.assert_close((gradient * direction).sum(-1), slope, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("stack", STACKS, ids=str)
+@pytest.mark.parametrize("network", [*NETWORKS, *map(Network.of, HIDDEN, ["tanh", "relu"] * 2)], ids=str)
+def test_the_hand_written_hessian_product_is_that_of_autograd(network, stack, each_engine):
+    theta, x, y = problem(network, stack, stack)
+    v = noise(3, *theta.shape)
+    found = network.hessian_product(theta, x, y, v)
+    assert found.shape == theta.shape
+    flat = (t.reshape(-1, *t.shape[len(stack) :]) for t in (theta, x, y, v))
+    expected = [peers.hessian_product(network, *one) for one in zip(*flat, strict=True)]
+    torch.testing.assert_close(found.reshape(-1, network.parameters), torch.stack(expected), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_hand_written_hessian_product_is_the_slope_of_the_gradient(activation, each_engine):
+    for hidden in HIDDEN:
+        network = Network.of(hidden, activation)
+        theta, x, y = problem(network, (2, 3), (2, 3))
+        theta, v, h = theta / 3, noise(3, *theta.shape), 1e-6
+        ahead, behind = (network.loss_and_gradient(theta + s * v, x, y)[1] for s in (h, -h))
+        found, slope = network.hessian_product(theta, x, y, v), (ahead - behind) / (2 * h)
+        # Rounding 1e-16 / h of gradients of size 100, truncation h^2: both are far below 1e-6 of the largest.
+        assert (found - slope).abs().max() <= 1e-6 * slope.abs().max()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("hidden", HIDDEN, ids=str)
+def test_the_hessian_is_a_symmetric_matrix(hidden, activation, each_engine):
+    network = Network.of(hidden, activation)
+    theta, x, y = problem(network, (2, 3), (2, 3))
+    u, v = noise(3, *theta.shape), noise(4, *theta.shape)
+    of_u, of_v, of_both = (network.hessian_product(theta, x, y, w) for w in (u, v, 2 * u - v))
+    size = of_u.norm(dim=-1) * v.norm(dim=-1)
+    assert (((u * of_v).sum(-1) - (v * of_u).sum(-1)).abs() <= 1e-12 * size).all()
+    torch.testing.assert_close(of_both, 2 * of_u - of_v, rtol=0, atol=1e-12 * size.max().item())
+    assert network.hessian_product(theta, x, y, 0 * v).eq(0).all()
+
+
+@pytest.mark.parametrize("v_stack", [(), (3,), (1, 3), (2, 1)], ids=str)
+def test_a_direction_broadcasts_over_the_stack_and_a_network_over_its_directions(v_stack, each_engine):
+    theta, x, y = (t.float() for t in problem(FLUX, (2, 3), (3,)))
+    v = noise(3, *v_stack, FLUX.parameters).float()
+    found = FLUX.hessian_product(theta, x, y, v)
+    assert torch.equal(found, FLUX.hessian_product(theta, x, y, v.expand_as(theta).clone()))
+    copies = theta[:, :1].expand_as(theta)
+    assert torch.equal(FLUX.hessian_product(copies, x, y, v), FLUX.hessian_product(copies.clone(), x, y, v))
+
+
 @pytest.mark.parametrize("x_stack", [(), (3,), (1, 3), (2, 1)], ids=str)
 def test_points_broadcast_over_the_stack(x_stack):
     network = Network((1, 6, 5, 1))
@@ -98,6 +147,7 @@ def test_loss_and_gradient_leaves_its_arguments_alone():
             before = [a.clone() for a in arguments]
             network.loss_and_gradient(*arguments)
             network.loss(*arguments)
+            network.hessian_product(*arguments, arguments[0])
             assert all(torch.equal(a, b) for a, b in zip(arguments, before, strict=True))
 
 
@@ -107,13 +157,17 @@ def test_a_slice_of_a_stack_has_the_bits_of_the_slice_alone(network, points, eac
     """With one thread, in float32: the ground on which runs do not notice their neighbours."""
     theta, x, y = (t.float() for t in problem(network, (10, 3), (10, 3), points))
     prediction, (loss, gradient) = network.predict(theta, x), network.loss_and_gradient(theta, x, y)
+    v = noise(3, *theta.shape).float()
+    product = network.hessian_product(theta, x, y, v)
     for runs in (slice(0, 1), slice(3, 5), slice(2, 9)):
         assert torch.equal(network.predict(theta[runs], x[runs]), prediction[runs])
         alone = network.loss_and_gradient(theta[runs], x[runs], y[runs])
         assert torch.equal(alone[0], loss[runs])
         assert torch.equal(alone[1], gradient[runs])
+        assert torch.equal(network.hessian_product(theta[runs], x[runs], y[runs], v[runs]), product[runs])
     one = network.loss_and_gradient(theta[4, 1], x[4, 1], y[4, 1])
     assert torch.equal(one[1], gradient[4, 1]), "nor does it matter how many tasks a run has"
+    assert torch.equal(network.hessian_product(*(t[4, 1] for t in (theta, x, y, v))), product[4, 1])
 
 
 def test_initial_weights_and_biases_lie_within_one_over_the_root_of_fan_in():

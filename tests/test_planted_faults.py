@@ -68,6 +68,12 @@ FAULTS = {
         "order = ((stream.points(block, h.inner_steps * h.shots)[..., 0] + 5) * 5).long()",
         (f"{ALGORITHMS}::test_reptiles_mini_batches_are_disjoint_and_together_the_grid",),
     ),
+    "the Hessian bends the activation the other way": Fault(
+        "network.py",
+        "return (gradient * h).mul_(change).mul_(-2)",
+        "return (gradient * h).mul_(change).mul_(2)",
+        ("test_network.py::test_the_hand_written_hessian_product_is_the_slope_of_the_gradient[torch-tanh]",),
+    ),
     "the test bank holds the validation tasks": Fault(
         "tasks.py",
         "uniforms(self.study, self.purpose, 0, 2 * self.tasks)",

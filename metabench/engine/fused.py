@@ -26,6 +26,7 @@ class Job(ctypes.Structure):
         for name in (
             *("activation", "depth", "widths", "parameters", "outer", "inner", "steps", "points", "queries"),
             *("theta", "theta_outer", "theta_inner"),
+            *("v", "v_outer", "v_inner"),
             *("x", "x_outer", "x_inner", "x_step"),
             *("y", "y_outer", "y_inner", "y_step"),
             *("query", "query_outer", "query_inner", "query_step"),
@@ -81,6 +82,12 @@ class Kernel:
         self._run("summed_gradient", theta, total, x[None], y[None])
         return total
 
+    def hessian_product(self, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Return the Hessian of each network's loss times a vector."""
+        product = torch.empty(theta.shape, dtype=theta.dtype)
+        self._run("hessian_product", theta, product, x[None], y[None], v=v)
+        return product
+
     def descend(self, theta: Tensor, x: Tensor, y: Tensor, step_size: float | Tensor) -> Tensor:
         """Return the parameters after a gradient step on each batch."""
         phi = torch.empty(theta.shape, dtype=theta.dtype)
@@ -103,14 +110,16 @@ class Kernel:
         query: Tensor | None = None,
         step_size: float | Tensor = 0.0,
         loss: Tensor | None = None,
+        v: Tensor | None = None,
     ) -> None:
         """Call the kernel for theta ``(..., P)`` and points ``(step, ..., point, 1)``, whose leading axes broadcast."""
-        points = [p for p in (x, y, query) if p is not None]
-        theta = theta if theta.stride(-1) == 1 else theta.contiguous()
-        points = [p if p.stride(-2) == 1 else p.contiguous() for p in points]
-        lie = [(t.dtype, t.shape, t.stride()) for t in (theta, *points)]
-        job = Job.from_buffer_copy(_job(self, x is not None, *lie))  # a copy: another thread may ask for the same
-        job.theta, job.result = theta.data_ptr(), result.data_ptr()
+        vectors = [t if t.stride(-1) == 1 else t.contiguous() for t in (theta, v) if t is not None]
+        points = [p if p.stride(-2) == 1 else p.contiguous() for p in (x, y, query) if p is not None]
+        lie = [(t.dtype, t.shape, t.stride()) for t in (*vectors, *points)]
+        job = Job.from_buffer_copy(_job(self, v is not None, x is not None, *lie))  # a copy: other threads ask too
+        job.theta, job.result = vectors[0].data_ptr(), result.data_ptr()
+        if v is not None:
+            job.v = vectors[1].data_ptr()
         if x is not None:
             job.x, job.y = points[0].data_ptr(), points[1].data_ptr()
         if query is not None:
@@ -132,33 +141,38 @@ Lie = tuple[torch.dtype, Axes, Axes]
 
 
 @lru_cache(maxsize=1000)
-def _job(kernel: Kernel, labelled: bool, theta: Lie, *points: Lie) -> Job:
+def _job(kernel: Kernel, directed: bool, labelled: bool, *lie: Lie) -> Job:
     """Return the job of a call but for where its arrays lie; shapes and strides hardly ever change in training.
 
     Args:
         kernel: Whose.
+        directed: Whether v comes after the parameters.
         labelled: Whether the first two points are x and y of the steps; points to predict at come last.
-        theta: Type, shape and strides of the parameters, ``(..., P)``.
-        points: The same of each, ``(step, ..., point, 1)``.
+        lie: Type, shape and strides of each: parameters and v, ``(..., P)``, and points, ``(step, ..., point, 1)``.
 
     Raises:
         TypeError: They are of different types.
         ValueError: The shapes do not fit each other.
     """
-    types = [dtype for dtype, _, _ in (theta, *points)]
+    types = [dtype for dtype, _, _ in lie]
     if len(set(types)) > 1:
         raise TypeError(f"parameters and points must be of one type, got {', '.join(map(str, types))}")
+    vectors, points = lie[: 1 + directed], lie[1 + directed :]
     shapes = [shape for _, shape, _ in points]
     steps, *_, count, _ = shapes[0] if labelled else (0, 0, 0)
     query = shapes[-1] if len(shapes) != 2 else (0, 0)
     alike = not labelled or (shapes[0][0], shapes[0][-2]) == (shapes[1][0], shapes[1][-2])
-    if theta[1][-1] != kernel.parameters or not alike or any(shape[-1] != 1 for shape in shapes):
-        described = ", ".join(str(tuple(shape)) for shape in (theta[1], *shapes))
+    flat = all(shape[-1] == kernel.parameters for _, shape, _ in vectors)
+    if not flat or not alike or any(shape[-1] != 1 for shape in shapes):
+        described = ", ".join(str(tuple(shape)) for _, shape, _ in lie)
         raise ValueError(f"a network of {kernel.parameters} parameters cannot take parameters and points {described}")
-    stack = theta[1][:-1]
+    stack = lie[0][1][:-1]
     outer, inner = (1, 1, *stack)[-2:]
     job = Job(*kernel.shape, outer, inner, steps, count, query[-2])
-    job.theta_outer, job.theta_inner = _over_stack(stack, stack, theta[2][:-1])
+    for name, (_, shape, strides) in zip(("theta", "v"), vectors, strict=False):
+        along = _over_stack(stack, shape[:-1], strides[:-1])
+        for axis, stride in zip(("outer", "inner"), along, strict=True):
+            setattr(job, f"{name}_{axis}", stride)
     names = ("x", "y", "query") if labelled else ("query",)
     for name, (_, shape, strides) in zip(names, points, strict=False):
         along = (*_over_stack(stack, shape[1:-2], strides[1:-2]), strides[0])

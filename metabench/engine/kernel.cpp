@@ -1,4 +1,5 @@
-// Stacks of small multilayer perceptrons of one input and one output: predictions, gradients and whole inner loops.
+// Stacks of small multilayer perceptrons of one input and one output: predictions, gradients, products with the Hessian
+// and whole inner loops.
 //
 //   h_0 = x,   z_l = h_{l-1} W_l + b_l,   h_l = activation(z_l),   prediction = z_L,   loss = mean (prediction - y)^2
 //
@@ -51,7 +52,7 @@ template <class T, class Function> INLINE auto lanes(Function function) {
   return found;
 }
 
-// --- activations: h = f(z), and dL/dz from dL/dh and h -------------------------------------------------------------
+// --- activations: h = f(z), dL/dz from dL/dh and h, and dL/dh R{f'(z)} from dL/dh, h and R{h} ------------------------
 
 // x P(x^2) / Q(x^2), the minimax of the relative error (1e-8) up to 8.3. Beyond 8 it is 3e-7 from 1, and stays there.
 INLINE V<float> tanh(V<float> z) {
@@ -71,54 +72,67 @@ INLINE V<double> tanh(V<double> z) {
 struct Tanh {
   template <class U> static INLINE U forward(U z) { return tanh(z); }
   template <class U> static INLINE U backward(U g, U h) { return g - (g * h) * h; }
+  template <class U> static INLINE U curvature(U g, U h, U change) { return -2 * (g * h) * change; }
 };
 
 struct Relu {
   template <class U> static INLINE U forward(U z) { return z < 0 ? U{} : z; }
   template <class U> static INLINE U backward(U g, U h) { return h > 0 ? g : U{}; }
+  template <class U> static INLINE U curvature(U, U, U) { return U{}; }
 };
 
 // --- products ------------------------------------------------------------------------------------------------------
 
-// One tile, R rows by two vectors: out(r, j) = finish(start(j) + sum_k a[r, k] b[k, j]), k in order.
-template <int R, class T, class Start, class Finish>
-INLINE void tile(int64_t depth, const T* a, int64_t row, int64_t step, const T* b, int64_t ld, Start start,
-                 Finish finish) {
+// A product a b, whose a[i, k] lie `row` and `step` apart, and whose b[k, j] lie `ld` and 1.
+template <class T> struct Factors {
+  int64_t depth;
+  const T* a;
+  int64_t row, step;
+  const T* b;
+  int64_t ld;
+  INLINE Factors at(int64_t i, int64_t j) const { return {depth, a + i * row, row, step, b + j, ld}; }
+};
+
+// One tile, R rows by two vectors, of a sum of products: out(r, j) = finish(start(j) + sum_k a[r, k] b[k, j] + ...), k in
+// order and one product after the other.
+template <int R, class T, class Start, class Finish, class... More>
+INLINE void tile(Start start, Finish finish, Factors<T> factors, More... more) {
   constexpr int64_t L = Simd<T>::lanes;
   V<T> sum[R][2];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) sum[r][0] = start(0), sum[r][1] = start(L);
-  for (int64_t k = 0; k < depth; ++k, a += step, b += ld) {
-    const V<T> b0 = load(b), b1 = load(b + L);
+  const auto add = [&](Factors<T> f) INLINED {
+    for (int64_t k = 0; k < f.depth; ++k, f.a += f.step, f.b += f.ld) {
+      const V<T> b0 = load(f.b), b1 = load(f.b + L);
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const V<T> x = all(a[r * row]);
-      sum[r][0] += x * b0, sum[r][1] += x * b1;
+      for (int r = 0; r < R; ++r) {
+        const V<T> x = all(f.a[r * f.row]);
+        sum[r][0] += x * b0, sum[r][1] += x * b1;
+      }
     }
-  }
+  };
+  add(factors), (add(more), ...);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) finish(r, 0, sum[r][0]), finish(r, L, sum[r][1]);
 }
 
-template <int R, class T, class Start, class Finish>
-INLINE void rest(int64_t rows, int64_t depth, const T* a, int64_t row, int64_t step, const T* b, int64_t ld,
-                 Start start, Finish finish) {
+template <int R, class Start, class Finish, class... Products>
+INLINE void rest(int64_t rows, Start start, Finish finish, Products... products) {
   if constexpr (R > 0) {
-    if (rows == R) return tile<R>(depth, a, row, step, b, ld, start, finish);
-    rest<R - 1>(rows, depth, a, row, step, b, ld, start, finish);
+    if (rows == R) return tile<R>(start, finish, products...);
+    rest<R - 1>(rows, start, finish, products...);
   }
 }
 
-// All tiles of a product of `rows` by `columns`; start(j) and finish(i, j, sum) see the places in the whole.
-template <class T, class Start, class Finish>
-INLINE void product(int64_t rows, int64_t columns, int64_t depth, const T* a, int64_t row, int64_t step, const T* b,
-                    int64_t ld, Start start, Finish finish) {
+// All tiles of a sum of products of `rows` by `columns`; start(j) and finish(i, j, sum) see the places in the whole.
+template <class T, class Start, class Finish, class... More>
+INLINE void product(int64_t rows, int64_t columns, Start start, Finish finish, Factors<T> factors, More... more) {
   for (int64_t j = 0; j < columns; j += 2 * Simd<T>::lanes) {
     const auto from = [&](int64_t c) INLINED { return start(j + c); };
     int64_t i = 0;
     const auto to = [&](int r, int64_t c, V<T> sum) INLINED { finish(i + r, j + c, sum); };
-    for (; i + ROWS <= rows; i += ROWS) tile<ROWS>(depth, a + i * row, row, step, b + j, ld, from, to);
-    rest<ROWS - 1>(rows - i, depth, a + i * row, row, step, b + j, ld, from, to);
+    for (; i + ROWS <= rows; i += ROWS) tile<ROWS>(from, to, factors.at(i, j), more.at(i, j)...);
+    rest<ROWS - 1>(rows - i, from, to, factors.at(i, j), more.at(i, j)...);
   }
 }
 
@@ -211,16 +225,17 @@ template <class T> struct Layer {
   T* h;                 // (points, ld)
 };
 
-// The parameters of one network, and all that a gradient needs. Where no width wants padding the parameters, and the
-// gradient, are worked on in the caller's flat vectors; else in padded copies.
+// The parameters of one network, and all that a gradient needs; for products with the Hessian, room for as much again.
+// Where no width wants padding the parameters, and the gradient, are worked on in the caller's flat vectors; else in
+// padded copies.
 template <class T, class Activation> class Network {
   using U = V<T>;
   static constexpr int64_t L = Simd<T>::lanes;
 
  public:
-  Network(int64_t depth, const int64_t* widths, int64_t most_points) : hidden(depth) {
+  Network(int64_t depth, const int64_t* widths, int64_t most_points, bool twice) : hidden(depth) {
     arrange(widths, most_points, nullptr);
-    memory = workspace<T>(size);
+    memory = workspace<T>(twice ? 2 * size : size);
     if (memory) arrange(widths, most_points, memory);
   }
 
@@ -253,10 +268,10 @@ template <class T, class Activation> class Network {
         store(first.h + p * first.ld + j, Activation::forward(load(first.bias + j) + all(x[p]) * load(first.weight + j)));
     for (size_t l = 1; l < hidden.size(); ++l) {
       const Layer<T>&below = hidden[l - 1], &here = hidden[l];
-      product<T>(
-          points, here.ld, here.in, below.h, below.ld, 1, here.weight, here.ld,
-          [&](int64_t j) INLINED { return load(here.bias + j); },
-          [&](int64_t p, int64_t j, U z) INLINED { store(here.h + p * here.ld + j, Activation::forward(z)); });
+      product(
+          points, here.ld, [&](int64_t j) INLINED { return load(here.bias + j); },
+          [&](int64_t p, int64_t j, U z) INLINED { store(here.h + p * here.ld + j, Activation::forward(z)); },
+          Factors<T>{here.in, below.h, below.ld, 1, here.weight, here.ld});
     }
     const Layer<T>& last = hidden.back();
     for (int64_t p = 0; p < points; p += L) {
@@ -267,9 +282,8 @@ template <class T, class Activation> class Network {
 
   // Return the loss, and add its gradient to a sum in a flat vector, or begin one; `write_sum` when done.
   T add_gradient(int64_t points, const T* x, const T* y, T* sum, bool begin) {
-    const int64_t distance = (dense ? sum : memory + parameters) - hidden[0].weight;
-    return begin ? backpropagate(points, x, y, distance, [](auto, auto g) INLINED { return g; })
-                 : backpropagate(points, x, y, distance, [](auto total, auto g) INLINED { return total + g; });
+    return begin ? backpropagate(points, x, y, distance(sum), [](auto, auto g) INLINED { return g; })
+                 : backpropagate(points, x, y, distance(sum), [](auto total, auto g) INLINED { return total + g; });
   }
 
   void write_sum(T* sum) { copy(sum, parameters); }
@@ -277,6 +291,57 @@ template <class T, class Activation> class Network {
   // theta <- theta - alpha grad L(theta)
   void descend(int64_t points, const T* x, const T* y, T alpha) {
     backpropagate(points, x, y, 0, [&](auto theta, auto g) INLINED { return theta - alpha * g; });
+  }
+
+  // Put H v = R{gradient} into a flat vector; `write_sum` when done. R{.} = d/dr (.) of theta + r v at r = 0, and what it
+  // makes of an array lies `size` further on; R{theta} = v, as theta itself, may lie in the caller's flat vector.
+  void hessian_product(int64_t points, const T* x, const T* y, const T* v, T* result) {
+    direction = dense ? v - hidden[0].weight : size;
+    if (!dense) pieces([&](T* at, int64_t n) { std::memcpy(at + size, v, n * sizeof(T)), v += n; });
+    const int64_t there = distance(result);
+    const T scale = T(2) / T(points);
+    const auto put = [&](T* at, U g) INLINED { store(at + there, g); };
+    const auto zero = [](int64_t) INLINED { return U{}; };
+    for (size_t l = 1; l < hidden.size(); ++l) {
+      const Layer<T>& here = hidden[l];
+      transpose(here, hidden[l - 1].ld, here.weight, here.transposed);
+      transpose(here, hidden[l - 1].ld, along(here.weight), change(here.transposed));
+    }
+    predict(points, x, residual);
+    predict_change(points, x, change(residual));
+
+    T total = 0;
+    for (int64_t p = 0; p < points; ++p) {
+      residual[p] = (residual[p] - y[p]) * scale;
+      total += change(residual)[p] *= scale;
+    }
+    bias[there] = total;
+
+    const Layer<T>& last = hidden.back();
+    product(
+        1, last.ld, zero, [&](int64_t, int64_t j, U g) INLINED { put(weight + j, g); },
+        Factors<T>{points, residual, 0, 1, change(last.h), last.ld},
+        Factors<T>{points, change(residual), 0, 1, last.h, last.ld});
+    hand_down(points, last, 1, residual, 1, weight, along(weight));
+
+    for (size_t l = hidden.size() - 1; l > 0; --l) {
+      const Layer<T>&below = hidden[l - 1], &here = hidden[l];
+      product(
+          here.in, here.ld, zero,
+          [&](int64_t i, int64_t j, U g) INLINED { put(here.weight + i * here.ld + j, g); },
+          Factors<T>{points, change(below.h), 1, below.ld, delta, here.ld},
+          Factors<T>{points, below.h, 1, below.ld, change(delta), here.ld});
+      for (int64_t j = 0; j < here.ld; j += BLOCK)
+        column_sums(
+            points, x, change(delta) + j, here.ld, [](int64_t, U) INLINED {},
+            [&](int64_t c, U g) INLINED { put(here.bias + j + c, g); });
+      hand_down(points, below, here.out, delta, here.ld, here.transposed, change(here.transposed));
+    }
+    const Layer<T>& first = hidden.front();
+    for (int64_t j = 0; j < first.ld; j += BLOCK)
+      column_sums(
+          points, x, change(delta) + j, first.ld, [&](int64_t c, U g) INLINED { put(first.weight + j + c, g); },
+          [&](int64_t c, U g) INLINED { put(first.bias + j + c, g); });
   }
 
  private:
@@ -322,6 +387,9 @@ template <class T, class Activation> class Network {
     visit(bias, 1);
   }
 
+  // From a parameter to its place in a sum: in the caller's flat vector, or in a padded copy.
+  int64_t distance(const T* sum) const { return (dense ? sum : memory + parameters) - hidden[0].weight; }
+
   // Copy what lies at a distance from the parameters to a flat vector, unless it is worked on there.
   void copy(T* to, int64_t distance) {
     if (!dense) pieces([&](const T* at, int64_t n) { std::memcpy(to, at + distance, n * sizeof(T)), to += n; });
@@ -332,7 +400,8 @@ template <class T, class Activation> class Network {
     const auto put = [&](T* at, U g) INLINED { store(at + distance, merge(load(at + distance), g)); };
     const T scale = T(2) / T(points);
     const auto zero = [](int64_t) INLINED { return U{}; };
-    for (size_t l = 1; l < hidden.size(); ++l) transpose(hidden[l], hidden[l - 1].ld);
+    for (size_t l = 1; l < hidden.size(); ++l)
+      transpose(hidden[l], hidden[l - 1].ld, hidden[l].weight, hidden[l].transposed);
     predict(points, x, residual);
 
     T loss = 0, total = 0;  // dL/d prediction = 2 (prediction - y) / points
@@ -354,12 +423,16 @@ template <class T, class Activation> class Network {
 
     for (size_t l = hidden.size() - 1; l > 0; --l) {
       const Layer<T>&below = hidden[l - 1], &here = hidden[l];
-      product<T>(points, below.ld, here.out, delta, here.ld, 1, here.transposed, below.ld, zero,
-                 [&](int64_t p, int64_t i, U g) INLINED {
-                   store(next + p * below.ld + i, Activation::backward(g, load(below.h + p * below.ld + i)));
-                 });
-      product<T>(here.in, here.ld, points, below.h, 1, below.ld, delta, here.ld, zero,
-                 [&](int64_t i, int64_t j, U g) INLINED { put(here.weight + i * here.ld + j, g); });
+      product(
+          points, below.ld, zero,
+          [&](int64_t p, int64_t i, U g) INLINED {
+            store(next + p * below.ld + i, Activation::backward(g, load(below.h + p * below.ld + i)));
+          },
+          Factors<T>{here.out, delta, here.ld, 1, here.transposed, below.ld});
+      product(
+          here.in, here.ld, zero,
+          [&](int64_t i, int64_t j, U g) INLINED { put(here.weight + i * here.ld + j, g); },
+          Factors<T>{points, below.h, 1, below.ld, delta, here.ld});
       for (int64_t j = 0; j < here.ld; j += BLOCK)
         column_sums(
             points, x, delta + j, here.ld, [](int64_t, U) INLINED {},
@@ -374,13 +447,68 @@ template <class T, class Activation> class Network {
     return loss / T(points);
   }
 
-  void transpose(const Layer<T>& layer, int64_t ld) {
+  void transpose(const Layer<T>& layer, int64_t ld, const T* from, T* to) {
     for (int64_t i = 0; i < layer.in; i += L)
       for (int64_t j = 0; j < layer.out; j += L)
-        transpose_square(layer.weight + i * layer.ld + j, layer.ld, layer.transposed + j * ld + i, ld);
+        transpose_square(from + i * layer.ld + j, layer.ld, to + j * ld + i, ld);
   }
 
-  int64_t parameters, flat, size;
+  // R{.} of a parameter, which is what v has for it; and of anything else.
+  const T* along(const T* parameter) const { return parameter + direction; }
+  T* change(T* at) const { return at + size; }
+
+  // R{prediction}, after `predict`:   R{z_l} = R{h_{l-1}} W_l + h_{l-1} V_l + v_l,   R{h_l} = f'(z_l) R{z_l}
+  void predict_change(int64_t points, const T* x, T* prediction) {
+    const Layer<T>& first = hidden[0];
+    for (int64_t p = 0; p < points; ++p)
+      for (int64_t j = 0; j < first.ld; j += L) {
+        const U z = load(along(first.bias) + j) + all(x[p]) * load(along(first.weight) + j);
+        T* const h = first.h + p * first.ld + j;
+        store(change(h), Activation::backward(z, load(h)));
+      }
+    for (size_t l = 1; l < hidden.size(); ++l) {
+      const Layer<T>&below = hidden[l - 1], &here = hidden[l];
+      product(
+          points, here.ld, [&](int64_t j) INLINED { return load(along(here.bias) + j); },
+          [&](int64_t p, int64_t j, U z) INLINED {
+            T* const h = here.h + p * here.ld + j;
+            store(change(h), Activation::backward(z, load(h)));
+          },
+          Factors<T>{here.in, change(below.h), below.ld, 1, here.weight, here.ld},
+          Factors<T>{here.in, below.h, below.ld, 1, along(here.weight), here.ld});
+    }
+    const Layer<T>& last = hidden.back();
+    for (int64_t p = 0; p < points; p += L) {
+      const U z = dots<L>(p, points, last.ld, change(last.h), weight) +
+                  dots<L>(p, points, last.ld, last.h, along(weight)) + all(*along(bias));
+      std::memcpy(prediction + p, &z, std::min(L, points - p) * sizeof(T));
+    }
+  }
+
+  // From delta = dL/dz of a layer of `out` features, and R{delta}, to those of the layer below, by w = W^T and v = V^T:
+  //   g = delta W^T,   R{g} = R{delta} W^T + delta V^T,   delta = f' g,   R{delta} = f' R{g} + R{f'} g
+  void hand_down(int64_t points, const Layer<T>& below, int64_t out, T* above, int64_t ld, const T* w, const T* v) {
+    const auto zero = [](int64_t) INLINED { return U{}; };
+    product(
+        points, below.ld, zero,
+        [&](int64_t p, int64_t i, U g) INLINED {
+          const int64_t at = p * below.ld + i;
+          const U h = load(below.h + at);
+          store(next + at, Activation::backward(g, h));
+          store(change(next) + at, Activation::curvature(g, h, load(change(below.h) + at)));
+        },
+        Factors<T>{out, above, ld, 1, w, below.ld});
+    product(
+        points, below.ld, zero,
+        [&](int64_t p, int64_t i, U g) INLINED {
+          T* const sum = change(next) + p * below.ld + i;
+          store(sum, load(sum) + Activation::backward(g, load(below.h + p * below.ld + i)));
+        },
+        Factors<T>{out, change(above), ld, 1, w, below.ld}, Factors<T>{out, above, ld, 1, v, below.ld});
+    std::swap(delta, next);
+  }
+
+  int64_t parameters, flat, size, direction;
   bool dense;  // no width is padded
   std::vector<Layer<T>> hidden;
   T *memory, *weight, *bias, *residual, *delta, *next;
@@ -405,7 +533,7 @@ template <class T> struct Job {
   int64_t activation, depth;
   const int64_t* widths;
   int64_t parameters, outer, inner, steps, points, queries;
-  Stack<T> theta;
+  Stack<T> theta, v;
   Points<T> x, y, query;
   Stack<T> step_size;
   T *result, *loss;
@@ -419,8 +547,9 @@ template <class T, class Body> int for_each(const Job<T>& job, Body body) {
     return 0;
   };
   const int64_t most = std::max(job.points, job.queries);
-  return job.activation ? visit(Network<T, Relu>(job.depth, job.widths, most))
-                        : visit(Network<T, Tanh>(job.depth, job.widths, most));
+  const bool twice = job.v.at;
+  return job.activation ? visit(Network<T, Relu>(job.depth, job.widths, most, twice))
+                        : visit(Network<T, Tanh>(job.depth, job.widths, most, twice));
 }
 
 template <class T> int predict(const Job<T>& job) {
@@ -443,6 +572,14 @@ template <class T> int summed_gradient(const Job<T>& job) {
     T* const sum = job.result + i * job.parameters;
     network.add_gradient(job.points, job.x(i, j), job.y(i, j), sum, j == 0);
     if (j == job.inner - 1) network.write_sum(sum);
+  });
+}
+
+template <class T> int hessian_product(const Job<T>& job) {
+  return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t n) {
+    T* const result = job.result + n * job.parameters;
+    network.hessian_product(job.points, job.x(i, j), job.y(i, j), job.v(i, j), result);
+    network.write_sum(result);
   });
 }
 
@@ -482,6 +619,8 @@ int loss_and_gradient_float32(const Job<float>* job) { return loss_and_gradient(
 int loss_and_gradient_float64(const Job<double>* job) { return loss_and_gradient(*job); }
 int summed_gradient_float32(const Job<float>* job) { return summed_gradient(*job); }
 int summed_gradient_float64(const Job<double>* job) { return summed_gradient(*job); }
+int hessian_product_float32(const Job<float>* job) { return hessian_product(*job); }
+int hessian_product_float64(const Job<double>* job) { return hessian_product(*job); }
 int descend_float32(const Job<float>* job) { return descend(*job); }
 int descend_float64(const Job<double>* job) { return descend(*job); }
 int predict_along_float32(const Job<float>* job) { return predict_along(*job); }
