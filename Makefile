@@ -18,7 +18,7 @@ REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 
 	     "name another: make PYTHON=python3.11 ..." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup benchmark smoke report figures verify reference soak bench growth test check format lock
+.PHONY: help setup benchmark smoke report figures verify reference soak bench growth literature test check format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,10 @@ soak: setup ## Kill the smoke study KILLS times at random moments; see that noth
 
 bench: .venv/.bench ## Measure speed beside a floor and beside peers, on one core and on all
 	$(BIN)/python benchmarks/speed.py --out results/benchmarks
+	$(BIN)/python benchmarks/jobs.py --out results/benchmarks
+
+literature: setup ## Hold published numbers against the tables under results/reference
+	$(BIN)/metabench literature --out results/literature
 
 growth: setup ## Measure how time and memory grow with runs, width, shots, cores and cells
 	$(BIN)/python benchmarks/growth.py --out results/benchmarks

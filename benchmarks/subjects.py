@@ -3,7 +3,7 @@
 A subject is called again and again; each call does `iterations` meta-iterations, those of each run counted.
 
 The job is the real one: random draws, outer update, validation and a checkpoint each interval. Peers begin with the
-same weights (`Network.initialize`) and see the same points (`Algorithm.sample`), drawn and rounded beforehand; they
+same weights (`Algorithm.begin`) and see the same points (`Algorithm.sample`), drawn and rounded beforehand; they
 validate nothing and keep nothing. That favours them. Each is held against metabench before it is timed.
 """
 
@@ -29,7 +29,7 @@ from metabench.algorithms.protocol import Hyperparameters
 from metabench.engine import fused
 from metabench.network import Network
 from metabench.randomness import BLOCK
-from metabench.tasks import SineDistribution, TaskStream
+from metabench.tasks import Points, TaskStream, distribution
 
 Settings = Mapping[str, Any]
 """Of a training job, as `metabench.plans.train_settings` gives them."""
@@ -58,7 +58,7 @@ def flops(settings: Settings) -> int:
 
     Activations, biases and updates count nothing.
     """
-    h, tasks = Hyperparameters(**settings["hyperparameters"]), SineDistribution(**settings["tasks"])
+    h, tasks = Hyperparameters(**settings["hyperparameters"]), distribution(settings["tasks"])
     return _network(settings).operations * algorithms.load(settings["algorithm"]).cost(h, tasks).point_gradients
 
 
@@ -178,7 +178,8 @@ class Peer(ABC):
     def __init__(self, settings: Settings, stack: int, dtype: torch.dtype = torch.float32) -> None:
         self.settings, self.algorithm, self.stack, self.done = settings, settings["algorithm"], stack, 0
         self.h, self.network = Hyperparameters(**settings["hyperparameters"]), _network(settings)
-        self.start = training.begin(self.network, tuple(range(stack)), dtype).theta
+        algorithm, seeds = algorithms.load(settings["algorithm"]), tuple(range(stack))
+        self.start = training.begin(algorithm, self.network, seeds, self.h, dtype).theta
         self.data = _points(settings, stack, dtype)
         self.iterations = CHECKED * stack
         self.about: dict[str, Any] = {}
@@ -210,11 +211,14 @@ class Peer(ABC):
 
 def _points(settings: Settings, stack: int, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
     """Return the first block of an algorithm's points, x and y ``(iteration, run, task, [step,] point, 1)``."""
-    h, distribution = Hyperparameters(**settings["hyperparameters"]), SineDistribution(**settings["tasks"])
-    stream = TaskStream(distribution, tuple(range(stack)), h.meta_batch_size)
-    batch = algorithms.load(settings["algorithm"]).sample(stream, 0, h)
+    h = Hyperparameters(**settings["hyperparameters"])
+    stream = TaskStream(distribution(settings["tasks"]), tuple(range(stack)), h.meta_batch_size)
+    batch = algorithms.load(settings["algorithm"]).sample(stream.block(0), h)
     if settings["algorithm"] == "reptile":  # its steps come before its runs
-        batch = tuple(type(p)(p.x.movedim(1, 3), p.y.movedim(1, 3)) for p in batch)
+        batch = tuple(Points(p.x.movedim(1, 3), p.y.movedim(1, 3)) for p in batch)
+    if settings["algorithm"] == "joint":  # it puts the points of all tasks together
+        tasks = h.meta_batch_size, h.shots
+        batch = tuple(Points(p.x.unflatten(2, tasks), p.y.unflatten(2, tasks)) for p in batch)
     pairs = [
         (p.x if p.x.dim() == p.y.dim() else p.x[:, None, None], p.y) for p in batch
     ]  # fomaml's grid is one for all

@@ -7,39 +7,18 @@ Reference: Finn et al. 2017, arXiv:1703.03400, equation 1.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from metabench.network import Network
-
-
-class Points(NamedTuple):
-    """Labelled points, x and y ``(..., point, feature)``."""
-
-    x: Tensor
-    y: Tensor
-
-    def at(self, index: int | slice) -> Points:
-        """Index the first axis of both."""
-        return Points(self.x[index], self.y[index])
-
-    def unbind(self) -> list[Points]:
-        """Return the points at each place of the first axis."""
-        return [Points(x, y) for x, y in zip(self.x.unbind(), self.y.unbind(), strict=True)]
-
-    def repeated(self, times: int) -> Points:
-        """Return the same points for each of so many steps, ``(step, ..., point, feature)``; no copies."""
-        return Points(self.x.expand(times, *self.x.shape), self.y.expand(times, *self.y.shape))
-
-    def to(self, dtype: torch.dtype) -> Points:
-        """Return both as another floating-point type."""
-        return Points(self.x.to(dtype), self.y.to(dtype))
+from metabench.optimizers import INNER_OPTIMIZERS
+from metabench.tasks import Points
 
 
 def one_copy_per_task(theta: Tensor, tasks: int) -> Tensor:
-    """Repeat each initialization ``(run, P)`` for its tasks, ``(run, task, P)``.
+    """Repeat what each run has learned ``(run, M)`` for its tasks, ``(run, task, M)``.
 
     Without a copy of its own for each task, broadcasting would add up the gradients of different tasks silently.
     """
@@ -54,7 +33,9 @@ def mean_over_tasks(phi: Tensor) -> Tensor:
     return phi.squeeze(-2) if phi.shape[-2] == 1 else phi.mean(-2)
 
 
-def adapted(network: Network, phi: Tensor, batches: Points, step_size: float | Tensor) -> Tensor:
+def adapted(
+    network: Network, phi: Tensor, batches: Points, step_size: float | Tensor, optimizer: str = "sgd"
+) -> Tensor:
     """Take one gradient step a batch and return the last parameters.
 
     Args:
@@ -62,24 +43,80 @@ def adapted(network: Network, phi: Tensor, batches: Points, step_size: float | T
         phi: phi_0, the parameters to begin with, ``(..., P)``. Not changed.
         batches: Points of each step, ``(step, ..., point, feature)``: see `Points.repeated` for full-batch descent.
         step_size: alpha; one number, or one for each network, ``(...,)``.
+        optimizer: A key of `metabench.optimizers.INNER_OPTIMIZERS`.
 
     Returns:
         phi_U, ``(..., P)``.
     """
-    return network.descend(phi, *batches, step_size)
+    if optimizer == "sgd":
+        return network.descend(phi, *batches, step_size)
+    *_, last = path(network, phi, batches, step_size, optimizer)
+    return last
 
 
-def predictions(network: Network, phi: Tensor, batches: Points, step_size: float | Tensor, x: Tensor) -> Tensor:
+def predictions(
+    network: Network, phi: Tensor, batches: Points, step_size: float | Tensor, x: Tensor, optimizer: str = "sgd"
+) -> Tensor:
     """Take the steps of `adapted` and return what phi_0 .. phi_U predict.
 
     Args:
         network: The network.
-        phi: As in `adapted`, and so are batches and step_size.
+        phi: As in `adapted`, and so are batches, step_size and optimizer.
         batches: Points of each step.
         step_size: alpha.
         x: Where to predict, ``(..., point, feature)``.
+        optimizer: Of the inner loop.
 
     Returns:
         ``(update, ..., point, 1)``.
     """
-    return network.predict_along(phi, *batches, step_size, x)
+    if optimizer == "sgd":
+        return network.predict_along(phi, *batches, step_size, x)
+    return predicted(network, path(network, phi, batches, step_size, optimizer), x, every=True)
+
+
+def path(
+    network: Network, phi: Tensor, batches: Points, step_size: float | Tensor, optimizer: str = "sgd"
+) -> Iterator[Tensor]:
+    """Yield phi_0 .. phi_U of the steps of `adapted`."""
+    rule = INNER_OPTIMIZERS[optimizer]
+    memory = phi.new_zeros(rule.moments, *phi.shape)
+    yield phi
+    for done, batch in enumerate(batches.unbind()):
+        _, gradient = network.loss_and_gradient(phi, *batch)
+        phi, memory = rule.step(phi, gradient, memory, step_size, done)
+        yield phi
+
+
+def elementwise_path(
+    network: Network, phi: Tensor, batches: Points, sizes: Iterable[Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Take steps with a size for each parameter, and yield each gradient with the parameters that it leads to.
+
+        phi_{k+1} = phi_k - alpha_k * grad L(phi_k; batch_k),    * elementwise
+
+    Args:
+        network: The network.
+        phi: phi_0, ``(..., P)``.
+        batches: Points of each step, ``(step, ..., point, feature)``.
+        sizes: alpha_k of each step, ``(P,)`` or ``(..., P)``; an endless sequence will do.
+
+    Yields:
+        grad L(phi_k) and phi_{k+1}, each ``(..., P)``.
+    """
+    for batch, size in zip(batches.unbind(), sizes, strict=False):
+        _, gradient = network.loss_and_gradient(phi, *batch)
+        phi = phi - size * gradient
+        yield gradient, phi
+
+
+def predicted(network: Network, parameters: Iterable[Tensor], x: Tensor, every: bool) -> Tensor:
+    """Return what each of a sequence of parameters ``(..., P)`` predicts at x, or what the last one does.
+
+    Returns:
+        ``(update, ..., point, 1)``, or ``(..., point, 1)``.
+    """
+    if every:
+        return torch.stack([network.predict(phi, x) for phi in parameters])
+    *_, last = parameters
+    return network.predict(last, x)

@@ -1,44 +1,54 @@
 """Predictors that meta-learn nothing and have no seed: what the numbers of the others are held against.
 
     zero              predicts 0: scores E[A^2]/2 on average
-    least_squares     fits y = a sin x + b cos x, which every wave obeys: the floor
+    least_squares     fits y = a sin x + b cos x (or what else spans all tasks of a family): the floor
     gaussian_process  posterior mean under k(x, x') = v exp(-(x - x')^2 / 2 l^2) with jitter on the diagonal
 
-Each maps support points ``(task, shots, feature)`` and query inputs ``(point, feature)`` to predictions
-``(task, point, feature)``, float64.
+Each maps support points ``(task, shots, feature)`` and query inputs ``(point, feature)``, or ``(task, point,
+feature)``, to predictions ``(task, point, feature)``, float64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from metabench.adaptation import Points
-from metabench.evaluation import SHOWCASE_X, held_out, showcase_support, showcase_wave
-from metabench.tasks import Bank, SineDistribution
+from metabench.evaluation import SHOWCASE_X, held_out, showcase_support, showcase_task
+from metabench.tasks import Bank, Points, TaskDistribution, distribution
 
-NAMES = ("gaussian-process", "least-squares", "zero")
+
+def names(tasks: TaskDistribution) -> tuple[str, ...]:
+    """Return the baselines of a family: least squares where it has a basis."""
+    return ("gaussian-process", *(["least-squares"] if tasks.basis(tasks.grid) else []), "zero")
 
 
 def zero(support: Points, x: Tensor) -> Tensor:
     """Predict zero everywhere."""
-    return x.new_zeros(len(support.x), *x.shape)
+    return x.new_zeros(len(support.x), *x.shape[-2:])
 
 
-def least_squares(support: Points, x: Tensor) -> Tensor:
-    """Fit y = a sin x + b cos x to the support points, by Gram-Schmidt, and predict with it.
+def least_squares(tasks: TaskDistribution, support: Points, x: Tensor) -> Tensor:
+    """Fit a combination of the family's basis to the support points, by Gram-Schmidt, and predict with it.
+
+        y = a sin x + b cos x
 
     LAPACK's solver gives bits that vary with where its work space lies; sums over a fixed axis do not.
     """
-    sine, cosine, y = torch.sin(support.x), torch.cos(support.x), support.y
-    shared = _dot(sine, cosine) / _dot(sine, sine)
-    rest = cosine - shared * sine  # what of the cosine is orthogonal to the sine
-    b = _dot(rest, y) / _dot(rest, rest)
-    a = _dot(sine, y - b * cosine) / _dot(sine, sine)
-    return a * torch.sin(x) + b * torch.cos(x)
+    basis, rest = tasks.basis(support.x), list[Tensor]()
+    assert basis is not None  # `names`
+    for function in basis:
+        for q in rest:
+            function = function - _dot(q, function) / _dot(q, q) * q
+        rest.append(function)
+    y, prediction = support.y, torch.zeros(())
+    for q, function, at_x in reversed(list(zip(rest, basis, tasks.basis(x) or [], strict=True))):
+        coefficient = _dot(q, y) / _dot(q, q)
+        y, prediction = y - coefficient * function, prediction + coefficient * at_x
+    return prediction
 
 
 def _dot(u: Tensor, v: Tensor) -> Tensor:
@@ -57,7 +67,7 @@ def gaussian_process(support: Points, x: Tensor, variance: float, length_scale: 
 
     covariance = kernel(support.x, support.x) + jitter * torch.eye(support.x.shape[-2], dtype=x.dtype)
     weights = torch.cholesky_solve(support.y, torch.linalg.cholesky(covariance))  # (task, shots, 1)
-    return kernel(x.expand(len(support.x), *x.shape), support.x) @ weights
+    return kernel(x.expand(len(support.x), *x.shape[-2:]), support.x) @ weights
 
 
 def evaluate(settings: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -68,31 +78,32 @@ def evaluate(settings: Mapping[str, Any]) -> dict[str, Tensor]:
         ``showcase/x`` and ``showcase/truth`` ``(point, feature)``, and ``showcase/PROTOCOL/support`` points
         ``(shots, 2)``, x and y.
     """
-    distribution = SineDistribution(**settings["tasks"])
+    tasks = distribution(settings["tasks"])
     banks = {
-        name: Bank(settings["study"], f"{name}-bank", distribution, settings[f"{name}_tasks"])
+        name: Bank(settings["study"], f"{name}-bank", tasks, settings[f"{name}_tasks"])
         for name in ("test", "validation")
     }
-    wave = showcase_wave(settings)
-    found = {"showcase/x": SHOWCASE_X, "showcase/truth": wave(SHOWCASE_X)}
+    task = showcase_task(tasks, settings)
+    found = {"showcase/x": SHOWCASE_X, "showcase/truth": task(SHOWCASE_X)}
     for protocol, given in settings["protocols"].items():
-        points = showcase_support(settings["study"], wave, given["shots"], tuple(given["support"]))
+        points = showcase_support(tasks, settings["study"], task, given["shots"], tuple(given["support"]))
         found[f"showcase/{protocol}/support"] = torch.cat([points.x, points.y], dim=-1)
         for name, bank in banks.items():
-            tasks = held_out(bank, given["shots"], tuple(given["support"]))
-            for baseline, predict in _predictors(settings["gaussian_process"], given).items():
-                square = (predict(tasks.support, tasks.query.x) - tasks.query.y).square()[..., 0]
-                losses = [square[:, index].mean(-1) for index in tasks.regions.values()]
+            held = held_out(bank, given)
+            for baseline, predict in _predictors(tasks, settings["gaussian_process"], given).items():
+                square = (predict(held.support, held.query.x) - held.query.y).square()[..., 0]
+                losses = [square[:, index].mean(-1) for index in held.regions.values()]
                 found[f"{name}/{protocol}/{baseline}"] = torch.stack(losses)
     return found
 
 
 def _predictors(
-    kernel: Mapping[str, float], protocol: Mapping[str, Any]
+    tasks: TaskDistribution, kernel: Mapping[str, float], protocol: Mapping[str, Any]
 ) -> dict[str, Callable[[Points, Tensor], Tensor]]:
     scale = protocol["gaussian_process_length_scale"]
-    return {
+    every: dict[str, Callable[[Points, Tensor], Tensor]] = {
         "gaussian-process": lambda support, x: gaussian_process(support, x, length_scale=scale, **kernel),
-        "least-squares": least_squares,
+        "least-squares": partial(least_squares, tasks),
         "zero": zero,
     }
+    return {name: every[name] for name in names(tasks)}

@@ -150,7 +150,8 @@ def train(settings: dict[str, Any], seeds: str, checkpoint: Path, out: Path) -> 
         done = state.meta_iteration if state else 0
         if done:
             click.echo(f"going on from the checkpoint after {done} of {total} meta-iterations", err=True)
-        with Progress(f"train {settings['algorithm']} {out.parent.name} seeds {seeds}", total, done) as progress:
+        name = algorithms.name(settings["algorithm"])
+        with Progress(f"train {name} {out.parent.name} seeds {seeds}", total, done) as progress:
 
             def after_interval(state: training.State) -> None:
                 artifacts.write(checkpoint, records.from_state(state), header)
@@ -170,15 +171,14 @@ def train(settings: dict[str, Any], seeds: str, checkpoint: Path, out: Path) -> 
 @click.option("--out", type=FILE, required=True, help="The evaluation record to write (safetensors).")
 def evaluate(settings: dict[str, Any], seeds: str, theta: Path, out: Path) -> None:
     """Adapt trained initializations to the held-out tasks under every protocol and measure each update."""
-    from metabench import artifacts, evaluation, records
+    from metabench import algorithms, artifacts, evaluation, records
     from metabench.progress import Progress
 
     _one_thread()
-    start, content = records.read_theta(theta, settings, seeds)
-    with Progress(
-        f"evaluate {settings['algorithm']} {out.parent.name} seeds {seeds}", 2 * len(settings["protocols"])
-    ) as progress:
-        found = evaluation.evaluate(settings, start, progress.advance)
+    learned, content = records.read_theta(theta, settings, seeds)
+    name, total = algorithms.name(settings["algorithm"]), len(settings["steps"]) * len(settings["protocols"])
+    with Progress(f"evaluate {name} {out.parent.name} seeds {seeds}", total) as progress:
+        found = evaluation.evaluate(settings, learned, algorithms.load(settings["algorithm"]), progress.advance)
     artifacts.write(out, records.from_tensors(found), records.evaluation_header(settings, seeds, content))
 
 
@@ -256,6 +256,29 @@ def predict(theta: Path, seed: int, points: Path, updates: int, step_size: float
     click.echo(frames.spell(curve), nl=False)
 
 
+@main.command("check-algorithm")
+@click.argument("algorithm")
+def check_algorithm(algorithm: str) -> None:
+    """Check an algorithm, by its name or the path of its file, and say what is wrong; exit with 1 if anything is.
+
+    What is checked: shapes, determinism, independence of neighbours, global randomness, the labels of query sets, cost,
+    and going on from a checkpoint. A file that passes may be named in a study, as `algorithm: path/to/mine.py`.
+    """
+    from metabench import conformance
+    from metabench.artifacts import ArtifactError
+
+    _one_thread()
+    wrong = 0
+    try:
+        for rule, found in conformance.findings(algorithm):
+            click.echo(f"{'ok   ' if found is None else 'WRONG'} {rule}" + (f"\n      {found}" if found else ""))
+            wrong += found is not None
+    except ValueError as error:
+        raise ArtifactError(str(error)) from None
+    click.echo(f"{algorithm}: {'all checks hold' if not wrong else f'{wrong} checks do not hold'}")
+    sys.exit(1 if wrong else 0)
+
+
 @main.command()
 @tables_option
 def headline(source: Path) -> None:
@@ -266,6 +289,26 @@ def headline(source: Path) -> None:
 
     manifests.read(source)
     click.echo(summary.markdown(read(source, "leaderboard.csv")))
+
+
+@main.command()
+@click.option("--rows", type=EXISTING, default="docs/literature.yaml", show_default=True, help="Published numbers.")
+@click.option(
+    "--studies", type=TABLES, default="results/reference", show_default=True, help="The folder of finished studies."
+)
+@click.option("--out", type=FOLDER, default="results/literature", show_default=True, help="The folder to write into.")
+def literature(rows: Path, studies: Path, out: Path) -> None:
+    """Hold published numbers against ours: a table, a figure, and the table in Markdown on the terminal."""
+    from metabench import frames
+    from metabench import literature as published
+    from metabench.figures import literature as drawing
+    from metabench.figures import style
+
+    found = published.table(published.load(rows), studies)
+    frames.write(found, out / "literature.csv")
+    with style.settings():
+        style.save(drawing.draw(found), out / "literature")
+    click.echo(published.markdown(found))
 
 
 @main.command()

@@ -11,11 +11,14 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from metabench import algorithms
+from metabench.algorithms.protocol import Hyperparameters
 from metabench.artifacts import AGAIN, Arrays, ArtifactError
-from metabench.baselines import NAMES
+from metabench.baselines import names
 from metabench.evaluation import SHOWCASE_X, regions
 from metabench.network import Network
-from metabench.tasks import SineDistribution
+from metabench.optimizers import OPTIMIZERS
+from metabench.tasks import distribution
 
 Form = dict[str, tuple[str, tuple[int, ...]]]
 """Type and shape of each array by its name."""
@@ -24,18 +27,27 @@ Form = dict[str, tuple[str, tuple[int, ...]]]
 def state(settings: Mapping[str, Any], runs: int, done: int) -> Form:
     """Return the form of a training state after some meta-iterations, as `metabench.training.State` has it."""
     validations = 1 + ceil(done / settings["validation"]["interval"])
+    learned = theta(settings)
+    moments = OPTIMIZERS[Hyperparameters(**settings["hyperparameters"]).meta_optimizer].moments
     return {
         "meta_iteration": ("int64", (1,)),
-        "theta": ("float32", (runs, Network.of(**settings["network"]).parameters)),
+        "theta": ("float32", (runs, learned)),
+        "memory": ("float32", (moments, runs, learned)),
         "diverged_at": ("int64", (runs,)),
         "validation_loss": ("float64", (validations, runs)),
     }
 
 
+def theta(settings: Mapping[str, Any]) -> int:
+    """Return M, how many numbers a run of a training or evaluation job learns."""
+    algorithm, h = algorithms.load(settings["algorithm"]), Hyperparameters(**settings["hyperparameters"])
+    return algorithm.begin(Network.of(**settings["network"]), (0,), h).shape[-1]
+
+
 def evaluation(settings: Mapping[str, Any], runs: int) -> Form:
     """Return the form of what `metabench.evaluation.evaluate` returns."""
     form: Form = {}
-    steps = ("own", "common") if settings["own_step_size"] else ("common", "tuned")
+    steps = settings["steps"]
     for name, protocol in settings["protocols"].items():
         shape = (_regions(settings, protocol), protocol["updates"] + 1, runs, settings["test_tasks"])
         for step in steps:
@@ -54,14 +66,14 @@ def baselines(settings: Mapping[str, Any]) -> Form:
     form: Form = {"showcase/x": points, "showcase/truth": points}
     for name, protocol in settings["protocols"].items():
         form[f"showcase/{name}/support"] = "float64", (protocol["shots"], 2)
-        for bank, baseline in product(("test", "validation"), NAMES):
+        for bank, baseline in product(("test", "validation"), names(distribution(settings["tasks"]))):
             form[f"{bank}/{name}/{baseline}"] = "float64", (_regions(settings, protocol), settings[f"{bank}_tasks"])
     return form
 
 
 def _regions(settings: Mapping[str, Any], protocol: Mapping[str, Any]) -> int:
     """Return how many regions the query grid has under a protocol."""
-    return len(regions(SineDistribution(**settings["tasks"]), tuple(protocol["support"])))
+    return len(regions(distribution(settings["tasks"]), protocol))
 
 
 def hold(path: Path, arrays: Arrays, form: Form) -> None:

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from metabench.engine import fused
-from metabench.randomness import uniforms
+from metabench.optimizers import descended
+from metabench.randomness import normals, uniforms
 
 
 class Activation(NamedTuple):
@@ -66,6 +67,7 @@ class Network:
     Args:
         widths: Features of the input, of each hidden layer, and of the output.
         activation: A key of `ACTIVATIONS`.
+        initialization: How weights begin, ``uniform`` or ``normal``: see `initialize`.
 
     Example:
         >>> Network((1, 64, 64, 1), "tanh").parameters
@@ -74,11 +76,12 @@ class Network:
 
     widths: tuple[int, ...]
     activation: str = "tanh"
+    initialization: str = "uniform"
 
     @classmethod
-    def of(cls, hidden: Sequence[int], activation: str) -> Network:
+    def of(cls, hidden: Sequence[int], activation: str, initialization: str = "uniform") -> Network:
         """Return the network of one input and one output feature with these hidden widths."""
-        return cls((1, *hidden, 1), activation)
+        return cls((1, *hidden, 1), activation, initialization)
 
     @property
     def parameters(self) -> int:
@@ -105,6 +108,26 @@ class Network:
         """How many numbers each of them has."""
         return [prod(shape) for shape in self._shapes]
 
+    @cached_property
+    def layer_sizes(self) -> list[int]:
+        """How many parameters each layer has, weights and biases together."""
+        return [n + m for n, m in zip(self._sizes[::2], self._sizes[1::2], strict=True)]
+
+    @cached_property
+    def layer_of_parameter(self) -> Tensor:
+        """Number of the layer of each parameter, ``(P,)``."""
+        return torch.arange(len(self.layer_sizes)).repeat_interleave(torch.tensor(self.layer_sizes))
+
+    @property
+    def head(self) -> Tensor:
+        """Which parameters are those of the output layer, ``(P,)`` bool."""
+        return self.layer_of_parameter == len(self.layer_sizes) - 1
+
+    @property
+    def first_bias(self) -> slice:
+        """Where the biases of the first layer lie in the flat vector."""
+        return slice(self._sizes[0], sum(self._sizes[:2]))
+
     def layers(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
         """View a stack of flat vectors as layers.
 
@@ -118,16 +141,25 @@ class Network:
         views = [p.view(*stack, *shape) for p, shape in zip(pieces, self._shapes, strict=True)]
         return list(zip(views[::2], views[1::2], strict=True))
 
-    def initialize(self, seed: int) -> Tensor:
-        """Draw the initial weights of one training seed: all of a layer uniform on +-1/sqrt(fan_in), biases too.
+    def initialize(self, seed: int, part: int = 0) -> Tensor:
+        """Draw the initial weights of one training seed.
 
-        This is the default of ``torch.nn.Linear`` and of the Flux script.
+        ``uniform``: all of a layer on +-1/sqrt(fan_in), biases too, the default of ``torch.nn.Linear`` and of the Flux
+        script. ``normal``: weights normal with a standard deviation of 0.01, cut off at two of them, and biases 0, as
+        in the code of the MAML paper.
+
+        Args:
+            seed: The training seed.
+            part: Which of the networks of an algorithm that has several.
 
         Returns:
             theta, ``(P,)``, float64: the same for every algorithm and cell.
         """
+        unit = uniforms(seed, "init", part, self.parameters)
+        if self.initialization == "normal":
+            deviations = [0.01 * is_weight for n, m in pairwise(self.widths) for is_weight in [1] * n * m + [0] * m]
+            return torch.from_numpy(normals(unit, cut=2.0)) * torch.tensor(deviations, dtype=torch.float64)
         bounds = [1 / sqrt(n) for n, m in pairwise(self.widths) for _ in range((n + 1) * m)]
-        unit = uniforms(seed, "init", 0, self.parameters)
         return (2 * torch.from_numpy(unit) - 1) * torch.tensor(bounds, dtype=torch.float64)
 
     def predict(self, theta: Tensor, x: Tensor) -> Tensor:
@@ -144,6 +176,11 @@ class Network:
             return kernel.predict(theta, x)
         stack, (theta, x) = _flat_stack(theta, x)
         return _unflat(self._activations(self.layers(theta), x)[-1], stack)
+
+    def features(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Return the activations of the last hidden layer, ``(..., point, width)``; arguments as `predict`."""
+        stack, (theta, x) = _flat_stack(theta, x)
+        return _unflat(self._activations(self.layers(theta), x)[-2], stack)
 
     def _activations(self, layers: list[tuple[Tensor, Tensor]], x: Tensor) -> list[Tensor]:
         """Return h_0 .. h_L of the layers of ``(stack,)`` networks at ``(stack, point, feature)``."""
@@ -305,13 +342,6 @@ class Network:
         if not fused.covers(theta) or any(isinstance(t, Tensor) and t.requires_grad for t in (theta, *others)):
             return None
         return fused.kernel(self.widths, self.activation)
-
-
-def descended(theta: Tensor, gradient: Tensor, step_size: float | Tensor) -> Tensor:
-    """Return theta - step_size * gradient, ``(..., P)``, in one pass over memory."""
-    if isinstance(step_size, Tensor):
-        return torch.addcmul(theta, gradient, step_size[..., None], value=-1)
-    return torch.sub(theta, gradient, alpha=step_size)
 
 
 def _affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

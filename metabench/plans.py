@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from math import ceil
 from typing import Any, NamedTuple
 
 from metabench import algorithms, engine
-from metabench.algorithms.protocol import Cost, Hyperparameters
+from metabench.algorithms.protocol import OUTER_OPTIONS, Cost, Hyperparameters
 from metabench.config import (
     META_ITERATIONS,
     SEED_BLOCK,
@@ -23,6 +23,7 @@ from metabench.config import (
     SETTINGS,
     CellGroup,
     ConfigError,
+    EvaluateSettings,
     StudyConfig,
     TrainSettings,
     check,
@@ -30,7 +31,7 @@ from metabench.config import (
 )
 from metabench.network import Network
 from metabench.provenance import code_digest, config_digest
-from metabench.tasks import SineDistribution
+from metabench.tasks import TaskDistribution
 
 BATCH = 20
 """Training jobs that one tracking job mirrors."""
@@ -41,14 +42,14 @@ class Cell:
     """An algorithm with its hyperparameters.
 
     Args:
-        algorithm: Name of the algorithm.
+        module: The algorithm, by its name in the registry or as a file.
         hyperparameters: Its hyperparameters.
         meta_iterations: How long it trains.
         role: One of `metabench.config.ROLES`.
         cost: What one meta-iteration of one run spends.
     """
 
-    algorithm: str
+    module: str
     hyperparameters: Hyperparameters
     meta_iterations: int
     role: str
@@ -57,12 +58,17 @@ class Cell:
     @property
     def id(self) -> str:
         """A short name from the content, good for a path."""
-        return config_digest([self.algorithm, asdict(self.hyperparameters), self.meta_iterations])[:8]
+        return config_digest([self.algorithm, self.hyperparameters.given, self.meta_iterations])[:8]
 
+    @property
+    def algorithm(self) -> str:
+        """Name of the algorithm."""
+        return algorithms.name(self.module)
 
-def tasks(config: StudyConfig) -> SineDistribution:
-    """Return the task distribution of a study."""
-    return SineDistribution(**config.tasks.model_dump())
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The step sizes that it is evaluated with."""
+        return algorithms.load(self.module).STEPS
 
 
 def cells(config: StudyConfig) -> list[Cell]:
@@ -88,22 +94,28 @@ def _expand(config: StudyConfig, group: CellGroup, n: int, reference: Cell | Non
     found = []
     for point in product(*(given[name] for name in names)):
         h = Hyperparameters(**{**given, **dict(zip(names, point, strict=True))})
-        cost = _cost(group.algorithm, h, tasks(config), where)
+        cost = _cost(group.algorithm, h, config.tasks, where)
         iterations = group.meta_iterations if reference is None else _equal_budget(reference, cost, where)
         role = "grid" if reference is None else "equal-budget"
         found.append(Cell(group.algorithm, h, iterations or 0, role, cost))
     return found if group.published is None else _mark(found, group.published.model_dump(exclude_none=True), where)
 
 
-def _cost(algorithm: str, h: Hyperparameters, distribution: SineDistribution, where: str) -> Cost:
+def _cost(spelled: str, h: Hyperparameters, distribution: TaskDistribution, where: str) -> Cost:
     """Return what a meta-iteration spends; refuse hyperparameters that lack, are not read, or contradict each other."""
-    module = algorithms.load(algorithm)
-    given, needed = {name for name, value in asdict(h).items() if value}, set(module.HYPERPARAMETERS)
+    algorithm = algorithms.name(spelled)
+    try:
+        module = algorithms.load(spelled)
+    except ValueError as error:
+        raise ConfigError(f"{error} ({where}.algorithm)") from None
+    given, needed = h.given.keys(), set(module.HYPERPARAMETERS)
+    options = {*module.OPTIONS, *(OUTER_OPTIONS if "meta_step_size" in needed else ())}
     allowed = ", ".join(sorted(needed)) or "none"
     for name in sorted(needed - given):
         raise ConfigError(f"{algorithm} needs {name}; its hyperparameters: {allowed} ({where})")
-    for name in sorted(given - needed):
-        raise ConfigError(f"{algorithm} does not use {name}; its hyperparameters: {allowed} ({where}.{name})")
+    for name in sorted(given - needed - options):
+        also = f", and if wanted {', '.join(sorted(options))}" if options else ""
+        raise ConfigError(f"{algorithm} does not use {name}; its hyperparameters: {allowed}{also} ({where}.{name})")
     try:
         return module.cost(h, distribution)
     except ValueError as error:
@@ -132,13 +144,11 @@ def _mark(found: list[Cell], published: dict[str, float], where: str) -> list[Ce
     return [replace(cell, role="published") if match else cell for cell, match in zip(found, matches, strict=True)]
 
 
-def _published(found: list[Cell], algorithm: str, n: int) -> Cell:
+def _published(found: list[Cell], module: str, n: int) -> Cell:
     for cell in found:
-        if cell.algorithm == algorithm and cell.role == "published":
+        if cell.module == module and cell.role == "published":
             return cell
-    raise ConfigError(
-        f"equal_budget needs a published cell of {algorithm}, and there is none (cells[{n}].equal_budget)"
-    )
+    raise ConfigError(f"equal_budget needs a published cell of {module}, and there is none (cells[{n}].equal_budget)")
 
 
 def seed_blocks(config: StudyConfig) -> list[str]:
@@ -176,10 +186,25 @@ def read_settings(kind: str, text: str) -> dict[str, Any]:
     where = "study" if kind == "study" else f"{kind} settings"
     settings = read_json(text, where)
     checked = check(SETTINGS[kind], settings, where)
-    if isinstance(checked, TrainSettings):
-        h, distribution = Hyperparameters(**settings["hyperparameters"]), SineDistribution(**settings["tasks"])
-        _cost(checked.algorithm, h, distribution, f"{where}, hyperparameters")
+    if isinstance(checked, TrainSettings | EvaluateSettings):
+        h = Hyperparameters(**settings["hyperparameters"])
+        _cost(checked.algorithm, h, checked.tasks, f"{where}, hyperparameters")
+        _check_steps(checked, where)
     return settings
+
+
+def _check_steps(settings: TrainSettings | EvaluateSettings, where: str) -> None:
+    """Raise ConfigError where settings adapt with other step sizes than their algorithm asks for."""
+    name, steps = algorithms.name(settings.algorithm), algorithms.load(settings.algorithm).STEPS
+    if isinstance(settings, TrainSettings):
+        if ("own" in steps) != (settings.validation.step_size is None):
+            must = (
+                "null, since its step size is its own" if "own" in steps else "a number, since it has none of its own"
+            )
+            raise ConfigError(f"step_size of {name} must be {must} ({where}, validation.step_size)")
+    elif settings.steps != list(steps):
+        found = ", ".join(settings.steps)
+        raise ConfigError(f"{name} is evaluated with the steps {', '.join(steps)}; got {found} ({where}, steps)")
 
 
 def train_settings(config: StudyConfig, cell: Cell) -> dict[str, Any]:
@@ -187,8 +212,8 @@ def train_settings(config: StudyConfig, cell: Cell) -> dict[str, Any]:
     protocol = config.protocols[config.validation.protocol]
     return {
         "study": config.study,
-        "algorithm": cell.algorithm,
-        "hyperparameters": asdict(cell.hyperparameters),
+        "algorithm": cell.module,
+        "hyperparameters": cell.hyperparameters.given,
         "meta_iterations": cell.meta_iterations,
         "tasks": config.tasks.model_dump(mode="json"),
         "network": config.network.model_dump(mode="json"),
@@ -196,26 +221,26 @@ def train_settings(config: StudyConfig, cell: Cell) -> dict[str, Any]:
             "tasks": config.validation.tasks,
             "interval": config.validation.interval,
             "protocol": _adaptation(protocol),
-            "step_size": cell.hyperparameters.inner_step_size or config.evaluation.common_step_size,
+            "step_size": None if "own" in cell.steps else config.evaluation.common_step_size,
         },
     }
 
 
 def evaluate_settings(config: StudyConfig, cell: Cell) -> dict[str, Any]:
     """Return all that the evaluation of a trained cell depends on, its theta apart."""
-    own = cell.hyperparameters.inner_step_size or None
     return {
         "study": config.study,
-        "algorithm": cell.algorithm,
+        "algorithm": cell.module,
+        "hyperparameters": cell.hyperparameters.given,
         "tasks": config.tasks.model_dump(mode="json"),
         "network": config.network.model_dump(mode="json"),
         "protocols": {name: _adaptation(protocol) for name, protocol in config.protocols.items()},
         "test_tasks": config.evaluation.tasks,
         "validation_tasks": config.validation.tasks,
-        "own_step_size": own,
+        "steps": list(cell.steps),
         "common_step_size": config.evaluation.common_step_size,
-        "tuning_step_sizes": [] if own else sorted(config.evaluation.tuning_step_sizes),
-        "showcase": config.showcase.model_dump(mode="json"),
+        "tuning_step_sizes": sorted(config.evaluation.tuning_step_sizes) if "tuned" in cell.steps else [],
+        "showcase": dict(config.showcase),
     }
 
 
@@ -228,13 +253,13 @@ def baseline_settings(config: StudyConfig) -> dict[str, Any]:
         "test_tasks": config.evaluation.tasks,
         "validation_tasks": config.validation.tasks,
         "gaussian_process": config.gaussian_process.model_dump(mode="json"),
-        "showcase": config.showcase.model_dump(mode="json"),
+        "showcase": dict(config.showcase),
     }
 
 
 def _adaptation(protocol: Any) -> dict[str, Any]:
     """Return what adaptation needs of a protocol."""
-    return dict(protocol.model_dump(mode="json", include={"shots", "support", "updates"}))
+    return dict(protocol.model_dump(mode="json", include={"shots", "support", "updates", "queries"}))
 
 
 def study_settings(config: StudyConfig) -> dict[str, Any]:
@@ -247,9 +272,9 @@ def train_code(algorithm: str) -> str:
     return code_digest("metabench.training", algorithms.module_name(algorithm))
 
 
-def evaluate_code() -> str:
-    """Return the digest of the source that evaluates."""
-    return code_digest("metabench.evaluation")
+def evaluate_code(algorithm: str) -> str:
+    """Return the digest of the source that evaluates an algorithm."""
+    return code_digest("metabench.evaluation", algorithms.module_name(algorithm))
 
 
 def baselines_code() -> str:
@@ -277,7 +302,8 @@ CLOSING = 45.0
 
 def expected_seconds(config: StudyConfig, cell: Cell, runs: int) -> float:
     """Estimate how long a training job takes."""
-    pace, (_, gradients, points) = PACES[engine.name()], cell.cost
+    by_autograd = cell.steps == ("own",)  # which torch computes
+    pace, (_, gradients, points) = PACES["torch" if by_autograd else engine.name()], cell.cost
     arithmetic = points * _network(config).operations / pace.operations
     per_iteration = pace.iteration + gradients * pace.gradient + arithmetic
     return START + cell.meta_iterations * per_iteration * runs
@@ -285,8 +311,8 @@ def expected_seconds(config: StudyConfig, cell: Cell, runs: int) -> float:
 
 def expected_evaluation_seconds(config: StudyConfig, cell: Cell, runs: int) -> float:
     """Estimate how long an evaluation job takes: each update adapts on the support and measures on the grid."""
-    own = cell.hyperparameters.inner_step_size
-    steps = 1 if own == config.evaluation.common_step_size else 2
+    same = cell.hyperparameters.inner_step_size == config.evaluation.common_step_size
+    steps = 1 if same else len(cell.steps)
     points = sum(p.updates * (p.shots + config.tasks.grid_points / 3) for p in config.protocols.values())
     tasks = config.evaluation.tasks + config.validation.tasks
     return START + steps * points * tasks * runs * _network(config).operations / PACES[engine.name()].operations
@@ -324,10 +350,13 @@ def batches(config: StudyConfig) -> dict[str, list[TrainJob]]:
 def summary(config: StudyConfig, cores: int) -> str:
     """Describe a study: its cells, its jobs and the minutes they are expected to take."""
     lines = [f"study {config.study}: {config.source}", ""]
+    widest = max(len(cell.algorithm) for cell in cells(config))
     for cell in cells(config):
         seconds = expected_seconds(config, cell, config.seeds) + expected_evaluation_seconds(config, cell, config.seeds)
-        knobs = ", ".join(f"{k}={v:g}" for k, v in asdict(cell.hyperparameters).items() if v)
-        head = f"  {cell.algorithm:<8} {cell.id}  {cell.role:<12} {cell.meta_iterations:>7} meta-iterations"
+        knobs = ", ".join(
+            f"{k}={v}" if isinstance(v, str) else f"{k}={v:g}" for k, v in cell.hyperparameters.given.items()
+        )
+        head = f"  {cell.algorithm:<{widest}} {cell.id}  {cell.role:<12} {cell.meta_iterations:>7} meta-iterations"
         lines.append(f"{head} {seconds / 60:5.1f} min  {knobs}")
     jobs = list(train_jobs(config))
     runs = [len(seeds_of(block)) for _, block in jobs]

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metabench import artifacts
-from metabench.adaptation import Points, adapted
+from metabench import algorithms, artifacts, forms
+from metabench.algorithms.protocol import Hyperparameters
 from metabench.artifacts import ArtifactError, Header
 from metabench.config import TrainSettings, check
 from metabench.network import Network
 from metabench.plans import seeds_of
+from metabench.tasks import Points
 
 
 def curve(
@@ -27,7 +28,7 @@ def curve(
         seed: Which of its runs.
         points: Support points, ``(shots, 2)``, x and y.
         updates: Full-batch gradient steps.
-        step_size: Their size; by default that of the record's own validation.
+        step_size: Their size; by default the algorithm's own, or that of its validation.
         at: How many evenly spaced x of the task domain to predict at.
 
     Returns:
@@ -38,20 +39,21 @@ def curve(
     """
     arrays, header = artifacts.read(record)
     settings, seeds = _made_from(record, header)
-    network = Network.of(**settings.network.model_dump())
+    network, h = Network.of(**settings.network.model_dump()), Hyperparameters(**header["settings"]["hyperparameters"])
     theta = arrays.get("theta", np.zeros(0))
-    if theta.dtype != np.float32 or theta.shape != (len(seeds), network.parameters):
-        raise ArtifactError(f"{record} holds no parameters of the network in its header")
+    if theta.dtype != np.float32 or theta.shape != (len(seeds), forms.theta(header["settings"])):
+        raise ArtifactError(f"{record} does not hold what the algorithm in its header learns")
     if seed not in seeds:
         raise ArtifactError(f"{record} holds the seeds {header['seeds']}, not {seed}")
-    initial = torch.from_numpy(theta[seeds.index(seed)])
-    support = Points(*torch.from_numpy(points).split(1, dim=1))
-    phi = adapted(network, initial, support.repeated(updates), step_size or settings.validation.step_size)
+    learned = torch.from_numpy(theta[seeds.index(seed)])
+    support = Points(*torch.from_numpy(points).split(1, dim=1)).repeated(updates)
     x = torch.linspace(*settings.tasks.domain, at)[:, None]
-    if not bool(phi.isfinite().all()):
-        raise ArtifactError(f"the adapted parameters of seed {seed} in {record} are not finite: it diverged")
-    columns = {"x": x, "before": network.predict(initial, x), "after": network.predict(phi, x)}
-    return {name: value[:, 0].numpy() for name, value in columns.items()}
+    size = step_size or settings.validation.step_size
+    step = None if size is None else torch.tensor(size)
+    predicted = algorithms.load(settings.algorithm).predictions(network, learned, support, x, h, step)[..., 0]
+    if not bool(predicted.isfinite().all()):
+        raise ArtifactError(f"what seed {seed} in {record} predicts is not finite: it diverged")
+    return {"x": x[:, 0].numpy(), "before": predicted[0].numpy(), "after": predicted[-1].numpy()}
 
 
 def _made_from(record: Path, header: Header) -> tuple[TrainSettings, tuple[int, ...]]:

@@ -46,7 +46,7 @@ def code_digest(*modules: str) -> str:
     """Return the digest of the source of modules of this package and of all they import from it, C++ included.
 
     Args:
-        modules: Full names, for instance ``metabench.training`` and ``metabench.algorithms.fomaml``.
+        modules: Full names, for instance ``metabench.training`` and ``metabench.algorithms.fomaml``; or paths of files.
     """
     found: dict[str, str] = {}
     waiting = list(modules)
@@ -54,7 +54,8 @@ def code_digest(*modules: str) -> str:
         name = waiting.pop()
         if name not in found:
             path = _path(name)
-            found[name] = digest(b"".join(file.read_bytes() for file in (path, *sorted(path.parent.glob("*.cpp")))))
+            more = [] if name.endswith(".py") else sorted(path.parent.glob("*.cpp"))
+            found[name] = digest(b"".join(file.read_bytes() for file in (path, *more)))
             waiting += _imports(path.read_text(encoding="utf-8"))
     return config_digest(found)
 
@@ -66,6 +67,8 @@ def package_digest() -> str:
 
 
 def _path(module: str) -> Path:
+    if module.endswith(".py"):
+        return Path(module)
     path = PACKAGE.joinpath(*module.split(".")[1:])
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 

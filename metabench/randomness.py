@@ -23,10 +23,18 @@ BLOCK = 1000
 PURPOSES = (
     "init",
     "train-task",
+    "train-tasks",
     "train-support",
+    "train-support-noise",
+    "train-query",
+    "train-query-noise",
     "train-shuffle",
     "validation-bank",
+    "validation-bank-noise",
+    "validation-bank-query",
     "test-bank",
+    "test-bank-noise",
+    "test-bank-query",
     "showcase",
     "bootstrap",
 )
@@ -69,6 +77,19 @@ def uniforms(key: int | str, purpose: str, block: int, count: int) -> NDArray[np
         array([ True,  True])
     """
     return (raw_bits(key, purpose, block, count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def normals(unit: NDArray[np.float64], cut: float = np.inf) -> NDArray[np.float64]:
+    """Return standard normal numbers from uniform ones, by the inverse of the distribution function.
+
+    Args:
+        unit: Numbers on [0, 1), of any shape.
+        cut: How many standard deviations they may be away from 0.
+    """
+    from scipy.special import ndtr, ndtri  # which jobs without normal numbers need not wait for
+
+    low = ndtr(-cut)
+    return ndtri(low + (1 - 2 * low) * np.maximum(unit, 2.0**-54))  # at 0 it would be -inf
 
 
 def permutations(key: int | str, purpose: str, block: int, count: int, length: int) -> NDArray[np.int64]:

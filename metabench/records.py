@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from metabench import artifacts, engine, plans
 from metabench.artifacts import AGAIN, Arrays, ArtifactError, Header
-from metabench.config import StudyConfig
+from metabench.config import STEPS, StudyConfig
 from metabench.plans import Cell
 from metabench.provenance import config_digest, made_from
 
@@ -49,7 +49,7 @@ def training_header(settings: Mapping[str, Any], seeds: str) -> Header:
 
 def evaluation_header(settings: Mapping[str, Any], seeds: str, theta: str) -> Header:
     """Return the header of an evaluation; `theta` is the content digest of the trained record."""
-    code = plans.evaluate_code()
+    code = plans.evaluate_code(settings["algorithm"])
     return made_from("evaluate", settings, code, NUMERICS, engine=engine.name(), seeds=seeds, theta=theta)
 
 
@@ -63,6 +63,7 @@ def from_state(state: State) -> Arrays:
     return {
         "meta_iteration": np.array([state.meta_iteration]),
         "theta": state.theta.numpy(),
+        "memory": state.memory.numpy(),
         "diverged_at": state.diverged_at.numpy(),
         "validation_loss": state.validation_loss.numpy(),
     }
@@ -82,7 +83,7 @@ def read_checkpoint(path: Path, expected: Header) -> State | None:
 
 
 def read_theta(path: Path, settings: Mapping[str, Any], seeds: str) -> tuple[Tensor, str]:
-    """Return the initializations of a trained record, ``(run, P)``, and the digest of its content.
+    """Return what the runs of a trained record learned, ``(run, M)``, and the digest of its content.
 
     Args:
         path: The record.
@@ -93,7 +94,7 @@ def read_theta(path: Path, settings: Mapping[str, Any], seeds: str) -> tuple[Ten
         ArtifactError: It is damaged, unfinished, or of another study, algorithm, network, task distribution or block.
     """
     arrays, header = artifacts.read(path)
-    same = {name: settings[name] for name in ("study", "algorithm", "tasks", "network")}
+    same = {name: settings[name] for name in ("study", "algorithm", "hyperparameters", "tasks", "network")}
     artifacts.require(path, {**header, **header.get("settings", {})}, {"kind": "train", "seeds": seeds, **same})
     return _final(path, arrays, header).theta, header["content"]
 
@@ -162,7 +163,7 @@ class CellRecord:
     Args:
         cell: The cell.
         seeds: ``(run,)``.
-        theta: ``(run, P)``.
+        theta: ``(run, M)``.
         diverged_at: First meta-iteration after which theta was not finite, 0 if never, ``(run,)``.
         meta_iterations: Of the validation curve, ``(evaluation,)``.
         validation_loss: ``(evaluation, run)``.
@@ -192,7 +193,7 @@ class CellRecord:
         return np.any([self.diverged_at > 0, *lost], axis=0)
 
     def steps(self, protocol: str) -> list[str]:
-        """Return the step sizes a protocol was evaluated at: own and common, or common and tuned."""
+        """Return the step sizes a protocol was evaluated at, of own, common and tuned."""
         prefix = f"test/{protocol}/"
         return sorted(
             (name.removeprefix(prefix) for name in self.evaluation if name.startswith(prefix)), key=STEPS.index
@@ -209,10 +210,6 @@ class CellRecord:
     def step_size(self, protocol: str, step: str) -> NDArray[np.float64]:
         """Return each run's step size of adaptation, ``(run,)``."""
         return self.evaluation[f"step_size/{protocol}/{step}"]
-
-
-STEPS = ("own", "common", "tuned")
-"""Which step size adaptation uses: the cell's inner_step_size, the study's common one, or one tuned for each run."""
 
 
 def _infinite(losses: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,23 +1,25 @@
 """Meta-training: all seeds of a cell as one tensor program.
 
-    theta <- theta - meta_step_size * meta_gradient(theta, data of the meta-iteration)
+    theta <- optimizer step along meta_gradient(theta, data of the meta-iteration)
 
-theta is ``(run, P)``; nothing loops over runs, and no run notices its neighbours.
+theta, all that an algorithm learns, is ``(run, M)``; nothing loops over runs, and no run notices its neighbours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from metabench.algorithms.protocol import Algorithm, Batch, Hyperparameters
-from metabench.evaluation import cast, final_losses, held_out
-from metabench.network import Network, descended
+from metabench.evaluation import Predict, cast, final_losses, held_out
+from metabench.network import Network
+from metabench.optimizers import OPTIMIZERS, SCHEDULES
 from metabench.randomness import BLOCK
-from metabench.tasks import Bank, SineDistribution, TaskStream
+from metabench.tasks import Bank, TaskDistribution, TaskStream, distribution
 
 
 class State(NamedTuple):
@@ -25,21 +27,31 @@ class State(NamedTuple):
 
     Args:
         meta_iteration: How many are done.
-        theta: ``(run, P)``.
+        theta: ``(run, M)``.
+        memory: What the outer optimizer remembers, ``(moment, run, M)``.
         diverged_at: The meta-iteration after which theta first was not finite, 0 if it is, ``(run,)``.
         validation_loss: Mean over the validation bank after meta-iterations 0, interval, ..., ``(evaluation, run)``.
     """
 
     meta_iteration: int
     theta: Tensor
+    memory: Tensor
     diverged_at: Tensor
     validation_loss: Tensor
 
 
-def begin(network: Network, seeds: tuple[int, ...], dtype: torch.dtype = torch.float32) -> State:
-    """Return the state before the first meta-iteration: the initial weights of each seed."""
-    theta = torch.stack([network.initialize(seed) for seed in seeds]).to(dtype)
-    return State(0, theta, torch.zeros(len(seeds), dtype=torch.int64), torch.zeros(0, len(seeds), dtype=torch.float64))
+def begin(
+    algorithm: Algorithm,
+    network: Network,
+    seeds: tuple[int, ...],
+    h: Hyperparameters,
+    dtype: torch.dtype = torch.float32,
+) -> State:
+    """Return the state before the first meta-iteration."""
+    theta = algorithm.begin(network, seeds, h).to(dtype)
+    memory = theta.new_zeros(OPTIMIZERS[h.meta_optimizer].moments, *theta.shape)
+    diverged_at, losses = torch.zeros(len(seeds), dtype=torch.int64), torch.zeros(0, len(seeds), dtype=torch.float64)
+    return State(0, theta, memory, diverged_at, losses)
 
 
 def train(
@@ -65,28 +77,29 @@ def train(
     """
     h = Hyperparameters(**settings["hyperparameters"])
     network = Network.of(**settings["network"])
-    distribution = SineDistribution(**settings["tasks"])
-    stream = TaskStream(distribution, seeds, h.meta_batch_size)
-    validate = _validation(settings, network, distribution, dtype)
-    interval = settings["validation"]["interval"]
-    state = state or _with_validation(begin(network, seeds, dtype), validate)
+    tasks = distribution(settings["tasks"])
+    stream = TaskStream(tasks, seeds, h.meta_batch_size)
+    validate = _validation(settings, partial(algorithm.predictions, network, h=h), tasks, dtype)
+    optimizer, schedule = OPTIMIZERS[h.meta_optimizer], SCHEDULES[h.meta_schedule]
+    interval, total = settings["validation"]["interval"], settings["meta_iterations"]
+    state = state or _with_validation(begin(algorithm, network, seeds, h, dtype), validate)
     block, batches = -1, list[Batch]()
-    while state.meta_iteration < settings["meta_iterations"]:
-        theta, begun = state.theta, state.meta_iteration
-        stop = min((state.meta_iteration // interval + 1) * interval, settings["meta_iterations"])
+    while state.meta_iteration < total:
+        theta, memory, begun = state.theta, state.memory, state.meta_iteration
+        stop = min((begun // interval + 1) * interval, total)
         sums = torch.empty(stop - begun, len(theta), dtype=dtype)  # kept in one piece: small ones would split memory
         for i in range(begun, stop):
             if i // BLOCK != block:
                 block = i // BLOCK
-                batches = _batches(algorithm.sample(stream, block, h), dtype)
+                batches = _batches(algorithm.sample(stream.block(block), h), dtype)
             gradient = algorithm.meta_gradient(network, theta, batches[i % BLOCK], h)
-            theta = descended(theta, gradient, h.meta_step_size)
-            torch.sum(
-                theta, -1, out=sums[i - begun]
-            )  # finite where all is, up to 1e34, and cheaper than a look at each
+            theta, memory = optimizer.step(theta, gradient, memory, h.meta_step_size * schedule(i / total), i)
+            # Finite where all is, up to 1e34, and cheaper than a look at each.
+            torch.sum(theta, -1, out=sums[i - begun])
         diverged_at = torch.where(state.diverged_at > 0, state.diverged_at, _first_not_finite(sums, stop))
         theta = torch.where((diverged_at > 0)[:, None], torch.nan, theta)
-        state = _with_validation(state._replace(meta_iteration=stop, theta=theta, diverged_at=diverged_at), validate)
+        now = State(stop, theta, memory, diverged_at, state.validation_loss)
+        state = _with_validation(now, validate)
         after_interval(state)
     return state
 
@@ -103,17 +116,17 @@ def _batches(block: Batch, dtype: torch.dtype) -> list[Batch]:
 
 
 def _validation(
-    settings: Mapping[str, Any], network: Network, distribution: SineDistribution, dtype: torch.dtype
+    settings: Mapping[str, Any], predict: Predict, distribution: TaskDistribution, dtype: torch.dtype
 ) -> Callable[[Tensor], Tensor]:
-    """Return the function from theta ``(run, P)`` to the mean validation loss after the last update, ``(run,)``."""
+    """Return the function from theta ``(run, M)`` to the mean validation loss after the last update, ``(run,)``."""
     given = settings["validation"]
-    protocol = given["protocol"]
+    protocol, size = given["protocol"], given["step_size"]
     bank = Bank(settings["study"], "validation-bank", distribution, given["tasks"])
-    tasks = cast(held_out(bank, protocol["shots"], tuple(protocol["support"])), dtype)
+    tasks = cast(held_out(bank, protocol), dtype)
 
     def validate(theta: Tensor) -> Tensor:
-        step = torch.full((len(theta),), given["step_size"], dtype=torch.float64)
-        return final_losses(network, theta, tasks, protocol["updates"], step).double().mean(-1)
+        step = None if size is None else torch.full((len(theta),), size, dtype=torch.float64)
+        return final_losses(predict, theta, tasks, protocol["updates"], step).double().mean(-1)
 
     return validate
 

@@ -3,7 +3,7 @@
 import os
 
 # Before torch is imported anywhere, since it reads them once.
-os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MKL_CBWR": "AUTO,STRICT"}
 
 import pytest
 

@@ -1,10 +1,13 @@
 """Small settings to try things on, cut from the study that the benchmark runs by default."""
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from metabench import algorithms, artifacts, baselines, config, evaluation, plans, records, training
+from metabench.algorithms.protocol import Hyperparameters, descending
+from metabench.network import Network
 
 ROOT = Path(__file__).resolve().parent.parent
 FLUX = ROOT / "config" / "flux.yaml"
@@ -43,6 +46,16 @@ def published(algorithm: str) -> plans.Cell:
     return next(c for c in plans.cells(flux()) if c.algorithm == algorithm and c.role == "published")
 
 
+def protocol(shots: int, support: tuple[float, float], queries: int = 0) -> dict[str, Any]:
+    """Return what held-out tasks need of a protocol."""
+    return {"shots": shots, "support": support, "queries": queries}
+
+
+def plain(network: Network) -> evaluation.Predict:
+    """Return how a network adapts by plain descent, as evaluation wants it."""
+    return partial(descending, network, h=Hyperparameters())
+
+
 def train_settings(algorithm: str, meta_iterations: int, **changes: Any) -> dict[str, Any]:
     """Return settings of a short training of the published cell, validated on 4 tasks after every 5 meta-iterations.
 
@@ -61,6 +74,7 @@ def train_settings(algorithm: str, meta_iterations: int, **changes: Any) -> dict
 def evaluate_settings(algorithm: str, tasks: int = 20, **changes: Any) -> dict[str, Any]:
     """Return settings of an evaluation of the published cell on `tasks` test and 10 validation tasks."""
     settings = plans.evaluate_settings(flux(), published(algorithm))
+    settings["hyperparameters"] |= changes.pop("hyperparameters", {})
     return settings | {"test_tasks": tasks, "validation_tasks": 10} | changes
 
 
@@ -69,11 +83,11 @@ def compute(study: config.StudyConfig, root: Path) -> None:
     paths = records.Paths(root)
     for cell, block in plans.train_jobs(study):
         settings = plans.train_settings(study, cell)
-        state = training.train(settings, plans.seeds_of(block), algorithms.load(cell.algorithm))
+        state = training.train(settings, plans.seeds_of(block), algorithms.load(cell.module))
         arrays = records.from_state(state)
         artifacts.write(paths.trained(cell, block), arrays, records.training_header(settings, block))
         settings = plans.evaluate_settings(study, cell)
-        found = records.from_tensors(evaluation.evaluate(settings, state.theta))
+        found = records.from_tensors(evaluation.evaluate(settings, state.theta, algorithms.load(cell.module)))
         header = records.evaluation_header(settings, block, artifacts.content_digest(arrays))
         artifacts.write(paths.evaluated(cell, block), found, header)
     settings = plans.baseline_settings(study)

@@ -3,8 +3,9 @@ from itertools import pairwise
 import peers
 import torch
 
-from metabench.adaptation import Points, adapted, mean_over_tasks, one_copy_per_task, predictions
+from metabench.adaptation import adapted, mean_over_tasks, one_copy_per_task, predictions
 from metabench.network import Network, descended
+from metabench.tasks import Points
 
 NETWORK = Network((1, 8, 8, 1))
 SEEDS = (0, 1)

@@ -6,9 +6,8 @@ import small
 import torch
 
 from metabench import plans
-from metabench.adaptation import Points
-from metabench.baselines import NAMES, evaluate, gaussian_process, least_squares, zero
-from metabench.tasks import Bank, Sine, SineDistribution
+from metabench.baselines import evaluate, gaussian_process, least_squares, names, zero
+from metabench.tasks import Bank, Points, Sine, SineDistribution
 
 FLUX = SineDistribution()
 
@@ -24,14 +23,14 @@ def protocol(shots, support, length_scale=2.0):
 
 def test_every_baseline_is_evaluated_under_every_protocol_and_region():
     found = losses(7, standard=protocol(10, [-5.0, 5.0]), robustness=protocol(5, [0.0, 5.0]))
-    expected = {f"test/{protocol}/{name}" for protocol in ("standard", "robustness") for name in NAMES}
+    expected = {f"test/{protocol}/{name}" for protocol in ("standard", "robustness") for name in names(FLUX)}
     assert {name for name in found if name.startswith("test/")} == expected
     assert found["test/standard/zero"].shape == (1, 7)
     assert found["test/robustness/zero"].shape == (3, 7)
 
 
 def test_the_baselines_are_reported_on_the_test_bank():
-    waves = Bank("flux", "test-bank", FLUX, 20).waves()
+    waves = Bank("flux", "test-bank", FLUX, 20).drawn
     found = losses(20, standard=protocol(10, [-5.0, 5.0]))["test/standard/zero"][0]
     torch.testing.assert_close(found, waves(FLUX.grid).square().mean((-2, -1)))
 
@@ -84,8 +83,8 @@ def test_the_gaussian_process_scores_what_another_implementation_did(shots, supp
 
 def test_the_gaussian_process_is_the_posterior_mean_of_the_textbook():
     bank = Bank("flux", "test-bank", FLUX, 3)
-    x = bank.support(5, (0.0, 5.0))
-    support = Points(x, bank.waves()(x))
+    support = bank.support(5, (0.0, 5.0))
+    x = support.x
     found = gaussian_process(support, FLUX.grid, variance=4.25, length_scale=1.5, jitter=1e-4)
     for t in range(3):
         a, y, b = x[t, :, 0].numpy(), support.y[t, :, 0].numpy(), FLUX.grid[:, 0].numpy()
@@ -99,10 +98,9 @@ def test_the_gaussian_process_is_the_posterior_mean_of_the_textbook():
 
 def test_a_baseline_predicts_for_each_task_from_its_own_support():
     bank = Bank("flux", "test-bank", FLUX, 3)
-    x = bank.support(4, (-5.0, 5.0))
-    support = Points(x, bank.waves()(x))
-    together = least_squares(support, FLUX.grid)
+    support = bank.support(4, (-5.0, 5.0))
+    together = least_squares(FLUX, support, FLUX.grid)
     for t in range(3):
-        alone = least_squares(support.at(slice(t, t + 1)), FLUX.grid)
+        alone = least_squares(FLUX, support.at(slice(t, t + 1)), FLUX.grid)
         torch.testing.assert_close(together[t], alone[0], rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(together[t], bank.waves()(FLUX.grid)[t], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(together[t], bank.drawn(FLUX.grid)[t], rtol=1e-6, atol=1e-6)

@@ -9,9 +9,12 @@ from small import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))  # they are scripts, and no package
 
+import jobs
 import speed
 import subjects
 from workers import Worker, cores
+
+from metabench.algorithms import NAMES
 
 WORKLOADS = subjects.workloads()
 
@@ -88,6 +91,12 @@ COMMITTED = ROOT / "results" / "reference" / "speed"
 def test_the_documented_times_are_those_of_the_committed_table():
     rows = speed.pd.read_csv(COMMITTED / "speed.csv")
     assert speed.markdown(rows) in (ROOT / "docs" / "engine.md").read_text()
+
+
+def test_the_documented_times_of_the_algorithms_are_those_of_the_committed_table():
+    rows = speed.pd.read_csv(COMMITTED / "algorithms.csv")
+    assert jobs.markdown(rows) in (ROOT / "docs" / "algorithms.md").read_text()
+    assert set(rows["algorithm"]) == set(NAMES) - {"random"}
 
 
 def test_the_readme_is_as_fast_as_the_committed_table():

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metabench import config, plans
+from metabench import algorithms, config, plans
 from metabench.config import ConfigError
 from metabench.provenance import canonical
 from metabench.tracking import contents
@@ -79,9 +79,59 @@ MISTAKES = {
     "an unknown algorithm": (
         ("cells", 1, "algorithm"),
         "reptil",
-        ["algorithm", "'reptil'", "choose from", "'fomaml', 'joint', 'random', 'reptile'", "cells[1].algorithm"],
+        ["unknown algorithm 'reptil'; choose from", ", ".join(algorithms.NAMES), "a file", ".py", "cells[1].algorithm"],
     ),
     "an unknown activation": (("network", "activation"), "sigmoid", ["activation", "'sigmoid'", "'tanh', 'relu'"]),
+    "a file of a name that is none": (("cells", 1, "algorithm"), "mine/Nudge.py", ["'mine/Nudge.py'", "lower-case"]),
+    "a file that is not there": (
+        ("cells", 1, "algorithm"),
+        "mine/absent.py",
+        ["cannot load mine/absent.py: FileNotFoundError", "cells[1].algorithm"],
+    ),
+    "a file named after an algorithm": (
+        ("cells", 1, "algorithm"),
+        "mine/reptile.py",
+        ["needs a name of its own", "mine/reptile.py", "cells[1].algorithm"],
+    ),
+    "no family": (("tasks", "family"), DELETE, ["missing key 'family'", "'sine', 'sine-or-line'", "tasks.family)"]),
+    "an unknown family": (
+        ("tasks", "family"),
+        "cosine",
+        ["unknown family 'cosine'", "choose from 'sine', 'sine-or-line'", "tasks.family)"],
+    ),
+    "a list for a family": (("tasks", "family"), ["sine"], ["unknown family ['sine']", "choose from", "tasks.family)"]),
+    "an unknown key of a family": (
+        ("tasks", "lines"),
+        0.5,
+        [
+            "unknown key 'lines'; choose from amplitude, domain, family, frequency, grid_points",
+            "(study.yaml, tasks.lines)",
+        ],
+    ),
+    "an unknown key of another family": (
+        ("tasks",),
+        {"family": "sine-or-line", "sign": "minus"},
+        ["unknown key 'sign'; choose from", "grid_points, intercept, lines, noise", "(study.yaml, tasks.sign)"],
+    ),
+    "a value of another family": (
+        ("tasks",),
+        {"family": "sine-or-line", "lines": 1.5},
+        ["lines must be less than or equal to 1, got 1.5 (study.yaml, tasks.lines)"],
+    ),
+    "noise below 0": (("tasks", "noise"), -0.1, ["noise must be", "-0.1", "(study.yaml, tasks.noise)"]),
+    "an unknown sign": (("tasks", "sign"), "-", ["unknown sign '-'", "choose from 'plus', 'minus'", "tasks.sign)"]),
+    "no task to train on": (("tasks", "training_tasks"), 0, ["training_tasks", "0", "tasks.training_tasks)"]),
+    "a picture without a phase": (
+        ("showcase",),
+        {"amplitude": 4.0},
+        ["showcase of family sine takes amplitude, phase, frequency (or not)", "['amplitude']"],
+    ),
+    "a picture of another family": (
+        ("showcase", "slope"),
+        1.0,
+        ["showcase of family sine takes amplitude, phase, frequency (or not)", "'slope'"],
+    ),
+    "a picture that a terminal would obey": (("showcase", "\x1b[2J"), 1, ["showcase of family sine", r"'\x1b[2J'"]),
     "a negative step": (("cells", 0, "inner_step_size"), -0.02, ["inner_step_size", "-0.02", "greater than 0"]),
     "a step of zero in a list": (("cells", 0, "inner_step_size"), [0.01, 0], ["inner_step_size", "greater than 0"]),
     "an empty list of steps": (("cells", 0, "inner_step_size"), [], ["inner_step_size", "[]", "at least 1"]),
@@ -97,7 +147,7 @@ MISTAKES = {
         ["protocols.robustness.support", "[5, 0]", "lower end below its upper"],
     ),
     "an interval of three ends": (("tasks", "phase"), [0, 1, 2], ["tasks.phase", "[0, 1, 2]", "2 items"]),
-    "an interval of one end": (("tasks", "phase"), [0], ["tasks.phase"]),
+    "an interval of one end": (("tasks", "phase"), [0], ["phase lacks an item", "tasks.phase[1]"]),
     "an interval without end": (("tasks", "domain"), [-5.0, float("inf")], ["tasks.domain", "finite"]),
     "support outside the domain": (
         ("protocols", "robustness", "support"),
@@ -133,8 +183,8 @@ MISTAKES = {
     ),
     "the budget of an unknown algorithm": (
         ("cells", 2, "equal_budget"),
-        "maml",
-        ["equal_budget", "'maml'", "'fomaml'"],
+        "mamel",
+        ["equal_budget", "'mamel'", "fomaml, "],
     ),
     "the budget of an algorithm without a published cell": (
         ("cells", 0, "published"),
@@ -286,7 +336,7 @@ def test_a_list_whose_items_are_all_wrong_is_not_told_to_be_empty():
 
 
 def test_of_a_thousand_mistakes_ten_are_told_and_the_rest_is_counted():
-    told = lines(changed(("cells",), [{"algorithm": "maml"}] * 1000))
+    told = lines(changed(("cells",), [{"algorithm": "mamel"}] * 1000))
     assert len(told) == 11 and told[-1] == "and 990 more (config)"
 
 
@@ -449,7 +499,7 @@ def test_one_step_size_may_stand_without_a_list():
 
 
 def test_a_whole_number_is_a_number():
-    assert config.parse(changed(("showcase", "phase"), 1)).showcase.phase == 1.0
+    assert config.parse(changed(("showcase", "phase"), 1)).showcase["phase"] == 1.0
 
 
 def test_a_config_cannot_be_changed():
@@ -605,15 +655,25 @@ MISSPELLED = {
     "an unknown key": ("train", ("seeds",), 3, ["unknown key 'seeds'", "choose from algorithm, hyperparameters"]),
     "an unknown key inside": (
         "train",
-        ("tasks", "noise"),
+        ("tasks", "waves"),
         1,
-        ["unknown key 'noise'", "amplitude, domain, grid_"],
+        ["unknown key 'waves'", "amplitude, domain, family, frequency, grid_", "(train settings, tasks.waves)"],
     ),
     "a default left out": ("train", ("tasks", "phase"), DELETE, ["missing key 'phase' in tasks"]),
     "a layer left out": ("train", ("network", "hidden"), DELETE, ["missing key 'hidden' in network"]),
-    "an unknown algorithm": ("train", ("algorithm",), "maml", ["algorithm", "'maml'", "'fomaml'"]),
-    "a knob left out": ("train", ("hyperparameters", "shots"), DELETE, ["missing key 'shots'"]),
-    "a knob at 0": ("train", ("hyperparameters", "shots"), 0, ["fomaml needs shots", "hyperparameters"]),
+    "an unknown algorithm": ("train", ("algorithm",), "mamel", ["algorithm", "'mamel'", "fomaml, "]),
+    "no family": ("train", ("tasks", "family"), DELETE, ["missing key 'family'", "(train settings, tasks.family)"]),
+    "a knob left out": ("train", ("hyperparameters", "shots"), DELETE, ["fomaml needs shots", "hyperparameters)"]),
+    "a knob left out in evaluation": ("evaluate", ("hyperparameters", "shots"), DELETE, ["fomaml needs shots"]),
+    "a knob at 0": ("train", ("hyperparameters", "shots"), 0, ["shots", "equal to 1, got 0", "hyperparameters.shots)"]),
+    "a knob at nothing": ("train", ("hyperparameters", "shots"), None, ["shots", "None", "hyperparameters.shots)"]),
+    "a knob at its default": (
+        "train",
+        ("hyperparameters", "meta_optimizer"),
+        "sgd",
+        ["meta_optimizer is sgd unless", "leave it out", "(train settings, hyperparameters)"],
+    ),
+    "an unknown knob": ("train", ("hyperparameters", "momentum"), 0.9, ["unknown key 'momentum'", "meta_schedule"]),
     "a knob of another": ("train", ("algorithm",), "joint", ["joint does not use inner_step_size", "hyperparameters"]),
     "a step below 0": ("train", ("hyperparameters", "inner_step_size"), -0.1, ["inner_step_size", "-0.1"]),
     "support outside": (
@@ -637,9 +697,23 @@ MISSPELLED = {
         [0.11, 0.29],
         ["protocols.robustness.support", "point of the grid"],
     ),
-    "no step to adapt with": ("evaluate", ("own_step_size",), None, ["either own_step_size or tuning_step_sizes"]),
-    "two ways to a step": ("evaluate", ("tuning_step_sizes",), [0.1], ["either own_step_size or tuning_step_sizes"]),
-    "a step not said": ("evaluate", ("own_step_size",), DELETE, ["missing key 'own_step_size'"]),
+    "a step of another in training": (
+        "train",
+        ("validation", "step_size"),
+        0.1,
+        ["step_size of fomaml must be null", "(train settings, validation.step_size)"],
+    ),
+    "no step to adapt with": ("evaluate", ("steps",), [], ["steps", "[]", "at least 1"]),
+    "a step to tune and nothing to choose from": ("evaluate", ("steps",), ["tuned"], ["tuning_step_sizes", "tuned"]),
+    "two ways to a step": ("evaluate", ("tuning_step_sizes",), [0.1], ["tuning_step_sizes where steps name tuned"]),
+    "a step not said": ("evaluate", ("steps",), DELETE, ["missing key 'steps'"]),
+    "a step too few": (
+        "evaluate",
+        ("steps",),
+        ["common"],
+        ["fomaml is evaluated with the steps own, common", "steps)"],
+    ),
+    "an unknown step": ("evaluate", ("steps",), ["best"], ["unknown steps 'best'", "'own', 'common', 'tuned'"]),
     "a bank of all waves": ("evaluate", ("test_tasks",), 10**30, ["test_tasks", "100000"]),
     "no length scale": (
         "baselines",

@@ -38,11 +38,11 @@ class Draws:
     """What the script takes from its random stream, in its order, for one seed."""
 
     def __init__(self, seed, n_tasks, batch_size):
-        stream = TaskStream(SineDistribution(), (seed,), n_tasks)
-        waves = stream.waves(0)
+        tasks = TaskStream(SineDistribution(), (seed,), n_tasks).block(0)
+        waves = tasks.drawn
         self.waves = zip(waves.amplitude.flatten().tolist(), waves.phase.flatten().tolist(), strict=True)
-        self.points = iter(stream.points(0, batch_size).reshape(-1, batch_size))
-        self.orders = iter(stream.shuffles(0).reshape(-1, len(TESTX)))
+        self.points = iter(tasks.support(batch_size).x.reshape(-1, batch_size))
+        self.orders = iter(tasks.shuffles().reshape(-1, len(TESTX)))
 
     def wave(self):
         return SineWave(*next(self.waves))
@@ -156,9 +156,9 @@ def test_evaluation_gives_the_losses_of_the_flux_script(shots, interval, updates
     theta = torch.stack([NETWORK.initialize(seed) for seed in SEEDS])
     bank = Bank("flux", "test-bank", SineDistribution(), 3)
     step_size = torch.full((2,), 0.02, dtype=torch.float64)
-    found = adaptation_losses(NETWORK, theta, held_out(bank, shots, interval), updates, step_size)[0]
+    found = adaptation_losses(small.plain(NETWORK), theta, held_out(bank, small.protocol(shots, interval)), updates, step_size)[0]
     assert found.shape == (updates + 1, 2, 3), "updates + 1 losses, the first before any update"
-    waves, points = bank.waves(), bank.support(shots, interval)
+    waves, points = bank.drawn, bank.support(shots, interval).x
     for run in range(2):
         model = peers.module_of(NETWORK, theta[run])
         for t in range(3):

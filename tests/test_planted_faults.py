@@ -24,13 +24,47 @@ class Fault(NamedTuple):
 
 
 TASKS, ALGORITHMS, TABLES = "test_tasks.py", "test_algorithms.py", "test_tables.py"
+FAMILIES, OPTIMIZERS = "test_families.py", "test_optimizers.py"
 
 FAULTS = {
     "the phase has the other sign": Fault(
-        "tasks.py",
-        "(x + self.phase[..., None, None])",
-        "(x - self.phase[..., None, None])",
-        (f"{TASKS}::test_the_sine_has_the_flux_scripts_sign_of_phase",),
+        "tasks/sine.py",
+        "(turns + self.phase[..., None, None])",
+        "(turns - self.phase[..., None, None])",
+        (
+            f"{TASKS}::test_the_sine_has_the_flux_scripts_sign_of_phase",
+            f"{FAMILIES}::test_minus_takes_the_phase_from_x",
+        ),
+    ),
+    "a line has the phase of a wave for its slope": Fault(
+        "tasks/sine_or_line.py",
+        "self.slope[..., None, None] * x",
+        "self.phase[..., None, None] * x",
+        (f"{FAMILIES}::test_a_task_is_a_wave_or_a_line",),
+    ),
+    "every seed trains on the same few tasks": Fault(
+        "tasks/streams.py",
+        'uniforms(s, "train-tasks", 0,',
+        'uniforms(0, "train-tasks", 0,',
+        (f"{FAMILIES}::test_a_run_visits_as_many_training_tasks_as_there_are_and_each_seed_has_its_own",),
+    ),
+    "the noise of a bank is that of its points": Fault(
+        "tasks/streams.py",
+        'noise = f"{self.purpose}-noise"',
+        "noise = self.purpose",
+        (f"{FAMILIES}::test_the_noise_of_a_label_has_nothing_to_do_with_its_point",),
+    ),
+    "Adam forgets that it began with nothing": Fault(
+        "optimizers.py",
+        "m.div(root).div_(1 - self.beta1 ** (done + 1))",
+        "m.div(root)",
+        (f"{OPTIMIZERS}::test_the_first_step_of_adam_has_its_size_whatever_the_gradient",),
+    ),
+    "the outer step grows as training goes on": Fault(
+        "optimizers.py",
+        '"linear": lambda done: 1 - done,',
+        '"linear": lambda done: done,',
+        (f"{OPTIMIZERS}::test_a_schedule_begins_with_the_whole_step_and_ends_with_none[linear-0.75-0.5-0.0]",),
     ),
     "FOMAML averages over tasks": Fault(
         "algorithms/fomaml.py",
@@ -42,9 +76,9 @@ FAULTS = {
         ),
     ),
     "FOMAML's query set is fresh points": Fault(
-        "algorithms/fomaml.py",
-        "Points(grid.expand(len(support), *grid.shape), waves(grid))",
-        "Points(fresh := stream.points(block + 1, len(grid)), waves(fresh))",
+        "algorithms/protocol.py",
+        "tasks.query(h.queries)",
+        "tasks.query(h.queries or len(tasks.grid))",
         (f"{ALGORITHMS}::test_fomaml_draws_fresh_support_points_and_queries_the_grid",),
     ),
     "FOMAML takes the query gradient at the initialization": Fault(
@@ -63,9 +97,9 @@ FAULTS = {
         ),
     ),
     "Reptile draws its mini-batches with replacement": Fault(
-        "algorithms/reptile.py",
-        "order = stream.shuffles(block)[..., : h.inner_steps * h.shots]",
-        "order = ((stream.points(block, h.inner_steps * h.shots)[..., 0] + 5) * 5).long()",
+        "tasks/streams.py",
+        "order, y = self.shuffles()[..., : count * shots], self.query().y",
+        "order, y = ((self.support(count * shots).x[..., 0] + 5) * 5).long(), self.query().y",
         (f"{ALGORITHMS}::test_reptiles_mini_batches_are_disjoint_and_together_the_grid",),
     ),
     "the Hessian bends the activation the other way": Fault(
@@ -75,15 +109,15 @@ FAULTS = {
         ("test_network.py::test_the_hand_written_hessian_product_is_the_slope_of_the_gradient[torch-tanh]",),
     ),
     "the test bank holds the validation tasks": Fault(
-        "tasks.py",
-        "uniforms(self.study, self.purpose, 0, 2 * self.tasks)",
-        'uniforms(self.study, "validation-bank", 0, 2 * self.tasks)',
+        "tasks/streams.py",
+        "uniforms(self.study, self.purpose, 0, width * self.tasks)",
+        'uniforms(self.study, "validation-bank", 0, width * self.tasks)',
         (f"{TASKS}::test_no_validation_task_is_in_the_test_bank",),
     ),
     "a run sees the random numbers of its neighbour": Fault(
-        "tasks.py",
+        "tasks/streams.py",
         "draw(seed, b) for b in blocks",
-        "draw(self.seeds[0], b) for b in blocks",
+        "draw(self.stream.seeds[0], b) for b in blocks",
         (
             f"{TASKS}::test_the_tasks_of_a_run_do_not_depend_on_its_neighbours",
             "test_training.py::test_a_run_does_not_notice_its_neighbours[torch-fomaml]",

@@ -18,27 +18,43 @@ def tree(tmp_path, monkeypatch):
     code_digest.cache_clear()
 
 
+NAMES = ("fomaml", "reptile", "joint", "random", "ridge")
+
+
 def digests():
     code_digest.cache_clear()
-    trained = {f"train {name}": plans.train_code(name) for name in ("fomaml", "reptile", "joint", "random")}
-    return trained | {"evaluate": plans.evaluate_code(), "baselines": plans.baselines_code()}
+    trained = {f"train {name}": plans.train_code(name) for name in NAMES}
+    evaluated = {f"evaluate {name}": plans.evaluate_code(name) for name in NAMES}
+    return trained | evaluated | {"baselines": plans.baselines_code()}
 
 
-TRAINING = {"train fomaml", "train reptile", "train joint", "train random"}
-EVERYTHING = TRAINING | {"evaluate", "baselines"}
+def both(*names):
+    """Training and evaluation of algorithms."""
+    return {f"{kind} {name}" for kind in ("train", "evaluate") for name in names}
+
+
+TRAINING = {f"train {name}" for name in NAMES}
+EVERYTHING = both(*NAMES) | {"baselines"}
 
 
 @pytest.mark.parametrize(
     ("file", "stale"),
     [
-        ("algorithms/fomaml.py", {"train fomaml"}),
-        ("algorithms/reptile.py", {"train reptile"}),
-        ("algorithms/protocol.py", TRAINING),
+        ("algorithms/fomaml.py", both("fomaml")),
+        ("algorithms/reptile.py", both("reptile")),
+        ("algorithms/protocol.py", EVERYTHING),
+        ("algorithms/__init__.py", set()),
+        ("linear.py", both("ridge")),
+        ("optimizers.py", EVERYTHING),
+        ("tasks/sine_or_line.py", EVERYTHING),
+        ("fields.py", EVERYTHING),
         ("training.py", TRAINING),
         ("evaluation.py", EVERYTHING),
         ("network.py", EVERYTHING),
         ("randomness.py", EVERYTHING),
         ("baselines.py", {"baselines"}),
+        ("conformance.py", set()),
+        ("forms.py", set()),
         ("statistics.py", set()),
         ("records.py", set()),
         ("plans.py", set()),
@@ -53,6 +69,15 @@ def test_editing_a_file_makes_stale_what_runs_it_and_nothing_else(tree, file, st
     path = tree / file
     path.write_text(path.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
     assert {name for name, value in digests().items() if value != before[name]} == stale
+
+
+def test_editing_an_algorithm_of_ones_own_makes_stale_what_runs_it(tmp_path):
+    mine = tmp_path / "nudge.py"
+    mine.write_text("from metabench.algorithms.reptile import *\n", encoding="utf-8")
+    before = plans.train_code(str(mine)), plans.evaluate_code(str(mine))
+    code_digest.cache_clear()
+    mine.write_text(f"{mine.read_text(encoding='utf-8')}# edited\n", encoding="utf-8")
+    assert not set(before) & {plans.train_code(str(mine)), plans.evaluate_code(str(mine))}
 
 
 def test_the_digest_of_a_copy_is_that_of_the_package(tree):

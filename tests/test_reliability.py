@@ -28,7 +28,7 @@ from metabench.provenance import canonical
 from metabench.records import Paths
 from metabench.tracking import contents, mirror, store
 
-CONTENT = small.tiny(cells=[small.short_fomaml(40_000, 0.01), small.RANDOM], validation={"tasks": 4, "interval": 1000})
+CONTENT = small.tiny(cells=[small.short_fomaml(100_000, 0.01), small.RANDOM], validation={"tasks": 4, "interval": 1000})
 STUDY = config.parse(CONTENT)
 JOB, OTHER = plans.train_jobs(STUDY)
 TINY = Path("results/tiny")
@@ -245,7 +245,7 @@ def test_a_checkpoint_in_the_place_of_a_record_is_refused(folder: Path) -> None:
     half = training.train({**settings, "meta_iterations": 1000}, (0, 1), algorithms.load("fomaml"))
     artifacts.write(path, records.from_state(half), records.training_header(settings, JOB[1]))
     for reader in (evaluate(), tabulate()):
-        assert f"{path} is a checkpoint after 1000 of 40000 meta-iterations" in refused(reader)
+        assert f"{path} is a checkpoint after 1000 of 100000 meta-iterations" in refused(reader)
 
 
 def test_a_run_that_is_not_a_number_after_its_first_step_is_counted_in_every_table(folder: Path) -> None:
@@ -273,7 +273,7 @@ def test_a_disk_that_fills_during_training_keeps_the_last_checkpoint_to_go_on_fr
     assert only_line(code, said).startswith(f"{MARK}cannot write {checkpoint}: ") and "File too large" in said
     assert contents_of(checkpoint.parent).keys() == {Path(checkpoint.name), Path(checkpoint.stem + ".lock")}
     assert checkpoint.read_bytes() == Path("half.safetensors").read_bytes() and not PATHS.trained(*JOB).exists()
-    assert "going on from the checkpoint after 1000 of 40000 meta-iterations" in run(train())
+    assert "going on from the checkpoint after 1000 of 100000 meta-iterations" in run(train())
     assert PATHS.trained(*JOB).read_bytes() == whole
 
 
@@ -441,8 +441,8 @@ def test_two_trainings_of_the_same_runs_wait_for_each_other_and_train_once(folde
     answers = [ended(process) for process in both]
     assert [code for code, _, _ in answers] == [0, 0]
     said = sorted(text for _, _, text in answers)
-    assert said[0] == "going on from the checkpoint after 40000 of 40000 meta-iterations\n"
-    assert "going on" not in said[1] and "40000 of 40000 (100%)" in said[1]
+    assert said[0] == "going on from the checkpoint after 100000 of 100000 meta-iterations\n"
+    assert "going on" not in said[1] and "100000 of 100000 (100%)" in said[1]
     assert locks.holder(path) in {str(process.pid) for process in both}
     assert PATHS.trained(*JOB).read_bytes() == whole
 

@@ -1,4 +1,4 @@
-from dataclasses import fields, replace
+from dataclasses import fields
 from math import pi, sqrt
 
 import pytest
@@ -38,7 +38,7 @@ def test_the_grid_has_50_evenly_spaced_points_with_both_ends():
 
 @pytest.mark.parametrize(("name", "low", "high"), [("amplitude", 0.1, 5.0), ("phase", 0.0, 2 * pi)])
 def test_amplitude_and_phase_are_uniform_on_their_intervals(name, low, high):
-    values = getattr(Bank("flux", "test-bank", FLUX, 20_000).waves(), name)
+    values = getattr(Bank("flux", "test-bank", FLUX, 20_000).drawn, name)
     standard_error = (high - low) / sqrt(12 * len(values))
     assert low <= values.min() < low + 0.01
     assert high - 0.01 < values.max() < high
@@ -46,14 +46,14 @@ def test_amplitude_and_phase_are_uniform_on_their_intervals(name, low, high):
 
 
 def test_the_mean_square_of_a_wave_is_4_2517():
-    square = Bank("flux", "test-bank", FLUX, 20_000).waves()(FLUX.grid).square().mean((-2, -1))
+    square = Bank("flux", "test-bank", FLUX, 20_000).drawn(FLUX.grid).square().mean((-2, -1))
     assert abs(square.mean() - MEAN_SQUARE) < 3 * square.std() / sqrt(len(square))
 
 
 def of_tasks(stream, block):
     """All data of a block with one row a task: ``(run, task, ...)``."""
-    waves = stream.waves(block)
-    data = (waves.amplitude, waves.phase, stream.points(block, 4), stream.shuffles(block))
+    tasks = stream.block(block)
+    data = (tasks.drawn.amplitude, tasks.drawn.phase, tasks.support(4).x, tasks.query(3).x, tasks.shuffles())
     return [d.transpose(0, 1).flatten(1, 2) for d in data]
 
 
@@ -75,13 +75,13 @@ def test_the_tasks_of_a_run_do_not_depend_on_its_neighbours():
 
 
 def test_no_task_of_a_training_stream_comes_twice():
-    waves = [TaskStream(FLUX, (0, 1), 3).waves(block) for block in range(2)]
+    waves = [TaskStream(FLUX, (0, 1), 3).block(block).drawn for block in range(2)]
     pairs = torch.cat([torch.stack([w.amplitude, w.phase], -1).reshape(-1, 2) for w in waves])
     assert len(pairs.unique(dim=0)) == 2 * 2 * 3 * BLOCK
 
 
 def test_fresh_points_are_uniform_on_the_domain():
-    x = TaskStream(replace(FLUX, domain=(-5.0, 7.0)), (0,), 1).points(0, 10)
+    x = TaskStream(FLUX.model_copy(update={"domain": (-5.0, 7.0)}), (0,), 1).block(0).support(10).x
     assert x.shape == (BLOCK, 1, 1, 10, 1)
     assert -5 <= x.min() < -4.99
     assert 6.99 < x.max() < 7
@@ -89,7 +89,7 @@ def test_fresh_points_are_uniform_on_the_domain():
 
 
 def test_the_support_points_of_a_bank_are_uniform_on_the_protocols_interval():
-    x = Bank("flux", "test-bank", FLUX, 4000).support(5, (0.0, 5.0))
+    x = Bank("flux", "test-bank", FLUX, 4000).support(5, (0.0, 5.0)).x
     assert x.shape == (4000, 5, 1)
     assert x.unique().numel() == x.numel(), "every task and shot has a point of its own"
     assert 0 <= x.min() < 0.01
@@ -99,14 +99,14 @@ def test_the_support_points_of_a_bank_are_uniform_on_the_protocols_interval():
 
 def test_a_larger_bank_begins_with_the_tasks_of_a_smaller():
     small, large = (Bank("flux", "test-bank", FLUX, tasks) for tasks in (7, 100))
-    assert torch.equal(large.waves().amplitude[:7], small.waves().amplitude)
-    assert torch.equal(large.waves().phase[:7], small.waves().phase)
-    assert torch.equal(large.support(5, (0.0, 5.0))[:7], small.support(5, (0.0, 5.0)))
+    assert torch.equal(large.drawn.amplitude[:7], small.drawn.amplitude)
+    assert torch.equal(large.drawn.phase[:7], small.drawn.phase)
+    assert torch.equal(large.support(5, (0.0, 5.0)).x[:7], small.support(5, (0.0, 5.0)).x)
 
 
 def test_more_shots_begin_with_the_points_of_fewer():
     bank = Bank("flux", "test-bank", FLUX, 20)
-    assert torch.equal(bank.support(10, (-5.0, 5.0))[:, :5], bank.support(5, (-5.0, 5.0)))
+    assert torch.equal(bank.support(10, (-5.0, 5.0)).x[:, :5], bank.support(5, (-5.0, 5.0)).x)
 
 
 def pairs(waves):
@@ -114,22 +114,20 @@ def pairs(waves):
 
 
 def test_no_validation_task_is_in_the_test_bank():
-    validation, test = (pairs(Bank("flux", f"{name}-bank", FLUX, 1000).waves()) for name in ("validation", "test"))
+    validation, test = (pairs(Bank("flux", f"{name}-bank", FLUX, 1000).drawn) for name in ("validation", "test"))
     assert len(validation) == len(test) == 1000
     assert validation.isdisjoint(test)
 
 
 def test_no_held_out_task_is_trained_on():
-    trained = pairs(TaskStream(FLUX, tuple(range(10)), 1).waves(0))
+    trained = pairs(TaskStream(FLUX, tuple(range(10)), 1).block(0).drawn)
     for name in ("validation-bank", "test-bank"):
-        assert trained.isdisjoint(pairs(Bank("flux", name, FLUX, 1000).waves()))
+        assert trained.isdisjoint(pairs(Bank("flux", name, FLUX, 1000).drawn))
 
 
 def test_a_bank_belongs_to_its_study_and_to_no_seed():
     assert {field.name for field in fields(Bank)} == {"study", "purpose", "distribution", "tasks"}
-    before = Bank("flux", "test-bank", FLUX, 50).support(5, (0.0, 5.0))
-    TaskStream(FLUX, (0, 1), 1).points(0, 5)
-    assert torch.equal(Bank("flux", "test-bank", FLUX, 50).support(5, (0.0, 5.0)), before)
-    assert pairs(Bank("maml", "test-bank", FLUX, 50).waves()).isdisjoint(
-        pairs(Bank("flux", "test-bank", FLUX, 50).waves())
-    )
+    before = Bank("flux", "test-bank", FLUX, 50).support(5, (0.0, 5.0)).x
+    TaskStream(FLUX, (0, 1), 1).block(0).support(5)
+    assert torch.equal(Bank("flux", "test-bank", FLUX, 50).support(5, (0.0, 5.0)).x, before)
+    assert pairs(Bank("maml", "test-bank", FLUX, 50).drawn).isdisjoint(pairs(Bank("flux", "test-bank", FLUX, 50).drawn))

@@ -220,9 +220,8 @@ def test_the_studys_run_holds_tables_figures_settings_banks_and_all_runs(tracked
     assert banks["tiny test-bank"].tags[0].value == "test"
     assert json.loads(banks["tiny test-bank"].dataset.profile) == {"num_rows": 6}
     table = np.loadtxt(got / "banks" / "test-bank.csv", delimiter=",", skiprows=1)
-    waves = plans.tasks(STUDY)
     assert len(table) == 6
-    assert ((table[:, 1] >= waves.amplitude[0]) & (table[:, 1] < waves.amplitude[1])).all()
+    assert ((table[:, 1] >= STUDY.tasks.amplitude[0]) & (table[:, 1] < STUDY.tasks.amplitude[1])).all()
 
 
 def test_the_studys_headline_is_that_of_the_leaderboard(tracked):

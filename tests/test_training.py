@@ -23,6 +23,11 @@ def states(settings, seeds, **more):
     return found
 
 
+def start(algorithm, seeds):
+    """The state before the first meta-iteration."""
+    return begin(algorithms.load(algorithm), FLUX, seeds, small.published(algorithm).hyperparameters)
+
+
 def same_bits(a, b):
     """Whether two tensors agree bit for bit, NaN included."""
     return torch.equal(a.nan_to_num(nan=-1.0), b.nan_to_num(nan=-1.0)) and torch.equal(a.isnan(), b.isnan())
@@ -50,14 +55,14 @@ def test_the_validation_interval_does_not_change_what_is_learned(algorithm, each
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_validation_curve_begins_before_training_and_ends_after_it(algorithm):
     settings = small.train_settings(algorithm, 12, validation={"interval": 5})
-    found = [begin(FLUX, (0, 1)), *states(settings, (0, 1))]
+    found = [start(algorithm, (0, 1)), *states(settings, (0, 1))]
     assert [state.meta_iteration for state in found] == [0, 5, 10, 12]
-    tasks = held_out(Bank("flux", "validation-bank", SineDistribution(), 4), 5, (0.0, 5.0))
-    step_size = torch.full((2,), settings["validation"]["step_size"], dtype=torch.float64)
+    tasks = held_out(Bank("flux", "validation-bank", SineDistribution(), 4), small.protocol(5, (0.0, 5.0)))
+    step_size = torch.full((2,), 0.02, dtype=torch.float64)
     curve = found[-1].validation_loss
     assert curve.shape == (4, 2)
     for state, entry in zip(found, curve, strict=True):
-        expected = final_losses(FLUX, state.theta.double(), tasks, 10, step_size).mean(-1)
+        expected = final_losses(small.plain(FLUX), state.theta.double(), tasks, 10, step_size).mean(-1)
         torch.testing.assert_close(entry, expected, rtol=1e-4, atol=1e-5)  # float32 against float64
 
 
@@ -82,14 +87,14 @@ def test_a_finished_training_is_left_as_it_is():
 
 def test_random_initialization_stays_what_it_was_and_is_validated_once():
     state = run(small.train_settings("random", 0), (0, 4))
-    assert torch.equal(state.theta, begin(FLUX, (0, 4)).theta)
+    assert torch.equal(state.theta, start("random", (0, 4)).theta)
     assert state.validation_loss.shape == (1, 2)
 
 
 def test_seeds_are_trained_on_tasks_of_their_own():
     settings = small.train_settings("fomaml", 1)
-    start = begin(FLUX, (0, 0))
-    moved = run(settings, (0, 1), state=start._replace(validation_loss=torch.zeros(1, 2, dtype=torch.float64))).theta
+    same = start("fomaml", (0, 0))
+    moved = run(settings, (0, 1), state=same._replace(validation_loss=torch.zeros(1, 2, dtype=torch.float64))).theta
     assert not torch.equal(moved[0], moved[1])
 
 

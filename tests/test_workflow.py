@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from pipeline import BIN, copy, digests, environment, snakemake
@@ -155,6 +156,34 @@ def test_editing_an_algorithm_reruns_its_cells_and_what_follows_and_nothing_else
     }
 
 
+def test_a_file_of_ones_own_enters_grid_tables_figures_report_and_mlflow(study: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(study, tmp_path / "own")
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    changed = yaml.safe_load((folder / "config" / "smoke.yaml").read_text())
+    prox = {"meta_batch_size": 2, "shots": 5, "inner_steps": 3, "inner_step_size": 0.02, "meta_step_size": [0.1, 0.5]}
+    published = {"meta_step_size": 0.5}
+    changed["cells"].append({"algorithm": "examples/prox.py", "meta_iterations": 200, **prox, "published": published})
+    (folder / "config" / "own.yaml").write_text(yaml.safe_dump(changed))
+    answer = snakemake(folder, "--cores", "2", config="config/own.yaml")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    root = folder / "results" / "smoke"
+    board = pd.read_csv(root / "tables" / "leaderboard.csv")
+    assert set(board.loc[board["algorithm"] == "prox", "step"]) == {"own", "common"}
+    assert len(board.loc[board["algorithm"] == "prox", "cell"].unique()) == 2
+    compared = pd.read_csv(root / "tables" / "comparisons.csv")
+    assert ((compared["algorithm_a"] == "fomaml") & (compared["algorithm_b"] == "prox")).any()
+    assert (root / "figures" / "showcase_prox_robustness.svg").exists()
+    assert len(list((root / "track").rglob("prox/*/*.json"))) == 2
+    report = snakemake(folder, "--report", "results/smoke/report.zip", config="config/own.yaml")
+    assert report.returncode == 0, report.stderr
+    assert any("prox" in name for name in zipfile.ZipFile(root / "report.zip").namelist())
+    # What Snakemake sees of an edit: its cells and what follows.
+    path = folder / "examples" / "prox.py"
+    path.write_text(path.read_text().replace("LAMBDA = 0.5", "LAMBDA = 0.25"))
+    again = jobs(snakemake(folder, "--cores", "1", "--dry-run", config="config/own.yaml"))
+    assert again["train"] == again["evaluate"] == 2 and "track_fomaml_0" not in again
+
+
 def test_touched_files_more_cores_and_another_readme_rerun_nothing(study: Path) -> None:
     files = [path for path in study.rglob("*") if path.is_file() and ".snakemake" not in path.parts]
     random.Random(0).shuffle(files)
@@ -239,7 +268,7 @@ def test_a_mistake_in_the_study_file_is_one_line_exit_code_2_and_writes_nothing(
     answer = snakemake(folder, "--cores", "1")
     assert answer.returncode == 2
     lines = [line for line in answer.stderr.splitlines() if line.startswith("metabench: ")]
-    assert len(lines) == 1 and "unknown algorithm 'jiont'; choose from 'fomaml', 'joint'" in lines[0]
+    assert len(lines) == 1 and "unknown algorithm 'jiont'; choose from anil, cavia, fomaml" in lines[0]
     assert "Traceback" not in answer.stderr and not (folder / "results").exists()
 
 

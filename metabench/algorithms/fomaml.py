@@ -1,7 +1,7 @@
 """First-order MAML: differentiate AT the adapted parameters, not THROUGH the adaptation.
 
     phi_t = adapt(theta, support_t)                    inner_steps full-batch steps of inner_step_size
-    g     = sum_t grad L(phi_t; query_t)               the query set is the grid
+    g     = sum_t grad L(phi_t; query_t)               the query set is the grid, or fresh points
     theta <- theta - meta_step_size * g
 
 The gradients of a meta-batch are SUMMED, as in the Flux script: a step of 0.01 on the sum of three tasks is one of
@@ -14,28 +14,29 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from metabench.adaptation import Points, adapted, one_copy_per_task
+from metabench.adaptation import adapted, one_copy_per_task
 from metabench.algorithms.protocol import Batch, Cost, Hyperparameters
+from metabench.algorithms.protocol import descending as predictions
+from metabench.algorithms.protocol import initial_weights as begin
+from metabench.algorithms.protocol import support_and_query as sample
 from metabench.network import Network
-from metabench.tasks import SineDistribution, TaskStream
+from metabench.tasks import TaskDistribution
+
+__all__ = ["begin", "cost", "meta_gradient", "predictions", "sample"]
 
 HYPERPARAMETERS = ("inner_step_size", "inner_steps", "meta_batch_size", "meta_step_size", "shots")
+OPTIONS = ("queries",)
+STEPS = ("own", "common")
 
 
-def cost(h: Hyperparameters, tasks: SineDistribution) -> Cost:
-    """Count a gradient on the support set for each inner step of each task, and one on its query grid."""
+def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
+    """Count a gradient on the support set for each inner step of each task, and one on its query set."""
+    queries = h.queries or tasks.grid_points
     return Cost(
         tasks=h.meta_batch_size,
         gradient_evaluations=h.meta_batch_size * (h.inner_steps + 1),
-        point_gradients=h.meta_batch_size * (h.inner_steps * h.shots + tasks.grid_points),
+        point_gradients=h.meta_batch_size * (h.inner_steps * h.shots + queries),
     )
-
-
-def sample(stream: TaskStream, block: int, h: Hyperparameters) -> Batch:
-    """Draw a support set of fresh points for each task; its query set is the grid."""
-    waves = stream.waves(block)
-    support, grid = stream.points(block, h.shots), stream.distribution.grid
-    return Points(support, waves(support)), Points(grid.expand(len(support), *grid.shape), waves(grid))
 
 
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
@@ -44,7 +45,8 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     Args:
         network: The network.
         theta: ``(run, P)``.
-        batch: support ``(run, task, shots, feature)`` and query, x ``(point, feature)``, y ``(run, task, point, 1)``.
+        batch: support ``(run, task, shots, feature)`` and query, x ``(point, feature)`` or
+            ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
         h: Hyperparameters.
 
     Returns:

@@ -13,23 +13,28 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from metabench.adaptation import Points
 from metabench.algorithms.protocol import Batch, Cost, Hyperparameters
+from metabench.algorithms.protocol import descending as predictions
+from metabench.algorithms.protocol import initial_weights as begin
 from metabench.network import Network
-from metabench.tasks import SineDistribution, TaskStream
+from metabench.tasks import Points, TaskBlock, TaskDistribution
+
+__all__ = ["begin", "cost", "meta_gradient", "predictions", "sample"]
 
 HYPERPARAMETERS = ("meta_batch_size", "meta_step_size", "shots")
+OPTIONS = ()
+STEPS = ("common", "tuned")
 
 
-def cost(h: Hyperparameters, tasks: SineDistribution) -> Cost:
+def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
     """Count one gradient a task."""
     return Cost(h.meta_batch_size, h.meta_batch_size, h.meta_batch_size * h.shots)
 
 
-def sample(stream: TaskStream, block: int, h: Hyperparameters) -> Batch:
-    """Draw fresh points of each task."""
-    x = stream.points(block, h.shots)
-    return (Points(x, stream.waves(block)(x)),)
+def sample(tasks: TaskBlock, h: Hyperparameters) -> Batch:
+    """Draw fresh points of each task and put those of all tasks together."""
+    points = tasks.support(h.shots)
+    return (Points(points.x.flatten(2, 3), points.y.flatten(2, 3)),)
 
 
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
@@ -38,12 +43,12 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     Args:
         network: The network.
         theta: ``(run, P)``.
-        batch: points ``(run, task, shots, feature)``.
+        batch: points of all tasks, ``(run, point, feature)``.
         h: Hyperparameters.
 
     Returns:
         The gradient, ``(run, P)``.
     """
     (points,) = batch
-    _, gradient = network.loss_and_gradient(theta, points.x.flatten(1, 2), points.y.flatten(1, 2))
+    _, gradient = network.loss_and_gradient(theta, *points)
     return gradient

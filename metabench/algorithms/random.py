@@ -13,18 +13,24 @@ import torch
 from torch import Tensor
 
 from metabench.algorithms.protocol import Batch, Cost, Hyperparameters
+from metabench.algorithms.protocol import descending as predictions
+from metabench.algorithms.protocol import initial_weights as begin
 from metabench.network import Network
-from metabench.tasks import SineDistribution, TaskStream
+from metabench.tasks import TaskBlock, TaskDistribution
+
+__all__ = ["begin", "cost", "meta_gradient", "predictions", "sample"]
 
 HYPERPARAMETERS = ()
+OPTIONS = ()
+STEPS = ("common", "tuned")
 
 
-def cost(h: Hyperparameters, tasks: SineDistribution) -> Cost:
+def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
     """Spend nothing."""
     return Cost(0, 0, 0)
 
 
-def sample(stream: TaskStream, block: int, h: Hyperparameters) -> Batch:
+def sample(tasks: TaskBlock, h: Hyperparameters) -> Batch:
     """Draw nothing."""
     return ()
 

@@ -13,35 +13,30 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from metabench.adaptation import Points, adapted, mean_over_tasks, one_copy_per_task
-from metabench.algorithms.protocol import Batch, Cost, Hyperparameters
+from metabench.adaptation import adapted, mean_over_tasks, one_copy_per_task
+from metabench.algorithms.protocol import Batch, Cost, Hyperparameters, fits_the_grid
+from metabench.algorithms.protocol import descending as predictions
+from metabench.algorithms.protocol import initial_weights as begin
 from metabench.network import Network
-from metabench.tasks import SineDistribution, TaskStream
+from metabench.tasks import TaskBlock, TaskDistribution
+
+__all__ = ["begin", "cost", "meta_gradient", "predictions", "sample"]
 
 HYPERPARAMETERS = ("inner_step_size", "inner_steps", "meta_batch_size", "meta_step_size", "shots")
+OPTIONS = ("inner_optimizer",)
+STEPS = ("own", "common")
 
 
-def cost(h: Hyperparameters, tasks: SineDistribution) -> Cost:
-    """Count a gradient for each mini-batch.
-
-    Raises:
-        ValueError: The grid is too small for that many disjoint mini-batches.
-    """
-    if h.inner_steps * h.shots > tasks.grid_points:
-        raise ValueError(
-            f"reptile cuts the grid into disjoint mini-batches: inner_steps * shots must not exceed grid_points, "
-            f"got {h.inner_steps} * {h.shots} > {tasks.grid_points}"
-        )
+def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
+    """Count a gradient for each mini-batch; raise ValueError where the grid is too small for that many."""
+    fits_the_grid("reptile", "inner_steps", h.inner_steps, h.shots, tasks)
     gradients = h.meta_batch_size * h.inner_steps
     return Cost(tasks=h.meta_batch_size, gradient_evaluations=gradients, point_gradients=gradients * h.shots)
 
 
-def sample(stream: TaskStream, block: int, h: Hyperparameters) -> Batch:
+def sample(tasks: TaskBlock, h: Hyperparameters) -> Batch:
     """Shuffle each task's grid and cut it; the mini-batch axis comes second, after the iteration."""
-    grid, waves = stream.distribution.grid, stream.waves(block)
-    order = stream.shuffles(block)[..., : h.inner_steps * h.shots]
-    x = grid[order]  # (iteration, run, task, point, feature)
-    return (Points(*(p.unflatten(-2, (h.inner_steps, h.shots)).movedim(-3, 1).contiguous() for p in (x, waves(x)))),)
+    return (tasks.mini_batches(h.inner_steps, h.shots),)
 
 
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
@@ -58,5 +53,5 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     """
     (mini_batches,) = batch
     copies = one_copy_per_task(theta, h.meta_batch_size)
-    phi = adapted(network, copies, mini_batches, h.inner_step_size)  # (run, task, P)
+    phi = adapted(network, copies, mini_batches, h.inner_step_size, h.inner_optimizer)  # (run, task, P)
     return theta - mean_over_tasks(phi)

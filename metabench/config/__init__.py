@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from metabench.config.fields import JOBS, LARGEST, META_ITERATIONS, SEED_BLOCK, SEEDS, Model
-from metabench.config.jobs import ROLES, SETTINGS, TrainSettings
+from metabench.config.fields import JOBS, LARGEST, META_ITERATIONS, SEED_BLOCK, SEEDS
+from metabench.config.jobs import ROLES, SETTINGS, STEPS, EvaluateSettings, TrainSettings
 from metabench.config.messages import ConfigError, lines
 from metabench.config.reading import read, read_json
 from metabench.config.study import CellGroup, StudyConfig
+from metabench.fields import Model
 
 __all__ = [
     "JOBS",
@@ -30,8 +31,10 @@ __all__ = [
     "SEEDS",
     "SEED_BLOCK",
     "SETTINGS",
+    "STEPS",
     "CellGroup",
     "ConfigError",
+    "EvaluateSettings",
     "StudyConfig",
     "TrainSettings",
     "check",

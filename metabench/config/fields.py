@@ -1,14 +1,15 @@
-"""What the fields of the models may hold: limits, and types of numbers, lists and names with their ranges."""
+"""What the fields of a study may hold: limits, and types of lists, names and counts with their ranges."""
 
 from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from metabench.algorithms import NAMES
 from metabench.config.messages import shorten
+from metabench.fields import Positive
 
 SEEDS, SEED_BLOCK = 10_000, 1000
 """Seeds of a study and of a job."""
@@ -21,13 +22,6 @@ JOBS = 10_000
 
 META_ITERATIONS = 100_000_000
 """Of a cell."""
-
-
-def _ascending(interval: tuple[float, float]) -> tuple[float, float]:
-    low, high = interval
-    if high - low < 1e-6:
-        raise ValueError(f"an interval needs its lower end below its upper end by 1e-6, got [{low:g}, {high:g}]")
-    return interval
 
 
 def _distinct(values: list[float]) -> list[float]:
@@ -46,20 +40,22 @@ def _without_control_characters(text: str) -> str:
     return text
 
 
-Number = Annotated[float, Field(ge=-1e6, le=1e6)]
-Positive = Annotated[float, Field(gt=0, le=1e6)]
-Count = Annotated[int, Field(ge=1, le=10_000_000)]
+def _algorithm(spelled: str) -> str:
+    if spelled not in NAMES and not re.fullmatch(r"[\w ./-]{0,200}\b[a-z][a-z0-9_]{0,39}\.py", spelled, re.ASCII):
+        raise ValueError(
+            f"unknown algorithm {shorten(spelled)}; choose from {', '.join(NAMES)}, or name a file that ends in .py, "
+            f"such as mine/nudge.py, in lower-case letters, digits and underscores"
+        )
+    return spelled
+
+
 BankSize = Annotated[int, Field(ge=2, le=100_000)]
 MetaIterations = Annotated[int, Field(ge=0, le=META_ITERATIONS)]
-Interval = Annotated[tuple[Number, Number], AfterValidator(_ascending)]
 Steps = Annotated[list[Positive], Field(max_length=100), AfterValidator(_distinct)]
 Grid = Annotated[Steps, Field(min_length=1), BeforeValidator(_one_or_list)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 Text = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_without_control_characters)]
-Algorithm = Literal[NAMES]  # type: ignore[valid-type]
-
-
-class Model(BaseModel):
-    """What all models have in common: no unknown key, no infinity, no change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+Algorithm = Annotated[str, AfterValidator(_algorithm)]
+Context = Annotated[int, Field(ge=1, le=1000)]
+Optimizer = Literal["sgd", "adam"]
+Schedule = Literal["constant", "linear", "cosine"]

@@ -7,7 +7,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from metabench.config.fields import Algorithm, BankSize, Count, MetaIterations, Model, Name, Positive, Steps
+from metabench.config.fields import (
+    Algorithm,
+    BankSize,
+    Context,
+    MetaIterations,
+    Name,
+    Optimizer,
+    Schedule,
+    Steps,
+)
 from metabench.config.study import (
     Adaptation,
     GaussianProcess,
@@ -15,15 +24,17 @@ from metabench.config.study import (
     Protocol,
     Showcase,
     StudyConfig,
-    Tasks,
+    check_showcase,
     check_support,
 )
+from metabench.fields import Count, Model, Positive
+from metabench.tasks import AnyDistribution
+
+STEPS = ("own", "common", "tuned")
+"""Which step size adaptation uses: the algorithm's own, the study's common one, or one tuned for each run."""
 
 ROLES = ("published", "grid", "equal-budget")
 """Roles of a cell: the source's own values, another point of the grid, or the published values at another's budget."""
-
-StepOrNone = Annotated[float, Field(ge=0, le=1e6)]
-CountOrNone = Annotated[int, Field(ge=0, le=10_000_000)]
 
 
 class _Settings(Model):
@@ -32,20 +43,32 @@ class _Settings(Model):
     @model_validator(mode="after")
     def _in_full(self) -> Self:
         for name, part in self:
-            for key in type(part).model_fields if isinstance(part, Model) else ():
+            for key in type(part).model_fields if isinstance(part, Model) and not isinstance(part, Knobs) else ():
                 if key not in part.model_fields_set:
                     raise ValueError(f"missing key {key!r} in {name}")
         return self
 
 
 class Knobs(Model):
-    """The hyperparameters of a cell; one that its algorithm does not read is 0."""
+    """The hyperparameters of a cell; one that has its default is not spelled."""
 
-    meta_step_size: StepOrNone
-    meta_batch_size: CountOrNone
-    shots: CountOrNone
-    inner_steps: CountOrNone
-    inner_step_size: StepOrNone
+    meta_step_size: Positive = 0.0
+    meta_batch_size: Count = 0
+    shots: Count = 0
+    inner_steps: Count = 0
+    inner_step_size: Positive = 0.0
+    queries: Count = 0
+    context: Context = 0
+    meta_optimizer: Optimizer = "sgd"
+    meta_schedule: Schedule = "constant"
+    inner_optimizer: Optimizer = "sgd"
+
+    @model_validator(mode="after")
+    def _none_at_its_default(self) -> Self:
+        for name in sorted(self.model_fields_set):
+            if (value := getattr(self, name)) == type(self).model_fields[name].default:
+                raise ValueError(f"{name} is {value} unless something else is spelled, so leave it out")
+        return self
 
 
 class TrainValidation(Model):
@@ -54,7 +77,7 @@ class TrainValidation(Model):
     tasks: BankSize
     interval: Count
     protocol: Adaptation
-    step_size: Positive
+    step_size: Positive | None
 
 
 class TrainSettings(_Settings):
@@ -64,7 +87,7 @@ class TrainSettings(_Settings):
     algorithm: Algorithm
     hyperparameters: Knobs
     meta_iterations: MetaIterations
-    tasks: Tasks
+    tasks: AnyDistribution
     network: NetworkShape
     validation: TrainValidation
 
@@ -78,7 +101,7 @@ class _BankSettings(_Settings):
     """Settings of a job that measures on both banks."""
 
     study: Name
-    tasks: Tasks
+    tasks: AnyDistribution
     protocols: Annotated[Mapping[Name, Adaptation], Field(min_length=1)]
     test_tasks: BankSize
     validation_tasks: BankSize
@@ -88,6 +111,7 @@ class _BankSettings(_Settings):
     def _consistent(self) -> Self:
         for name, protocol in self.protocols.items():
             check_support(self.tasks, protocol, f"protocols.{name}")
+        check_showcase(self.tasks, self.showcase)
         return self
 
 
@@ -95,15 +119,16 @@ class EvaluateSettings(_BankSettings):
     """Settings of an evaluation job."""
 
     algorithm: Algorithm
+    hyperparameters: Knobs
     network: NetworkShape
-    own_step_size: Positive | None
+    steps: Annotated[list[Literal[STEPS]], Field(min_length=1)]  # type: ignore[valid-type]
     common_step_size: Positive
     tuning_step_sizes: Steps
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:
-        if (self.own_step_size is None) != bool(self.tuning_step_sizes):
-            raise ValueError("give either own_step_size or tuning_step_sizes, and not both")
+        if ("tuned" in self.steps) != bool(self.tuning_step_sizes):
+            raise ValueError("give tuning_step_sizes where steps name tuned, and nowhere else")
         return self
 
 
@@ -125,7 +150,7 @@ class Spent(Model):
 class SpelledCell(Model):
     """A cell of `metabench.plans`."""
 
-    algorithm: Algorithm
+    module: Algorithm
     hyperparameters: Knobs
     meta_iterations: MetaIterations
     role: Literal[ROLES]  # type: ignore[valid-type]

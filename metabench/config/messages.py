@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 
@@ -23,8 +23,11 @@ def lines(model: type[BaseModel], errors: Sequence[Any], where: str) -> Iterator
     """Yield a line for each mistake, the first `MISTAKES` of them."""
     mistakes = [error for error in errors if not _follows(error, errors)]
     for error in mistakes[:MISTAKES]:
-        key = _key(part for part in error["loc"] if part != "[key]")
-        yield f"{_what(model, error)} ({where}{', ' if key else ''}{key})"
+        place, section = _place(model, error["loc"])
+        if error["type"].startswith("union_tag"):
+            place = (*place, _word(error["ctx"]["discriminator"].strip("'")))
+        key = _key(part for part in place if part != "[key]")
+        yield f"{_what(section, place, error)} ({where}{', ' if key else ''}{key})"
     if len(mistakes) > MISTAKES:
         yield f"and {len(mistakes) - MISTAKES} more ({where})"
 
@@ -44,14 +47,21 @@ def _word(name: str) -> str:
     return cut(name if name.isprintable() else ascii(name))
 
 
-def _what(model: type[BaseModel], error: Any) -> str:
-    names = [part for part in error["loc"] if isinstance(part, str)]
+def _what(section: _Section, place: Sequence[str | int], error: Any) -> str:
+    """Say what must hold at a place, which lies in a section, and what came."""
+    names = [part for part in place if isinstance(part, str)]
     name, value = _word(names[-1]) if names else "it", shorten(error["input"])
     match error["type"]:
         case "extra_forbidden":
-            return f"unknown key {shorten(names[-1])}; choose from {', '.join(_fields(model, error['loc'][:-1]))}"
+            return f"unknown key {shorten(names[-1])}; choose from {', '.join(sorted(section.model.model_fields))}"
+        case "missing" if isinstance(place[-1], int):
+            return f"{name} lacks an item"
         case "missing":
             return f"missing key {name!r}"
+        case "union_tag_not_found":
+            return f"missing key {name!r}; choose from {_quoted(section.members)}"
+        case "union_tag_invalid":
+            return f"unknown {name} {shorten(error['input'][name])}; choose from {_quoted(section.members)}"
         case "literal_error":
             return f"unknown {name} {value}; choose from {error['ctx']['expected'].replace(' or ', ', ')}"
         case "value_error":
@@ -66,12 +76,31 @@ def _what(model: type[BaseModel], error: Any) -> str:
     return f"{name} must {rule}, got {value}"
 
 
-def _fields(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """Return the keys allowed at a place of a model."""
+class _Section(NamedTuple):
+    """Where a key stands: a model, and if the key before was a choice between models, those by their tags."""
+
+    model: type[BaseModel]
+    members: dict[str | int, type[BaseModel]]
+
+
+def _place(model: type[BaseModel], location: Sequence[str | int]) -> tuple[tuple[str | int, ...], _Section]:
+    """Return a place as a file spells it, without the tags that pydantic puts into it, and the section there."""
+    place, section = list[str | int](), _Section(model, {})
     for part in location:
-        if part in model.model_fields:
-            model = next(_models(model.model_fields[str(part)].annotation), model)
-    return sorted(model.model_fields)
+        if part in section.members:
+            section = _Section(section.members[part], {})
+            continue
+        place.append(part)
+        field = section.model.model_fields.get(str(part))
+        models = list(_models(field.annotation)) if field else []
+        tag = field.discriminator if field else None
+        members = {m.model_fields[tag].default: m for m in models} if isinstance(tag, str) else {}
+        section = _Section(models[0] if models else section.model, members)
+    return tuple(place), section
+
+
+def _quoted(members: Iterable[str | int]) -> str:
+    return ", ".join(repr(member) for member in members)
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

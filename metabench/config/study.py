@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 from math import ceil, floor
 from typing import Annotated, Literal, Self
 
@@ -15,28 +16,23 @@ from metabench.config.fields import (
     SEEDS,
     Algorithm,
     BankSize,
-    Count,
+    Context,
     Grid,
-    Interval,
     MetaIterations,
-    Model,
     Name,
-    Number,
-    Positive,
+    Optimizer,
+    Schedule,
     Text,
 )
+from metabench.config.messages import shorten
+from metabench.fields import Count, Interval, Model, Number, Positive
+from metabench.tasks import AnyDistribution, SineDistribution, TaskDistribution
+
+Showcase = dict[str, Number]
+"""Parameters of the task of the pictures."""
 
 RESERVED = ("reference", "redrawn")
 """Folders under results that are no study's."""
-
-
-class Tasks(Model):
-    """The task distribution."""
-
-    amplitude: Interval = (0.1, 5.0)
-    phase: Interval = (0.0, 6.283185307179586)
-    domain: Interval = (-5.0, 5.0)
-    grid_points: Annotated[int, Field(ge=2, le=10_000)] = 50
 
 
 class NetworkShape(Model):
@@ -44,6 +40,7 @@ class NetworkShape(Model):
 
     hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=8)] = (64, 64)
     activation: Literal["tanh", "relu"] = "tanh"
+    initialization: Literal["uniform", "normal"] = "uniform"
 
 
 class Published(Model):
@@ -64,6 +61,11 @@ class CellGroup(Model):
     inner_steps: Count | None = None
     inner_step_size: Grid | None = None
     meta_step_size: Grid | None = None
+    queries: Count | None = None
+    context: Context | None = None
+    meta_optimizer: Optimizer | None = None
+    meta_schedule: Schedule | None = None
+    inner_optimizer: Optimizer | None = None
     published: Published | None = None
 
     @model_validator(mode="after")
@@ -79,6 +81,7 @@ class Adaptation(Model):
     shots: Annotated[int, Field(ge=1, le=1000)]
     support: Interval
     updates: Annotated[int, Field(ge=1, le=1000)]
+    queries: Annotated[int, Field(ge=0, le=10_000)] = 0
 
 
 class Protocol(Adaptation):
@@ -101,13 +104,6 @@ class Evaluation(Model):
     tasks: BankSize = 1000
     common_step_size: Positive = 0.02
     tuning_step_sizes: Grid = Field(default=[0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064])
-
-
-class Showcase(Model):
-    """The wave of the pictures."""
-
-    amplitude: Number = 4.0
-    phase: Number = 1.0
 
 
 class GaussianProcess(Model):
@@ -137,13 +133,13 @@ class StudyConfig(Model):
     source: Text
     seeds: Annotated[int, Field(ge=1, le=SEEDS)]
     seed_block: Annotated[int, Field(ge=1, le=SEED_BLOCK)] = 10
-    tasks: Tasks = Tasks()
+    tasks: AnyDistribution = SineDistribution()
     network: NetworkShape = NetworkShape()
     cells: Annotated[tuple[CellGroup, ...], Field(min_length=1)]
     protocols: Annotated[dict[Name, Protocol], Field(min_length=1)]
     validation: Validation = Validation()
     evaluation: Evaluation = Evaluation()
-    showcase: Showcase = Showcase()
+    showcase: Showcase = Field(default={"amplitude": 4.0, "phase": 1.0})
     gaussian_process: GaussianProcess = GaussianProcess()
     statistics: Statistics = Statistics()
 
@@ -160,6 +156,7 @@ class StudyConfig(Model):
             raise ValueError(f"validation.protocol {self.validation.protocol!r} is not a protocol; choose from {names}")
         for name, protocol in self.protocols.items():
             check_support(self.tasks, protocol, f"protocols.{name}")
+        check_showcase(self.tasks, self.showcase)
         return self
 
     @model_validator(mode="after")
@@ -172,7 +169,7 @@ class StudyConfig(Model):
         return self
 
 
-def check_support(tasks: Tasks, protocol: Adaptation, place: str) -> None:
+def check_support(tasks: TaskDistribution, protocol: Adaptation, place: str) -> None:
     """Raise ValueError where support points may lie outside the domain, or no point of the grid among them."""
     (low, high), (first, last) = tasks.domain, protocol.support
     if first < low or last > high:
@@ -180,3 +177,12 @@ def check_support(tasks: Tasks, protocol: Adaptation, place: str) -> None:
     spacing = (high - low) / (tasks.grid_points - 1)
     if ceil((first - low) / spacing) > floor((last - low) / spacing):
         raise ValueError(f"{place}.support must hold a point of the grid, got [{first:g}, {last:g}]")
+
+
+def check_showcase(tasks: TaskDistribution, parameters: Showcase) -> None:
+    """Raise ValueError where a family has no task with such parameters."""
+    every = signature(tasks.one).parameters
+    needed = {name for name, parameter in every.items() if parameter.default is parameter.empty}
+    if not needed <= parameters.keys() <= every.keys():
+        known = ", ".join(name if name in needed else f"{name} (or not)" for name in every)
+        raise ValueError(f"showcase of family {tasks.family} takes {known}; got {shorten(list(parameters))}")

@@ -15,6 +15,6 @@ def draw(tables: Tables, protocol: str, statistic: str) -> Figure:
     axes = figure.subplots()
     curves(axes, tables, protocol, "all", statistic)
     axes.set_ylabel(f"{statistic} {LOSS}")
-    axes.set_title(f"{protocol} protocol: {statistic} over {tables.size(protocol)}")
+    axes.set_title(f"{protocol} protocol: {statistic} over {tables.size(protocol)}{tables.note}")
     figure.legend(loc="outside right upper")
     return figure

@@ -17,6 +17,9 @@ CEILING = 10
 FAR = 1e40
 """Stands for an infinite loss, so that the line leaves the axis through its top."""
 
+BARS = 0.02
+"""Between two bars, of the length of the axis."""
+
 MARKS = 8
 """Markers on a line, about."""
 
@@ -24,24 +27,26 @@ MARKS = 8
 def curves(axes: Axes, tables: Tables, protocol: str, region: str, statistic: str) -> None:
     """Draw every line of a protocol and region.
 
-    Bands are the table's intervals. Where the table has one at the last update alone, it is a bar to the right of it;
-    so are the intervals of baselines, which take no updates.
+    Bands are the table's intervals. Where the table has one at the last update alone, or bands would hide each other,
+    it is a bar to the right of it; so are the intervals of baselines, which take no updates.
     """
     table = tables.rows("adaptation.csv", protocol=protocol, region=region)
     last, most = int(table["update"].max()), ceiling(tables.zero(protocol, statistic, region))
     shown = [(line, line.of(table)) for line in lines(tables, protocol)]
-    bars = [line for line, _ in shown if statistic != "mean" or line.step == "none"]
+    bars = [line for line, _ in shown if statistic != "mean" or line.step == "none" or tables.crowded]
     arrows = 0
     for line, rows in shown:
         _draw(axes, line, rows, statistic, last)
+        if statistic == "mean" and line not in bars:
+            _band(axes, line, rows)
         arrows += _off_axis(axes, line, rows, statistic, most, arrows)
         if line in bars:
-            _bar(axes, line, rows, statistic, last * (1.02 + 0.025 * bars.index(line)))
+            _bar(axes, line, rows, statistic, last * (1.02 + BARS * bars.index(line)))
     known = pd.concat(rows[[statistic, f"{statistic}_lower", f"{statistic}_upper"]] for _, rows in shown).to_numpy(
         float
     )
     loss_axis(axes, "y", known[known <= most])
-    axes.set_xlim(0, last * (1.03 + 0.025 * len(bars)))
+    axes.set_xlim(0, last * (1.03 + BARS * len(bars)))
     axes.set_xticks(_ticks(last))
     axes.spines["bottom"].set_bounds(0, last)
     axes.set_xlabel("updates (gradient steps on the support set)", x=0.5 * last / axes.get_xlim()[1])
@@ -56,15 +61,19 @@ def _ticks(last: int) -> list[int]:
 
 
 def _draw(axes: Axes, line: Line, rows: pd.DataFrame, statistic: str, last: int) -> None:
-    """Draw one line, and the band of a mean."""
+    """Draw one line."""
     x, y = rows["update"].to_numpy(), rows[statistic].to_numpy(dtype=float)
     y = np.where(np.isfinite(y), y, FAR)
     if line.step == "none":
         axes.plot([0, last], [y[-1], y[-1]], label=line.label, **without_marker(line.look))
         return
     axes.plot(x, y, label=_label(line, rows), markevery=max(1, last // MARKS), **line.look)
-    if statistic == "mean":
-        axes.fill_between(x, rows["mean_lower"], rows["mean_upper"], color=line.look["color"], alpha=0.15, linewidth=0)
+
+
+def _band(axes: Axes, line: Line, rows: pd.DataFrame) -> None:
+    """Draw the intervals of a mean."""
+    ends = rows["mean_lower"], rows["mean_upper"]
+    axes.fill_between(rows["update"], *ends, color=line.look["color"], alpha=0.15, linewidth=0)
 
 
 def _bar(axes: Axes, line: Line, rows: pd.DataFrame, statistic: str, x: float) -> None:

@@ -41,17 +41,26 @@ def lines(tables: Tables, protocol: str, steps: tuple[str, ...] = ("own", "commo
     """Return the lines of a protocol.
 
     Each algorithm has its published cells, at their own step or else the first of `steps` they have; and the cell that
-    validation selects at the best step an algorithm may have (own, else tuned), where that is another line. Baselines
-    follow.
+    validation selects at the best step an algorithm may have (own, else tuned), where that is another line. Where there
+    are too many algorithms for that they have the selected one alone, the best median first. Baselines follow.
     """
     board = tables.rows("leaderboard.csv", protocol=protocol)
     board = board[board["step"].isin(steps)]
+    if tables.crowded:
+        return [*_one_each(tables, board), *_baselines(tables)]
     found: dict[tuple[str, str, str], Line] = {}
     for algorithm in tables.algorithms:
         mine = board[board["algorithm"] == algorithm]
         for line in [*_published(tables, mine, steps), *_selected(tables, mine)]:
             found.setdefault(line[:3], line)
     return [*found.values(), *_baselines(tables)]
+
+
+def _one_each(tables: Tables, board: pd.DataFrame) -> Iterator[Line]:
+    """Yield the line of each algorithm's selected cell, solid, the best median first."""
+    chosen = [line for name in tables.algorithms for line in _selected(tables, board[board["algorithm"] == name])]
+    for line in sorted(chosen, key=lambda line: float(line.of(board)["median"].iloc[0])):
+        yield line._replace(label=tables.styles[line.algorithm].label, look=line.look | PUBLISHED)
 
 
 def _published(tables: Tables, board: pd.DataFrame, steps: tuple[str, ...]) -> Iterator[Line]:

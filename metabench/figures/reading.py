@@ -12,7 +12,11 @@ from metabench import frames
 from metabench.figures.style import Style, styles
 
 ORACLE = "least-squares"
-"""The floor at rounding level, some 30 powers of ten below all others: named in captions, never on an axis."""
+"""Without noise at rounding level, some 30 powers of ten below all others: named in captions, never on an axis."""
+
+
+MANY = 6
+"""Algorithms that a figure has room for with two lines and a band each."""
 
 
 class Tables:
@@ -41,9 +45,20 @@ class Tables:
 
     @cached_property
     def algorithms(self) -> list[str]:
-        """Algorithms with a published cell, those with an inner step before the yardsticks without."""
-        found = self.rows("cells.csv", role="published").assign(none=lambda t: t["inner_step_size"].isna())
-        return list(found.sort_values(["none", "algorithm"])["algorithm"].unique())
+        """Algorithms with a published cell, those with a way of their own to adapt before the yardsticks without."""
+        own = set(self.rows("adaptation.csv", step="own")["algorithm"])
+        found = self.rows("cells.csv", role="published")["algorithm"].unique()
+        return sorted(found, key=lambda name: (name not in own, name))
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are too many algorithms for two lines and a band each."""
+        return len(self.algorithms) > MANY
+
+    @property
+    def note(self) -> str:
+        """What a title must add where only selected cells are drawn."""
+        return ", cells selected on validation" if self.crowded else ""
 
     @cached_property
     def baselines(self) -> list[str]:

@@ -28,5 +28,7 @@ def draw(tables: Tables) -> Figure:
             limits += axes.get_ylim()
         loss_axis(row[0], "y", np.array(limits), margin=1)
         row[0].set_ylabel(f"mean MSE over {tables.size(protocol)}")
+    if tables.note:
+        figure.suptitle(tables.note.removeprefix(", "), fontsize=8)
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure

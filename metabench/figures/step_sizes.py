@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -17,6 +18,17 @@ from metabench.figures.style import WIDTH, compact, loss_axis, message
 
 SIZES = ["inner_step_size", "meta_step_size"]
 KEYS = ["algorithm", "cell", "role"]
+CMAP = "viridis_r"
+WIDEST = 11.0
+"""Inches of a row of panels."""
+
+SETTINGS = {
+    ("meta_optimizer", "adam"): "Adam outside",
+    ("meta_schedule", "linear"): "linear decay",
+    ("meta_schedule", "cosine"): "cosine decay",
+    ("inner_optimizer", "adam"): "Adam inside",
+}
+"""How settings other than the default are spelled where the grids of an algorithm differ in them."""
 
 
 class Grid(NamedTuple):
@@ -44,17 +56,39 @@ def draw(tables: Tables, protocol: str) -> Figure:
     if not grids:
         return message("No algorithm of this study has a step size.")
     norm = _norm(pd.concat(grid.rows for grid in grids)["mean"], tables.zero(protocol))
-    widths = [grid.table.shape[1] for grid in grids]
-    most = max(grid.table.shape[0] for grid in grids)
-    figure = Figure(figsize=(max(WIDTH, 1.6 + 0.62 * sum(widths)), 1.5 + 0.52 * most), layout="constrained")
-    panels = figure.subplots(1, len(grids), width_ratios=widths, squeeze=False)[0]
-    for axes, grid in zip(panels, grids, strict=True):
-        _draw(axes, grid, norm)
-    bar = figure.colorbar(panels[0].collections[0], ax=list(panels), pad=0.02, extend="max")
+    rows = _rows(grids)
+    heights = [1.1 + 0.52 * max(grid.table.shape[0] for grid in row) for row in rows]
+    widest = max(sum(_width(grid) for grid in row) for row in rows)
+    figure = Figure(figsize=(max(WIDTH, 0.9 + widest), 0.4 + sum(heights)), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[widest, 0.9], squeeze=False)[0]
+    for band, row in zip(left.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0], rows, strict=True):
+        widths = [_width(grid) for grid in row]
+        rest = [spare] if (spare := widest - sum(widths)) > 0.1 else []
+        panels = band.subplots(1, len(widths) + len(rest), width_ratios=[*widths, *rest], squeeze=False)[0]
+        for axes, grid in zip(panels, row, strict=False):
+            _draw(axes, grid, norm)
+        for axes in panels[len(row) :]:
+            axes.set_axis_off()
+    bar = figure.colorbar(ScalarMappable(norm, CMAP), cax=right.add_axes((0.1, 0.2, 0.18, 0.6)), extend="max")
     loss_axis(bar.ax, "y", np.array([norm.vmin, norm.vmax]), margin=1)
     bar.set_label("mean MSE after the last update")
     figure.suptitle(f"{protocol} protocol: mean (median) over {tables.size(protocol)}", fontsize=8)
     return figure
+
+
+def _width(grid: Grid) -> float:
+    """Return how many inches a panel needs, labels included."""
+    return 0.7 + 0.62 * max(grid.table.shape[1], 2)
+
+
+def _rows(grids: list[Grid]) -> list[list[Grid]]:
+    """Break the panels into rows of `WIDEST` inches at most."""
+    rows: list[list[Grid]] = [[]]
+    for grid in grids:
+        if rows[-1] and sum(map(_width, [*rows[-1], grid])) > WIDEST:
+            rows.append([])
+        rows[-1].append(grid)
+    return rows
 
 
 def _grids(tables: Tables, protocol: str) -> list[Grid]:
@@ -69,10 +103,17 @@ def _grids(tables: Tables, protocol: str) -> list[Grid]:
         mine = cells[cells["algorithm"] == algorithm]
         varied = [column for column in others if mine[column].nunique(dropna=False) > 1]
         for values, group in mine.groupby(varied, dropna=False) if varied else [((), mine)]:
-            note = "".join(f"\n{name} {value:g}" for name, value in zip(varied, values, strict=True))
+            note = "".join(_setting(name, value) for name, value in zip(varied, values, strict=True))
             rows = board[board["cell"].isin(group["cell"]) & (board["algorithm"] == algorithm)]
             found.append(_grid(tables.styles[str(algorithm)].label + note, rows))
     return found
+
+
+def _setting(name: str, value: Any) -> str:
+    """Spell a setting in a line of its own; an empty one has its default and is not spelled."""
+    if pd.isna(value):
+        return ""
+    return f"\n{SETTINGS.get((name, value)) or f'{name} {value:g}'}"
 
 
 def _grid(title: str, rows: pd.DataFrame) -> Grid:
@@ -80,7 +121,8 @@ def _grid(title: str, rows: pd.DataFrame) -> Grid:
     if rows["inner_step_size"].notna().all():
         own = rows[rows["step"] == "own"]
         return Grid(title, own.assign(row=own["inner_step_size"].map("{:g}".format)), "inner step size")
-    return Grid(title, rows.assign(row=rows["step"]), "step of adaptation")
+    alone = set(rows["step"]) == {"own"}
+    return Grid(title, rows.assign(row="" if alone else rows["step"]), "" if alone else "step of adaptation")
 
 
 def _norm(losses: pd.Series, zero: float) -> LogNorm:
@@ -93,7 +135,7 @@ def _norm(losses: pd.Series, zero: float) -> LogNorm:
 def _draw(axes: Axes, grid: Grid, norm: LogNorm) -> None:
     table = grid.table
     ends = {"norm": norm, "vmin": norm.vmin, "vmax": norm.vmax}  # else it looks for the ends itself, and fails on inf
-    sns.heatmap(table, mask=~table.map(np.isfinite), cmap="viridis_r", cbar=False, linewidths=1, ax=axes, **ends)
+    sns.heatmap(table, mask=~table.map(np.isfinite), cmap=CMAP, cbar=False, linewidths=1, ax=axes, **ends)
     for row in grid.rows.itertuples():
         _mark(axes, row, table.columns.get_loc(row.meta_step_size), table.index.get_loc(row.row), norm)
     axes.set_title(grid.title)

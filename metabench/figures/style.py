@@ -34,19 +34,28 @@ class Style(NamedTuple):
     marker: str
 
 
-# Okabe and Ito's palette, told apart by colour-blind readers; https://jfly.uni-koeln.de/color/
+# The palettes of Okabe and Ito, https://jfly.uni-koeln.de/color/, and of Tol (muted):
+# told apart by colour-blind readers. Twelve colours are more than anyone tells apart with ease; markers help.
 KNOWN = {
     "fomaml": Style("FOMAML", "#D55E00", "o"),
     "reptile": Style("Reptile", "#0072B2", "s"),
     "joint": Style("Joint training", "#009E73", "^"),
     "random": Style("Random init.", "#CC79A7", "D"),
+    "maml": Style("MAML", "#E69F00", "v"),
+    "anil": Style("ANIL", "#56B4E9", "p"),
+    "meta_sgd": Style("Meta-SGD", "#882255", "h"),
+    "maml_plus_plus": Style("MAML++", "#332288", "d"),
+    "cavia": Style("CAVIA", "#44AA99", "<"),
+    "ridge": Style("Ridge head", "#999933", ">"),
+    "neural_process": Style("Neural process", "#AA4499", "8"),
+    "fomaml_tail": Style("FOMAML, tail", "#661100", "H"),
     "gaussian-process": Style("Gaussian process", "#000000", "X"),
     "zero": Style("Zero predictor", "#8c8c8c", "P"),
     "least-squares": Style("Least squares", "#b8b8b8", "*"),
 }
 
-OTHERS = ("#E69F00", "#56B4E9", "#882255", "#999933", "#332288", "#44AA99")
-"""Colours of algorithms that have none of their own: the rest of that palette, and of Tol's muted one."""
+OTHERS = ("#117733", "#CC6677", "#88CCEE", "#A07A2E", "#6E6EB4", "#8A8A2A")
+"""Colours of algorithms that have none of their own."""
 
 MARKERS = "vphd<>8H"
 

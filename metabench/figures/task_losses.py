@@ -36,7 +36,7 @@ def draw(tables: Tables, protocol: str) -> Figure:
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel(f"{LOSS} after {updates} updates")
     axes.set_ylabel("adaptations at or below this loss")
-    axes.set_title(f"{protocol} protocol: {tables.size(protocol)}")
+    axes.set_title(f"{protocol} protocol: {tables.size(protocol)}{tables.note}")
     figure.legend(loc="outside right upper")
     return figure
 

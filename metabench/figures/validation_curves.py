@@ -39,7 +39,9 @@ def draw(tables: Tables) -> Figure:
         _dress(axes, label)
     for axes in panels[:, 0]:
         axes.set_ylabel("validation MSE")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.legend(
+        *panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4 if tables.crowded else 3
+    )
     return figure
 
 
@@ -49,7 +51,10 @@ def _cells(tables: Tables, role: str) -> list[tuple[str, str]]:
 
 
 def _draw(axes: Axes, tables: Tables, algorithm: str, cell: str, role: str, column: str, look: dict[str, Any]) -> None:
-    """Draw a cell: a faint line for each seed, their mean, and a cross where a seed's loss stops being finite."""
+    """Draw a cell: a faint line for each seed, their mean, and a cross where a seed's loss stops being finite.
+
+    Where there are many algorithms the lines of single seeds are left out.
+    """
     style, rows = tables.styles[algorithm], tables.rows("history.csv", algorithm=algorithm, cell=cell)
     wide = rows.pivot(index=column, columns="seed", values="validation_loss")
     lost = int((~np.isfinite(wide.iloc[-1])).sum())
@@ -59,7 +64,8 @@ def _draw(axes: Axes, tables: Tables, algorithm: str, cell: str, role: str, colu
         mean = wide.mean(axis=1).iloc[0]
         axes.axhline(mean, color=style.colour, label=f"{label} (untrained)", linestyle=(0, (1, 1)), linewidth=1.2)
         return
-    axes.plot(wide.index, wide.mask(~np.isfinite(wide)), color=style.colour, alpha=0.2, linewidth=0.5, zorder=1.5)
+    if not tables.crowded:
+        axes.plot(wide.index, wide.mask(~np.isfinite(wide)), color=style.colour, alpha=0.2, linewidth=0.5, zorder=1.5)
     mean = wide.mean(axis=1)
     axes.plot(wide.index, mean.mask(~np.isfinite(mean)), color=style.colour, label=label, **look)
     _crosses(axes, wide, style.colour)

@@ -6,7 +6,7 @@ The bytes are the same for the same records: sorted rows, one float format, no d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from metabench import frames, manifests, plans, records
+from metabench.algorithms.protocol import Hyperparameters
 from metabench.artifacts import Header
 from metabench.config import StudyConfig
 from metabench.provenance import code_digest, made_from
@@ -107,8 +108,9 @@ def _join(blocks: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 def _settings(record: CellRecord) -> dict[str, Any]:
     """Return a cell's hyperparameters, empty where the algorithm does not read one."""
-    known = asdict(record.cell.hyperparameters)
-    return {"meta_iterations": record.cell.meta_iterations, **{k: v or np.nan for k, v in known.items()}}
+    known = record.cell.hyperparameters.given
+    empty = dict.fromkeys(f.name for f in fields(Hyperparameters))
+    return {"meta_iterations": record.cell.meta_iterations, **empty, **known}
 
 
 def _costs(record: CellRecord) -> dict[str, int]:
@@ -167,7 +169,7 @@ def leaderboard(study: Study, adapted: pd.DataFrame, chosen: pd.DataFrame) -> pd
     table = final(adapted).drop(columns=["region", "update"]).merge(marks, how="left").merge(about, how="left", on=keys)
     table["selected"] = table["selected"].fillna(False).astype(bool)
     counts = [c for c in about.columns if c.startswith(("runs_", "meta_it", "meta_b", "shots", "inner_steps"))]
-    counts += list(_costs(study.cells[0]))
+    counts += ["queries", "context", *_costs(study.cells[0])]
     table = table.astype(dict.fromkeys(counts, "Int64"))
     front = [*keys, "selected", "step_size"]
     rest = [column for column in table.columns if column not in front]

@@ -9,8 +9,9 @@ KEYS = {
     "baseline; in comparisons: published, selected, equal-budget or yardstick, the kind of pair.",
     "seed": "The replicate.",
     "protocol": "The evaluation setting.",
-    "step": "Which step size adaptation uses: own (the cell's inner_step_size), common (the study's), "
-    "tuned (chosen by each run on the validation bank), none (no gradient steps).",
+    "step": "Which step size adaptation uses: own (the algorithm's: inner_step_size, or what it learned, or none where "
+    "it takes no gradient steps), common (the study's), tuned (chosen by each run on the validation bank), none (a "
+    "baseline).",
     "region": "Part of the query grid: all, seen (inside the support interval), unseen (outside it).",
     "update": "Gradient steps taken on the support set, from 0.",
     "task": "Number of the task in the test bank.",
@@ -24,9 +25,14 @@ SETTINGS = {
     "meta_batch_size": "Tasks of a meta-iteration.",
     "shots": "Support points of each inner step (of each outer step, for joint training).",
     "inner_steps": "Gradient steps on each task in training.",
-    "inner_step_size": "Size of those steps.",
+    "inner_step_size": "Size of those steps, or what learned sizes began with.",
     "meta_step_size": "Size of the outer update.",
-    "step_size": "Step size of adaptation; in the leaderboard its median over runs.",
+    "queries": "Fresh query points of each task in training; empty stands for the grid.",
+    "context": "Numbers that adapt or that describe a task (CAVIA, conditional neural process).",
+    "meta_optimizer": "Of the outer loop; empty stands for sgd, plain descent.",
+    "meta_schedule": "Of the outer step size over training; empty stands for constant.",
+    "inner_optimizer": "Of the inner loop; empty stands for sgd.",
+    "step_size": "Step size of adaptation; in the leaderboard its median over runs. What learned sizes began with.",
 }
 
 COSTS = {
@@ -87,7 +93,7 @@ COMPARISONS = {
     "probability_upper": "Upper end of it.",
     "p_value": "Exact sign-flip test on the differences of each seed, averaged over tasks.",
     "p_holm": "p_value adjusted by Holm's method within the family declared beforehand: the published FOMAML against "
-    "Reptile and each against the best baseline, whole grid, every protocol. Empty outside the family.",
+    "each other algorithm and each against the best baseline, whole grid, every protocol. Empty outside the family.",
     "attainable_p": "The least p_value this number of seeds can give.",
 }
 

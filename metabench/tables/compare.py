@@ -20,16 +20,22 @@ from metabench.statistics import (
 )
 from metabench.tables.aggregate import Study
 
-CONTENDERS = ("fomaml", "reptile")
-"""The algorithms that the declared family of tests is about."""
+REFERENCE = "fomaml"
+"""The algorithm that all others are compared with; where a study has none, the first in the alphabet."""
 
 ORACLE = "least-squares"
-"""It knows that tasks are waves, which no learner does: the floor, and never the best baseline."""
+"""It knows what functions span all tasks, which no learner does: an oracle, and never the best baseline."""
 
 
 def candidates(study: Study, algorithm: str) -> list[CellRecord]:
     """Return the cells that selection chooses from: published and grid."""
     return [r for r in study.cells if r.cell.algorithm == algorithm and r.cell.role in ("published", "grid")]
+
+
+def contenders(study: Study) -> list[str]:
+    """Return the algorithms that adapt in a way of their own, which the declared family of tests is about."""
+    names = {record.cell.algorithm for record in study.cells if "own" in record.cell.steps}
+    return sorted(names, key=lambda name: (name != REFERENCE, name))
 
 
 def _algorithms(study: Study) -> list[str]:
@@ -160,9 +166,8 @@ def _pairs(study: Study, protocol: str) -> Iterator[tuple[str, Pair]]:
     """Yield role and the two sides of each comparison."""
     baseline = best_baseline(study, protocol)
     for role, pick in PICKS.items():
-        sides = [side for name in CONTENDERS if (side := pick(study, name, protocol, "own")) is not None]
-        if len(sides) == 2:
-            yield role, (sides[0], sides[1])
+        sides = [side for name in contenders(study) if (side := pick(study, name, protocol, "own")) is not None]
+        yield from ((role, (sides[0], other)) for other in sides[1:])
         yield from ((role, (side, baseline)) for side in sides)
     yield from (("equal-budget", pair) for pair in _equal_budget_pairs(study, protocol))
     for step in ("common", "tuned"):
@@ -179,10 +184,10 @@ def _yardstick_pairs(study: Study, protocol: str, step: str) -> Iterator[Pair]:
 
 
 def _equal_budget_pairs(study: Study, protocol: str) -> Iterator[Pair]:
-    """Yield the published cell against each cell that was given its budget."""
+    """Yield the published cells of the reference and of its own algorithm against each cell with an equal budget."""
     for record in study.cells:
         if record.cell.role == "equal-budget":
-            for algorithm in CONTENDERS:
+            for algorithm in dict.fromkeys((contenders(study)[0], record.cell.algorithm)):
                 other = _published(study, algorithm, protocol, "own")
                 if other is not None and "own" in record.steps(protocol):
                     yield other, _contender(record, protocol, "own")
@@ -191,8 +196,9 @@ def _equal_budget_pairs(study: Study, protocol: str) -> Iterator[Pair]:
 def comparisons(study: Study) -> pd.DataFrame:
     """Return the table of paired comparisons at each protocol's last update.
 
-    The family of tests, declared beforehand: last update, whole grid, every protocol, the published cells of FOMAML
-    against Reptile and each against the best baseline. Cells that were selected by results have a p value of their own.
+    The family of tests, declared beforehand: last update, whole grid, every protocol, the published cells of the
+    reference, FOMAML, against each other contender and each against the best baseline. Cells that were selected by
+    results have a p value of their own.
     """
     rows: list[dict[str, Any]] = []
     for protocol in study.config.protocols:

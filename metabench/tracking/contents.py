@@ -82,10 +82,10 @@ class Content:
 
 def cell_settings(study: StudyConfig, cell: Cell) -> dict[str, Any]:
     """Return all that a cell's runs show: the cell, and the study without its other cells and its seeds."""
-    alone = {"cells": [{"algorithm": cell.algorithm, "meta_iterations": cell.meta_iterations}], "seeds": 1}
+    alone = {"cells": [{"algorithm": cell.module, "meta_iterations": cell.meta_iterations}], "seeds": 1}
     shared = ("study", "source", "tasks", "network", "protocols", "validation", "evaluation", "showcase")
     whole = plans.study_settings(study)
-    spelled = {**asdict(cell), "cost": cell.cost._asdict()}
+    spelled = {**vars(cell), "hyperparameters": cell.hyperparameters.given, "cost": cell.cost._asdict()}
     return {"cell": spelled, "study": {key: whole[key] for key in shared} | alone}
 
 
@@ -129,7 +129,7 @@ def runs(study: StudyConfig, record: CellRecord, block: str) -> dict[int, Conten
 def _params(study: StudyConfig, record: CellRecord, run: int) -> dict[str, str]:
     cell = record.cell
     settings = plans.train_settings(study, cell)
-    known = {key: value for key, value in asdict(cell.hyperparameters).items() if value}
+    known = cell.hyperparameters.given
     steps = {
         f"step_size.{protocol}.{step}": float(record.step_size(protocol, step)[run])
         for protocol in study.protocols
@@ -250,14 +250,14 @@ def _row_name(row: pd.Series) -> str:
 
 
 def _bank_table(study: StudyConfig, purpose: str) -> bytes:
-    """Return a bank as CSV: each wave, and its support points as shares of a protocol's support interval."""
+    """Return a bank as CSV: each task, and its support points as shares of a protocol's support interval."""
     from metabench.tasks import Bank  # brings torch
 
     tasks = study.evaluation.tasks if purpose == "test" else study.validation.tasks
-    bank = Bank(study.study, f"{purpose}-bank", plans.tasks(study), tasks)
+    bank = Bank(study.study, f"{purpose}-bank", study.tasks, tasks)
     shots = max(protocol.shots for protocol in study.protocols.values())
-    waves, support = bank.waves(), bank.support(shots, (0.0, 1.0))[..., 0].numpy()
-    columns = {"amplitude": waves.amplitude.numpy(), "phase": waves.phase.numpy()}
+    support = bank.support(shots, (0.0, 1.0)).x[..., 0].numpy()
+    columns = {name: value.numpy() for name, value in vars(bank.drawn).items() if value is not None}
     columns |= {f"support_{k}": support[:, k] for k in range(shots)}
     return pd.DataFrame(columns).rename_axis("task").to_csv(float_format="%.9g", lineterminator="\n").encode()
 
