@@ -1,7 +1,7 @@
-"""Measure the training job of every algorithm, by each engine, on one core.
+"""Measure the training job of every algorithm, on one core.
 
     make bench                                                        (or, where all is installed already,)
-    python benchmarks/jobs.py [--repeats 5] [--out results/benchmarks]
+    python benchmarks/jobs.py [--repeats 3] [--out results/benchmarks]
 
 Trained are the published cells of config/algorithms.yaml, ten runs a stack, algorithms in turn within each repeat.
 Written: algorithms.csv with microseconds per meta-iteration and run.
@@ -25,40 +25,37 @@ COLUMNS = ["algorithm", "engine", "stack", "minimum", "median", "maximum"]
 
 
 def measure(repeats: int, seconds: float) -> pd.DataFrame:
-    """Return a row for each algorithm that trains, and engine."""
+    """Return a row for each algorithm that trains, by the engine that computes here."""
     cells = [cell for cell in plans.cells(STUDY) if cell.role == "published" and cell.meta_iterations]
     settings = {cell.algorithm: plans.train_settings(STUDY, cell) for cell in cells}
-    jobs = [(name, engine) for name in sorted(settings) for engine in engines()]
-    times: dict[tuple[str, str], list[float]] = {job: [] for job in jobs}
-    with Worker(cores()[0]) as worker, Progress("measure", (repeats + 1) * len(jobs)) as progress:
+    engine = engines()[0]
+    times: dict[str, list[float]] = {name: [] for name in sorted(settings)}
+    with Worker(cores()[0]) as worker, Progress("measure", (repeats + 1) * len(times)) as progress:
         abouts = {}
-        for name, engine in jobs:
-            worker.ask("make", f"{name} {engine}", f"metabench {engine}", settings[name], STACK)
-            abouts[name, engine] = worker.answer()
+        for name in times:
+            worker.ask("make", name, f"metabench {engine}", settings[name], STACK)
+            abouts[name] = worker.answer()
             progress.advance()
         for _ in range(repeats):
-            for job in jobs:
-                times[job].append(microseconds([worker], " ".join(job), seconds, abouts[job]))
+            for name, found in times.items():
+                found.append(microseconds([worker], name, seconds, abouts[name]))
                 progress.advance()
-    found = [(*job, STACK, min(t), float(pd.Series(t).median()), max(t)) for job, t in times.items()]
-    return pd.DataFrame(found, columns=COLUMNS)
+    rows = [(name, engine, STACK, min(t), float(pd.Series(t).median()), max(t)) for name, t in times.items()]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def markdown(rows: pd.DataFrame) -> str:
     """Return the medians as a table, the fastest algorithm first."""
-    wide = rows.pivot(index="algorithm", columns="engine", values="median").sort_values("fused")
-    lines = [["", *(f"{engine} engine" for engine in wide)], ["---"] * (1 + len(wide.columns))]
-    lines += [
-        [style.styles([str(n)])[str(n)].label, *(f"{t:.3g}" for t in row)]
-        for n, row in zip(wide.index, wide.values, strict=True)
-    ]
+    styles = style.styles(rows["algorithm"])
+    lines = [["", "microseconds"], ["---", "---"]]
+    lines += [[styles[row.algorithm].label, f"{row.median:.3g}"] for row in rows.sort_values("median").itertuples()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> None:
     """Measure, and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="of a measurement, about")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     given = parser.parse_args()

@@ -18,7 +18,7 @@ from metabench.cli import main
 
 FLUX = ROOT / "results" / "reference" / "flux" / "tables"
 ROUNDING = ROOT / "results" / "reference" / "rounding"
-FOMAML, REPTILE, RANDOM, DIVERGING = "e65cff88", "7c021006", "22bfa4df", "c3807c5b"
+FOMAML, REPTILE, RANDOM, DIVERGING = "e65cff88", "7c021006", "9a004c78", "c3807c5b"
 
 
 @pytest.fixture(scope="module")
