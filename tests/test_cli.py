@@ -150,7 +150,10 @@ def folder_of_mistakes(folder: Path) -> dict[str, object]:
         "seedless": {**header, "seeds": "0-99999999999"},
         "settingless": {**header, "settings": {}},
         "nameless": {"kind": "train"},
-        "wider": {**header, "settings": {**header["settings"], "network": {**header["settings"]["network"], "hidden": [65, 64]}}},
+        "wider": {
+            **header,
+            "settings": {**header["settings"], "network": {**header["settings"]["network"], "hidden": [65, 64]}},
+        },
         "evaluated": {**header, "kind": "evaluate"},
     }
     for name, other in forged.items():

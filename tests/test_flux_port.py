@@ -156,7 +156,9 @@ def test_evaluation_gives_the_losses_of_the_flux_script(shots, interval, updates
     theta = torch.stack([NETWORK.initialize(seed) for seed in SEEDS])
     bank = Bank("flux", "test-bank", SineDistribution(), 3)
     step_size = torch.full((2,), 0.02, dtype=torch.float64)
-    found = adaptation_losses(small.plain(NETWORK), theta, held_out(bank, small.protocol(shots, interval)), updates, step_size)[0]
+    found = adaptation_losses(
+        small.plain(NETWORK), theta, held_out(bank, small.protocol(shots, interval)), updates, step_size
+    )[0]
     assert found.shape == (updates + 1, 2, 3), "updates + 1 losses, the first before any update"
     waves, points = bank.drawn, bank.support(shots, interval).x
     for run in range(2):
