@@ -25,7 +25,7 @@ def draw(found: pd.DataFrame) -> Figure:
         colour = OURS[row.verdict]
         _point(axes, place + 0.14, row.ours, (row.ours_lower, row.ours_upper), colour, colour)
         if not np.isfinite(row.ours):
-            right = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
+            right: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
             axes.text(0.99, place + 0.14, "ours is infinite →", color=colour, fontsize=7, **right)
     columns = ["published", "published_lower", "published_upper", "ours", "ours_lower", "ours_upper"]
     known = found[columns].to_numpy(dtype=float)
