@@ -265,7 +265,6 @@ def check_algorithm(algorithm: str) -> None:
     and going on from a checkpoint. A file that passes may be named in a study, as `algorithm: path/to/mine.py`.
     """
     from metabench import conformance
-    from metabench.artifacts import ArtifactError
 
     _one_thread()
     wrong = 0
@@ -274,7 +273,7 @@ def check_algorithm(algorithm: str) -> None:
             click.echo(f"{'ok   ' if found is None else 'WRONG'} {rule}" + (f"\n      {found}" if found else ""))
             wrong += found is not None
     except ValueError as error:
-        raise ArtifactError(str(error)) from None
+        _answer(str(error), 2)
     click.echo(f"{algorithm}: {'all checks hold' if not wrong else f'{wrong} checks do not hold'}")
     sys.exit(1 if wrong else 0)
 

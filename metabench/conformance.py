@@ -28,7 +28,6 @@ from metabench.tasks import Bank, Points, SineDistribution, TaskDistribution, Ta
 
 SEEDS = (4, 0, 9)
 UPDATES = 3
-NETWORK, TASKS = Network((1, 16, 16, 1)), SineDistribution()
 EXAMPLE = Hyperparameters(
     meta_step_size=0.01, meta_batch_size=2, shots=5, inner_steps=2, inner_step_size=0.02, context=3
 )

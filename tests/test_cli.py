@@ -374,3 +374,15 @@ def test_a_damaged_parquet_file_is_named(tmp_path: Path, content: bytes) -> None
 def test_a_study_whose_cells_all_diverged_has_a_headline() -> None:
     rows = frames.read(ROOT / "results" / "reference" / "flux" / "tables", "leaderboard.csv")
     assert "| reptile | published | own" in headline.markdown(rows.assign(selected=False))
+
+
+def test_an_algorithm_is_checked_and_what_is_wrong_is_said(tmp_path):
+    good, bad = (
+        run("check-algorithm", ROOT / "examples/prox.py"),
+        run("check-algorithm", ROOT / "tests/wrong/leaks.py"),
+    )
+    assert good.exit_code == 0 and "WRONG" not in good.output and "all checks hold" in good.output
+    assert bad.exit_code == 1 and "gets another meta_gradient beside other runs" in bad.output
+    for missing in (tmp_path / "mine.py", "reptil"):
+        answer = run("check-algorithm", missing)
+        assert answer.exit_code == 2 and answer.output.startswith("metabench: ") and "Traceback" not in answer.output
