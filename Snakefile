@@ -28,6 +28,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/literature.smk"
 include: "workflow/rules/track.smk"
 
 
@@ -39,6 +40,7 @@ rule all:
         study.tables,
         study.provenance,
         study.figures,
+        study.literature,
         study.cells_tracked,
         study.tracked,
 

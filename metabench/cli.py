@@ -291,23 +291,34 @@ def headline(source: Path) -> None:
 
 
 @main.command()
-@click.option("--rows", type=EXISTING, default="docs/literature.yaml", show_default=True, help="Published numbers.")
+@click.option("--rows", type=EXISTING, help="Published numbers [default: those of metabench].")
 @click.option(
     "--studies", type=TABLES, default="results/reference", show_default=True, help="The folder of finished studies."
 )
+@click.option("--study", "content", type=Json("study"), help="Only the numbers that this study covers, a JSON object.")
 @click.option("--out", type=FOLDER, default="results/literature", show_default=True, help="The folder to write into.")
-def literature(rows: Path, studies: Path, out: Path) -> None:
-    """Hold published numbers against ours: a table, a figure, and the table in Markdown on the terminal."""
-    from metabench import frames
+def literature(rows: Path | None, studies: Path, content: dict[str, Any] | None, out: Path) -> None:
+    """Hold published numbers against ours: tables, a figure, and the tables in Markdown on the terminal."""
+    from metabench import config, frames, manifests
     from metabench import literature as published
     from metabench.figures import literature as drawing
     from metabench.figures import style
 
-    found = published.table(published.load(rows), studies)
-    frames.write(found, out / "literature.csv")
-    with style.settings():
-        style.save(drawing.draw(found), out / "literature")
+    known = published.load(rows or published.ROWS)
+    if content is not None:
+        known = published.covered(known, config.parse(content))
+    contents = {name: manifests.read(studies / name / "tables")["content"] for name in published.studies(known)}
+    found, varied = published.table(known, studies), published.variations(known, studies)
+    files = [out / published.NAME]
+    frames.write(found, files[0])
     click.echo(published.markdown(found))
+    if known.variations:
+        files.append(out / "variations.csv")
+        frames.write(varied, files[-1])
+        click.echo(f"\n{published.variations_markdown(varied)}")
+    with style.settings():
+        files += style.save(drawing.draw(found), out / "literature")
+    manifests.write(out, [file.name for file in files], published.header(known, contents))
 
 
 @main.command()

@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from metabench import artifacts, figures, manifests, plans, records, tables
+from metabench import artifacts, figures, literature, manifests, plans, records, tables
 from metabench.artifacts import ArtifactError, Header
 from metabench.config import StudyConfig
+from metabench.literature import Literature
 from metabench.plans import Cell
 from metabench.records import Paths
 from metabench.tracking import contents, store
@@ -112,9 +113,11 @@ def _artefacts(config: StudyConfig, root: Path, name: str) -> Iterator[Artefact]
             yield Artefact(store.marker(root, name, *job), made_of, store.read_marker, header)
     yield Artefact(paths.baselines, [], artifacts.read_header, partial(_baselines, config))
     made_of = [path for job in jobs for path in (paths.trained(*job), paths.evaluated(*job))]
-    drawn, tabled = (root / folder / manifests.NAME for folder in ("figures", "tables"))
+    drawn, tabled, published = (root / folder / manifests.NAME for folder in ("figures", "tables", "literature"))
     yield Artefact(tabled, [*made_of, paths.baselines], _manifest, partial(_tables, config, paths))
     yield Artefact(drawn, [tabled], _manifest, partial(_figures, tabled))
+    if (known := literature.covered(literature.load(), config)).rows:
+        yield Artefact(published, [tabled], _manifest, partial(_literature, known, config, tabled))
     markers = [store.marker(root, name, *job) for job in jobs]
     header = partial(contents.study_header, config, root)
     yield Artefact(store.study_marker(root, name), [*markers, tabled, drawn], store.read_marker, header)
@@ -143,3 +146,7 @@ def _tables(config: StudyConfig, paths: Paths) -> Header:
 
 def _figures(tabled: Path) -> Header:
     return figures.header(_manifest(tabled)["content"])
+
+
+def _literature(known: Literature, config: StudyConfig, tabled: Path) -> Header:
+    return literature.header(known, {config.study: _manifest(tabled)["content"]})

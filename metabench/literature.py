@@ -1,13 +1,13 @@
-"""Published numbers beside ours: the table that docs/literature.yaml and the tables of finished studies make.
+"""Published numbers beside ours: the tables that literature.yaml and the tables of finished studies make.
 
 Each published number has its source. Theirs come with an interval over tasks of one model, or none; ours are means over
 seeds and tasks with an interval over both, and the two are never mixed: a verdict compares them by rules written down
-before the studies were run.
+before the studies were run. Variations change one thing of a setting to see whether it explains a disagreement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -15,9 +15,17 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from metabench import config, frames, manifests
-from metabench.artifacts import ArtifactError
+from metabench import config, frames, manifests, plans
+from metabench.artifacts import ArtifactError, Header
+from metabench.config import StudyConfig
 from metabench.fields import Count, Model, Positive
+from metabench.provenance import code_digest, made_from
+
+ROWS = Path(__file__).with_suffix(".yaml")
+"""The published numbers."""
+
+NAME = "literature.csv"
+"""The file of the table that stands beside its figure."""
 
 COLUMNS = {
     "source": "Who published the number.",
@@ -43,6 +51,15 @@ COLUMNS = {
     "verdict": "reproduced (intervals overlap, or the means are within the margin), better, worse, or not comparable.",
     "note": "What the source leaves open, or why it cannot be compared.",
 }
+"""What each column of the table of published numbers means."""
+
+VARIATION_COLUMNS = {
+    "variation": "What is varied.",
+    "case": "How.",
+    **{name: COLUMNS[name] for name in ("study", "algorithm", "cell", "protocol", "step", "update")},
+    **{name: COLUMNS[name] for name in ("ours", "ours_lower", "ours_upper", "ours_median", "diverged_share")},
+}
+"""What each column of the table of variations means."""
 
 
 class Ours(Model):
@@ -78,16 +95,63 @@ class Row(Model):
         return self
 
 
+class Case(Model):
+    """One of the things that a variation compares."""
+
+    case: str
+    ours: Ours
+
+
+class Variation(Model):
+    """Cases that differ in one thing, after the same gradient steps."""
+
+    variation: str
+    steps: Annotated[tuple[Count, ...], Field(min_length=1)]
+    cases: Annotated[tuple[Case, ...], Field(min_length=2)]
+
+
 class Literature(Model):
     """The file."""
 
     margin: Annotated[float, Field(gt=1, le=10)]
-    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+    rows: tuple[Row, ...]
+    variations: tuple[Variation, ...] = ()
 
 
-def load(path: Path) -> Literature:
+def load(path: Path = ROWS) -> Literature:
     """Read and check the file of published numbers; raise ConfigError as study files do."""
     return config.check(Literature, config.read(path), str(path))
+
+
+def covered(literature: Literature, study: StudyConfig) -> Literature:
+    """Return the published numbers beside which a study, as it is configured now, has one of ours."""
+    cells = plans.cells(study)
+
+    def has(row: Row) -> bool:
+        ours, protocol = row.ours, study.protocols.get(row.ours.protocol)
+        found = [
+            cell
+            for cell in cells
+            if cell.algorithm == ours.algorithm and ours.where.items() <= cell.hyperparameters.given.items()
+        ]
+        return len(found) == 1 and protocol is not None and max(row.steps) <= protocol.updates
+
+    rows = tuple(row for row in literature.rows if row.ours.study == study.study and has(row))
+    return literature.model_copy(update={"rows": rows, "variations": ()})
+
+
+def header(literature: Literature, contents: Mapping[str, str]) -> Header:
+    """Return what the tables and the figure are made from; `contents` are the digests of each study's tables."""
+    code = code_digest("metabench.literature", "metabench.figures.literature")
+    packages = ("matplotlib", "seaborn", "numpy", "pandas")
+    return made_from("literature", literature.model_dump(mode="json"), code, packages, tables=dict(contents))
+
+
+def studies(literature: Literature) -> list[str]:
+    """Return the names of the studies that stand beside published numbers."""
+    ours = [row.ours for row in literature.rows]
+    ours += [case.ours for variation in literature.variations for case in variation.cases]
+    return sorted({each.study for each in ours})
 
 
 def table(literature: Literature, reference: Path) -> pd.DataFrame:
@@ -101,39 +165,58 @@ def table(literature: Literature, reference: Path) -> pd.DataFrame:
         ArtifactError: A study is not there, or has no such cell, protocol or update.
     """
     found = [line for row in literature.rows for line in _lines(row, literature.margin, reference)]
-    return pd.DataFrame(found)[list(COLUMNS)]
+    return pd.DataFrame(found, columns=list(COLUMNS))
 
 
 def _lines(row: Row, margin: float, reference: Path) -> Iterator[dict[str, Any]]:
-    ours, folder = row.ours, reference / row.ours.study / "tables"
-    manifests.read(folder)
-    cell = _cell(frames.read(folder, "cells.csv"), ours, folder)
-    curve = frames.read(folder, "adaptation.csv")
-    where = {"algorithm": ours.algorithm, "cell": cell, "protocol": ours.protocol, "step": ours.step, "region": "all"}
-    for column, value in where.items():
-        curve = curve[curve[column] == value]
-    for update, published in zip(row.steps, row.numbers, strict=True):
-        at = curve[curve["update"] == update]
-        if len(at) != 1:
-            raise ArtifactError(f"{folder} has no update {update} of {where}")
-        mine = at.iloc[0]
-        half = row.plus_minus or np.nan
+    half = row.plus_minus or np.nan
+    for published, ours in zip(row.numbers, _ours(row.ours, row.steps, reference), strict=True):
         line = {
             **{name: getattr(row, name) for name in ("source", "link", "setting", "method", "trained", "tested")},
-            "update": update,
             "published": published,
             "published_lower": published - half,
             "published_upper": published + half,
-            "study": ours.study,
-            **{name: where[name] for name in ("algorithm", "cell", "protocol", "step")},
-            "ours": mine["mean"],
-            "ours_lower": mine["mean_lower"],
-            "ours_upper": mine["mean_upper"],
-            "ours_median": mine["median"],
-            "diverged_share": mine["diverged_share"],
             "note": row.not_comparable or (f"assumed: {row.assumed}" if row.assumed else ""),
+            **ours,
         }
         yield {**line, "verdict": "not comparable" if row.not_comparable else verdict(line, margin)}
+
+
+def variations(literature: Literature, reference: Path) -> pd.DataFrame:
+    """Return a row for each step of each case of each variation; arguments and errors as for `table`."""
+    found = [
+        {"variation": variation.variation, "case": case.case, **ours}
+        for variation in literature.variations
+        for case in variation.cases
+        for ours in _ours(case.ours, variation.steps, reference)
+    ]
+    return pd.DataFrame(found, columns=list(VARIATION_COLUMNS))
+
+
+def _ours(ours: Ours, steps: Sequence[int], reference: Path) -> Iterator[dict[str, Any]]:
+    """Yield what a cell of a study has after each of some gradient steps."""
+    folder = reference / ours.study / "tables"
+    manifests.read(folder)
+    cell = _cell(frames.read(folder, "cells.csv"), ours, folder)
+    curve = frames.read(folder, "adaptation.csv")
+    where = {"algorithm": ours.algorithm, "cell": cell, "protocol": ours.protocol, "step": ours.step}
+    for column, value in {**where, "region": "all"}.items():
+        curve = curve[curve[column] == value]
+    for update in steps:
+        at = curve[curve["update"] == update]
+        if len(at) != 1:
+            raise ArtifactError(f"{folder} has no update {update} of {where}")
+        found = at.iloc[0]
+        yield {
+            "study": ours.study,
+            **where,
+            "update": update,
+            "ours": found["mean"],
+            "ours_lower": found["mean_lower"],
+            "ours_upper": found["mean_upper"],
+            "ours_median": found["median"],
+            "diverged_share": found["diverged_share"],
+        }
 
 
 def _cell(cells: pd.DataFrame, ours: Ours, folder: Path) -> str:
@@ -177,6 +260,35 @@ def markdown(found: pd.DataFrame) -> str:
         lines.append(
             [source, row.setting, row.method, shots, str(row.update), published, ours + diverged, row.verdict + note]
         )
+    return _rows(lines)
+
+
+def summary_markdown(found: pd.DataFrame) -> str:
+    """Return for a reader in a hurry how many numbers of each source have which verdict."""
+    counts = pd.crosstab([found["source"], found["setting"]], found["verdict"])
+    counts = counts.reindex(found[["source", "setting"]].drop_duplicates().itertuples(index=False, name=None))
+    verdicts = [name for name in ("reproduced", "better", "worse", "not comparable") if name in counts]
+    links = dict(zip(found["source"], found["link"], strict=True))
+    lines = [["source", "setting", *verdicts], ["---"] * (2 + len(verdicts))]
+    for (source, setting), row in counts[verdicts].iterrows():
+        lines.append([f"[{source}]({links[source]})", setting, *map(str, row)])
+    return _rows(lines)
+
+
+def variations_markdown(found: pd.DataFrame) -> str:
+    """Return the variations for a reader, a row for each case: means, medians and what diverged after each step."""
+    lines = [["variation", "case", "steps", "mean", "median", "diverged"], ["---"] * 6]
+    said = ""
+    for (variation, case), rows in found.groupby(["variation", "case"], sort=False):
+        numbers = (rows[name].map(_number) for name in ("ours", "ours_median"))
+        shares = rows["diverged_share"].map(lambda share: f"{100 * share:.2g} %" if share else "0")
+        columns = (rows["update"].map(str), *numbers, shares)
+        lines.append([variation if variation != said else "", case, *(" / ".join(column) for column in columns)])
+        said = variation
+    return _rows(lines)
+
+
+def _rows(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

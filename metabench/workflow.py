@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn, Self
 
 from metabench import config as configs
-from metabench import freshness, locks, manifests, plans, records, tables
+from metabench import freshness, literature, locks, manifests, plans, records, tables
 from metabench.config import ConfigError, StudyConfig
 from metabench.figures.names import figure_names, report_entry
 from metabench.plans import Cell, TrainJob
@@ -140,6 +140,14 @@ class Workflow:
         """The figures, each as SVG and as PNG, and their manifest."""
         names = [f"{stem}{suffix}" for stem in self.stems for suffix in (".svg", ".png")]
         return [str(self.root / "figures" / name) for name in (*names, manifests.NAME)]
+
+    @cached_property
+    def literature(self) -> list[str]:
+        """The table and figure of the published numbers that the study covers, and their manifest; often none."""
+        if not literature.covered(literature.load(), self.config).rows:
+            return []
+        names = (literature.NAME, "literature.svg", "literature.png", manifests.NAME)
+        return [str(self.root / "literature" / name) for name in names]
 
     @property
     def stems(self) -> list[str]:

@@ -5,14 +5,17 @@ import re
 import numpy as np
 import pytest
 import yaml
-from small import ROOT
+from click.testing import CliRunner
+from small import ROOT, tiny
 
-from metabench import frames, literature
+from metabench import config, frames, literature, manifests
 from metabench.artifacts import ArtifactError
+from metabench.cli import main
 from metabench.config import ConfigError
 
-ROWS = ROOT / "docs" / "literature.yaml"
+ROWS = literature.ROWS
 REFERENCE = ROOT / "results" / "reference"
+COMMITTED = REFERENCE / "literature"
 
 
 def line(published, half, ours, lower, upper):
@@ -37,11 +40,29 @@ def test_a_verdict_follows_the_rules_written_down_before(values, expected):
 
 
 def test_every_published_number_has_its_source_and_its_place_in_a_study():
-    rows = literature.load(ROWS).rows
-    assert len(rows) >= 17
-    assert all(row.link.startswith("https://") for row in rows)
-    for row in rows:
-        assert (ROOT / "config" / f"{row.ours.study}.yaml").exists()
+    known = literature.load()
+    assert len(known.rows) >= 20
+    assert all(row.link.startswith("https://") for row in known.rows)
+    for row in known.rows:
+        study = config.load(ROOT / "config" / f"{row.ours.study}.yaml")
+        assert row in literature.covered(known, study).rows
+
+
+def test_a_study_covers_the_numbers_whose_cell_protocol_and_update_it_has():
+    known = literature.load()
+    content = yaml.safe_load((ROOT / "config" / "maml.yaml").read_text())
+    whole = literature.covered(known, config.parse(content))
+    assert len(whole.rows) == 11 and not whole.variations and whole.margin == known.margin
+    content["cells"] = [cell for cell in content["cells"] if cell["algorithm"] != "meta_sgd"]
+    assert {row.method for row in whole.rows} - {
+        row.method for row in literature.covered(known, config.parse(content)).rows
+    } == {"Meta-SGD"}
+    for protocol in content["protocols"].values():
+        protocol["updates"] = 1
+    assert {row.steps for row in literature.covered(known, config.parse(content)).rows} == {(1,)}
+    del content["protocols"]["fresh-10"]
+    assert {row.tested for row in literature.covered(known, config.parse(content)).rows} == {5}
+    assert not literature.covered(known, config.parse(tiny())).rows
 
 
 @pytest.mark.parametrize(
@@ -66,15 +87,33 @@ def test_a_study_that_is_not_there_is_named(tmp_path):
         literature.table(literature.load(ROWS), tmp_path)
 
 
-def test_the_committed_table_is_that_of_the_committed_studies(tmp_path):
-    found = literature.table(literature.load(ROWS), REFERENCE)
-    assert set(found.columns) == set(literature.COLUMNS)
-    frames.write(found, tmp_path / "literature.csv")
-    assert (tmp_path / "literature.csv").read_bytes() == (REFERENCE / "literature" / "literature.csv").read_bytes()
+def test_the_committed_tables_are_those_of_the_committed_studies(tmp_path):
+    answer = CliRunner().invoke(main, ["literature", "--studies", str(REFERENCE), "--out", str(tmp_path)])
+    assert answer.exit_code == 0, answer.output
+    found = frames.read(tmp_path, literature.NAME)
+    assert list(found.columns) == list(literature.COLUMNS)
+    assert list(frames.read(tmp_path, "variations.csv").columns) == list(literature.VARIATION_COLUMNS)
+    header, committed = manifests.read(tmp_path), manifests.read(COMMITTED)
+    assert set(header["files"]) == {literature.NAME, "variations.csv", "literature.svg", "literature.png"}
+    assert header["tables"] == committed["tables"]
+    assert header["files"] == committed["files"]
 
 
-def test_the_page_prints_the_committed_table():
-    found = literature.table(literature.load(ROWS), REFERENCE)
-    page = (ROOT / "docs" / "literature.md").read_text()
-    printed = re.search(r"<!-- literature -->\n(.*)\n<!-- /literature -->", page, re.DOTALL)
-    assert printed and printed[1] == literature.markdown(found)
+def test_the_pages_print_the_committed_tables():
+    known = literature.load()
+    found, varied = literature.table(known, REFERENCE), literature.variations(known, REFERENCE)
+    assert printed("docs/literature.md", "literature") == literature.markdown(found)
+    assert printed("docs/literature.md", "variations") == literature.variations_markdown(varied)
+    assert printed("README.md", "literature") == literature.summary_markdown(found)
+
+
+def printed(page, name):
+    found = re.search(rf"<!-- {name} -->\n(.*)\n<!-- /{name} -->", (ROOT / page).read_text(), re.DOTALL)
+    assert found, (page, name)
+    return found[1]
+
+
+def test_the_summary_counts_every_number_once():
+    found = literature.table(literature.load(), REFERENCE)
+    rows = [line.split(" | ")[2:] for line in literature.summary_markdown(found).splitlines()[2:]]
+    assert sum(int(count.rstrip(" |")) for row in rows for count in row) == len(found)
