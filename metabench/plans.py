@@ -293,7 +293,11 @@ class Pace(NamedTuple):
     """Floating-point operations a second (see `Network.operations`)."""
 
 
-PACES = {"fused": Pace(4e-6, 0.5e-6, 170e9), "torch": Pace(30e-6, 10e-6, 55e9)}
+PACES = {
+    "fused": Pace(4e-6, 0.5e-6, 170e9),
+    "torch": Pace(30e-6, 10e-6, 55e9),
+    "autograd": Pace(180e-6, 30e-6, 55e9),  # torch's, whichever engine computes the rest
+}
 START = 2.0
 """Seconds until a job begins to compute."""
 CLOSING = 45.0
@@ -302,8 +306,8 @@ CLOSING = 45.0
 
 def expected_seconds(config: StudyConfig, cell: Cell, runs: int) -> float:
     """Estimate how long a training job takes."""
-    by_autograd = cell.steps == ("own",)  # which torch computes
-    pace, (_, gradients, points) = PACES["torch" if by_autograd else engine.name()], cell.cost
+    by_autograd = cell.steps == ("own",)
+    pace, (_, gradients, points) = PACES["autograd" if by_autograd else engine.name()], cell.cost
     arithmetic = points * _network(config).operations / pace.operations
     per_iteration = pace.iteration + gradients * pace.gradient + arithmetic
     return START + cell.meta_iterations * per_iteration * runs

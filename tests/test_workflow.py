@@ -184,6 +184,28 @@ def test_a_file_of_ones_own_enters_grid_tables_figures_report_and_mlflow(study: 
     assert again["train"] == again["evaluate"] == 2 and "track_fomaml_0" not in again
 
 
+def test_the_report_of_a_study_holds_the_published_numbers_that_it_covers(tmp_path: Path) -> None:
+    folder = copy(tmp_path)
+    study = yaml.safe_load((folder / "config" / "openai.yaml").read_text())
+    shape = {"seeds": 2, "seed_block": 2, "network": {"hidden": [8]}, "evaluation": {"tasks": 6}}
+    short = {"validation": {"tasks": 4, "interval": 10}, "statistics": {"resamples": 50}}
+    cells = [{**cell, "meta_iterations": 20} for cell in study["cells"]]
+    (folder / "config" / "openai.yaml").write_text(yaml.safe_dump({**study, **shape, **short, "cells": cells}))
+    answer = snakemake(folder, "--cores", "2", config="config/openai.yaml")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    root = folder / "results" / "openai"
+    found = pd.read_csv(root / "literature" / "literature.csv")
+    assert set(found["study"]) == {"openai"} and set(found["published"]) == {0.048, 0.058}
+    board = pd.read_csv(root / "tables" / "leaderboard.csv")
+    assert set(found["ours"]) <= set(board["mean"])
+    report = snakemake(folder, "--report", "results/openai/report.zip", config="config/openai.yaml")
+    assert report.returncode == 0, report.stderr
+    names = zipfile.ZipFile(root / "report.zip").namelist()
+    assert {"literature.csv", "literature.svg"} <= {Path(name).name for name in names}
+    (root / "literature" / "literature.csv").write_text("other\n")
+    assert jobs(snakemake(folder, "--cores", "1", "--dry-run", config="config/openai.yaml")) == {"literature": 1}
+
+
 def test_touched_files_more_cores_and_another_readme_rerun_nothing(study: Path) -> None:
     files = [path for path in study.rglob("*") if path.is_file() and ".snakemake" not in path.parts]
     random.Random(0).shuffle(files)
