@@ -124,7 +124,7 @@ def test_rules_are_shell_lines_and_no_code_of_their_own(path: Path) -> None:
 
 
 PLAIN = {"wildcards.seeds", "wildcards.study", "input.theta", "output", "log"}
-PLAIN |= {"params.checkpoint", "params.root", "params.tables", "params.out", "params.store"}
+PLAIN |= {"params.checkpoint", "params.root", "params.tables", "params.out", "params.store", "params.studies"}
 """What a rule may write without quotes: names of checked patterns, and paths of such names."""
 
 
@@ -140,7 +140,7 @@ def test_a_value_of_the_study_is_quoted_and_what_is_not_quoted_is_a_path_or_a_nu
 def test_every_path_of_a_study_is_plain(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     study = Workflow(config.load(path), None)
-    files = [*study.records, *study.tables, *study.figures, *study.cells_tracked]
+    files = [*study.records, *study.tables, *study.figures, *study.literature, *study.cells_tracked]
     for name in [*files, study.provenance, study.tracked, study.store, str(study.root)]:
         assert re.fullmatch(r"(results/)?[a-z0-9_./-]+", name) and ".." not in name
 
