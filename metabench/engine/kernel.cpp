@@ -112,8 +112,10 @@ INLINE void tile(Start start, Finish finish, Factors<T> factors, More... more) {
     }
   };
   add(factors), (add(more), ...);
+  int64_t first = 0;
+  asm volatile("" : "+r"(first));  // or the places of all rows are worked out before, and their registers lack in the sums
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) finish(r, 0, sum[r][0]), finish(r, L, sum[r][1]);
+  for (int r = 0; r < R; ++r) finish(first + r, 0, sum[r][0]), finish(first + r, L, sum[r][1]);
 }
 
 template <int R, class Start, class Finish, class... Products>
@@ -130,7 +132,7 @@ INLINE void product(int64_t rows, int64_t columns, Start start, Finish finish, F
   for (int64_t j = 0; j < columns; j += 2 * Simd<T>::lanes) {
     const auto from = [&](int64_t c) INLINED { return start(j + c); };
     int64_t i = 0;
-    const auto to = [&](int r, int64_t c, V<T> sum) INLINED { finish(i + r, j + c, sum); };
+    const auto to = [&](int64_t r, int64_t c, V<T> sum) INLINED { finish(i + r, j + c, sum); };
     for (; i + ROWS <= rows; i += ROWS) tile<ROWS>(from, to, factors.at(i, j), more.at(i, j)...);
     rest<ROWS - 1>(rows - i, from, to, factors.at(i, j), more.at(i, j)...);
   }
@@ -175,26 +177,33 @@ template <int64_t COUNT, class T> INLINE V<T> dots(int64_t p, int64_t rows, int6
   }
 }
 
-// to[j, i] = from[i, j] for one square of as many rows as a vector has lanes: rows are zipped log2(rows) times.
+// to[j, i] = from[i, j] for one square of as many rows as a vector has lanes, by shuffles that processors do fast: within
+// segments of 16 bytes, whose rows are zipped log2(S) times, and of whole segments, whose even ones leave the odd ones.
 template <class T> INLINE void transpose_square(const T* from, int64_t from_ld, T* to, int64_t to_ld) {
-  constexpr int64_t L = Simd<T>::lanes;
-  const auto low = lanes<T>([](int64_t i) { return i / 2 + i % 2 * L; });
-  const auto high = lanes<T>([](int64_t i) { return (i + L) / 2 + i % 2 * L; });
-  V<T> row[L], zipped[L];
+  constexpr int64_t L = Simd<T>::lanes, S = 16 / sizeof(T);
+  const auto zip = lanes<T>([](int64_t i) { return i / S * S + i % S / 2 + i % 2 * L; });
+  const auto even = lanes<T>([](int64_t i) { return i / S * 2 * S + i % S; });
+  V<T> row[L], next[L];
 #pragma GCC unroll 16
-  for (int64_t i = 0; i < L; ++i) row[i] = load(from + i * from_ld);
+  for (int64_t i = 0; i < L; ++i, from += from_ld) row[i] = load(from);
 #pragma GCC unroll 8
-  for (int64_t round = 1; round < L; round *= 2) {
+  for (int64_t done = 1; done < L; done *= 2) {
 #pragma GCC unroll 16
-    for (int64_t i = 0; i < L / 2; ++i) {
-      zipped[2 * i] = __builtin_shuffle(row[i], row[i + L / 2], low);
-      zipped[2 * i + 1] = __builtin_shuffle(row[i], row[i + L / 2], high);
-    }
+    for (int64_t n = 0; n < L / 2; ++n)
+      if (done < S) {
+        const int64_t i = n / (S / 2) * S + n % (S / 2);
+        next[2 * n] = __builtin_shuffle(row[i], row[i + S / 2], zip);
+        next[2 * n + 1] = __builtin_shuffle(row[i], row[i + S / 2], zip + S / 2);
+      } else {
+        const int64_t i = n / S * 2 * S + n % S;
+        next[n] = __builtin_shuffle(row[i], row[i + S], even);
+        next[n + L / 2] = __builtin_shuffle(row[i], row[i + S], even + S);
+      }
 #pragma GCC unroll 16
-    for (int64_t i = 0; i < L; ++i) row[i] = zipped[i];
+    for (int64_t i = 0; i < L; ++i) row[i] = next[i];
   }
 #pragma GCC unroll 16
-  for (int64_t i = 0; i < L; ++i) store(to + i * to_ld, row[i]);
+  for (int64_t i = 0; i < L; ++i, to += to_ld) store(to, row[i]);
 }
 
 // --- one network ---------------------------------------------------------------------------------------------------
@@ -221,7 +230,6 @@ template <class T> struct Layer {
   int64_t in, out, ld;  // features in and out, and those out with padding
   T* weight;            // (in, ld)
   T* bias;              // (ld)
-  T* transposed;        // (out, ld of the layer before)
   T* h;                 // (points, ld)
 };
 
@@ -244,36 +252,28 @@ template <class T, class Activation> class Network {
   // Take the parameters from a flat vector: W_1, b_1, W_2, b_2, ...
   void read(const T* theta) {
     if (dense) {
-      place(const_cast<T*>(theta));  // who descends detaches first
+      place(const_cast<T*>(theta));  // who descends goes elsewhere
     } else {
       std::memset(memory, 0, parameters * sizeof(T));  // a network that diverged leaves no numbers in the padding
       pieces([&](T* at, int64_t n) { std::memcpy(at, theta, n * sizeof(T)), theta += n; });
     }
   }
 
-  // From here on change parameters in another flat vector (`write` when done), or in memory of ours.
-  void detach(T* theta = nullptr) {
-    if (!dense) return;
-    theta = theta ? theta : memory;
-    std::memcpy(theta, hidden[0].weight, flat * sizeof(T));
-    place(theta);
-  }
-
   void write(T* theta) { copy(theta, 0); }
 
   void predict(int64_t points, const T* x, T* prediction) {
-    Layer<T>& first = hidden[0];
+    const Layer<T> first = hidden[0];
     for (int64_t p = 0; p < points; ++p)
       for (int64_t j = 0; j < first.ld; j += L)
         store(first.h + p * first.ld + j, Activation::forward(load(first.bias + j) + all(x[p]) * load(first.weight + j)));
     for (size_t l = 1; l < hidden.size(); ++l) {
-      const Layer<T>&below = hidden[l - 1], &here = hidden[l];
+      const Layer<T> below = hidden[l - 1], here = hidden[l];
       product(
           points, here.ld, [&](int64_t j) INLINED { return load(here.bias + j); },
           [&](int64_t p, int64_t j, U z) INLINED { store(here.h + p * here.ld + j, Activation::forward(z)); },
           Factors<T>{here.in, below.h, below.ld, 1, here.weight, here.ld});
     }
-    const Layer<T>& last = hidden.back();
+    const Layer<T> last = hidden.back();
     for (int64_t p = 0; p < points; p += L) {
       const U z = dots<L>(p, points, last.ld, last.h, weight) + all(bias[0]);
       std::memcpy(prediction + p, &z, std::min(L, points - p) * sizeof(T));
@@ -282,15 +282,18 @@ template <class T, class Activation> class Network {
 
   // Return the loss, and add its gradient to a sum in a flat vector, or begin one; `write_sum` when done.
   T add_gradient(int64_t points, const T* x, const T* y, T* sum, bool begin) {
-    return begin ? backpropagate(points, x, y, distance(sum), [](auto, auto g) INLINED { return g; })
-                 : backpropagate(points, x, y, distance(sum), [](auto total, auto g) INLINED { return total + g; });
+    return begin ? backpropagate(points, x, y, distance(sum), [](auto, auto, auto g) INLINED { return g; })
+                 : backpropagate(points, x, y, distance(sum), [](auto, auto all, auto g) INLINED { return all + g; });
   }
 
-  void write_sum(T* sum) { copy(sum, parameters); }
+  void write_sum(T* sum) { copy(sum, distance(sum)); }
 
-  // theta <- theta - alpha grad L(theta)
-  void descend(int64_t points, const T* x, const T* y, T alpha) {
-    backpropagate(points, x, y, 0, [&](auto theta, auto g) INLINED { return theta - alpha * g; });
+  // theta <- theta - alpha grad L(theta), from here on in another flat vector (`write` when done) or in memory of ours.
+  void descend(int64_t points, const T* x, const T* y, T alpha, T* to = nullptr) {
+    if (!dense || !to) to = memory;
+    const int64_t there = to - hidden[0].weight;
+    backpropagate(points, x, y, there, [&](auto theta, auto, auto g) INLINED { return theta - alpha * g; });
+    place(to);
   }
 
   // Put H v = R{gradient} into a flat vector; `write_sum` when done. R{.} = d/dr (.) of theta + r v at r = 0, and what it
@@ -302,11 +305,6 @@ template <class T, class Activation> class Network {
     const T scale = T(2) / T(points);
     const auto put = [&](T* at, U g) INLINED { store(at + there, g); };
     const auto zero = [](int64_t) INLINED { return U{}; };
-    for (size_t l = 1; l < hidden.size(); ++l) {
-      const Layer<T>& here = hidden[l];
-      transpose(here, hidden[l - 1].ld, here.weight, here.transposed);
-      transpose(here, hidden[l - 1].ld, along(here.weight), change(here.transposed));
-    }
     predict(points, x, residual);
     predict_change(points, x, change(residual));
 
@@ -317,15 +315,17 @@ template <class T, class Activation> class Network {
     }
     bias[there] = total;
 
-    const Layer<T>& last = hidden.back();
+    const Layer<T> last = hidden.back();
     product(
         1, last.ld, zero, [&](int64_t, int64_t j, U g) INLINED { put(weight + j, g); },
         Factors<T>{points, residual, 0, 1, change(last.h), last.ld},
         Factors<T>{points, change(residual), 0, 1, last.h, last.ld});
-    hand_down(points, last, 1, residual, 1, weight, along(weight));
+    for (int64_t i = 0; i < last.ld; i += BLOCK)
+      hand_down(points, last, i, 1, residual, 1, weight + i, along(weight) + i);
+    std::swap(delta, next);
 
     for (size_t l = hidden.size() - 1; l > 0; --l) {
-      const Layer<T>&below = hidden[l - 1], &here = hidden[l];
+      const Layer<T> below = hidden[l - 1], here = hidden[l];
       product(
           here.in, here.ld, zero,
           [&](int64_t i, int64_t j, U g) INLINED { put(here.weight + i * here.ld + j, g); },
@@ -335,9 +335,14 @@ template <class T, class Activation> class Network {
         column_sums(
             points, x, change(delta) + j, here.ld, [](int64_t, U) INLINED {},
             [&](int64_t c, U g) INLINED { put(here.bias + j + c, g); });
-      hand_down(points, below, here.out, delta, here.ld, here.transposed, change(here.transposed));
+      for (int64_t i = 0; i < below.ld; i += BLOCK) {
+        transpose(here, i, here.weight, columns);
+        transpose(here, i, along(here.weight), change(columns));
+        hand_down(points, below, i, here.out, delta, here.ld, columns, change(columns));
+      }
+      std::swap(delta, next);
     }
-    const Layer<T>& first = hidden.front();
+    const Layer<T> first = hidden.front();
     for (int64_t j = 0; j < first.ld; j += BLOCK)
       column_sums(
           points, x, change(delta) + j, first.ld, [&](int64_t c, U g) INLINED { put(first.weight + j + c, g); },
@@ -347,23 +352,19 @@ template <class T, class Activation> class Network {
  private:
   // Lay everything out from a place in memory; count it.
   void arrange(const int64_t* widths, int64_t points, T* begin) {
-    int64_t in = 1, below = 0, widest = 0;
-    flat = 1, dense = true;
+    int64_t in = 1, widest = 0;
+    dense = true;
     for (Layer<T>& layer : hidden) {
       layer.in = in, layer.out = *widths++, layer.ld = padded(layer.out);
-      flat += (in + 1) * layer.out, dense = dense && layer.out == layer.ld;
-      in = layer.out, widest = std::max(widest, layer.ld);
+      dense = dense && layer.out == layer.ld, in = layer.out, widest = std::max(widest, layer.ld);
     }
-    flat += in;
     T* at = place(begin);
     parameters = at - begin;
     at += parameters;  // of a sum of gradients
     const auto take = [&](int64_t count) { return std::exchange(at, at + count); };
-    for (Layer<T>& layer : hidden) {
-      layer.transposed = take(layer.ld * below), layer.h = take(points * layer.ld);
-      below = layer.ld;
-    }
-    residual = take(padded(points)), delta = take(points * widest), next = take(points * widest);
+    for (Layer<T>& layer : hidden) layer.h = take(points * layer.ld);
+    columns = take(widest * BLOCK), residual = take(padded(points));
+    delta = take(points * widest), next = take(points * widest);
     size = at - begin;
   }
 
@@ -390,18 +391,19 @@ template <class T, class Activation> class Network {
   // From a parameter to its place in a sum: in the caller's flat vector, or in a padded copy.
   int64_t distance(const T* sum) const { return (dense ? sum : memory + parameters) - hidden[0].weight; }
 
-  // Copy what lies at a distance from the parameters to a flat vector, unless it is worked on there.
+  // Copy what lies at a distance from the parameters to a flat vector, unless it is there.
   void copy(T* to, int64_t distance) {
-    if (!dense) pieces([&](const T* at, int64_t n) { std::memcpy(to, at + distance, n * sizeof(T)), to += n; });
+    if (hidden[0].weight + distance == to) return;
+    pieces([&](const T* at, int64_t n) { std::memcpy(to, at + distance, n * sizeof(T)), to += n; });
   }
 
-  // Return the loss, and have each number at a distance from a parameter become what `merge` makes of it and dL / dp.
+  // Return the loss, and have each number at a distance from a parameter p become merge(p, that number, dL / dp).
   template <class Merge> INLINE T backpropagate(int64_t points, const T* x, const T* y, int64_t distance, Merge merge) {
-    const auto put = [&](T* at, U g) INLINED { store(at + distance, merge(load(at + distance), g)); };
+    T *const residual = this->residual, *const weight = this->weight, *const bias = this->bias;
+    T *delta = this->delta, *next = this->next;  // no store can change what has no address
+    const auto put = [&](T* at, U g) INLINED { store(at + distance, merge(load(at), load(at + distance), g)); };
     const T scale = T(2) / T(points);
     const auto zero = [](int64_t) INLINED { return U{}; };
-    for (size_t l = 1; l < hidden.size(); ++l)
-      transpose(hidden[l], hidden[l - 1].ld, hidden[l].weight, hidden[l].transposed);
     predict(points, x, residual);
 
     T loss = 0, total = 0;  // dL/d prediction = 2 (prediction - y) / points
@@ -410,7 +412,7 @@ template <class T, class Activation> class Network {
       loss = std::fma(r, r, loss), total += residual[p] = r * scale;
     }
 
-    const Layer<T>& last = hidden.back();
+    const Layer<T> last = hidden.back();
     for (int64_t p = 0; p < points; ++p)
       for (int64_t j = 0; j < last.ld; j += L)
         store(delta + p * last.ld + j,
@@ -419,16 +421,20 @@ template <class T, class Activation> class Network {
       column_sums(
           points, residual, last.h + j, last.ld, [&](int64_t c, U g) INLINED { put(weight + j + c, g); },
           [](int64_t, U) INLINED {});
-    bias[distance] = merge(bias[distance], total);
+    bias[distance] = merge(*bias, bias[distance], total);
 
     for (size_t l = hidden.size() - 1; l > 0; --l) {
-      const Layer<T>&below = hidden[l - 1], &here = hidden[l];
-      product(
-          points, below.ld, zero,
-          [&](int64_t p, int64_t i, U g) INLINED {
-            store(next + p * below.ld + i, Activation::backward(g, load(below.h + p * below.ld + i)));
-          },
-          Factors<T>{here.out, delta, here.ld, 1, here.transposed, below.ld});
+      const Layer<T> below = hidden[l - 1], here = hidden[l];
+      for (int64_t i = 0; i < below.ld; i += BLOCK) {
+        transpose(here, i, here.weight, columns);
+        product(
+            points, BLOCK, zero,
+            [&](int64_t p, int64_t c, U g) INLINED {
+              const int64_t at = p * below.ld + i + c;
+              store(next + at, Activation::backward(g, load(below.h + at)));
+            },
+            Factors<T>{here.out, delta, here.ld, 1, columns, BLOCK});
+      }
       product(
           here.in, here.ld, zero,
           [&](int64_t i, int64_t j, U g) INLINED { put(here.weight + i * here.ld + j, g); },
@@ -439,7 +445,7 @@ template <class T, class Activation> class Network {
             [&](int64_t c, U g) INLINED { put(here.bias + j + c, g); });
       std::swap(delta, next);
     }
-    const Layer<T>& first = hidden.front();
+    const Layer<T> first = hidden.front();
     for (int64_t j = 0; j < first.ld; j += BLOCK)
       column_sums(
           points, x, delta + j, first.ld, [&](int64_t c, U g) INLINED { put(first.weight + j + c, g); },
@@ -447,10 +453,11 @@ template <class T, class Activation> class Network {
     return loss / T(points);
   }
 
-  void transpose(const Layer<T>& layer, int64_t ld, const T* from, T* to) {
-    for (int64_t i = 0; i < layer.in; i += L)
+  // BLOCK rows of weights, from one on, as columns: (out, BLOCK).
+  void transpose(const Layer<T>& layer, int64_t row, const T* from, T* to) {
+    for (int64_t i = 0; i < BLOCK; i += L)
       for (int64_t j = 0; j < layer.out; j += L)
-        transpose_square(from + i * layer.ld + j, layer.ld, to + j * ld + i, ld);
+        transpose_square(from + (row + i) * layer.ld + j, layer.ld, to + j * BLOCK + i, BLOCK);
   }
 
   // R{.} of a parameter, which is what v has for it; and of anything else.
@@ -459,7 +466,7 @@ template <class T, class Activation> class Network {
 
   // R{prediction}, after `predict`:   R{z_l} = R{h_{l-1}} W_l + h_{l-1} V_l + v_l,   R{h_l} = f'(z_l) R{z_l}
   void predict_change(int64_t points, const T* x, T* prediction) {
-    const Layer<T>& first = hidden[0];
+    const Layer<T> first = hidden[0];
     for (int64_t p = 0; p < points; ++p)
       for (int64_t j = 0; j < first.ld; j += L) {
         const U z = load(along(first.bias) + j) + all(x[p]) * load(along(first.weight) + j);
@@ -467,7 +474,7 @@ template <class T, class Activation> class Network {
         store(change(h), Activation::backward(z, load(h)));
       }
     for (size_t l = 1; l < hidden.size(); ++l) {
-      const Layer<T>&below = hidden[l - 1], &here = hidden[l];
+      const Layer<T> below = hidden[l - 1], here = hidden[l];
       product(
           points, here.ld, [&](int64_t j) INLINED { return load(along(here.bias) + j); },
           [&](int64_t p, int64_t j, U z) INLINED {
@@ -477,7 +484,7 @@ template <class T, class Activation> class Network {
           Factors<T>{here.in, change(below.h), below.ld, 1, here.weight, here.ld},
           Factors<T>{here.in, below.h, below.ld, 1, along(here.weight), here.ld});
     }
-    const Layer<T>& last = hidden.back();
+    const Layer<T> last = hidden.back();
     for (int64_t p = 0; p < points; p += L) {
       const U z = dots<L>(p, points, last.ld, change(last.h), weight) +
                   dots<L>(p, points, last.ld, last.h, along(weight)) + all(*along(bias));
@@ -485,33 +492,34 @@ template <class T, class Activation> class Network {
     }
   }
 
-  // From delta = dL/dz of a layer of `out` features, and R{delta}, to those of the layer below, by w = W^T and v = V^T:
+  // From delta = dL/dz of a layer of `out` features, and R{delta}, to those of BLOCK features of the layer below, from one
+  // on, by their columns w of W^T and v of V^T:
   //   g = delta W^T,   R{g} = R{delta} W^T + delta V^T,   delta = f' g,   R{delta} = f' R{g} + R{f'} g
-  void hand_down(int64_t points, const Layer<T>& below, int64_t out, T* above, int64_t ld, const T* w, const T* v) {
+  void hand_down(int64_t points, Layer<T> below, int64_t i, int64_t out, T* above, int64_t ld, const T* w, const T* v) {
+    T *const next = this->next, *const next_change = change(next), *const below_change = change(below.h);
     const auto zero = [](int64_t) INLINED { return U{}; };
     product(
-        points, below.ld, zero,
-        [&](int64_t p, int64_t i, U g) INLINED {
-          const int64_t at = p * below.ld + i;
+        points, BLOCK, zero,
+        [&](int64_t p, int64_t c, U g) INLINED {
+          const int64_t at = p * below.ld + i + c;
           const U h = load(below.h + at);
           store(next + at, Activation::backward(g, h));
-          store(change(next) + at, Activation::curvature(g, h, load(change(below.h) + at)));
+          store(next_change + at, Activation::curvature(g, h, load(below_change + at)));
         },
-        Factors<T>{out, above, ld, 1, w, below.ld});
+        Factors<T>{out, above, ld, 1, w, BLOCK});
     product(
-        points, below.ld, zero,
-        [&](int64_t p, int64_t i, U g) INLINED {
-          T* const sum = change(next) + p * below.ld + i;
-          store(sum, load(sum) + Activation::backward(g, load(below.h + p * below.ld + i)));
+        points, BLOCK, zero,
+        [&](int64_t p, int64_t c, U g) INLINED {
+          const int64_t at = p * below.ld + i + c;
+          store(next_change + at, load(next_change + at) + Activation::backward(g, load(below.h + at)));
         },
-        Factors<T>{out, change(above), ld, 1, w, below.ld}, Factors<T>{out, above, ld, 1, v, below.ld});
-    std::swap(delta, next);
+        Factors<T>{out, change(above), ld, 1, w, BLOCK}, Factors<T>{out, above, ld, 1, v, BLOCK});
   }
 
-  int64_t parameters, flat, size, direction;
+  int64_t parameters, size, direction;
   bool dense;  // no width is padded
   std::vector<Layer<T>> hidden;
-  T *memory, *weight, *bias, *residual, *delta, *next;
+  T *memory, *weight, *bias, *columns, *residual, *delta, *next;
 };
 
 // --- stacks --------------------------------------------------------------------------------------------------------
@@ -583,15 +591,15 @@ template <class T> int hessian_product(const Job<T>& job) {
   });
 }
 
-template <class T, class Network> void step(const Job<T>& job, Network& network, int64_t i, int64_t j, int64_t k) {
-  network.descend(job.points, job.x(i, j) + k * job.x.step, job.y(i, j) + k * job.y.step, *job.step_size(i, j));
+template <class T, class Network>
+void step(const Job<T>& job, Network& network, int64_t i, int64_t j, int64_t k, T* to = nullptr) {
+  network.descend(job.points, job.x(i, j) + k * job.x.step, job.y(i, j) + k * job.y.step, *job.step_size(i, j), to);
 }
 
 template <class T> int descend(const Job<T>& job) {
   return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t n) {
     T* const theta = job.result + n * job.parameters;
-    network.detach(theta);
-    for (int64_t k = 0; k < job.steps; ++k) step(job, network, i, j, k);
+    for (int64_t k = 0; k < job.steps; ++k) step(job, network, i, j, k, theta);
     network.write(theta);
   });
 }
@@ -599,7 +607,6 @@ template <class T> int descend(const Job<T>& job) {
 // The predictions are (steps + 1, outer, inner, queries).
 template <class T> int predict_along(const Job<T>& job) {
   return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t n) {
-    network.detach();
     for (int64_t k = 0; k <= job.steps; ++k) {
       if (k > 0) step(job, network, i, j, k - 1);
       network.predict(job.queries, job.query(i, j), job.result + (k * job.outer * job.inner + n) * job.queries);
