@@ -22,7 +22,7 @@ def one_copy_per_task(theta: Tensor, tasks: int) -> Tensor:
 
     Without a copy of its own for each task, broadcasting would add up the gradients of different tasks silently.
     """
-    return theta.unsqueeze(-2).expand(*theta.shape[:-1], tasks, theta.shape[-1])
+    return theta.unsqueeze(-2).expand(*(-1,) * (theta.dim() - 1), tasks, -1)
 
 
 def mean_over_tasks(phi: Tensor) -> Tensor:

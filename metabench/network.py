@@ -226,22 +226,24 @@ class Network:
         gradient = torch.cat(pieces, dim=-1)
         return _unflat(loss, stack), _unflat(gradient, stack)
 
-    def summed_gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    def summed_gradient(self, theta: Tensor, x: Tensor, y: Tensor, first: fused.Descent | None = None) -> Tensor:
         """Return the gradients of `loss_and_gradient` added up along the last axis of the stack.
 
-            sum_t grad L(theta_t; x_t, y_t)
+            sum_t grad L(phi_t; x_t, y_t),    phi_t = theta_t, or what it descends to first
 
         Args:
-            theta: ``(..., task, P)``.
+            theta: ``(..., task, P)``. Not changed.
             x: ``(..., task, point, feature)`` or axes that broadcast to it.
             y: ``(..., task, point, 1)``, likewise.
+            first: x, y and step_size of `descend`, for steps to take before.
 
         Returns:
             ``(..., P)``.
         """
-        if kernel := self._kernel(theta, x, y):
-            return kernel.summed_gradient(theta, x, y)
-        return self.loss_and_gradient(theta, x, y)[1].sum(-2)
+        if kernel := self._kernel(theta, x, y, *(first or ())):
+            return kernel.summed_gradient(theta, x, y, first)
+        phi = theta if first is None else self.descend(theta, *first)
+        return self.loss_and_gradient(phi, x, y)[1].sum(-2)
 
     def hessian_product(self, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Return the Hessian of each network's mean squared error times a vector.
@@ -339,8 +341,11 @@ class Network:
 
     def _kernel(self, theta: Tensor, *others: float | Tensor) -> fused.Kernel | None:
         """Return the fused engine's kernel; None, for torch to compute, where it covers less or autograd watches."""
-        if not fused.covers(theta) or any(isinstance(t, Tensor) and t.requires_grad for t in (theta, *others)):
+        if not fused.covers(theta) or theta.requires_grad:
             return None
+        for other in others:
+            if isinstance(other, Tensor) and other.requires_grad:
+                return None
         return fused.kernel(self.widths, self.activation)
 
 

@@ -7,8 +7,11 @@ theta, all that an algorithm learns, is ``(run, M)``; nothing loops over runs, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+import gc
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -54,6 +57,17 @@ def begin(
     return State(0, theta, memory, diverged_at, losses)
 
 
+@contextmanager
+def _collector_spared() -> Iterator[None]:
+    """Have the garbage collector look at what is new only: at all that was imported it takes a tenth of a second."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@_collector_spared()
 def train(
     settings: Mapping[str, Any],
     seeds: tuple[int, ...],
@@ -82,21 +96,27 @@ def train(
     validate = _validation(settings, partial(algorithm.predictions, network, h=h), tasks, dtype)
     optimizer, schedule = OPTIMIZERS[h.meta_optimizer], SCHEDULES[h.meta_schedule]
     interval, total = settings["validation"]["interval"], settings["meta_iterations"]
-    state = state or _with_validation(begin(algorithm, network, seeds, h, dtype), validate)
-    block, batches = -1, list[Batch]()
-    while state.meta_iteration < total:
-        theta, memory, begun = state.theta, state.memory, state.meta_iteration
-        stop = min((begun // interval + 1) * interval, total)
-        sums = torch.empty(stop - begun, len(theta), dtype=dtype)  # kept in one piece: small ones would split memory
+
+    @lru_cache(maxsize=1)
+    def batches(block: int) -> list[Batch]:
+        return _batches(algorithm.sample(stream.block(block), h), dtype)
+
+    def steps(theta: Tensor, memory: Tensor, begun: int, stop: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield theta and what the optimizer remembers after each meta-iteration from `begun` on."""
         for i in range(begun, stop):
-            if i // BLOCK != block:
-                block = i // BLOCK
-                batches = _batches(algorithm.sample(stream.block(block), h), dtype)
-            gradient = algorithm.meta_gradient(network, theta, batches[i % BLOCK], h)
+            gradient = algorithm.meta_gradient(network, theta, batches(i // BLOCK)[i % BLOCK], h)
             theta, memory = optimizer.step(theta, gradient, memory, h.meta_step_size * schedule(i / total), i)
-            # Finite where all is, up to 1e34, and cheaper than a look at each.
-            torch.sum(theta, -1, out=sums[i - begun])
-        diverged_at = torch.where(state.diverged_at > 0, state.diverged_at, _first_not_finite(sums, stop))
+            yield theta, memory
+
+    state = state or _with_validation(begin(algorithm, network, seeds, h, dtype), validate)
+    while state.meta_iteration < total:
+        begun = state.meta_iteration
+        stop = min((begun // interval + 1) * interval, total)
+        theta, memory = deque(steps(state.theta, state.memory, begun, stop), maxlen=1).pop()
+        diverged_at = state.diverged_at
+        if (~_finite(theta) & (diverged_at == 0)).any():  # what is not finite stays so; when did it begin?
+            finite = torch.stack([_finite(before) for before, _ in steps(state.theta, state.memory, begun, stop)])
+            diverged_at = torch.where(diverged_at > 0, diverged_at, _first_not_finite(finite, stop))
         theta = torch.where((diverged_at > 0)[:, None], torch.nan, theta)
         now = State(stop, theta, memory, diverged_at, state.validation_loss)
         state = _with_validation(now, validate)
@@ -104,10 +124,14 @@ def train(
     return state
 
 
-def _first_not_finite(sums: Tensor, last: int) -> Tensor:
-    """Return the first of the meta-iterations up to `last` whose sum, ``(iteration, run)``, is not finite; else 0."""
-    wrong = ~sums.isfinite()
-    return torch.where(wrong.any(0), last - len(sums) + 1 + wrong.int().argmax(0), 0)
+def _finite(theta: Tensor) -> Tensor:
+    """Return which runs are finite, ``(run,)``: those whose sum is, cheaper than a look at each number."""
+    return theta.sum(-1).isfinite()
+
+
+def _first_not_finite(finite: Tensor, last: int) -> Tensor:
+    """Return the first of the meta-iterations up to `last`, ``(iteration, run)``, after which a run is not; else 0."""
+    return torch.where(finite.all(0), 0, last - len(finite) + 1 + (~finite).int().argmax(0))
 
 
 def _batches(block: Batch, dtype: torch.dtype) -> list[Batch]:

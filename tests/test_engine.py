@@ -42,10 +42,11 @@ def everything(network, theta, x, y, step_size):
     """All that an engine computes; the batches of descent are the points and the points mirrored."""
     batches = torch.stack([x, -x]), torch.stack([y, y])
     gradient = network.loss_and_gradient(theta, x, y)
-    summed = network.summed_gradient(theta if theta.dim() > 1 else theta[None], x, y)
+    tasks = theta if theta.dim() > 1 else theta[None]
+    summed = network.summed_gradient(tasks, x, y), network.summed_gradient(tasks, x, y, (*batches, step_size))
     product = network.hessian_product(theta, x, y, noise(4, *theta.shape, dtype=theta.dtype))
     along = network.predict_along(theta, *batches, step_size, x[..., :1, :] / 2)
-    return network.predict(theta, x), *gradient, summed, product, network.descend(theta, *batches, step_size), along
+    return network.predict(theta, x), *gradient, *summed, product, network.descend(theta, *batches, step_size), along
 
 
 @needs_kernel
@@ -76,6 +77,8 @@ def test_views_of_any_stride_are_read_right(points_stack):
     agree(everything(FLUX, theta, x, y, 0.01), everything(Reference(FLUX.widths), theta, x, y, 0.01))
     crossed = 0.3 * noise(3, FLUX.parameters, 2, 3).movedim(0, -1)
     agree(everything(FLUX, crossed, x, y, 0.01), everything(Reference(FLUX.widths), crossed, x, y, 0.01))
+    alone = noise(5, 1, 14, 1)[:, ::14]  # its stride is 14, and yet it lies in one piece
+    agree(everything(FLUX, theta, alone, alone, 0.01), everything(Reference(FLUX.widths), theta, alone, alone, 0.01))
     v = noise(4, FLUX.parameters, *points_stack).movedim(0, -1)
     agree([FLUX.hessian_product(theta, x, y, v)], [Reference(FLUX.widths).hessian_product(theta, x, y, v)])
 

@@ -117,10 +117,9 @@ def test_a_diverged_run_is_recorded_and_its_neighbours_are_not_disturbed(each_en
     assert not without.diverged_at.any()
 
 
-def test_the_first_of_several_sums_that_is_not_finite_is_found_for_each_run():
-    inf, nan = torch.inf, torch.nan
-    sums = torch.tensor([[inf, 1, 1, 1.0], [nan, 1, -inf, 1], [1, nan, nan, 1]])
-    assert training._first_not_finite(sums, 12).tolist() == [10, 12, 11, 0]
+def test_the_first_of_several_meta_iterations_that_is_not_finite_is_found_for_each_run():
+    finite = torch.tensor([[0, 1, 1, 1], [0, 1, 0, 1], [1, 0, 0, 1]], dtype=torch.bool)
+    assert training._first_not_finite(finite, 12).tolist() == [10, 12, 11, 0]
 
 
 def test_diverged_at_is_the_first_meta_iteration_whose_theta_is_not_finite():

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from metabench.adaptation import adapted, one_copy_per_task
+from metabench.adaptation import one_copy_per_task
 from metabench.algorithms.protocol import Batch, Cost, Hyperparameters
 from metabench.algorithms.protocol import descending as predictions
 from metabench.algorithms.protocol import initial_weights as begin
@@ -54,5 +54,5 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     """
     support, query = batch
     copies = one_copy_per_task(theta, h.meta_batch_size)
-    phi = adapted(network, copies, support.repeated(h.inner_steps), h.inner_step_size)  # (run, task, P)
-    return network.summed_gradient(phi, *query)
+    inner_loop = *support.repeated(h.inner_steps), h.inner_step_size
+    return network.summed_gradient(copies, *query, first=inner_loop)

@@ -6,6 +6,7 @@ It computes one network after another, whose parameters and activations stay in 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from ctypes import c_int64
 from functools import cache, lru_cache
 
@@ -29,11 +30,23 @@ class Job(ctypes.Structure):
             *("v", "v_outer", "v_inner"),
             *("x", "x_outer", "x_inner", "x_step"),
             *("y", "y_outer", "y_inner", "y_step"),
-            *("query", "query_outer", "query_inner", "query_step"),
             *("step_size", "step_size_outer", "step_size_inner"),
+            *("query", "query_outer", "query_inner"),
+            *("labels", "labels_outer", "labels_inner"),
             *("result", "loss"),
         )
     )
+
+
+VECTORS = ("theta", "v")
+"""Arrays of a job that are ``(..., P)``; the others are points."""
+
+BATCHES = ("x", "y")
+"""Points of the steps and their labels, ``(step, ..., point, 1)``; query points and theirs are ``(..., point, 1)``."""
+
+
+Descent = tuple[Tensor, Tensor, float | Tensor]
+"""Steps to take: x and y of each, and their size."""
 
 
 @cache
@@ -45,7 +58,7 @@ def kernel(widths: tuple[int, ...], activation: str) -> Kernel | None:
 
 def covers(theta: Tensor) -> bool:
     """Return whether the kernel can compute a stack: of two axes at most, not empty, of a type that it knows."""
-    return theta.dtype in REALS and theta.device.type == "cpu" and theta.dim() <= 3 and theta.numel() > 0
+    return theta.dtype in REALS and theta.is_cpu and theta.dim() <= 3 and theta.numel() > 0
 
 
 class Kernel:
@@ -62,123 +75,134 @@ class Kernel:
         self.parameters = sum((n + 1) * m for n, m in zip((1, *hidden), (*hidden, 1), strict=True))
         self.shape = ACTIVATIONS.index(activation), len(hidden), ctypes.addressof(self._widths), self.parameters
 
+    def function(self, what: str, dtype: torch.dtype) -> Callable[[object], int]:
+        """Return a function of the library, for numbers of a type."""
+        return getattr(self._library, f"{what}_{str(dtype).removeprefix('torch.')}")
+
     def predict(self, theta: Tensor, x: Tensor) -> Tensor:
         """Evaluate a stack of networks."""
         prediction = torch.empty(*theta.shape[:-1], *x.shape[-2:], dtype=theta.dtype)
-        self._run("predict", theta, prediction, query=x[None])
+        self._run("predict", prediction, theta=theta, query=x)
         return prediction
 
     def loss_and_gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return each network's loss and gradient."""
-        loss = torch.empty(theta.shape[:-1], dtype=theta.dtype)
-        gradient = torch.empty(theta.shape, dtype=theta.dtype)
-        self._run("loss_and_gradient", theta, gradient, x[None], y[None], loss=loss)
+        loss, gradient = torch.empty(theta.shape[:-1], dtype=theta.dtype), _like(theta)
+        self._run("loss_and_gradient", gradient, loss=loss, theta=theta, query=x, labels=y)
         return loss, gradient
-
-    def summed_gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Return the sum of the gradients of the networks along the last axis of the stack."""
-        *outer, _, parameters = theta.shape
-        total = torch.empty(*outer, parameters, dtype=theta.dtype)
-        self._run("summed_gradient", theta, total, x[None], y[None])
-        return total
 
     def hessian_product(self, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Return the Hessian of each network's loss times a vector."""
-        product = torch.empty(theta.shape, dtype=theta.dtype)
-        self._run("hessian_product", theta, product, x[None], y[None], v=v)
+        product = _like(theta)
+        self._run("hessian_product", product, theta=theta, v=v, query=x, labels=y)
         return product
 
     def descend(self, theta: Tensor, x: Tensor, y: Tensor, step_size: float | Tensor) -> Tensor:
         """Return the parameters after a gradient step on each batch."""
-        phi = torch.empty(theta.shape, dtype=theta.dtype)
-        self._run("descend", theta, phi, x, y, step_size=step_size)
+        phi = _like(theta)
+        self._run("descend", phi, step_size, theta=theta, x=x, y=y)
         return phi
+
+    def summed_gradient(self, theta: Tensor, x: Tensor, y: Tensor, first: Descent | None = None) -> Tensor:
+        """Return the sum of the gradients of the networks along the last axis of the stack."""
+        total = torch.empty(*theta.shape[:-2], theta.shape[-1], dtype=theta.dtype)
+        if first is None:
+            self._run("summed_gradient", total, theta=theta, query=x, labels=y)
+        else:
+            batches_x, batches_y, step_size = first
+            self._run("summed_gradient", total, step_size, theta=theta, x=batches_x, y=batches_y, query=x, labels=y)
+        return total
 
     def predict_along(self, theta: Tensor, x: Tensor, y: Tensor, step_size: float | Tensor, query: Tensor) -> Tensor:
         """Return predictions before the first and after each gradient step."""
         prediction = torch.empty(len(x) + 1, *theta.shape[:-1], *query.shape[-2:], dtype=theta.dtype)
-        self._run("predict_along", theta, prediction, x, y, query[None], step_size)
+        self._run("predict_along", prediction, step_size, theta=theta, x=x, y=y, query=query)
         return prediction
 
     def _run(
         self,
         what: str,
-        theta: Tensor,
         result: Tensor,
-        x: Tensor | None = None,
-        y: Tensor | None = None,
-        query: Tensor | None = None,
         step_size: float | Tensor = 0.0,
         loss: Tensor | None = None,
-        v: Tensor | None = None,
+        **arrays: Tensor,
     ) -> None:
-        """Call the kernel for theta ``(..., P)`` and points ``(step, ..., point, 1)``, whose leading axes broadcast."""
-        vectors = [t if t.stride(-1) == 1 else t.contiguous() for t in (theta, v) if t is not None]
-        points = [p if p.stride(-2) == 1 else p.contiguous() for p in (x, y, query) if p is not None]
-        lie = [(t.dtype, t.shape, t.stride()) for t in (*vectors, *points)]
-        job = Job.from_buffer_copy(_job(self, v is not None, x is not None, *lie))  # a copy: other threads ask too
-        job.theta, job.result = vectors[0].data_ptr(), result.data_ptr()
-        if v is not None:
-            job.v = vectors[1].data_ptr()
-        if x is not None:
-            job.x, job.y = points[0].data_ptr(), points[1].data_ptr()
-        if query is not None:
-            job.query = points[-1].data_ptr()
+        """Call the kernel for arrays of `VECTORS` and points, whose leading axes broadcast to those of theta."""
+        lie = [(name, t.dtype, t.shape, t.stride()) for name, t in arrays.items()]
+        prepared, function, scattered = _prepared(self, what, *lie)
+        if scattered:
+            gathered = {name: arrays[name].contiguous() for name in scattered}
+            return self._run(what, result, step_size, loss, **(arrays | gathered))
+        job = Job.from_buffer_copy(prepared)  # a copy: other threads ask too
+        for name, t in arrays.items():
+            setattr(job, name, t.data_ptr())
+        job.result = result.data_ptr()
+        if loss is not None:
+            job.loss = loss.data_ptr()
+        theta = arrays["theta"]
         if isinstance(step_size, Tensor):
             alphas = step_size.to(theta.dtype).expand(theta.shape[:-1]).reshape(job.outer, job.inner)
             job.step_size, (job.step_size_outer, job.step_size_inner) = alphas.data_ptr(), alphas.stride()
         else:
             number = REALS[theta.dtype](step_size)
-            job.step_size, job.step_size_outer, job.step_size_inner = ctypes.addressof(number), 0, 0
-        job.loss = 0 if loss is None else loss.data_ptr()
-        if getattr(self._library, f"{what}_{str(theta.dtype)[6:]}")(ctypes.byref(job)):
-            raise MemoryError(f"not enough memory for a network of {self.parameters} parameters at {job.points} points")
+            job.step_size = ctypes.addressof(number)
+        if function(ctypes.byref(job)):
+            points = max(job.points, job.queries)
+            raise MemoryError(f"not enough memory for a network of {self.parameters} parameters at {points} points")
+
+
+def _like(theta: Tensor) -> Tensor:
+    """Return memory for as many parameters; thrice as fast as `torch.empty`."""
+    return torch.empty_like(theta, memory_format=torch.contiguous_format)
 
 
 Axes = tuple[int, ...]
-Lie = tuple[torch.dtype, Axes, Axes]
-"""Type, shape and strides of a tensor."""
+Lie = tuple[str, torch.dtype, Axes, Axes]
+"""Name, type, shape and strides of an array."""
 
 
 @lru_cache(maxsize=1000)
-def _job(kernel: Kernel, directed: bool, labelled: bool, *lie: Lie) -> Job:
-    """Return the job of a call but for where its arrays lie; shapes and strides hardly ever change in training.
+def _prepared(kernel: Kernel, what: str, *lie: Lie) -> tuple[Job, Callable[[object], int], list[str]]:
+    """Return the job of a call but for where its arrays lie, the function that does it, and the arrays in its way.
+
+    Those are the ones whose vectors, or columns of points, do not lie in one piece. Shapes and strides hardly ever
+    change in training.
 
     Args:
         kernel: Whose.
-        directed: Whether v comes after the parameters.
-        labelled: Whether the first two points are x and y of the steps; points to predict at come last.
-        lie: Type, shape and strides of each: parameters and v, ``(..., P)``, and points, ``(step, ..., point, 1)``.
+        what: Name of the function.
+        lie: Of theta and the other arrays.
 
     Raises:
         TypeError: They are of different types.
         ValueError: The shapes do not fit each other.
     """
-    types = [dtype for dtype, _, _ in lie]
+    types = [dtype for _, dtype, _, _ in lie]
     if len(set(types)) > 1:
         raise TypeError(f"parameters and points must be of one type, got {', '.join(map(str, types))}")
-    vectors, points = lie[: 1 + directed], lie[1 + directed :]
-    shapes = [shape for _, shape, _ in points]
-    steps, *_, count, _ = shapes[0] if labelled else (0, 0, 0)
-    query = shapes[-1] if len(shapes) != 2 else (0, 0)
-    alike = not labelled or (shapes[0][0], shapes[0][-2]) == (shapes[1][0], shapes[1][-2])
-    flat = all(shape[-1] == kernel.parameters for _, shape, _ in vectors)
-    if not flat or not alike or any(shape[-1] != 1 for shape in shapes):
-        described = ", ".join(str(tuple(shape)) for _, shape, _ in lie)
+    shapes = {name: shape for name, _, shape, _ in lie}
+    vectors = [shape for name, shape in shapes.items() if name in VECTORS]
+    points = [shape for name, shape in shapes.items() if name not in VECTORS]
+    pairs = [[shapes[name] for name in names if name in shapes] for names in (BATCHES, ("query", "labels"))]
+    alike = len({(s[0], s[-2]) for s in pairs[0]}) <= 1 and len({s[-2] for s in pairs[1]}) <= 1
+    flat = all(shape[-1] == kernel.parameters for shape in vectors)
+    if not flat or not alike or any(shape[-1] != 1 for shape in points):
+        described = ", ".join(str(tuple(shape)) for shape in shapes.values())
         raise ValueError(f"a network of {kernel.parameters} parameters cannot take parameters and points {described}")
-    stack = lie[0][1][:-1]
-    outer, inner = (1, 1, *stack)[-2:]
-    job = Job(*kernel.shape, outer, inner, steps, count, query[-2])
-    for name, (_, shape, strides) in zip(("theta", "v"), vectors, strict=False):
-        along = _over_stack(stack, shape[:-1], strides[:-1])
-        for axis, stride in zip(("outer", "inner"), along, strict=True):
-            setattr(job, f"{name}_{axis}", stride)
-    names = ("x", "y", "query") if labelled else ("query",)
-    for name, (_, shape, strides) in zip(names, points, strict=False):
-        along = (*_over_stack(stack, shape[1:-2], strides[1:-2]), strides[0])
-        for axis, stride in zip(("outer", "inner", "step"), along, strict=True):
-            setattr(job, f"{name}_{axis}", stride)
-    return job
+    stack = shapes["theta"][:-1]
+    steps, count = (shapes["x"][0], shapes["x"][-2]) if "x" in shapes else (0, 0)
+    queries = shapes["query"][-2] if "query" in shapes else 0
+    along = {name: -1 if name in VECTORS else -2 for name in shapes}  # the axis of parameters, or of points
+    job = Job(*kernel.shape, *(1, 1, *stack)[-2:], steps, count, queries)
+    for name, _, shape, strides in lie:
+        over = slice(name in BATCHES, along[name])  # of its axes, those of the stack
+        outer, inner = _over_stack(stack, shape[over], strides[over])
+        setattr(job, f"{name}_outer", outer)
+        setattr(job, f"{name}_inner", inner)
+        if name in BATCHES:
+            setattr(job, f"{name}_step", strides[0])
+    scattered = [n for n, _, shape, strides in lie if shape[along[n]] > 1 and strides[along[n]] != 1]
+    return job, kernel.function(what, types[0]), scattered
 
 
 def _over_stack(stack: Axes, sizes: Axes, strides: Axes) -> Axes:

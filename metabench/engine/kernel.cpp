@@ -16,6 +16,9 @@
 #include <cstring>
 #include <utility>
 #include <vector>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -54,9 +57,18 @@ template <class T, class Function> INLINE auto lanes(Function function) {
 
 // --- activations: h = f(z), dL/dz from dL/dh and h, and dL/dh R{f'(z)} from dL/dh, h and R{h} ------------------------
 
+// a < b ? a : b, and a > b ? a : b. For these widest of vectors compilers take two instructions where one does it.
+#if BYTES == 64
+INLINE V<float> lesser(V<float> a, V<float> b) { return V<float>(_mm512_min_ps(__m512(a), __m512(b))); }
+INLINE V<float> greater(V<float> a, V<float> b) { return V<float>(_mm512_max_ps(__m512(a), __m512(b))); }
+#else
+INLINE V<float> lesser(V<float> a, V<float> b) { return a < b ? a : b; }
+INLINE V<float> greater(V<float> a, V<float> b) { return a > b ? a : b; }
+#endif
+
 // x P(x^2) / Q(x^2), the minimax of the relative error (1e-8) up to 8.3. Beyond 8 it is 3e-7 from 1, and stays there.
 INLINE V<float> tanh(V<float> z) {
-  const V<float> most = all(8.0f), below = most < z ? most : z, x = -most > below ? -most : below, s = x * x;
+  const V<float> most = all(8.0f), x = greater(-most, lesser(most, z)), s = x * x;
   V<float> p = s * 1.46482604998e-8f + 2.15086484004e-5f, q = s * 8.29515493484e-7f + 3.37397140404e-4f;
   p = p * s + 3.54918457438e-3f, q = q * s + 2.60800146601e-2f;
   p = p * s + 1.34258854917e-1f, q = q * s + 4.67592104155e-1f;
@@ -138,16 +150,25 @@ INLINE void product(int64_t rows, int64_t columns, Start start, Finish finish, F
   }
 }
 
-// For the BLOCK columns of b: sum_k a[k] b[k, j] and sum_k b[k, j], k in order.
+// For some columns of b, a multiple of BLOCK: sum_k a[k] b[k, j] and sum_k b[k, j], k in order. Sums of many columns are
+// made at a time, since each waits for itself.
 template <class T, class Weighted, class Plain>
 INLINE void column_sums(int64_t depth, const T* a, const T* b, int64_t ld, Weighted weighted, Plain plain) {
-  constexpr int64_t L = Simd<T>::lanes, N = BLOCK / L;
-  V<T> sum[N] = {}, unweighted[N] = {};
-  for (int64_t k = 0; k < depth; ++k, b += ld)
+  const auto sums = [&](int64_t j, auto vectors) INLINED {
+    constexpr int64_t L = Simd<T>::lanes, N = vectors;
+    V<T> sum[N] = {}, unweighted[N] = {};
+    const T* row = b + j;
+    for (int64_t k = 0; k < depth; ++k, row += ld)
 #pragma GCC unroll 16
-    for (int64_t c = 0; c < N; ++c) sum[c] += all(a[k]) * load(b + c * L), unweighted[c] += load(b + c * L);
+      for (int64_t c = 0; c < N; ++c) sum[c] += all(a[k]) * load(row + c * L), unweighted[c] += load(row + c * L);
 #pragma GCC unroll 16
-  for (int64_t c = 0; c < N; ++c) weighted(c * L, sum[c]), plain(c * L, unweighted[c]);
+    for (int64_t c = 0; c < N; ++c) weighted(j + c * L, sum[c]), plain(j + c * L, unweighted[c]);
+  };
+  constexpr std::integral_constant<int64_t, BLOCK / Simd<T>::lanes> one{};
+  constexpr std::integral_constant<int64_t, 2 * one> two{};
+  int64_t j = 0;
+  for (; j + 2 * BLOCK <= ld; j += 2 * BLOCK) sums(j, two);
+  if (j < ld) sums(j, one);
 }
 
 // [u, v] is 2 lanes / WIDTH segments. Add each one's second half to its first: as many segments of half the width.
@@ -210,7 +231,7 @@ template <class T> INLINE void transpose_square(const T* from, int64_t from_ld, 
 
 int64_t padded(int64_t width) { return (width + BLOCK - 1) / BLOCK * BLOCK; }
 
-// Memory that a thread keeps from call to call, zero at the beginning of each.
+// Memory that a thread keeps from call to call.
 template <class T> T* workspace(int64_t count) {
   static thread_local struct Held {
     T* memory = nullptr;
@@ -222,7 +243,6 @@ template <class T> T* workspace(int64_t count) {
     held.memory = static_cast<T*>(std::aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64));
     held.count = held.memory ? count : 0;
   }
-  if (held.memory) std::memset(held.memory, 0, count * sizeof(T));
   return held.memory;
 }
 
@@ -243,8 +263,11 @@ template <class T, class Activation> class Network {
  public:
   Network(int64_t depth, const int64_t* widths, int64_t most_points, bool twice) : hidden(depth) {
     arrange(widths, most_points, nullptr);
-    memory = workspace<T>(twice ? 2 * size : size);
-    if (memory) arrange(widths, most_points, memory);
+    const int64_t count = twice ? 2 * size : size;
+    memory = workspace<T>(count);
+    if (!memory) return;
+    if (!dense) std::memset(memory, 0, count * sizeof(T));  // else there is no padding, and all is written before read
+    arrange(widths, most_points, memory);
   }
 
   explicit operator bool() const { return memory; }
@@ -331,10 +354,9 @@ template <class T, class Activation> class Network {
           [&](int64_t i, int64_t j, U g) INLINED { put(here.weight + i * here.ld + j, g); },
           Factors<T>{points, change(below.h), 1, below.ld, delta, here.ld},
           Factors<T>{points, below.h, 1, below.ld, change(delta), here.ld});
-      for (int64_t j = 0; j < here.ld; j += BLOCK)
-        column_sums(
-            points, x, change(delta) + j, here.ld, [](int64_t, U) INLINED {},
-            [&](int64_t c, U g) INLINED { put(here.bias + j + c, g); });
+      column_sums(
+          points, x, change(delta), here.ld, [](int64_t, U) INLINED {},
+          [&](int64_t j, U g) INLINED { put(here.bias + j, g); });
       for (int64_t i = 0; i < below.ld; i += BLOCK) {
         transpose(here, i, here.weight, columns);
         transpose(here, i, along(here.weight), change(columns));
@@ -343,10 +365,9 @@ template <class T, class Activation> class Network {
       std::swap(delta, next);
     }
     const Layer<T> first = hidden.front();
-    for (int64_t j = 0; j < first.ld; j += BLOCK)
-      column_sums(
-          points, x, change(delta) + j, first.ld, [&](int64_t c, U g) INLINED { put(first.weight + j + c, g); },
-          [&](int64_t c, U g) INLINED { put(first.bias + j + c, g); });
+    column_sums(
+        points, x, change(delta), first.ld, [&](int64_t j, U g) INLINED { put(first.weight + j, g); },
+        [&](int64_t j, U g) INLINED { put(first.bias + j, g); });
   }
 
  private:
@@ -417,10 +438,9 @@ template <class T, class Activation> class Network {
       for (int64_t j = 0; j < last.ld; j += L)
         store(delta + p * last.ld + j,
               Activation::backward(all(residual[p]) * load(weight + j), load(last.h + p * last.ld + j)));
-    for (int64_t j = 0; j < last.ld; j += BLOCK)
-      column_sums(
-          points, residual, last.h + j, last.ld, [&](int64_t c, U g) INLINED { put(weight + j + c, g); },
-          [](int64_t, U) INLINED {});
+    column_sums(
+        points, residual, last.h, last.ld, [&](int64_t j, U g) INLINED { put(weight + j, g); },
+        [](int64_t, U) INLINED {});
     bias[distance] = merge(*bias, bias[distance], total);
 
     for (size_t l = hidden.size() - 1; l > 0; --l) {
@@ -439,17 +459,15 @@ template <class T, class Activation> class Network {
           here.in, here.ld, zero,
           [&](int64_t i, int64_t j, U g) INLINED { put(here.weight + i * here.ld + j, g); },
           Factors<T>{points, below.h, 1, below.ld, delta, here.ld});
-      for (int64_t j = 0; j < here.ld; j += BLOCK)
-        column_sums(
-            points, x, delta + j, here.ld, [](int64_t, U) INLINED {},
-            [&](int64_t c, U g) INLINED { put(here.bias + j + c, g); });
+      column_sums(
+          points, x, delta, here.ld, [](int64_t, U) INLINED {},
+          [&](int64_t j, U g) INLINED { put(here.bias + j, g); });
       std::swap(delta, next);
     }
     const Layer<T> first = hidden.front();
-    for (int64_t j = 0; j < first.ld; j += BLOCK)
-      column_sums(
-          points, x, delta + j, first.ld, [&](int64_t c, U g) INLINED { put(first.weight + j + c, g); },
-          [&](int64_t c, U g) INLINED { put(first.bias + j + c, g); });
+    column_sums(
+        points, x, delta, first.ld, [&](int64_t j, U g) INLINED { put(first.weight + j, g); },
+        [&](int64_t j, U g) INLINED { put(first.bias + j, g); });
     return loss / T(points);
   }
 
@@ -531,8 +549,8 @@ template <class T> struct Stack {
   const T* operator()(int64_t i, int64_t j) const { return at + i * outer + j * inner; }
 };
 
-// Points of each network; for steps on several batches of them, with the stride from one to the next.
-template <class T> struct Points : Stack<T> {
+// Points of each network, a batch of them for each step, with the stride from one step to the next.
+template <class T> struct Batches : Stack<T> {
   int64_t step;
 };
 
@@ -542,8 +560,8 @@ template <class T> struct Job {
   const int64_t* widths;
   int64_t parameters, outer, inner, steps, points, queries;
   Stack<T> theta, v;
-  Points<T> x, y, query;
-  Stack<T> step_size;
+  Batches<T> x, y;  // of the steps
+  Stack<T> step_size, query, labels;
   T *result, *loss;
 };
 
@@ -569,24 +587,15 @@ template <class T> int predict(const Job<T>& job) {
 template <class T> int loss_and_gradient(const Job<T>& job) {
   return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t n) {
     T* const gradient = job.result + n * job.parameters;
-    job.loss[n] = network.add_gradient(job.points, job.x(i, j), job.y(i, j), gradient, true);
+    job.loss[n] = network.add_gradient(job.queries, job.query(i, j), job.labels(i, j), gradient, true);
     network.write_sum(gradient);
-  });
-}
-
-// The sums are over the inner axis: (outer, parameters).
-template <class T> int summed_gradient(const Job<T>& job) {
-  return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t) {
-    T* const sum = job.result + i * job.parameters;
-    network.add_gradient(job.points, job.x(i, j), job.y(i, j), sum, j == 0);
-    if (j == job.inner - 1) network.write_sum(sum);
   });
 }
 
 template <class T> int hessian_product(const Job<T>& job) {
   return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t n) {
     T* const result = job.result + n * job.parameters;
-    network.hessian_product(job.points, job.x(i, j), job.y(i, j), job.v(i, j), result);
+    network.hessian_product(job.queries, job.query(i, j), job.labels(i, j), job.v(i, j), result);
     network.write_sum(result);
   });
 }
@@ -594,6 +603,16 @@ template <class T> int hessian_product(const Job<T>& job) {
 template <class T, class Network>
 void step(const Job<T>& job, Network& network, int64_t i, int64_t j, int64_t k, T* to = nullptr) {
   network.descend(job.points, job.x(i, j) + k * job.x.step, job.y(i, j) + k * job.y.step, *job.step_size(i, j), to);
+}
+
+// The sums are over the inner axis, (outer, parameters), and of the gradients at what the steps lead to.
+template <class T> int summed_gradient(const Job<T>& job) {
+  return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t) {
+    T* const sum = job.result + i * job.parameters;
+    for (int64_t k = 0; k < job.steps; ++k) step(job, network, i, j, k);
+    network.add_gradient(job.queries, job.query(i, j), job.labels(i, j), sum, j == 0);
+    if (j == job.inner - 1) network.write_sum(sum);
+  });
 }
 
 template <class T> int descend(const Job<T>& job) {
