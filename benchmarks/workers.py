@@ -16,6 +16,8 @@ SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THRE
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "JAX_PLATFORMS": "cpu",
 }
+HELD_BACK = ("OPENBLAS_CORETYPE", "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE")
+"""Variables that make a library take another processor's code; each has to show what it can do on this one."""
 
 
 def cores() -> list[int]:
@@ -30,7 +32,8 @@ class Worker:
     def __init__(self, core: int) -> None:
         line = [sys.executable, __file__, str(core)]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen(line, env={**os.environ, **SINGLE}, **pipes)
+        free = {name: value for name, value in os.environ.items() if name not in HELD_BACK}
+        self.process = subprocess.Popen(line, env=free | SINGLE, **pipes)
 
     def __enter__(self) -> Worker:
         return self

@@ -226,23 +226,23 @@ class Network:
         gradient = torch.cat(pieces, dim=-1)
         return _unflat(loss, stack), _unflat(gradient, stack)
 
-    def summed_gradient(self, theta: Tensor, x: Tensor, y: Tensor, first: fused.Descent | None = None) -> Tensor:
+    def summed_gradient(self, theta: Tensor, x: Tensor, y: Tensor, after: fused.Descent | None = None) -> Tensor:
         """Return the gradients of `loss_and_gradient` added up along the last axis of the stack.
 
-            sum_t grad L(phi_t; x_t, y_t),    phi_t = theta_t, or what it descends to first
+            sum_t grad L(phi_t; x_t, y_t),    phi_t = theta_t, or what it descends to
 
         Args:
             theta: ``(..., task, P)``. Not changed.
             x: ``(..., task, point, feature)`` or axes that broadcast to it.
             y: ``(..., task, point, 1)``, likewise.
-            first: x, y and step_size of `descend`, for steps to take before.
+            after: x, y and step_size of `descend`, whose steps come before.
 
         Returns:
             ``(..., P)``.
         """
-        if kernel := self._kernel(theta, x, y, *(first or ())):
-            return kernel.summed_gradient(theta, x, y, first)
-        phi = theta if first is None else self.descend(theta, *first)
+        if kernel := self._kernel(theta, x, y, *(after or ())):
+            return kernel.summed_gradient(theta, x, y, after)
+        phi = theta if after is None else self.descend(theta, *after)
         return self.loss_and_gradient(phi, x, y)[1].sum(-2)
 
     def hessian_product(self, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:

@@ -60,11 +60,13 @@ def begin(
 @contextmanager
 def _collector_spared() -> Iterator[None]:
     """Have the garbage collector look at what is new only: at all that was imported it takes a tenth of a second."""
+    frozen = gc.get_freeze_count()
     gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if not frozen:  # else somebody else wants it
+            gc.unfreeze()
 
 
 @_collector_spared()
@@ -115,7 +117,9 @@ def train(
         theta, memory = deque(steps(state.theta, state.memory, begun, stop), maxlen=1).pop()
         diverged_at = state.diverged_at
         if (~_finite(theta) & (diverged_at == 0)).any():  # what is not finite stays so; when did it begin?
-            finite = torch.stack([_finite(before) for before, _ in steps(state.theta, state.memory, begun, stop)])
+            finite = torch.empty(stop - begun, len(theta), dtype=torch.bool)  # small pieces would split memory
+            for row, (each, _) in zip(finite, steps(state.theta, state.memory, begun, stop), strict=True):
+                row.copy_(_finite(each))
             diverged_at = torch.where(diverged_at > 0, diverged_at, _first_not_finite(finite, stop))
         theta = torch.where((diverged_at > 0)[:, None], torch.nan, theta)
         now = State(stop, theta, memory, diverged_at, state.validation_loss)
@@ -125,8 +129,8 @@ def train(
 
 
 def _finite(theta: Tensor) -> Tensor:
-    """Return which runs are finite, ``(run,)``: those whose sum is, cheaper than a look at each number."""
-    return theta.sum(-1).isfinite()
+    """Return which runs are finite throughout, ``(run,)``."""
+    return theta.isfinite().all(-1)
 
 
 def _first_not_finite(finite: Tensor, last: int) -> Tensor:

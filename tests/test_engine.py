@@ -181,6 +181,69 @@ def test_the_kernel_gives_a_slice_of_a_stack_the_bits_of_the_slice_alone_at_any_
         )
 
 
+def inner_loop(network, steps):
+    """A stack of runs and tasks, points to measure at, and steps to take before."""
+    theta = 0.3 * noise(0, 4, 1, network.parameters, dtype=torch.float32).expand(4, 3, -1)
+    x, y, a, b = (noise(seed, 4, 3, 13, 1, dtype=torch.float32) for seed in (1, 2, 3, 4))
+    return theta, x, y, (a.expand(steps, *a.shape), b.expand(steps, *b.shape), torch.full((4, 3), 0.01))
+
+
+@pytest.mark.parametrize("hidden", [(64, 64), (5, 70), (7,)], ids=str)
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_gradients_after_an_inner_loop_are_those_at_its_end_to_the_bit(hidden, steps, each_engine):
+    network = Network((1, *hidden, 1))
+    theta, x, y, after = inner_loop(network, steps)
+    found = network.summed_gradient(theta, x, y, after)
+    assert torch.equal(found, network.summed_gradient(network.descend(theta, *after), x, y))
+    if steps:
+        assert not torch.equal(found, network.summed_gradient(theta, x, y))
+
+
+@pytest.mark.parametrize("hidden", [(64, 64), (5, 70)], ids=str)
+def test_gradients_after_an_inner_loop_do_not_notice_a_run_that_diverges(hidden, each_engine):
+    network = Network((1, *hidden, 1))
+    theta, x, y, after = inner_loop(network, 3)
+    expected = network.summed_gradient(theta, x, y, after)
+    after[-1][1] = 1e30
+    found = network.summed_gradient(theta, x, y, after)
+    assert not found[1].isfinite().all()
+    assert torch.equal(found[[0, 2, 3]], expected[[0, 2, 3]])
+
+
+@needs_kernel
+def test_what_a_thread_computed_before_does_not_matter():
+    theta, x, y = 0.3 * noise(0, 2, FLUX.parameters), noise(1, 2, 13, 1), noise(2, 2, 13, 1)
+
+    def fresh():
+        return everything(FLUX, theta, x, y, 0.01)
+
+    with ThreadPoolExecutor(1) as pool:
+        expected = pool.submit(fresh).result()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(everything, Network((1, 96, 96, 96, 1)), torch.full((2, 18817), torch.nan), *2 * [x.float()], 0.01)
+        for a, b in zip(pool.submit(fresh).result(), expected, strict=True):
+            assert torch.equal(a, b)
+
+
+@needs_kernel
+@pytest.mark.parametrize("engine_bytes", [16, 32, 64])
+@pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
+def test_vectors_of_any_width_need_nothing_of_the_processor(engine_bytes, tmp_path):
+    build = ["g++", "-std=gnu++17", "-O0", "-fsyntax-only", "-w", '-DSOURCE=""', f"-DBYTES={engine_bytes}"]
+    subprocess.run([*build, engine.SOURCE], check=True)
+
+
+@needs_kernel
+def test_no_steps_are_no_steps_whatever_the_strides_of_no_points():
+    theta = 0.3 * noise(0, 2, FLUX.parameters)
+    x, y = torch.stack([noise(1, 2, 7), noise(2, 2, 7)], -1)[None].split(1, dim=-1)
+    assert x.stride(-2) == 2
+    assert torch.equal(FLUX.descend(theta, x[:0], y[:0], 0.01), theta)
+    assert torch.equal(FLUX.predict_along(theta, x[:0], y[:0], 0.01, x[0])[0], FLUX.predict(theta, x[0]))
+    summed = FLUX.summed_gradient(theta, x[0], y[0], (x[:0], y[:0], 0.01))
+    assert torch.equal(summed, FLUX.summed_gradient(theta, x[0], y[0]))
+
+
 @needs_kernel
 def test_threads_that_ask_for_the_same_shapes_do_not_disturb_each_other():
     theta = 0.3 * noise(0, 8, FLUX.parameters, dtype=torch.float32)

@@ -68,8 +68,8 @@ FAULTS = {
     ),
     "FOMAML averages over tasks": Fault(
         "algorithms/fomaml.py",
-        "return network.summed_gradient(copies, *query, first=inner_loop)",
-        "return network.summed_gradient(copies, *query, first=inner_loop) / h.meta_batch_size",
+        "return network.summed_gradient(copies, *query, after=inner_loop)",
+        "return network.summed_gradient(copies, *query, after=inner_loop) / h.meta_batch_size",
         (
             f"{ALGORITHMS}::test_fomaml_sums_over_tasks",
             f"{ALGORITHMS}::test_fomaml_with_inner_step_0_sums_the_query_gradients_at_the_initialization",
@@ -83,7 +83,7 @@ FAULTS = {
     ),
     "FOMAML takes the query gradient at the initialization": Fault(
         "algorithms/fomaml.py",
-        "network.summed_gradient(copies, *query, first=inner_loop)",
+        "network.summed_gradient(copies, *query, after=inner_loop)",
         "network.summed_gradient(copies, *query)",
         (f"{ALGORITHMS}::test_fomaml_takes_the_query_gradient_at_the_adapted_parameters",),
     ),

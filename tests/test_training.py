@@ -3,6 +3,7 @@ import small
 import torch
 
 from metabench import algorithms, training
+from metabench.algorithms.protocol import Hyperparameters
 from metabench.evaluation import final_losses, held_out
 from metabench.network import Network
 from metabench.tasks import Bank, SineDistribution
@@ -122,14 +123,27 @@ def test_the_first_of_several_meta_iterations_that_is_not_finite_is_found_for_ea
     assert training._first_not_finite(finite, 12).tolist() == [10, 12, 11, 0]
 
 
-def test_diverged_at_is_the_first_meta_iteration_whose_theta_is_not_finite():
-    curves = [states(small.train_settings("fomaml", 30, **RISKY, validation={"interval": n}), SEEDS) for n in (1, 7)]
-    every = curves[0]
+ADAM = {"network": RISKY["network"], "hyperparameters": {"meta_optimizer": "adam", "meta_step_size": 3.0}}
+
+
+@pytest.mark.parametrize("risky", [RISKY, ADAM], ids=["descent", "adam"])
+@pytest.mark.parametrize("begun", [0, 998], ids=["from the beginning", "across the end of a block of tasks"])
+def test_diverged_at_is_the_first_meta_iteration_whose_theta_is_not_finite(risky, begun):
+    end = begun + 30
+    every, rarely = (small.train_settings("fomaml", end, **risky, validation={"interval": n}) for n in (1, 1022))
+    h = Hyperparameters(**every["hyperparameters"])
+    middle = begin(algorithms.load("fomaml"), FLUX, SEEDS, h)._replace(
+        meta_iteration=begun, validation_loss=torch.zeros(1, len(SEEDS), dtype=torch.float64)
+    )
+    found = []
+    last = run(every, SEEDS, state=middle, after_interval=found.append)
+    assert [state.meta_iteration for state in found] == list(range(begun + 1, end + 1))
     for r in SEEDS:
-        bad = [state.meta_iteration for state in every if not state.theta[r].isfinite().all()]
-        assert every[-1].diverged_at[r] == (bad[0] if bad else 0)
-        assert bad == list(range(bad[0], 31)) if bad else True, "and it never comes back"
-    assert torch.equal(curves[1][-1].diverged_at, every[-1].diverged_at), "whatever the validation interval"
+        bad = [state.meta_iteration for state in found if not state.theta[r].isfinite().all()]
+        assert last.diverged_at[r] == (bad[0] if bad else 0)
+        assert bad == list(range(bad[0], end + 1)) if bad else True, "and it never comes back"
+    assert len(set(last.diverged_at.tolist())) > 1, "some sooner, some later"
+    assert torch.equal(run(rarely, SEEDS, state=middle).diverged_at, last.diverged_at), "whatever the interval"
 
 
 def test_the_validation_loss_of_a_diverged_run_is_not_a_number():

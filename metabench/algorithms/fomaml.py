@@ -55,4 +55,4 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     support, query = batch
     copies = one_copy_per_task(theta, h.meta_batch_size)
     inner_loop = *support.repeated(h.inner_steps), h.inner_step_size
-    return network.summed_gradient(copies, *query, first=inner_loop)
+    return network.summed_gradient(copies, *query, after=inner_loop)  # at phi_t, which is not kept

@@ -103,13 +103,13 @@ class Kernel:
         self._run("descend", phi, step_size, theta=theta, x=x, y=y)
         return phi
 
-    def summed_gradient(self, theta: Tensor, x: Tensor, y: Tensor, first: Descent | None = None) -> Tensor:
-        """Return the sum of the gradients of the networks along the last axis of the stack."""
+    def summed_gradient(self, theta: Tensor, x: Tensor, y: Tensor, after: Descent | None = None) -> Tensor:
+        """Return the sum along the last axis of the stack of the gradients after some steps."""
         total = torch.empty(*theta.shape[:-2], theta.shape[-1], dtype=theta.dtype)
-        if first is None:
+        if after is None:
             self._run("summed_gradient", total, theta=theta, query=x, labels=y)
         else:
-            batches_x, batches_y, step_size = first
+            batches_x, batches_y, step_size = after
             self._run("summed_gradient", total, step_size, theta=theta, x=batches_x, y=batches_y, query=x, labels=y)
         return total
 
@@ -163,7 +163,7 @@ Lie = tuple[str, torch.dtype, Axes, Axes]
 
 @lru_cache(maxsize=1000)
 def _prepared(kernel: Kernel, what: str, *lie: Lie) -> tuple[Job, Callable[[object], int], list[str]]:
-    """Return the job of a call but for where its arrays lie, the function that does it, and the arrays in its way.
+    """Return the job of a call but for where its arrays lie, the function that does it, and the arrays to copy first.
 
     Those are the ones whose vectors, or columns of points, do not lie in one piece. Shapes and strides hardly ever
     change in training.
@@ -195,13 +195,14 @@ def _prepared(kernel: Kernel, what: str, *lie: Lie) -> tuple[Job, Callable[[obje
     along = {name: -1 if name in VECTORS else -2 for name in shapes}  # the axis of parameters, or of points
     job = Job(*kernel.shape, *(1, 1, *stack)[-2:], steps, count, queries)
     for name, _, shape, strides in lie:
-        over = slice(name in BATCHES, along[name])  # of its axes, those of the stack
+        over = slice(1 if name in BATCHES else 0, along[name])  # of its axes, those of the stack
         outer, inner = _over_stack(stack, shape[over], strides[over])
         setattr(job, f"{name}_outer", outer)
         setattr(job, f"{name}_inner", inner)
         if name in BATCHES:
             setattr(job, f"{name}_step", strides[0])
-    scattered = [n for n, _, shape, strides in lie if shape[along[n]] > 1 and strides[along[n]] != 1]
+    many = [name for name, shape in shapes.items() if shape[along[name]] > 1 and 0 not in shape]
+    scattered = [name for name, _, _, strides in lie if name in many and strides[along[name]] != 1]
     return job, kernel.function(what, types[0]), scattered
 
 

@@ -58,7 +58,7 @@ template <class T, class Function> INLINE auto lanes(Function function) {
 // --- activations: h = f(z), dL/dz from dL/dh and h, and dL/dh R{f'(z)} from dL/dh, h and R{h} ------------------------
 
 // a < b ? a : b, and a > b ? a : b. For these widest of vectors compilers take two instructions where one does it.
-#if BYTES == 64
+#if BYTES == 64 && defined(__AVX512F__)
 INLINE V<float> lesser(V<float> a, V<float> b) { return V<float>(_mm512_min_ps(__m512(a), __m512(b))); }
 INLINE V<float> greater(V<float> a, V<float> b) { return V<float>(_mm512_max_ps(__m512(a), __m512(b))); }
 #else
@@ -125,7 +125,7 @@ INLINE void tile(Start start, Finish finish, Factors<T> factors, More... more) {
   };
   add(factors), (add(more), ...);
   int64_t first = 0;
-  asm volatile("" : "+r"(first));  // or the places of all rows are worked out before, and their registers lack in the sums
+  asm volatile("" : "+r"(first));  // else compilers work out the places of all rows before, and have to spill sums
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) finish(first + r, 0, sum[r][0]), finish(first + r, L, sum[r][1]);
 }
@@ -199,7 +199,7 @@ template <int64_t COUNT, class T> INLINE V<T> dots(int64_t p, int64_t rows, int6
 }
 
 // to[j, i] = from[i, j] for one square of as many rows as a vector has lanes, by shuffles that processors do fast: within
-// segments of 16 bytes, whose rows are zipped log2(S) times, and of whole segments, whose even ones leave the odd ones.
+// segments of 16 bytes, whose rows are zipped log2(S) times; then of whole segments, the even ones parted from the odd.
 template <class T> INLINE void transpose_square(const T* from, int64_t from_ld, T* to, int64_t to_ld) {
   constexpr int64_t L = Simd<T>::lanes, S = 16 / sizeof(T);
   const auto zip = lanes<T>([](int64_t i) { return i / S * S + i % S / 2 + i % 2 * L; });
@@ -306,7 +306,7 @@ template <class T, class Activation> class Network {
   // Return the loss, and add its gradient to a sum in a flat vector, or begin one; `write_sum` when done.
   T add_gradient(int64_t points, const T* x, const T* y, T* sum, bool begin) {
     return begin ? backpropagate(points, x, y, distance(sum), [](auto, auto, auto g) INLINED { return g; })
-                 : backpropagate(points, x, y, distance(sum), [](auto, auto all, auto g) INLINED { return all + g; });
+                 : backpropagate(points, x, y, distance(sum), [](auto, auto before, auto g) INLINED { return before + g; });
   }
 
   void write_sum(T* sum) { copy(sum, distance(sum)); }
@@ -605,7 +605,7 @@ void step(const Job<T>& job, Network& network, int64_t i, int64_t j, int64_t k, 
   network.descend(job.points, job.x(i, j) + k * job.x.step, job.y(i, j) + k * job.y.step, *job.step_size(i, j), to);
 }
 
-// The sums are over the inner axis, (outer, parameters), and of the gradients at what the steps lead to.
+// Sums over the inner axis, (outer, parameters), of the gradients at what the steps lead to.
 template <class T> int summed_gradient(const Job<T>& job) {
   return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t) {
     T* const sum = job.result + i * job.parameters;
