@@ -3,9 +3,10 @@
     make growth                                                       (or, where all is installed already,)
     python benchmarks/growth.py [--largest 1000] [--cells 10000] [--quick] [--out results/benchmarks]
 
-The published cells of FOMAML and Reptile in config/flux.yaml are trained with one of the quantities changed; but for
-`runs` a stack has ten. Each point is a process of its own, on one core with one thread; `cores` is as many of them
-beside each other. Where Reptile's mini-batches need a larger grid than the study's, it gets one.
+The published cells of FOMAML and Reptile in config/flux.yaml are trained with one of the quantities changed, and with
+tiny steps, so that no run diverges; but for `runs` a stack has ten. Each point is a process of its own, on one core
+with one thread; `cores` is as many of them beside each other. Where Reptile's mini-batches need a larger grid than the
+study's, it gets one.
 
 Written: growth.csv with microseconds per meta-iteration and run and the most megabytes that a process held, dag.csv
 with the seconds of a dry run of Snakemake for studies of more and more cells, and the figure.
@@ -49,6 +50,9 @@ VALUES = {
 GRIDS = {100: (10, 10), 1000: (10, 100), 10000: (100, 100)}
 """Inner times outer step sizes of a study of so many cells."""
 
+TINY = 1e-6
+"""Step sizes, with which no run diverges: the interval of validation in which one does is computed twice."""
+
 LONG = 5
 """Seconds of a call beyond which one is enough."""
 
@@ -62,6 +66,7 @@ def changed(settings: Settings, quantity: str, value: int) -> tuple[dict[str, An
     """Return settings, stack and processes with one quantity changed."""
     new = copy.deepcopy(dict(settings))
     h = new["hyperparameters"]
+    h["meta_step_size"] = h["inner_step_size"] = TINY
     if quantity == "width":
         new["network"]["hidden"] = [value] * len(new["network"]["hidden"])
     if quantity == "shots":

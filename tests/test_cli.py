@@ -119,6 +119,10 @@ def test_predict_adapts_a_trained_theta_to_points_of_a_file(tmp_path: Path) -> N
     truth = 2 * np.sin(curve["x"] + 1)
     assert list(curve.columns) == ["x", "before", "after"] and len(curve) == 81
     assert ((curve["after"] - truth) ** 2).mean() < 0.5 * ((curve["before"] - truth) ** 2).mean()
+    answer = run("predict", "--theta", record, "--seed", 1, "--points", points, "--updates", 0, "--at", 81)
+    (tmp_path / "same.csv").write_text(answer.output)
+    same = pd.read_csv(tmp_path / "same.csv")
+    assert same["after"].equals(same["before"]) and same["before"].equals(curve["before"])
 
 
 @pytest.mark.parametrize("text", ["a,b\n1,2\n", "x,y\n1,none\n", "x,y\n", "x,y\n1,inf\n", ""])
