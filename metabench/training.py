@@ -60,13 +60,14 @@ def begin(
 @contextmanager
 def _collector_spared() -> Iterator[None]:
     """Have the garbage collector look at what is new only: at all that was imported it takes a tenth of a second."""
-    frozen = gc.get_freeze_count()
+    if gc.get_freeze_count():  # whoever did it before will undo it
+        yield
+        return
     gc.freeze()
     try:
         yield
     finally:
-        if not frozen:  # else somebody else wants it
-            gc.unfreeze()
+        gc.unfreeze()
 
 
 @_collector_spared()

@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 import small
 import torch
@@ -84,6 +86,24 @@ def test_a_finished_training_is_left_as_it_is():
     called = []
     assert run(settings, (0,), state=done, after_interval=called.append) is done
     assert not called
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["", "frozen by somebody else"])
+def test_the_garbage_collector_is_left_as_it_was(before):
+    def during(state):
+        seen.append(gc.get_freeze_count())
+        raise InterruptedError
+
+    seen = []
+    try:
+        if before:
+            gc.freeze()
+        frozen = gc.get_freeze_count()
+        with pytest.raises(InterruptedError):
+            run(small.train_settings("fomaml", 2), (0,), after_interval=during)
+        assert gc.get_freeze_count() == frozen and seen[0] > 0
+    finally:
+        gc.unfreeze()
 
 
 def test_random_initialization_stays_what_it_was_and_is_validated_once():

@@ -44,7 +44,6 @@ VECTORS = ("theta", "v")
 BATCHES = ("x", "y")
 """Points of the steps and their labels, ``(step, ..., point, 1)``; query points and theirs are ``(..., point, 1)``."""
 
-
 Descent = tuple[Tensor, Tensor, float | Tensor]
 """Steps to take: x and y of each, and their size."""
 
@@ -152,7 +151,7 @@ class Kernel:
 
 
 def _like(theta: Tensor) -> Tensor:
-    """Return memory for as many parameters; thrice as fast as `torch.empty`."""
+    """Return memory for as many parameters, faster than `torch.empty` does."""
     return torch.empty_like(theta, memory_format=torch.contiguous_format)
 
 
@@ -181,19 +180,15 @@ def _prepared(kernel: Kernel, what: str, *lie: Lie) -> tuple[Job, Callable[[obje
     if len(set(types)) > 1:
         raise TypeError(f"parameters and points must be of one type, got {', '.join(map(str, types))}")
     shapes = {name: shape for name, _, shape, _ in lie}
-    vectors = [shape for name, shape in shapes.items() if name in VECTORS]
-    points = [shape for name, shape in shapes.items() if name not in VECTORS]
-    pairs = [[shapes[name] for name in names if name in shapes] for names in (BATCHES, ("query", "labels"))]
-    alike = len({(s[0], s[-2]) for s in pairs[0]}) <= 1 and len({s[-2] for s in pairs[1]}) <= 1
-    flat = all(shape[-1] == kernel.parameters for shape in vectors)
-    if not flat or not alike or any(shape[-1] != 1 for shape in points):
+    fit = all(shape[-1] == (kernel.parameters if name in VECTORS else 1) for name, shape in shapes.items())
+    batches = {(shape[0], shape[-2]) for name, shape in shapes.items() if name in BATCHES}
+    queries = {shape[-2] for name, shape in shapes.items() if name not in (*VECTORS, *BATCHES)}
+    if not fit or len(batches) > 1 or len(queries) > 1:
         described = ", ".join(str(tuple(shape)) for shape in shapes.values())
         raise ValueError(f"a network of {kernel.parameters} parameters cannot take parameters and points {described}")
     stack = shapes["theta"][:-1]
-    steps, count = (shapes["x"][0], shapes["x"][-2]) if "x" in shapes else (0, 0)
-    queries = shapes["query"][-2] if "query" in shapes else 0
     along = {name: -1 if name in VECTORS else -2 for name in shapes}  # the axis of parameters, or of points
-    job = Job(*kernel.shape, *(1, 1, *stack)[-2:], steps, count, queries)
+    job = Job(*kernel.shape, *(1, 1, *stack)[-2:], *next(iter(batches), (0, 0)), next(iter(queries), 0))
     for name, _, shape, strides in lie:
         over = slice(1 if name in BATCHES else 0, along[name])  # of its axes, those of the stack
         outer, inner = _over_stack(stack, shape[over], strides[over])
