@@ -7,6 +7,7 @@ A family says which functions; domain, query grid, noise and how many tasks trai
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple, Protocol
 
@@ -49,7 +50,7 @@ class Task(Protocol):
         """Return y without noise at x ``(..., task, point, feature)``, of the same shape."""
 
 
-class TaskDistribution(Model):
+class TaskDistribution(Model, ABC):
     """A distribution of tasks. A family is a subclass, whose `family` is a Literal of its name.
 
     Args:
@@ -73,17 +74,17 @@ class TaskDistribution(Model):
         return torch.linspace(*self.domain, self.grid_points, dtype=torch.float64)[:, None]
 
     @property
+    @abstractmethod
     def width(self) -> int:
         """How many uniform numbers a task is made of."""
-        raise NotImplementedError
 
+    @abstractmethod
     def draw(self, unit: Tensor) -> Task:
         """Map uniform numbers ``(..., task, width)`` on [0, 1) to tasks ``(..., task)``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def one(self, **parameters: float) -> Task:
         """Return one task with these parameters, for pictures; raise TypeError where there are no such."""
-        raise NotImplementedError
 
     def basis(self, x: Tensor) -> list[Tensor] | None:
         """Return functions at x that span every task, so that least squares can fit it; None where there are none."""
