@@ -87,7 +87,7 @@ lock: ## Renew requirements.lock (new versions may give new numbers)
 	mv .venv-lock/lock requirements.lock
 	rm -r .venv-lock
 
-$(INSTALLED): requirements.lock pyproject.toml setup.py metabench/engine/kernel.cpp
+$(INSTALLED): requirements.lock pyproject.toml setup.py metabench/learning/engine/kernel.cpp
 	@$(REQUIRE_PYTHON)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP) --requirement requirements.lock

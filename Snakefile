@@ -4,9 +4,11 @@ snakemake --cores 2                                        config/flux.yaml
 snakemake --cores 2 --configfile config/smoke.yaml         another study
 """
 
-from metabench.workflow import Workflow
+from metabench.workflow.snakefile import Workflow
 
-if "study" not in config:  # a default beside --configfile would leak its keys into that file's study
+if (
+    "study" not in config
+):  # a default beside --configfile would leak its keys into that file's study
 
     configfile: "config/flux.yaml"
 

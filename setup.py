@@ -1,4 +1,6 @@
-"""Compile the fused engine, once for each kind of processor; where there is no compiler the install goes on without."""
+"""Compile the fused engine, once for each kind of processor; where there is no compiler the install
+goes on without.
+"""
 
 import platform
 from hashlib import sha256
@@ -6,18 +8,27 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-KERNEL = Path("metabench/engine/kernel.cpp")
+KERNEL = Path("metabench/learning/engine/kernel.cpp")
 TARGETS = {"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-mavx512dq", "-mfma"]}
-"""Flags for processors of the family x86-64; a processor that has none of these takes the torch engine."""
+"""Flags for processors of the family x86-64; a processor that has none of these takes the torch
+engine.
+"""
 
 # Fused multiply-adds are wanted everywhere, and nothing else that would change a sum.
-FLAGS = ["-std=gnu++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden", "-Wno-psabi"]
+FLAGS = [
+    "-std=gnu++17",
+    "-O3",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fvisibility=hidden",
+    "-Wno-psabi",
+]
 
 
 def extension(name: str, flags: list[str]) -> Extension:
     """Return the kernel for one kind of processor, which knows the source that it was made from."""
     return Extension(
-        f"metabench.engine.kernel_{name}",
+        f"metabench.learning.engine.kernel_{name}",
         [str(KERNEL)],
         define_macros=[("SOURCE", f'"{sha256(KERNEL.read_bytes()).hexdigest()}"')],
         extra_compile_args=[*FLAGS, *flags],

@@ -1,9 +1,11 @@
-"""Print how often the intervals of `metabench.statistics` hold the truth, on simulated crossed losses.
+"""Print how often the intervals of `metabench.analysis.statistics` hold the truth, on simulated
+crossed losses.
 
-    loss[s, t] = exp(z[s, t])  or  10 + z[s, t],   z = seed_s + task_t + residual_st,   all normal, Var(z) = 1
+    loss[s, t] = exp(z[s, t])  or  10 + z[s, t],   z = seed_s + task_t + residual_st,   all normal,
+    Var(z) = 1
 
-The truth is that of infinitely many seeds and tasks. Each number is the share, in percent, of replications whose
-95% interval holds it; its standard error at 1000 replications is 0.7.
+The truth is that of infinitely many seeds and tasks. Each number is the share, in percent, of
+replications whose 95% interval holds it; its standard error at 1000 replications is 0.7.
 
     OMP_NUM_THREADS=1 python benchmarks/coverage.py
 """
@@ -18,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from metabench.statistics import (
+from metabench.analysis.statistics import (
     Interval,
     Resamples,
     crossed_interval,
@@ -36,7 +38,9 @@ CHANCES = (0.5, 0.8, 0.95)
 
 
 class Scenario(NamedTuple):
-    """Shares of variance of seeds, tasks and residuals; whether losses are lognormal; chance that a seed diverges."""
+    """Shares of variance of seeds, tasks and residuals; whether losses are lognormal; chance that a
+    seed diverges.
+    """
 
     name: str
     shares: tuple[float, float, float]
@@ -52,18 +56,30 @@ SCENARIOS = (
     Scenario("lognormal, seeds dominate", (0.8, 0.1, 0.1), lognormal=True),
     Scenario("lognormal, balanced", (1 / 3, 1 / 3, 1 / 3), lognormal=True),
     Scenario("lognormal, tasks dominate", (0.05, 0.8, 0.15), lognormal=True),
-    Scenario("lognormal, balanced, 10% of seeds diverge", (1 / 3, 1 / 3, 1 / 3), lognormal=True, diverging=0.1),
+    Scenario(
+        "lognormal, balanced, 10% of seeds diverge",
+        (1 / 3, 1 / 3, 1 / 3),
+        lognormal=True,
+        diverging=0.1,
+    ),
 )
 
 
-def normal(shares: tuple[float, float, float], seeds: int, tasks: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def normal(
+    shares: tuple[float, float, float], seeds: int, tasks: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
     """Return one draw of z, ``(seed, task)``."""
     seed, task, residual = np.sqrt(shares)
     shapes = (seeds, 1), (1, tasks), (seeds, tasks)
-    return sum(s * rng.standard_normal(shape) for s, shape in zip((seed, task, residual), shapes, strict=True))
+    return sum(
+        s * rng.standard_normal(shape)
+        for s, shape in zip((seed, task, residual), shapes, strict=True)
+    )
 
 
-def losses(scenario: Scenario, seeds: int, tasks: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def losses(
+    scenario: Scenario, seeds: int, tasks: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
     """Return one draw of losses ``(seed, task)``, rows of diverged seeds inf."""
     z = normal(scenario.shares, seeds, tasks, rng)
     x = np.exp(z) if scenario.lognormal else 10 + z
@@ -81,7 +97,11 @@ def truth(scenario: Scenario, statistic: str) -> float:
     a, b = ndtri(low / finite), ndtri(high / finite)
     if low == high:
         return float(np.exp(a) if scenario.lognormal else 10 + a)
-    return float(np.exp(0.5) * (ndtr(b - 1) - ndtr(a - 1)) / (ndtr(b) - ndtr(a))) if scenario.lognormal else 10.0
+    return (
+        float(np.exp(0.5) * (ndtr(b - 1) - ndtr(a - 1)) / (ndtr(b) - ndtr(a)))
+        if scenario.lognormal
+        else 10.0
+    )
 
 
 def intervals(x: NDArray[np.float64], draws: Resamples) -> Iterator[tuple[str, str, Interval]]:
@@ -92,19 +112,32 @@ def intervals(x: NDArray[np.float64], draws: Resamples) -> Iterator[tuple[str, s
             yield name, scale, crossed_interval(statistic, x, draws, scale=scale)
 
 
-def coverage(scenario: Scenario, seeds: int, args: argparse.Namespace) -> dict[tuple[str, str], float]:
-    """Return the percentage of held truths for each (statistic, scale), among replications with a finite estimate."""
-    rng, draws = np.random.default_rng(seeds), resamples("coverage", seeds, args.tasks, args.resamples)
+def coverage(
+    scenario: Scenario, seeds: int, args: argparse.Namespace
+) -> dict[tuple[str, str], float]:
+    """Return the percentage of held truths for each (statistic, scale), among replications with a
+    finite estimate.
+    """
+    rng, draws = (
+        np.random.default_rng(seeds),
+        resamples("coverage", seeds, args.tasks, args.resamples),
+    )
     held: dict[tuple[str, str], list[bool]] = {}
     for _ in range(args.replications):
-        for name, scale, (estimate, lower, upper) in intervals(losses(scenario, seeds, args.tasks, rng), draws):
+        for name, scale, (estimate, lower, upper) in intervals(
+            losses(scenario, seeds, args.tasks, rng), draws
+        ):
             if np.isfinite(estimate) and np.isfinite(truth(scenario, name)):
                 held.setdefault((name, scale), []).append(lower <= truth(scenario, name) <= upper)
     return {column: 100 * float(np.mean(hits)) for column, hits in held.items()}
 
 
-def improvement_coverage(scenario: Scenario, chance: float, seeds: int, args: argparse.Namespace) -> float:
-    """Return the percentage of held truths where a is better than a constant baseline with this chance."""
+def improvement_coverage(
+    scenario: Scenario, chance: float, seeds: int, args: argparse.Namespace
+) -> float:
+    """Return the percentage of held truths where a is better than a constant baseline with this
+    chance.
+    """
     rng, hits = np.random.default_rng(seeds), 0
     for _ in range(args.replications):
         z = normal(scenario.shares, seeds, args.tasks, rng)

@@ -1,14 +1,16 @@
 """Measure how training grows with runs, width, shots and cores, and what Snakemake itself costs.
 
-    make growth                                                       (or, where all is installed already,)
-    python benchmarks/growth.py [--largest 1000] [--cells 10000] [--quick] [--out results/benchmarks]
+    make growth                                                       (or, where all is installed
+    already,) python benchmarks/growth.py [--largest 1000] [--cells 10000] [--quick] [--out
+    results/benchmarks]
 
-The published cells of FOMAML and Reptile in config/flux.yaml are trained with one of the quantities changed, and with
-tiny steps, so that no run diverges; but for `runs` a stack has ten. Each point is a process of its own, on one core
-with one thread; `cores` is as many of them beside each other. Where Reptile's mini-batches need a larger grid than the
-study's, it gets one.
+The published cells of FOMAML and Reptile in config/flux.yaml are trained with one of the quantities
+changed, and with tiny steps, so that no run diverges; but for `runs` a stack has ten. Each point is
+a process of its own, on one core with one thread; `cores` is as many of them beside each other.
+Where Reptile's mini-batches need a larger grid than the study's, it gets one.
 
-Written: growth.csv with microseconds per meta-iteration and run and the most megabytes that a process held, dag.csv
+Written: growth.csv with microseconds per meta-iteration and run and the most megabytes that a
+    process held, dag.csv
 with the seconds of a dry run of Snakemake for studies of more and more cells, and the figure.
 """
 
@@ -36,9 +38,9 @@ from numpy.typing import NDArray
 from subjects import STACK, Settings, engines, workloads
 from workers import Worker, cores, microseconds, together
 
-from metabench import config
-from metabench.figures import style
-from metabench.progress import Progress
+from metabench.study import config
+from metabench.views.figures import style
+from metabench.workflow.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
 ALGORITHMS = ("fomaml", "reptile")
@@ -51,7 +53,9 @@ GRIDS = {100: (10, 10), 1000: (10, 100), 10000: (100, 100)}
 """Inner times outer step sizes of a study of so many cells."""
 
 TINY = 1e-6
-"""Step sizes, with which no run diverges: the interval of validation in which one does is computed twice."""
+"""Step sizes, with which no run diverges: the interval of validation in which one does is computed
+twice.
+"""
 
 LONG = 5
 """Seconds of a call beyond which one is enough."""
@@ -76,7 +80,9 @@ def changed(settings: Settings, quantity: str, value: int) -> tuple[dict[str, An
     return new, value if quantity == "runs" else STACK, value if quantity == "cores" else 1
 
 
-def measure(settings: Settings, stack: int, processes: int, seconds: float, engine: str) -> tuple[float, float]:
+def measure(
+    settings: Settings, stack: int, processes: int, seconds: float, engine: str
+) -> tuple[float, float]:
     """Return microseconds per meta-iteration and run, and the most megabytes of a process."""
     with ExitStack() as opened:
         workers = [opened.enter_context(Worker(core)) for core in cores()[:processes]]
@@ -91,14 +97,22 @@ def measure(settings: Settings, stack: int, processes: int, seconds: float, engi
 def curves(largest: int, seconds: float, engine: str) -> pd.DataFrame:
     """Return a row for each point of each curve."""
     values = {**VALUES, "cores": tuple(range(1, len(cores()) + 1))}
-    points = [(q, v, a) for q, found in values.items() for v in found if v <= largest for a in ALGORITHMS]
+    points = [
+        (q, v, a) for q, found in values.items() for v in found if v <= largest for a in ALGORITHMS
+    ]
     settings, rows = workloads(), []
     with Progress("growth", len(points)) as progress:
         for quantity, value, algorithm in points:
             found = measure(*changed(settings[algorithm], quantity, value), seconds, engine)
             rows.append((quantity, value, algorithm, *found))
             progress.advance()
-    columns = ["quantity", "value", "algorithm", "microseconds_per_iteration_and_run", "peak_megabytes"]
+    columns = [
+        "quantity",
+        "value",
+        "algorithm",
+        "microseconds_per_iteration_and_run",
+        "peak_megabytes",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -108,30 +122,53 @@ def study(cells: int) -> dict[str, Any]:
     content = config.read(ROOT / "config" / "flux.yaml")
     group = next(group for group in content["cells"] if group["algorithm"] == "fomaml")
     kept = {key: value for key, value in group.items() if key != "published"}
-    return {**content, "study": "growth", "cells": [{**kept, "inner_step_size": inner, "meta_step_size": outer}]}
+    return {
+        **content,
+        "study": "growth",
+        "cells": [{**kept, "inner_step_size": inner, "meta_step_size": outer}],
+    }
 
 
 def dry_runs(most: int) -> Iterator[tuple[int, float, bool]]:
-    """Yield cells, seconds of Snakemake's dry run, and whether it came to its end in `TIMEOUT` seconds."""
+    """Yield cells, seconds of Snakemake's dry run, and whether it came to its end in `TIMEOUT`
+    seconds.
+    """
     for cells in (cells for cells in GRIDS if cells <= most):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "study.yaml"
             path.write_text(yaml.safe_dump(study(cells)), encoding="utf-8")
-            line = [str(Path(sys.executable).parent / "snakemake"), "--directory", folder, "--configfile", str(path)]
+            line = [
+                str(Path(sys.executable).parent / "snakemake"),
+                "--directory",
+                folder,
+                "--configfile",
+                str(path),
+            ]
             line += ["--cores", "1", "--dry-run", "--quiet"]
             start, finished = time.perf_counter(), True
             try:
-                subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+                subprocess.run(
+                    line, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=True
+                )
             except subprocess.TimeoutExpired:
                 finished = False
             except subprocess.CalledProcessError as error:
-                raise SystemExit(f"growth: snakemake: {(error.stderr or error.stdout)[-500:]}") from None
+                raise SystemExit(
+                    f"growth: snakemake: {(error.stderr or error.stdout)[-500:]}"
+                ) from None
             yield cells, round(time.perf_counter() - start, 1), finished
 
 
 def draw(rows: pd.DataFrame, dag: pd.DataFrame) -> Figure:
-    """Draw time above and memory below, a panel for each quantity, and Snakemake's cost in the last."""
-    names = {"runs": "runs in a stack", "width": "hidden width", "shots": "shots", "cores": "cores, a job on each"}
+    """Draw time above and memory below, a panel for each quantity, and Snakemake's cost in the
+    last.
+    """
+    names = {
+        "runs": "runs in a stack",
+        "width": "hidden width",
+        "shots": "shots",
+        "cores": "cores, a job on each",
+    }
     time_label, memory_label = "microseconds per\nmeta-iteration and run", "peak memory, MB"
     with style.settings():
         figure = Figure(figsize=(style.WIDTH, 4), layout="constrained")
@@ -154,9 +191,13 @@ def draw(rows: pd.DataFrame, dag: pd.DataFrame) -> Figure:
 def _curve(axes: Axes, rows: pd.DataFrame, column: str) -> None:
     for name, look in style.styles(rows["algorithm"]).items():
         mine = rows[rows["algorithm"] == name]
-        axes.plot(mine["value"], mine[column], color=look.colour, marker=look.marker, label=look.label)
+        axes.plot(
+            mine["value"], mine[column], color=look.colour, marker=look.marker, label=look.label
+        )
     if rows["quantity"].iat[0] == "cores":
-        axes.set(xticks=sorted(set(rows["value"])), xlim=(0.5, rows["value"].max() + 0.5), ylim=(0, None))
+        axes.set(
+            xticks=sorted(set(rows["value"])), xlim=(0.5, rows["value"].max() + 0.5), ylim=(0, None)
+        )
         return
     _log_axes(axes, sorted(set(rows["value"])), rows[column].to_numpy(dtype=float))
 
@@ -175,7 +216,11 @@ def _dag(axes: Axes, dag: pd.DataFrame) -> None:
     axes.plot(dag["cells"], dag["seconds"], color=style.GREY)
     for row in dag.itertuples():
         axes.plot(
-            row.cells, row.seconds, "o", color=style.GREY, markerfacecolor=style.GREY if row.finished else "white"
+            row.cells,
+            row.seconds,
+            "o",
+            color=style.GREY,
+            markerfacecolor=style.GREY if row.finished else "white",
         )
     axes.set(xlabel="cells of a study", ylabel="dry run of Snakemake, s")
     _log_axes(axes, dag["cells"].tolist(), dag["seconds"].to_numpy(dtype=float))
@@ -183,14 +228,22 @@ def _dag(axes: Axes, dag: pd.DataFrame) -> None:
 
 def main() -> None:
     """Measure, write and draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--largest", type=int, default=1000, help="leave out larger values of every quantity")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--largest", type=int, default=1000, help="leave out larger values of every quantity"
+    )
     parser.add_argument("--cells", type=int, default=max(GRIDS), help="leave out larger studies")
     parser.add_argument("--engine", choices=engines(), default=engines()[0])
-    parser.add_argument("--quick", action="store_true", help="small values only: to see that it works")
+    parser.add_argument(
+        "--quick", action="store_true", help="small values only: to see that it works"
+    )
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     arguments = parser.parse_args()
-    largest, most, seconds = (16, 100, 0.1) if arguments.quick else (arguments.largest, arguments.cells, 2)
+    largest, most, seconds = (
+        (16, 100, 0.1) if arguments.quick else (arguments.largest, arguments.cells, 2)
+    )
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = curves(largest, seconds, arguments.engine)
     rows.to_csv(arguments.out / "growth.csv", index=False, float_format="%.4g")
@@ -201,7 +254,11 @@ def main() -> None:
             progress.advance()
     dag.to_csv(arguments.out / "dag.csv", index=False)
     style.save(draw(rows, dag), arguments.out / "growth")
-    print(rows.to_string(index=False, float_format="{:.4g}".format), dag.to_string(index=False), sep="\n\n")
+    print(
+        rows.to_string(index=False, float_format="{:.4g}".format),
+        dag.to_string(index=False),
+        sep="\n\n",
+    )
 
 
 if __name__ == "__main__":

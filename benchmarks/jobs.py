@@ -1,9 +1,10 @@
 """Measure the training job of every algorithm, on one core.
 
-    make bench                                                        (or, where all is installed already,)
-    python benchmarks/jobs.py [--repeats 3] [--out results/benchmarks]
+    make bench                                                        (or, where all is installed
+    already,) python benchmarks/jobs.py [--repeats 3] [--out results/benchmarks]
 
-Trained are the published cells of config/algorithms.yaml, ten runs a stack, algorithms in turn within each repeat.
+Trained are the published cells of config/algorithms.yaml, ten runs a stack, algorithms in turn
+within each repeat.
 Written: algorithms.csv with microseconds per meta-iteration and run.
 """
 
@@ -16,9 +17,10 @@ import pandas as pd
 from subjects import STACK, engines
 from workers import Worker, cores, microseconds
 
-from metabench import config, frames, plans
-from metabench.figures import style
-from metabench.progress import Progress
+from metabench.analysis import frames
+from metabench.study import config, plans
+from metabench.views.figures import style
+from metabench.workflow.progress import Progress
 
 STUDY = config.load(Path(__file__).parents[1] / "config" / "algorithms.yaml")
 COLUMNS = ["algorithm", "engine", "stack", "minimum", "median", "maximum"]
@@ -26,7 +28,9 @@ COLUMNS = ["algorithm", "engine", "stack", "minimum", "median", "maximum"]
 
 def measure(repeats: int, seconds: float) -> pd.DataFrame:
     """Return a row for each algorithm that trains, by the engine that computes here."""
-    cells = [cell for cell in plans.cells(STUDY) if cell.role == "published" and cell.meta_iterations]
+    cells = [
+        cell for cell in plans.cells(STUDY) if cell.role == "published" and cell.meta_iterations
+    ]
     settings = {cell.algorithm: plans.train_settings(STUDY, cell) for cell in cells}
     engine = engines()[0]
     times: dict[str, list[float]] = {name: [] for name in sorted(settings)}
@@ -40,7 +44,10 @@ def measure(repeats: int, seconds: float) -> pd.DataFrame:
             for name, found in times.items():
                 found.append(microseconds([worker], name, seconds, abouts[name]))
                 progress.advance()
-    rows = [(name, engine, STACK, min(t), float(pd.Series(t).median()), max(t)) for name, t in times.items()]
+    rows = [
+        (name, engine, STACK, min(t), float(pd.Series(t).median()), max(t))
+        for name, t in times.items()
+    ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -48,13 +55,18 @@ def markdown(rows: pd.DataFrame) -> str:
     """Return the medians as a table, the fastest algorithm first."""
     styles = style.styles(rows["algorithm"])
     lines = [["", "microseconds"], ["---", "---"]]
-    lines += [[styles[row.algorithm].label, f"{row.median:.3g}"] for row in rows.sort_values("median").itertuples()]
+    lines += [
+        [styles[row.algorithm].label, f"{row.median:.3g}"]
+        for row in rows.sort_values("median").itertuples()
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> None:
     """Measure, and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="of a measurement, about")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))

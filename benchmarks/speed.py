@@ -1,15 +1,18 @@
-"""Measure the training job beside a floor of arithmetic and beside peers that do the same, on one core and on all.
+"""Measure the training job beside a floor of arithmetic and beside peers that do the same, on one
+core and on all.
 
-    make bench                                                        (or, where all is installed already,)
-    python benchmarks/speed.py [--repeats 7] [--quick] [--out results/benchmarks]
+    make bench                                                        (or, where all is installed
+    already,) python benchmarks/speed.py [--repeats 7] [--quick] [--out results/benchmarks]
 
-Each subject trains the published cell of each algorithm of config/flux.yaml in float32, in processes of one thread on
-a core of their own; "all cores" is as many of them as cores, a training job each. Subjects are measured in turn within
-each repeat. Written: speed.csv with microseconds per meta-iteration and run, provenance.json, and the figure.
+Each subject trains the published cell of each algorithm of config/flux.yaml in float32, in
+processes of one thread on a core of their own; "all cores" is as many of them as cores, a training
+job each. Subjects are measured in turn within each repeat. Written: speed.csv with microseconds per
+meta-iteration and run, provenance.json, and the figure.
 
-A floor is the time of the matrix products alone, at the rate of a library's best product; ratios are to the lowest.
-Peers (benchmarks/subjects.py) have drawn their random numbers beforehand and do not validate, which favours them; each
-was found where metabench is after some meta-iterations, in float32 and float64, or the command ends with its name.
+A floor is the time of the matrix products alone, at the rate of a library's best product; ratios
+are to the lowest. Peers (benchmarks/subjects.py) have drawn their random numbers beforehand and do
+not validate, which favours them; each was found where metabench is after some meta-iterations, in
+float32 and float64, or the command ends with its name.
 """
 
 from __future__ import annotations
@@ -32,9 +35,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from subjects import CHECKED, PEERS, PRODUCTS, STACK, TOLERANCE, engines, workloads
 from workers import Worker, cores, microseconds, together
 
-from metabench import provenance
-from metabench.figures import style
-from metabench.progress import Progress
+from metabench.records import provenance
+from metabench.views.figures import style
+from metabench.workflow.progress import Progress
 
 
 class Subject(NamedTuple):
@@ -46,7 +49,11 @@ class Subject(NamedTuple):
     @property
     def label(self) -> str:
         """For a reader."""
-        return self.name if not self.stack else f"{self.name}, {self.stack} run{'s' * (self.stack > 1)}"
+        return (
+            self.name
+            if not self.stack
+            else f"{self.name}, {self.stack} run{'s' * (self.stack > 1)}"
+        )
 
 
 def subjects() -> list[Subject]:
@@ -59,7 +66,9 @@ def subjects() -> list[Subject]:
     return [*floors, *(Subject(f"metabench {engine}", STACK) for engine in engines()), *peers]
 
 
-def measure(found: list[Subject], repeats: int, seconds: float) -> tuple[pd.DataFrame, dict[str, Any]]:
+def measure(
+    found: list[Subject], repeats: int, seconds: float
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return all measurements in their order, and what the first worker said of each subject."""
     chosen, every = workloads(), cores()
     abouts: dict[str, Any] = {}
@@ -71,7 +80,9 @@ def measure(found: list[Subject], repeats: int, seconds: float) -> tuple[pd.Data
                 for subject in found:
                     key = f"{algorithm}, {subject.label}"
                     try:
-                        _, answers = together(workers, "make", key, subject.name, settings, subject.stack)
+                        _, answers = together(
+                            workers, "make", key, subject.name, settings, subject.stack
+                        )
                     except RuntimeError as error:
                         raise SystemExit(f"speed: {subject.label}: {error}") from None
                     abouts[key] = answers[0]
@@ -91,7 +102,9 @@ def measure(found: list[Subject], repeats: int, seconds: float) -> tuple[pd.Data
 
 
 def table(measured: pd.DataFrame) -> pd.DataFrame:
-    """Return minimum, median and maximum of each subject, and its median over the floor's and over the best peer's."""
+    """Return minimum, median and maximum of each subject, and its median over the floor's and over
+    the best peer's.
+    """
     keys = ["algorithm", "threads", "subject", "stack"]
     times = measured.groupby(keys, sort=False)["microseconds"]
     rows = times.agg(minimum="min", median="median", maximum="max").reset_index()
@@ -106,10 +119,18 @@ def table(measured: pd.DataFrame) -> pd.DataFrame:
 def markdown(rows: pd.DataFrame) -> str:
     """Return the medians on one core as a table, a subject a row and an algorithm a column."""
     rows = rows[rows["threads"] == 1]
-    medians = {(Subject(r.subject, r.stack), r.algorithm): _spelled(r.median) for r in rows.itertuples()}
+    medians = {
+        (Subject(r.subject, r.stack), r.algorithm): _spelled(r.median) for r in rows.itertuples()
+    }
     names = list(dict.fromkeys(rows["algorithm"]))
-    lines = [["", *(style.styles([name])[name].label for name in names)], ["---"] * (len(names) + 1)]
-    lines += [[s.label, *(medians[s, name] for name in names)] for s in dict.fromkeys(s for s, _ in medians)]
+    lines = [
+        ["", *(style.styles([name])[name].label for name in names)],
+        ["---"] * (len(names) + 1),
+    ]
+    lines += [
+        [s.label, *(medians[s, name] for name in names)]
+        for s in dict.fromkeys(s for s, _ in medians)
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -119,9 +140,14 @@ def _spelled(time: float) -> str:
 
 
 def draw(rows: pd.DataFrame) -> Figure:
-    """Draw medians with their ranges, an algorithm a panel: one core filled, all hollow, floors as lines."""
+    """Draw medians with their ranges, an algorithm a panel: one core filled, all hollow, floors as
+    lines.
+    """
     names, modes = list(dict.fromkeys(rows["algorithm"])), sorted(set(rows["threads"]))
-    places = {s: n for n, s in enumerate(dict.fromkeys(Subject(r.subject, r.stack) for r in rows.itertuples()))}
+    places = {
+        s: n
+        for n, s in enumerate(dict.fromkeys(Subject(r.subject, r.stack) for r in rows.itertuples()))
+    }
     with style.settings():
         figure = Figure(figsize=(style.WIDTH, 1.1 + 0.3 * len(places)), layout="constrained")
         panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
@@ -130,22 +156,40 @@ def draw(rows: pd.DataFrame) -> Figure:
             axes.set_title(style.styles([name])[name].label)
         panels[0].set_yticks(list(places.values()), [subject.label for subject in places])
         panels[0].set_ylim(len(places) - 0.5, -0.5)
-        panels[len(panels) // 2].set_xlabel("microseconds per meta-iteration and run: median and range")
+        panels[len(panels) // 2].set_xlabel(
+            "microseconds per meta-iteration and run: median and range"
+        )
         figure.legend(handles=_legend(modes), loc="outside lower center", ncols=2 * len(modes))
     return figure
 
 
 def _colour(name: str) -> str:
     """Return the colour of a subject."""
-    return style.GREY if name.startswith("floor") else "#D55E00" if name.startswith("metabench") else "#0072B2"
+    return (
+        style.GREY
+        if name.startswith("floor")
+        else "#D55E00"
+        if name.startswith("metabench")
+        else "#0072B2"
+    )
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, places: dict[Subject, int], modes: list[int]) -> None:
     for row in rows.itertuples():
         filled, colour = row.threads == modes[0], _colour(row.subject)
-        place = places[Subject(row.subject, row.stack)] + (0 if len(modes) == 1 else -0.13 if filled else 0.13)
-        axes.plot([row.minimum, row.maximum], [place] * 2, color=colour, linewidth=1.2, solid_capstyle="butt")
-        axes.plot(row.median, place, "o", color=colour, markerfacecolor=colour if filled else "white")
+        place = places[Subject(row.subject, row.stack)] + (
+            0 if len(modes) == 1 else -0.13 if filled else 0.13
+        )
+        axes.plot(
+            [row.minimum, row.maximum],
+            [place] * 2,
+            color=colour,
+            linewidth=1.2,
+            solid_capstyle="butt",
+        )
+        axes.plot(
+            row.median, place, "o", color=colour, markerfacecolor=colour if filled else "white"
+        )
         if row.subject.startswith("floor") and row.ratio_to_floor == 1:
             axes.axvline(row.median, color=colour, linewidth=0.9, linestyle=_dash(filled), zorder=0)
     low, high = rows["minimum"].min() / 1.5, rows["maximum"].max() * 1.5
@@ -162,19 +206,29 @@ def _dash(filled: bool) -> Any:
 
 def _legend(modes: list[int]) -> list[Line2D]:
     """Return what the marks and the lines mean."""
-    labels = ["one core" if threads == 1 else f"{threads} cores, a job on each" for threads in modes]
+    labels = [
+        "one core" if threads == 1 else f"{threads} cores, a job on each" for threads in modes
+    ]
     looks = [
-        {"markerfacecolor": "#333333" if n == 0 else "white", "linestyle": _dash(n == 0)} for n in range(len(modes))
+        {"markerfacecolor": "#333333" if n == 0 else "white", "linestyle": _dash(n == 0)}
+        for n in range(len(modes))
     ]
     common: dict[str, Any] = {"color": "#333333", "marker": "o", "linewidth": 0.9}
-    return [Line2D([], [], label=label, **look, **common) for label, look in zip(labels, looks, strict=True)]
+    return [
+        Line2D([], [], label=label, **look, **common)
+        for label, look in zip(labels, looks, strict=True)
+    ]
 
 
 def main() -> None:
     """Measure, write and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="two short repeats: to see that it works")
+    parser.add_argument(
+        "--quick", action="store_true", help="two short repeats: to see that it works"
+    )
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     arguments = parser.parse_args()
     repeats, seconds = (2, 0.1) if arguments.quick else (arguments.repeats, 0.5)
@@ -192,7 +246,11 @@ def main() -> None:
         "checked after": CHECKED,
         "subjects": abouts,
     }
-    text = json.dumps(provenance.describe(", ".join(engines())) | {"benchmark": benchmark}, indent=2, sort_keys=True)
+    text = json.dumps(
+        provenance.describe(", ".join(engines())) | {"benchmark": benchmark},
+        indent=2,
+        sort_keys=True,
+    )
     (arguments.out / "provenance.json").write_text(text + "\n", encoding="utf-8")
     style.save(draw(rows), arguments.out / "speed")
     print(rows.to_string(index=False, float_format="{:.4g}".format))

@@ -1,10 +1,13 @@
-"""What is measured: a floor of arithmetic, metabench's own training job, and peers that do the same meta-iterations.
+"""What is measured: a floor of arithmetic, metabench's own training job, and peers that do the same
+meta-iterations.
 
-A subject is called again and again; each call does `iterations` meta-iterations, those of each run counted.
+A subject is called again and again; each call does `iterations` meta-iterations, those of each run
+counted.
 
-The job is the real one: random draws, outer update, validation and a checkpoint each interval. Peers begin with the
-same weights (`Algorithm.begin`) and see the same points (`Algorithm.sample`), drawn and rounded beforehand; they
-validate nothing and keep nothing. That favours them. Each is held against metabench before it is timed.
+The job is the real one: random draws, outer update, validation and a checkpoint each interval.
+Peers begin with the same weights (`Algorithm.begin`) and see the same points (`Algorithm.sample`),
+drawn and rounded beforehand; they validate nothing and keep nothing. That favours them. Each is
+held against metabench before it is timed.
 """
 
 from __future__ import annotations
@@ -24,15 +27,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from metabench import algorithms, artifacts, config, engine, plans, records, training
-from metabench.algorithms.protocol import Hyperparameters
-from metabench.engine import fused
-from metabench.network import Network
-from metabench.randomness import BLOCK
-from metabench.tasks import Points, TaskStream, distribution
+from metabench.learning import algorithms, engine, training
+from metabench.learning.algorithms.protocol import Hyperparameters
+from metabench.learning.engine import fused
+from metabench.learning.network import Network
+from metabench.learning.randomness import BLOCK
+from metabench.learning.tasks import Points, TaskStream, distribution
+from metabench.records import artifacts, records
+from metabench.study import config, plans
 
 Settings = Mapping[str, Any]
-"""Of a training job, as `metabench.plans.train_settings` gives them."""
+"""Of a training job, as `metabench.study.plans.train_settings` gives them."""
 
 STUDY = config.load(Path(__file__).parents[1] / "config" / "flux.yaml")
 STACK = 10
@@ -40,7 +45,9 @@ CHECKED = 100
 """Meta-iterations after which a peer must be where metabench is."""
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-11}
-"""How far it may be away, relative to how far the parameters have moved; a step size off by 1% is off by 1e-2."""
+"""How far it may be away, relative to how far the parameters have moved; a step size off by 1% is
+off by 1e-2.
+"""
 
 
 class Disagreement(ValueError):
@@ -49,7 +56,9 @@ class Disagreement(ValueError):
 
 def workloads() -> dict[str, Settings]:
     """Return the settings of the published cell of each algorithm that trains."""
-    cells = [cell for cell in plans.cells(STUDY) if cell.role == "published" and cell.meta_iterations]
+    cells = [
+        cell for cell in plans.cells(STUDY) if cell.role == "published" and cell.meta_iterations
+    ]
     return {cell.algorithm: plans.train_settings(STUDY, cell) for cell in cells}
 
 
@@ -59,7 +68,10 @@ def flops(settings: Settings) -> int:
     Activations, biases and updates count nothing.
     """
     h, tasks = Hyperparameters(**settings["hyperparameters"]), distribution(settings["tasks"])
-    return _network(settings).operations * algorithms.load(settings["algorithm"]).cost(h, tasks).point_gradients
+    return (
+        _network(settings).operations
+        * algorithms.load(settings["algorithm"]).cost(h, tasks).point_gradients
+    )
 
 
 def _network(settings: Settings) -> Network:
@@ -84,7 +96,10 @@ def jax_product(size: int) -> Callable[[], object]:
     """Return a product of two square matrices in float32."""
     import jax
 
-    a, b = (jax.numpy.asarray(matrix) for matrix in np.random.default_rng(0).random((2, size, size), dtype=np.float32))
+    a, b = (
+        jax.numpy.asarray(matrix)
+        for matrix in np.random.default_rng(0).random((2, size, size), dtype=np.float32)
+    )
     product = jax.jit(jax.numpy.matmul)
     return lambda: product(a, b).block_until_ready()
 
@@ -93,7 +108,9 @@ PRODUCTS = {"numpy": numpy_product, "torch": torch_product, "jax": jax_product}
 
 
 class Floor:
-    """The time of nothing but the arithmetic, at the rate of a library's best matrix product in float32."""
+    """The time of nothing but the arithmetic, at the rate of a library's best matrix product in
+    float32.
+    """
 
     SIZES = (256, 512, 1024)
 
@@ -101,7 +118,9 @@ class Floor:
         rates = {size: self._rate(PRODUCTS[library](size), size) for size in self.SIZES}
         size = max(rates, key=rates.__getitem__)
         self.product, self.repeats = PRODUCTS[library](size), (max(self.SIZES) // size) ** 3
-        self.iterations = 2 * max(self.SIZES) ** 3 / flops(settings)  # whichever size each worker finds best
+        self.iterations = (
+            2 * max(self.SIZES) ** 3 / flops(settings)
+        )  # whichever size each worker finds best
         self.about = {"size": size, "GFLOP/s": rates[size] / 1e9}
 
     @staticmethod
@@ -161,9 +180,13 @@ class Job:
         with tempfile.TemporaryDirectory() as folder, using(self.engine):
 
             def checkpoint(state: training.State) -> None:
-                artifacts.write(Path(folder) / "checkpoint.safetensors", records.from_state(state), {})
+                artifacts.write(
+                    Path(folder) / "checkpoint.safetensors", records.from_state(state), {}
+                )
 
-            self.state = training.train(settings, self.seeds, self.algorithm, self.state, checkpoint)
+            self.state = training.train(
+                settings, self.seeds, self.algorithm, self.state, checkpoint
+            )
 
 
 class Peer(ABC):
@@ -176,7 +199,12 @@ class Peer(ABC):
     """
 
     def __init__(self, settings: Settings, stack: int, dtype: torch.dtype = torch.float32) -> None:
-        self.settings, self.algorithm, self.stack, self.done = settings, settings["algorithm"], stack, 0
+        self.settings, self.algorithm, self.stack, self.done = (
+            settings,
+            settings["algorithm"],
+            stack,
+            0,
+        )
         self.h, self.network = Hyperparameters(**settings["hyperparameters"]), _network(settings)
         algorithm, seeds = algorithms.load(settings["algorithm"]), tuple(range(stack))
         self.start = training.begin(algorithm, self.network, seeds, self.h, dtype).theta
@@ -203,14 +231,18 @@ class Peer(ABC):
         self.advance(CHECKED)
 
     def at_next(self, count: int) -> Iterator[int]:
-        """Yield where the points of the next meta-iterations are; after the last block's end, its beginning."""
+        """Yield where the points of the next meta-iterations are; after the last block's end, its
+        beginning.
+        """
         for i in range(self.done, self.done + count):
             yield i % BLOCK
         self.done += count
 
 
 def _points(settings: Settings, stack: int, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
-    """Return the first block of an algorithm's points, x and y ``(iteration, run, task, [step,] point, 1)``."""
+    """Return the first block of an algorithm's points, x and y ``(iteration, run, task, [step,]
+    point, 1)``.
+    """
     h = Hyperparameters(**settings["hyperparameters"])
     stream = TaskStream(distribution(settings["tasks"]), tuple(range(stack)), h.meta_batch_size)
     batch = algorithms.load(settings["algorithm"]).sample(stream.block(0), h)
@@ -229,7 +261,9 @@ MODULES = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
 def module_of(network: Network, theta: Tensor) -> nn.Sequential:
-    """Return a module with the parameters ``(P,)`` of one network; nn.Linear stores weights as (fan_out, fan_in)."""
+    """Return a module with the parameters ``(P,)`` of one network; nn.Linear stores weights as
+    (fan_out, fan_in).
+    """
     parts: list[nn.Module] = []
     with torch.no_grad():
         for weight, bias in network.layers(theta):
@@ -241,7 +275,9 @@ def module_of(network: Network, theta: Tensor) -> nn.Sequential:
 
 
 class Loop(Peer):
-    """What most people would write from the paper: a module, autograd, torch.optim.SGD, one run after another."""
+    """What most people would write from the paper: a module, autograd, torch.optim.SGD, one run
+    after another.
+    """
 
     def begin(self) -> None:
         """Make a module for each run."""
@@ -254,7 +290,9 @@ class Loop(Peer):
             for run, model in enumerate(self.models):
                 self.step(model, *((x[i, run], y[i, run]) for x, y in self.data))
 
-    def fomaml(self, model: nn.Module, support: tuple[Tensor, Tensor], query: tuple[Tensor, Tensor]) -> None:
+    def fomaml(
+        self, model: nn.Module, support: tuple[Tensor, Tensor], query: tuple[Tensor, Tensor]
+    ) -> None:
         """Add up the query gradients of adapted copies."""
         total = [torch.zeros_like(p) for p in model.parameters()]
         for sx, sy, qx, qy in zip(*support, *query, strict=True):
@@ -278,7 +316,9 @@ class Loop(Peer):
             for x, y in zip(tx, ty, strict=True):
                 self.descend(learner, x, y, optimizer)
         with torch.no_grad():
-            for p, *adapted in zip(model.parameters(), *(learner.parameters() for learner in learners), strict=True):
+            for p, *adapted in zip(
+                model.parameters(), *(learner.parameters() for learner in learners), strict=True
+            ):
                 p.lerp_(sum(adapted) / len(adapted), self.h.meta_step_size)
 
     def joint(self, model: nn.Module, points: tuple[Tensor, Tensor]) -> None:
@@ -303,8 +343,11 @@ def _vector(tensors: list[Tensor]) -> Tensor:
     return torch.cat([(t.T if t.dim() == 2 else t).detach().flatten() for t in tensors])
 
 
-def functional_step(algorithm: str, h: Hyperparameters, gradient: Any, vmap: Any, tree_map: Any) -> Callable[..., Any]:
-    """Return one run's meta-iteration, from a tree of parameters and points ``(task, ...)`` to a tree of parameters.
+def functional_step(
+    algorithm: str, h: Hyperparameters, gradient: Any, vmap: Any, tree_map: Any
+) -> Callable[..., Any]:
+    """Return one run's meta-iteration, from a tree of parameters and points ``(task, ...)`` to a
+    tree of parameters.
 
     torch.func and jax have the same words: both peers are made from this text.
 
@@ -326,7 +369,9 @@ def functional_step(algorithm: str, h: Hyperparameters, gradient: Any, vmap: Any
                 phi = descend(phi, gradient(phi, *support), h.inner_step_size)
             return gradient(phi, *query)
 
-        return descend(theta, tree_map(lambda g: g.sum(0), vmap(task)(support, query)), h.meta_step_size)
+        return descend(
+            theta, tree_map(lambda g: g.sum(0), vmap(task)(support, query)), h.meta_step_size
+        )
 
     def reptile(theta: Any, points: Any) -> Any:
         def task(x: Any, y: Any) -> Any:
@@ -335,7 +380,9 @@ def functional_step(algorithm: str, h: Hyperparameters, gradient: Any, vmap: Any
                 phi = descend(phi, gradient(phi, x[k], y[k]), h.inner_step_size)
             return phi
 
-        return tree_map(lambda p, phi: p + h.meta_step_size * (phi.mean(0) - p), theta, vmap(task)(*points))
+        return tree_map(
+            lambda p, phi: p + h.meta_step_size * (phi.mean(0) - p), theta, vmap(task)(*points)
+        )
 
     def joint(theta: Any, points: Any) -> Any:
         slopes = vmap(lambda x, y: gradient(theta, x, y))(*points)
@@ -345,7 +392,9 @@ def functional_step(algorithm: str, h: Hyperparameters, gradient: Any, vmap: Any
 
 
 class TorchFunc(Peer):
-    """The functional way of PyTorch: functional_call and grad, vmap over tasks and, in a stack, over runs."""
+    """The functional way of PyTorch: functional_call and grad, vmap over tasks and, in a stack,
+    over runs.
+    """
 
     def begin(self) -> None:
         """Make a tree of parameters of a module's."""
@@ -356,10 +405,15 @@ class TorchFunc(Peer):
         def loss(parameters: Any, x: Tensor, y: Tensor) -> Tensor:
             return nn.functional.mse_loss(torch.func.functional_call(model, parameters, (x,)), y)
 
-        step = functional_step(self.algorithm, self.h, torch.func.grad(loss), torch.func.vmap, tree_map)
+        step = functional_step(
+            self.algorithm, self.h, torch.func.grad(loss), torch.func.vmap, tree_map
+        )
         self.step = step if self.stack == 1 else torch.func.vmap(step)
         if self.stack == 1:
-            self.tree, self.data = tree_map(lambda t: t[0], self.tree), tree_map(lambda t: t[:, 0], self.data)
+            self.tree, self.data = (
+                tree_map(lambda t: t[0], self.tree),
+                tree_map(lambda t: t[:, 0], self.data),
+            )
 
     def advance(self, count: int) -> None:
         """Loop over meta-iterations."""
@@ -370,13 +424,17 @@ class TorchFunc(Peer):
     def theta(self) -> Tensor:
         """As `Peer.theta`."""
         trees = (
-            [self.tree] if self.stack == 1 else [tree_map(lambda t, r=r: t[r], self.tree) for r in range(self.stack)]
+            [self.tree]
+            if self.stack == 1
+            else [tree_map(lambda t, r=r: t[r], self.tree) for r in range(self.stack)]
         )
         return torch.stack([_vector(list(tree.values())) for tree in trees])
 
 
 class Jax(Peer):
-    """The compiled way: jit around a scan over meta-iterations, vmap over tasks and, in a stack, over runs."""
+    """The compiled way: jit around a scan over meta-iterations, vmap over tasks and, in a stack,
+    over runs.
+    """
 
     def begin(self) -> None:
         """Hand parameters and points to jax, and make what it compiles at the first call."""
@@ -404,13 +462,19 @@ class Jax(Peer):
             return jax.lax.scan(body, tree, places)[0]
 
         layers, pick = self.network.layers(self.start), self.stack == 1
-        self.tree = [tuple(jnp.asarray((t[0] if pick else t).numpy()) for t in layer) for layer in layers]
-        self.points = [tuple(jnp.asarray((t[:, 0] if pick else t).numpy()) for t in pair) for pair in self.data]
+        self.tree = [
+            tuple(jnp.asarray((t[0] if pick else t).numpy()) for t in layer) for layer in layers
+        ]
+        self.points = [
+            tuple(jnp.asarray((t[:, 0] if pick else t).numpy()) for t in pair) for pair in self.data
+        ]
         self.steps, self.array, self.ready = jax.jit(steps), jnp.array, jax.block_until_ready
 
     def advance(self, count: int) -> None:
         """Do them in one scan."""
-        self.tree = self.ready(self.steps(self.tree, self.points, self.array(list(self.at_next(count)))))
+        self.tree = self.ready(
+            self.steps(self.tree, self.points, self.array(list(self.at_next(count))))
+        )
 
     @property
     def theta(self) -> Tensor:
@@ -428,7 +492,8 @@ PEERS: dict[str, tuple[type[Peer], tuple[int, ...]]] = {
 
 
 def check(peer: Peer) -> float:
-    """Hold a peer that has not done anything yet against metabench, each of its engines, after some meta-iterations.
+    """Hold a peer that has not done anything yet against metabench, each of its engines, after some
+    meta-iterations.
 
     Returns:
         The largest distance of a run's parameters, relative to how far they moved.
@@ -442,8 +507,12 @@ def check(peer: Peer) -> float:
     theta, distances = peer.theta, []
     for name in engines():
         with using(name):
-            ours = training.train(settings, seeds, algorithms.load(peer.algorithm), dtype=dtype).theta
-        distances.append(float(((theta - ours).norm(dim=-1) / (ours - peer.start).norm(dim=-1)).max()))
+            ours = training.train(
+                settings, seeds, algorithms.load(peer.algorithm), dtype=dtype
+            ).theta
+        distances.append(
+            float(((theta - ours).norm(dim=-1) / (ours - peer.start).norm(dim=-1)).max())
+        )
         if not distances[-1] <= TOLERANCE[dtype]:
             raise Disagreement(
                 f"after {CHECKED} meta-iterations of {peer.algorithm} its theta is {distances[-1]:.1e} of the way "
@@ -455,7 +524,8 @@ def check(peer: Peer) -> float:
 def make(name: str, settings: Settings, stack: int) -> Floor | Job | Peer:
     """Return a subject by its name; a peer only after it was held against metabench.
 
-    That is done with the very object that is returned, and in float64 with one of the same kind, of one run.
+    That is done with the very object that is returned, and in float64 with one of the same kind, of
+    one run.
     """
     if name.startswith("floor "):
         return Floor(settings, name.removeprefix("floor "))

@@ -1,4 +1,6 @@
-"""Processes that measure: each on one core, with one thread, answering one line of JSON with another."""
+"""Processes that measure: each on one core, with one thread, answering one line of JSON with
+another.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THRE
     "JAX_PLATFORMS": "cpu",
 }
 HELD_BACK = ("OPENBLAS_CORETYPE", "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE")
-"""Variables that make a library take another processor's code; each has to show what it can do on this one."""
+"""Variables that make a library take another processor's code; each has to show what it can do on
+this one.
+"""
 
 
 def cores() -> list[int]:
@@ -55,14 +59,18 @@ class Worker:
             RuntimeError: The worker could not do it.
         """
         line = self.process.stdout.readline()
-        found = json.loads(line) if line else {"error": f"the worker ended with {self.process.wait()}"}
+        found = (
+            json.loads(line) if line else {"error": f"the worker ended with {self.process.wait()}"}
+        )
         if "error" in found:
             raise RuntimeError(found["error"])
         return found
 
 
 def together(workers: list[Worker], *words: Any) -> tuple[float, list[Any]]:
-    """Have all workers do the same at the same time; return the seconds until the last is done, and their answers."""
+    """Have all workers do the same at the same time; return the seconds until the last is done, and
+    their answers.
+    """
     start = time.perf_counter()
     for worker in workers:
         worker.ask(*words)
@@ -70,8 +78,11 @@ def together(workers: list[Worker], *words: Any) -> tuple[float, list[Any]]:
     return time.perf_counter() - start, answers
 
 
-def microseconds(workers: list[Worker], subject: str, seconds: float, about: dict[str, Any]) -> float:
-    """Measure a subject for at least so many seconds; return microseconds per meta-iteration and run.
+def microseconds(
+    workers: list[Worker], subject: str, seconds: float, about: dict[str, Any]
+) -> float:
+    """Measure a subject for at least so many seconds; return microseconds per meta-iteration and
+    run.
 
     Args:
         workers: Those that work beside each other; their subjects were made before.
@@ -85,11 +96,17 @@ def microseconds(workers: list[Worker], subject: str, seconds: float, about: dic
 
 
 def megabytes() -> float:
-    """Return the most memory that this process has held; on Linux `ru_maxrss` would count its parent's too."""
+    """Return the most memory that this process has held; on Linux `ru_maxrss` would count its
+    parent's too.
+    """
     if sys.platform == "linux":
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) * 1024 / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    return (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == "darwin" else 1024)
+        / 1e6
+    )
 
 
 def serve(core: int) -> None:
@@ -103,14 +120,18 @@ def serve(core: int) -> None:
     made: dict[str, Any] = {}
 
     def make(key: str, name: str, settings: Any, stack: int) -> dict[str, Any]:
-        """Make a subject, warm it up (where that takes long, it is enough), and say how long a call takes."""
+        """Make a subject, warm it up (where that takes long, it is enough), and say how long a call
+        takes.
+        """
         subject = made[key] = subjects.make(name, settings, stack)
         seconds = run(key, 1)["seconds"]
         found = run(key, 1) if seconds < 5 else {"seconds": seconds, "megabytes": megabytes()}
         return {**subject.about, **found, "iterations": subject.iterations}
 
     def run(key: str, calls: int) -> dict[str, Any]:
-        """Call a subject; say how long that took, and how many megabytes the process has held at most."""
+        """Call a subject; say how long that took, and how many megabytes the process has held at
+        most.
+        """
         start = time.perf_counter()
         for _ in range(calls):
             made[key]()

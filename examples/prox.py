@@ -1,4 +1,5 @@
-"""Proximal meta-learning: adapt, but pay for going far from the initialization; then move towards where tasks lead.
+"""Proximal meta-learning: adapt, but pay for going far from the initialization; then move towards
+where tasks lead.
 
     phi_{k+1} = phi_k - alpha (grad L(phi_k; support) + lambda (phi_k - theta)),    phi_0 = theta
     theta <- theta - meta_step_size * lambda * mean_t (theta - phi_t)
@@ -6,10 +7,10 @@
 Reference: Zhou et al. 2019, "Efficient Meta Learning via Minibatch Proximal Update", algorithm 1.
 """
 
-from metabench.adaptation import mean_over_tasks, one_copy_per_task
-from metabench.algorithms.protocol import Cost
-from metabench.algorithms.protocol import descending as predictions  # noqa: F401
-from metabench.algorithms.protocol import initial_weights as begin  # noqa: F401
+from metabench.learning.adaptation import mean_over_tasks, one_copy_per_task
+from metabench.learning.algorithms.protocol import Cost
+from metabench.learning.algorithms.protocol import descending as predictions  # noqa: F401
+from metabench.learning.algorithms.protocol import initial_weights as begin  # noqa: F401
 
 HYPERPARAMETERS = ("inner_step_size", "inner_steps", "meta_batch_size", "meta_step_size", "shots")
 OPTIONS = ()

@@ -1,4 +1,6 @@
-"""One thread, as in every job: the number of threads changes the bits of a result, here and in what tests start."""
+"""One thread, as in every job: the number of threads changes the bits of a result, here and in what
+tests start.
+"""
 
 import os
 
@@ -7,13 +9,15 @@ os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MKL_CBWR": "AUTO
 
 import pytest
 
-from metabench import engine
-from metabench.engine import fused
+from metabench.learning import engine
+from metabench.learning.engine import fused
 
 
 @pytest.fixture
 def choose_engine(monkeypatch):
-    """A function that makes an engine compute until the test ends; what was chosen before is forgotten."""
+    """A function that makes an engine compute until the test ends; what was chosen before is
+    forgotten.
+    """
     caches = engine.name, engine.library, fused.kernel
 
     def choose(name):

@@ -1,15 +1,19 @@
-"""What the package computes, in the way most people would write it: one torch.nn module at a time, and autograd."""
+"""What the package computes, in the way most people would write it: one torch.nn module at a time,
+and autograd.
+"""
 
 import torch
 from torch import Tensor, nn
 
-from metabench.network import Network
+from metabench.learning.network import Network
 
 MODULES = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
 def module_of(network: Network, theta: Tensor) -> nn.Sequential:
-    """Return a module with the parameters ``(P,)`` of one network; nn.Linear stores weights as (fan_out, fan_in)."""
+    """Return a module with the parameters ``(P,)`` of one network; nn.Linear stores weights as
+    (fan_out, fan_in).
+    """
     parts: list[nn.Module] = []
     with torch.no_grad():
         for weight, bias in network.layers(theta):
@@ -25,7 +29,9 @@ def vector_of(tensors: list[Tensor]) -> Tensor:
     return torch.cat([(t.T if t.dim() == 2 else t).detach().flatten() for t in tensors])
 
 
-def loss_and_gradient(network: Network, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def loss_and_gradient(
+    network: Network, theta: Tensor, x: Tensor, y: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the mean squared error of one network, and its gradient ``(P,)`` by autograd."""
     model = module_of(network, theta)
     loss = nn.functional.mse_loss(model(x), y)
@@ -33,7 +39,9 @@ def loss_and_gradient(network: Network, theta: Tensor, x: Tensor, y: Tensor) -> 
 
 
 def hessian_product(network: Network, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-    """Return the Hessian of the mean squared error of one network times v, ``(P,)``, by autograd of its gradient."""
+    """Return the Hessian of the mean squared error of one network times v, ``(P,)``, by autograd of
+    its gradient.
+    """
     model, direction = module_of(network, theta), module_of(network, v).parameters()
     parameters = list(model.parameters())
     loss = nn.functional.mse_loss(model(x), y)
@@ -42,7 +50,9 @@ def hessian_product(network: Network, theta: Tensor, x: Tensor, y: Tensor, v: Te
     return vector_of(torch.autograd.grad(slope, parameters))
 
 
-def adapted(network: Network, theta: Tensor, batches: list[tuple[Tensor, Tensor]], step_size: float) -> Tensor:
+def adapted(
+    network: Network, theta: Tensor, batches: list[tuple[Tensor, Tensor]], step_size: float
+) -> Tensor:
     """Return the parameters ``(P,)`` after a step of torch.optim.SGD on each batch."""
     model = module_of(network, theta)
     optimizer = torch.optim.SGD(model.parameters(), lr=step_size)

@@ -1,4 +1,6 @@
-"""Real Snakemake runs, in a copy of the workflow, and real MLflow servers: the package is the one under test."""
+"""Real Snakemake runs, in a copy of the workflow, and real MLflow servers: the package is the one
+under test.
+"""
 
 import hashlib
 import os
@@ -16,7 +18,7 @@ from typing import NamedTuple
 
 from small import ROOT
 
-from metabench import manifests
+from metabench.records import manifests
 
 BIN = Path(sys.executable).parent
 PARTS = ("Snakefile", "workflow", "profiles", "config", "environment.yml")
@@ -47,12 +49,19 @@ def snakemake(
 
 
 def digests(folder: Path, *parts: str) -> dict[str, str]:
-    """Return the SHA-256 of every file below parts of a study's folder, but for what the manifests say of it."""
+    """Return the SHA-256 of every file below parts of a study's folder, but for what the manifests
+    say of it.
+    """
     root = folder / "results" / "smoke"
     files = sorted(
-        path for part in parts for path in (root / part).rglob("*") if path.is_file() and path.name != manifests.NAME
+        path
+        for part in parts
+        for path in (root / part).rglob("*")
+        if path.is_file() and path.name != manifests.NAME
     )
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    }
 
 
 class Server(NamedTuple):
@@ -77,7 +86,9 @@ def serving(line: str, cwd: Path, port: int | None = None) -> Iterator[Server]:
     command = [str(BIN / "mlflow"), *line.split()[1:], "--port", str(port), "--workers", "1"]
     quick = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # jobs of others than us
     with (cwd / "server.log").open("w") as log:
-        server = subprocess.Popen(command, cwd=cwd, env=quick, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(
+            command, cwd=cwd, env=quick, stdout=log, stderr=log, start_new_session=True
+        )
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 180  # a loaded machine takes its time to import a server
@@ -86,7 +97,9 @@ def serving(line: str, cwd: Path, port: int | None = None) -> Iterator[Server]:
                 urllib.request.urlopen(f"{address}/health", timeout=5).close()
                 break
             except OSError:
-                assert server.poll() is None and time.monotonic() < deadline, (cwd / "server.log").read_text()
+                assert server.poll() is None and time.monotonic() < deadline, (
+                    cwd / "server.log"
+                ).read_text()
                 time.sleep(0.2)
         yield Server(address, server)
     finally:

@@ -1,12 +1,14 @@
-"""Kill a real study at random moments, start it again, and see that nothing is lost and no byte differs.
+"""Kill a real study at random moments, start it again, and see that nothing is lost and no byte
+differs.
 
 python tests/soak.py --kills 200 --out results/soak/kills.csv        what `make soak` does
 
-Three kinds of SIGKILL: `job` hits one job's process, `snakemake` hits Snakemake and leaves its jobs running as orphans,
-`group` hits everything at once. After a kill of the last two the same command starts again at once, with no step
-between. A kill is survived if every finished file is whole right after it, no meta-iteration that a checkpoint held is
-trained again, the study then ends by itself, and the bytes of its records, tables and figures and the runs in MLflow
-are those of a study that nobody disturbed.
+Three kinds of SIGKILL: `job` hits one job's process, `snakemake` hits Snakemake and leaves its jobs
+running as orphans, `group` hits everything at once. After a kill of the last two the same command
+starts again at once, with no step between. A kill is survived if every finished file is whole right
+after it, no meta-iteration that a checkpoint held is trained again, the study then ends by itself,
+and the bytes of its records, tables and figures and the runs in MLflow are those of a study that
+nobody disturbed.
 """
 
 import argparse
@@ -23,8 +25,8 @@ from typing import NamedTuple
 import psutil
 from pipeline import BIN, copy, digests, environment, snakemake
 
-from metabench import artifacts
-from metabench.progress import Progress
+from metabench.records import artifacts
+from metabench.workflow.progress import Progress
 
 KINDS = ("group", "snakemake", "job")
 COMPARED = ("train", "evaluate", "tables", "figures")
@@ -45,20 +47,35 @@ class Kill(NamedTuple):
 
 
 def start(folder: Path, order: random.Random) -> subprocess.Popen[bytes]:
-    """Start the smoke study in a session of its own, its training jobs in a random order of preference."""
+    """Start the smoke study in a session of its own, its training jobs in a random order of
+    preference.
+    """
     preferred = sorted(str(path) for path in targets(folder))
     order.shuffle(preferred)
-    command = [BIN / "snakemake", "--configfile", "config/smoke.yaml", "--cores", "2", "--prioritize", *preferred[:3]]
+    command = [
+        BIN / "snakemake",
+        "--configfile",
+        "config/smoke.yaml",
+        "--cores",
+        "2",
+        "--prioritize",
+        *preferred[:3],
+    ]
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(
-            command, cwd=folder, env=environment(), start_new_session=True, stdout=log, stderr=subprocess.STDOUT
+            command,
+            cwd=folder,
+            env=environment(),
+            start_new_session=True,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
 
 
 def targets(folder: Path) -> Iterator[Path]:
     """Yield the trained records of the smoke study."""
-    from metabench import config, plans
-    from metabench.records import Paths
+    from metabench.records.records import Paths
+    from metabench.study import config, plans
 
     study = config.load(folder / "config" / "smoke.yaml")
     yield from (Paths(Path("results/smoke")).trained(*job) for job in plans.train_jobs(study))
@@ -67,7 +84,11 @@ def targets(folder: Path) -> Iterator[Path]:
 def jobs(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """Return the running jobs of a Snakemake process."""
     try:
-        return [p for p in psutil.Process(process.pid).children(recursive=True) if "metabench" in " ".join(p.cmdline())]
+        return [
+            p
+            for p in psutil.Process(process.pid).children(recursive=True)
+            if "metabench" in " ".join(p.cmdline())
+        ]
     except psutil.Error:
         return []
 
@@ -115,7 +136,9 @@ def held(folder: Path) -> dict[Path, int]:
     return found
 
 
-def disturbed(folder: Path, seed: int, kinds: Iterator[str], longest: float = 9.0) -> Iterator[Kill]:
+def disturbed(
+    folder: Path, seed: int, kinds: Iterator[str], longest: float = 9.0
+) -> Iterator[Kill]:
     """Run the smoke study in a folder, killing it again and again until it ends by itself.
 
     Args:
@@ -137,7 +160,9 @@ def disturbed(folder: Path, seed: int, kinds: Iterator[str], longest: float = 9.
             hit = kill(process, kind, choice)
             if hit:
                 kept = held(folder)
-                assert all(kept[path] >= count for path, count in before.items()), "a checkpoint went back"
+                assert all(kept[path] >= count for path, count in before.items()), (
+                    "a checkpoint went back"
+                )
                 before = kept
                 yield Kill(seed, kind, round(seconds, 2), hit, sum(kept.values()))
                 failed = failed or kind == "job"
@@ -146,7 +171,10 @@ def disturbed(folder: Path, seed: int, kinds: Iterator[str], longest: float = 9.
             continue
         if not failed:
             break
-        process, failed = start(folder, choice), False  # a job was killed, so Snakemake ended with an error
+        process, failed = (
+            start(folder, choice),
+            False,
+        )  # a job was killed, so Snakemake ended with an error
     for _ in range(3):
         code = process.wait()
         if code == 0:
@@ -163,7 +191,9 @@ def same(folder: Path, undisturbed: Path) -> None:
         AssertionError: They differ, or something is left over.
     """
     assert digests(folder, *COMPARED) == digests(undisturbed, *COMPARED)
-    left = [path for path in (folder / "results").rglob(".*") if path.is_file() and path.name != ".lock"]
+    left = [
+        path for path in (folder / "results").rglob(".*") if path.is_file() and path.name != ".lock"
+    ]
     assert not left, f"left over: {left}"
     assert tracked(folder) == tracked(undisturbed), "MLflow shows other runs"
 
@@ -175,16 +205,25 @@ def tracked(folder: Path) -> list[tuple[str, str]]:
     client = MlflowClient(f"sqlite:///{folder}/results/smoke/mlflow.db")
     (experiment,) = [e for e in client.search_experiments() if e.name == "smoke"]
     runs = client.search_runs([experiment.experiment_id])
-    digest = {"run": "metabench.digest", "study": "metabench.kind"}  # the study's own run holds provenance too
-    return sorted((run.info.run_name, run.data.tags[digest[run.data.tags["metabench.kind"]]]) for run in runs)
+    digest = {
+        "run": "metabench.digest",
+        "study": "metabench.kind",
+    }  # the study's own run holds provenance too
+    return sorted(
+        (run.info.run_name, run.data.tags[digest[run.data.tags["metabench.kind"]]]) for run in runs
+    )
 
 
 def main() -> None:
     """Kill until enough kills were survived; print how many."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=200, help="how many")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and victims")
-    parser.add_argument("--out", type=Path, default=Path("results/soak/kills.csv"), help="a row for each kill")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/soak/kills.csv"), help="a row for each kill"
+    )
     given = parser.parse_args()
     found: list[Kill] = []
     with TemporaryDirectory() as temporary, Progress("soak", given.kills) as progress:

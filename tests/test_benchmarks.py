@@ -1,4 +1,6 @@
-"""The benchmark counts what it says, and times nobody who does not do what metabench does. Nothing is timed here."""
+"""The benchmark counts what it says, and times nobody who does not do what metabench does. Nothing
+is timed here.
+"""
 
 import sys
 from importlib.util import find_spec
@@ -14,7 +16,7 @@ import speed
 import subjects
 from workers import Worker, cores
 
-from metabench.algorithms import NAMES
+from metabench.learning.algorithms import NAMES
 
 WORKLOADS = subjects.workloads()
 
@@ -61,7 +63,11 @@ def test_the_peer_in_jax_does_what_metabench_does():
 def test_a_peer_whose_step_is_off_by_one_percent_is_refused(algorithm, dtype):
     settings = WORKLOADS[algorithm]
     h = settings["hyperparameters"]
-    peer = subjects.Loop({**settings, "hyperparameters": h | {"meta_step_size": 1.01 * h["meta_step_size"]}}, 1, dtype)
+    peer = subjects.Loop(
+        {**settings, "hyperparameters": h | {"meta_step_size": 1.01 * h["meta_step_size"]}},
+        1,
+        dtype,
+    )
     peer.settings = settings
     with pytest.raises(subjects.Disagreement, match=algorithm):
         subjects.check(peer)
@@ -131,5 +137,9 @@ def test_ratios_are_of_medians_to_the_floor_and_to_the_best_peer_of_the_same_num
     found = speed.table(speed.pd.DataFrame(rows, columns=columns)).set_index(["threads", "subject"])
     for threads in (1, 2):
         ours = found.loc[(threads, "metabench torch")]
-        assert (ours["minimum"], ours["median"], ours["maximum"]) == (4 * threads, 6 * threads, 8 * threads)
+        assert (ours["minimum"], ours["median"], ours["maximum"]) == (
+            4 * threads,
+            6 * threads,
+            8 * threads,
+        )
         assert (ours["ratio_to_floor"], ours["ratio_to_best_peer"]) == (3, 0.5)

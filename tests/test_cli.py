@@ -10,19 +10,32 @@ from click import Argument
 from click.testing import CliRunner, Result
 from small import FLUX, ROOT, content, published, train_settings
 
-from metabench import artifacts, frames, headline, manifests, plans, records
+from metabench.analysis import frames
 from metabench.cli import main
+from metabench.records import artifacts, manifests, records
+from metabench.study import plans
+from metabench.views import headline
 
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
-def train(folder: Path, algorithm: str = "reptile", meta_iterations: int = 20, **changes: object) -> Path:
+def train(
+    folder: Path, algorithm: str = "reptile", meta_iterations: int = 20, **changes: object
+) -> Path:
     out = folder / "record.safetensors"
     settings = json.dumps(train_settings(algorithm, meta_iterations, **changes))
     answer = run(
-        "train", "--settings", settings, "--seeds", "0-2", "--checkpoint", folder / "c.safetensors", "--out", out
+        "train",
+        "--settings",
+        settings,
+        "--seeds",
+        "0-2",
+        "--checkpoint",
+        folder / "c.safetensors",
+        "--out",
+        out,
     )
     assert answer.exit_code == 0, answer.output
     return out
@@ -34,12 +47,16 @@ def test_every_command_explains_itself_and_its_options(command: str) -> None:
     assert answer.exit_code == 0
     for option in main.commands[command].params:
         if isinstance(option, Argument):
-            assert option.name in main.commands[command].help, f"{command} does not say what its {option.name} is"
+            assert option.name in main.commands[command].help, (
+                f"{command} does not say what its {option.name} is"
+            )
         else:
             assert getattr(option, "help", None), f"--{option.name} of {command} has no help text"
 
 
-def test_plan_prints_cells_jobs_and_minutes_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_prints_cells_jobs_and_minutes_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     answer = run("plan", "--config", FLUX)
     assert "23 cells, 10 seeds, 23 training jobs and as many evaluations" in answer.output
@@ -52,13 +69,26 @@ def test_a_mistake_in_a_study_file_is_one_line_and_exit_code_2(tmp_path: Path) -
     path.write_text(json.dumps(content(seeds=0)))
     answer = run("plan", "--config", path)
     assert answer.exit_code == 2
-    assert answer.output.strip() == f"metabench: seeds must be greater than or equal to 1, got 0 ({path}, seeds)"
+    assert (
+        answer.output.strip()
+        == f"metabench: seeds must be greater than or equal to 1, got 0 ({path}, seeds)"
+    )
 
 
 def test_a_block_of_seeds_that_is_none_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
     settings = json.dumps(train_settings("reptile", 5))
-    answer = run("train", "--settings", settings, "--seeds", "9-0", "--checkpoint", tmp_path / "c", "--out", out)
+    answer = run(
+        "train",
+        "--settings",
+        settings,
+        "--seeds",
+        "9-0",
+        "--checkpoint",
+        tmp_path / "c",
+        "--out",
+        out,
+    )
     assert answer.exit_code == 2 and "FIRST-LAST" in answer.output and "'9-0'" in answer.output
     assert "Traceback" not in answer.output and not out.exists()
 
@@ -66,17 +96,25 @@ def test_a_block_of_seeds_that_is_none_is_one_line_and_exit_code_2(tmp_path: Pat
 def test_a_finished_training_job_leaves_a_record_and_its_last_checkpoint(tmp_path: Path) -> None:
     arrays, header = artifacts.read(train(tmp_path))
     assert (
-        arrays["theta"].shape == (3, 4353) and header["seeds"] == "0-2" and header["settings"]["algorithm"] == "reptile"
+        arrays["theta"].shape == (3, 4353)
+        and header["seeds"] == "0-2"
+        and header["settings"]["algorithm"] == "reptile"
     )
-    assert {path.name for path in tmp_path.iterdir()} == {"record.safetensors", "c.safetensors", "c.lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "record.safetensors",
+        "c.safetensors",
+        "c.lock",
+    }
     assert artifacts.read(tmp_path / "c.safetensors")[1] == header
 
 
-def test_a_lost_record_is_there_again_without_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_record_is_there_again_without_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record = train(tmp_path)
     before = record.read_bytes()
     record.unlink()
-    monkeypatch.setattr("metabench.algorithms.reptile.meta_gradient", None)
+    monkeypatch.setattr("metabench.learning.algorithms.reptile.meta_gradient", None)
     assert train(tmp_path).read_bytes() == before
 
 
@@ -85,10 +123,12 @@ def test_a_job_goes_on_from_its_checkpoint_to_the_same_bytes(tmp_path: Path) -> 
     settings = train_settings("reptile", 20)
     half = train_settings("reptile", 10)
     header = records.training_header(settings, "0-2")
-    from metabench import algorithms, training
+    from metabench.learning import algorithms, training
 
     state = training.train(half, (0, 1, 2), algorithms.load("reptile"))
-    marked = state._replace(validation_loss=state.validation_loss + 1)  # shows whether the checkpoint was used
+    marked = state._replace(
+        validation_loss=state.validation_loss + 1
+    )  # shows whether the checkpoint was used
     artifacts.write(tmp_path / "c.safetensors", records.from_state(marked), header)
     again, _ = artifacts.read(train(tmp_path))
     assert again["validation_loss"][0, 0] > 1 + np.float64(0)
@@ -97,29 +137,40 @@ def test_a_job_goes_on_from_its_checkpoint_to_the_same_bytes(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("damage", ["truncated", "foreign"])
-def test_a_checkpoint_that_cannot_be_trusted_is_said_and_not_used(tmp_path: Path, damage: str) -> None:
+def test_a_checkpoint_that_cannot_be_trusted_is_said_and_not_used(
+    tmp_path: Path, damage: str
+) -> None:
     whole = train(tmp_path).read_bytes()
     checkpoint = tmp_path / "c.safetensors"
     arrays, header = artifacts.read(tmp_path / "record.safetensors")
     arrays["theta"] = arrays["theta"] + 1
-    artifacts.write(checkpoint, arrays, {**header, "config": "another study"} if damage == "foreign" else header)
+    artifacts.write(
+        checkpoint, arrays, {**header, "config": "another study"} if damage == "foreign" else header
+    )
     if damage == "truncated":
         checkpoint.write_bytes(checkpoint.read_bytes()[:-50])
     assert train(tmp_path).read_bytes() == whole
 
 
 def test_predict_adapts_a_trained_theta_to_points_of_a_file(tmp_path: Path) -> None:
-    record, points = train(tmp_path, meta_iterations=300, validation={"interval": 300}), tmp_path / "points.csv"
+    record, points = (
+        train(tmp_path, meta_iterations=300, validation={"interval": 300}),
+        tmp_path / "points.csv",
+    )
     x = np.linspace(-4, 4, 9)
     pd.DataFrame({"x": x, "y": 2 * np.sin(x + 1)}).to_csv(points, index=False)
-    answer = run("predict", "--theta", record, "--seed", 1, "--points", points, "--updates", 200, "--at", 81)
+    answer = run(
+        "predict", "--theta", record, "--seed", 1, "--points", points, "--updates", 200, "--at", 81
+    )
     assert answer.exit_code == 0, answer.output
     (tmp_path / "curve.csv").write_text(answer.output)
     curve = pd.read_csv(tmp_path / "curve.csv")
     truth = 2 * np.sin(curve["x"] + 1)
     assert list(curve.columns) == ["x", "before", "after"] and len(curve) == 81
     assert ((curve["after"] - truth) ** 2).mean() < 0.5 * ((curve["before"] - truth) ** 2).mean()
-    answer = run("predict", "--theta", record, "--seed", 1, "--points", points, "--updates", 0, "--at", 81)
+    answer = run(
+        "predict", "--theta", record, "--seed", 1, "--points", points, "--updates", 0, "--at", 81
+    )
     (tmp_path / "same.csv").write_text(answer.output)
     same = pd.read_csv(tmp_path / "same.csv")
     assert same["after"].equals(same["before"]) and same["before"].equals(curve["before"])
@@ -137,7 +188,9 @@ def test_points_that_are_none_are_one_line_and_exit_code_2(tmp_path: Path, text:
 def test_predict_refuses_a_seed_that_the_record_does_not_hold(tmp_path: Path) -> None:
     points = tmp_path / "points.csv"
     points.write_text("x,y\n1,1\n")
-    answer = run("predict", "--theta", train(tmp_path, meta_iterations=5), "--seed", 7, "--points", points)
+    answer = run(
+        "predict", "--theta", train(tmp_path, meta_iterations=5), "--seed", 7, "--points", points
+    )
     assert answer.exit_code == 2 and "holds the seeds 0-2, not 7" in answer.output
 
 
@@ -156,7 +209,10 @@ def folder_of_mistakes(folder: Path) -> dict[str, object]:
         "nameless": {"kind": "train"},
         "wider": {
             **header,
-            "settings": {**header["settings"], "network": {**header["settings"]["network"], "hidden": [65, 64]}},
+            "settings": {
+                **header["settings"],
+                "network": {**header["settings"]["network"], "hidden": [65, 64]},
+            },
         },
         "evaluated": {**header, "kind": "evaluate"},
     }
@@ -168,7 +224,13 @@ def folder_of_mistakes(folder: Path) -> dict[str, object]:
     (folder / "nothing").touch()
     (folder / "folder" / "tables").mkdir(parents=True)
     names = {path.stem: path for path in folder.iterdir()}
-    return {**names, "null": "/dev/null", "zero": "/dev/zero", "out": folder / "out", "absent": folder / "absent"}
+    return {
+        **names,
+        "null": "/dev/null",
+        "zero": "/dev/zero",
+        "out": folder / "out",
+        "absent": folder / "absent",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -199,22 +261,54 @@ BLOCKS += ["0-99999999999", "0-1000", "9999-10000", f"0-{'9' * 5000}", "a-b", "$
 
 # A command line, with the files above in braces, and what the answer must say.
 WRONG: dict[str, tuple[list[str], str]] = {
-    "train with no settings": ([*TRAIN, "{{}}", "--seeds", "0-2"], "missing key 'study' (train settings, study)"),
+    "train with no settings": (
+        [*TRAIN, "{{}}", "--seeds", "0-2"],
+        "missing key 'study' (train settings, study)",
+    ),
     "train with text": ([*TRAIN, "flux", "--seeds", "0-2"], "not a JSON text"),
     "train with a list": ([*TRAIN, "[]", "--seeds", "0-2"], "must be a JSON object, got list"),
     "train with NaN": ([*TRAIN, '{{"study": NaN}}', "--seeds", "0-2"], "must be finite, got NaN"),
-    "train with a key twice": ([*TRAIN, '{{"a": 1, "a": 2}}', "--seeds", "0-2"], "the duplicate key 'a'"),
+    "train with a key twice": (
+        [*TRAIN, '{{"a": 1, "a": 2}}', "--seeds", "0-2"],
+        "the duplicate key 'a'",
+    ),
     "evaluate with no settings": (
-        ["evaluate", "--settings", "{{}}", "--seeds", "0-2", "--theta", "{record}", "--out", "{out}"],
+        [
+            "evaluate",
+            "--settings",
+            "{{}}",
+            "--seeds",
+            "0-2",
+            "--theta",
+            "{record}",
+            "--out",
+            "{out}",
+        ],
         "missing key 'study' (evaluate settings, study)",
     ),
     "baselines with no settings": (
         ["baselines", "--settings", "{{}}", "--out", "{out}"],
         "(baselines settings, study)",
     ),
-    "tables of no study": (["tables", "--study", "{{}}", "--root", "{out}"], "missing key 'study' (study, study)"),
+    "tables of no study": (
+        ["tables", "--study", "{{}}", "--root", "{out}"],
+        "missing key 'study' (study, study)",
+    ),
     "track no cell": (
-        ["track", "cells", "--settings", "{{}}", "--seeds", "0-2", "--root", "{out}", "--store", "s", "--out", "{out}"],
+        [
+            "track",
+            "cells",
+            "--settings",
+            "{{}}",
+            "--seeds",
+            "0-2",
+            "--root",
+            "{out}",
+            "--store",
+            "s",
+            "--out",
+            "{out}",
+        ],
         "missing key 'cell' (track settings, cell)",
     ),
     "track no study": (
@@ -222,7 +316,17 @@ WRONG: dict[str, tuple[list[str], str]] = {
         "missing key 'study' (study, study)",
     ),
     "train into a folder": (
-        ["train", "--checkpoint", "{out}", "--out", "{folder}", "--settings", "{{}}", "--seeds", "0-2"],
+        [
+            "train",
+            "--checkpoint",
+            "{out}",
+            "--out",
+            "{folder}",
+            "--settings",
+            "{{}}",
+            "--seeds",
+            "0-2",
+        ],
         "is a directory",
     ),
     "plan a folder": (["plan", "--config", "{folder}"], "is a directory"),
@@ -238,17 +342,38 @@ WRONG: dict[str, tuple[list[str], str]] = {
     **{
         f"predict with {option} {value:.9}": ([*PREDICT, f"--{option}", value], "Invalid value")
         for option, values in {
-            "step-size": ["inf", "-inf", "nan", "-nan", "0", "-0.1", "1e7", "1e999", "0.02.1", "", "one"],
+            "step-size": [
+                "inf",
+                "-inf",
+                "nan",
+                "-nan",
+                "0",
+                "-0.1",
+                "1e7",
+                "1e999",
+                "0.02.1",
+                "",
+                "one",
+            ],
             "at": ["0", "1", "-5", "100001", "9" * 30, "9" * 5000, "2.5", "inf", "nan"],
             "updates": ["-1", "100001", "9" * 30, "1.5", "nan", "ten"],
             "seed": ["-1", "9" * 5000, "0.5", "nan"],
         }.items()
         for value in values
     },
-    "predict from a seed that is not there": ([*PREDICT, "--seed", "9" * 30], "holds the seeds 0-2, not 999"),
-    "predict with steps that diverge": ([*PREDICT, "--step-size", "1e5", "--updates", "50"], "not finite"),
+    "predict from a seed that is not there": (
+        [*PREDICT, "--seed", "9" * 30],
+        "holds the seeds 0-2, not 999",
+    ),
+    "predict with steps that diverge": (
+        [*PREDICT, "--step-size", "1e5", "--updates", "50"],
+        "not finite",
+    ),
     **{
-        f"predict from {name}": (["predict", "--points", "{points}", "--theta", f"{{{name}}}"], expected)
+        f"predict from {name}": (
+            ["predict", "--points", "{points}", "--theta", f"{{{name}}}"],
+            expected,
+        )
         for name, expected in {
             "points": "is not a readable artefact",
             "nothing": "is not a readable artefact",
@@ -265,7 +390,10 @@ WRONG: dict[str, tuple[list[str], str]] = {
         }.items()
     },
     **{
-        f"predict at {name}": (["predict", "--theta", "{record}", "--points", f"{{{name}}}"], expected)
+        f"predict at {name}": (
+            ["predict", "--theta", "{record}", "--points", f"{{{name}}}"],
+            expected,
+        )
         for name, expected in {
             "record": "points must be a CSV file",
             "nothing": "points must be a CSV file",
@@ -275,13 +403,22 @@ WRONG: dict[str, tuple[list[str], str]] = {
             "absent": "does not exist",
         }.items()
     },
-    "draw nothing": (["figures", "--tables", "{folder}", "--out", "{out}"], "is not a manifest of metabench"),
+    "draw nothing": (
+        ["figures", "--tables", "{folder}", "--out", "{out}"],
+        "is not a manifest of metabench",
+    ),
     "draw a file": (["figures", "--tables", "{points}", "--out", "{out}"], "is a file"),
     "draw into a file": (["figures", "--tables", "{folder}", "--out", "{points}"], "is a file"),
-    "the headline of nothing": (["headline", "--tables", "{folder}"], "is not a manifest of metabench"),
+    "the headline of nothing": (
+        ["headline", "--tables", "{folder}"],
+        "is not a manifest of metabench",
+    ),
     "the headline of a file": (["headline", "--tables", "{points}"], "is a file"),
 }
-WRONG |= {f"seeds {n} {block!a:.12}": (["train", "--seeds", block], "FIRST-LAST") for n, block in enumerate(BLOCKS)}
+WRONG |= {
+    f"seeds {n} {block!a:.12}": (["train", "--seeds", block], "FIRST-LAST")
+    for n, block in enumerate(BLOCKS)
+}
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -330,8 +467,12 @@ def test_points_that_nobody_can_adapt_to_are_one_line_and_exit_code_2(
     points = tmp_path / "points.csv"
     points.write_bytes(POINTS[name])
     answer = run("predict", "--theta", given["record"], "--points", points)
-    assert answer.exit_code == 2 and answer.output.startswith("metabench: points must be "), answer.output
-    assert str(points) in answer.output and answer.output.count("\n") == 1 and len(answer.output) < 500
+    assert answer.exit_code == 2 and answer.output.startswith("metabench: points must be "), (
+        answer.output
+    )
+    assert (
+        str(points) in answer.output and answer.output.count("\n") == 1 and len(answer.output) < 500
+    )
 
 
 LEADERBOARD = (ROOT / "results" / "reference" / "flux" / "tables" / "leaderboard.csv").read_bytes()
@@ -341,7 +482,9 @@ DAMAGES = {
     "another encoding": LEADERBOARD.decode().encode("utf-16"),
     "a foreign table": b"x,y\n1,2\n",
     "a column too few": LEADERBOARD.replace(b",median,", b",middle,"),
-    "a word for a number": LEADERBOARD.replace(b",1000,", b",many,").replace(b",0.2", b",about 0.2"),
+    "a word for a number": LEADERBOARD.replace(b",1000,", b",many,").replace(
+        b",0.2", b",about 0.2"
+    ),
     "a word for a truth value": LEADERBOARD.replace(b",False,", b",maybe,"),
     "a row that ends early": LEADERBOARD.rsplit(b",", 34)[0],
     "a row that goes on": LEADERBOARD + b"," * 99,
@@ -363,15 +506,24 @@ def test_tables_that_are_damaged_or_foreign_are_one_line_and_exit_code_2(
     manifests.write(tables, ["leaderboard.csv"], {})
     (tables / "leaderboard.csv").write_bytes(DAMAGES[name])
     damaged = run(*arguments, "--tables", tables)
-    for answer, expected in ((foreign, "is not a manifest of metabench"), (damaged, "is damaged or was changed")):
-        assert answer.exit_code == 2 and answer.output.startswith("metabench: ") and expected in answer.output
+    for answer, expected in (
+        (foreign, "is not a manifest of metabench"),
+        (damaged, "is damaged or was changed"),
+    ):
+        assert (
+            answer.exit_code == 2
+            and answer.output.startswith("metabench: ")
+            and expected in answer.output
+        )
         assert answer.output.count("\n") == 1 and not out.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", bytes(range(256)), b"PAR1" * 100])
 def test_a_damaged_parquet_file_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "tasks.parquet").write_bytes(content)
-    with pytest.raises(artifacts.ArtifactError, match=r"tasks\.parquet is not a readable table: .*"):
+    with pytest.raises(
+        artifacts.ArtifactError, match=r"tasks\.parquet is not a readable table: .*"
+    ):
         frames.read(tmp_path, "tasks.parquet")
 
 
@@ -389,4 +541,8 @@ def test_an_algorithm_is_checked_and_what_is_wrong_is_said(tmp_path):
     assert bad.exit_code == 1 and "gets another meta_gradient beside other runs" in bad.output
     for missing in (tmp_path / "mine.py", "reptil"):
         answer = run("check-algorithm", missing)
-        assert answer.exit_code == 2 and answer.output.startswith("metabench: ") and "Traceback" not in answer.output
+        assert (
+            answer.exit_code == 2
+            and answer.output.startswith("metabench: ")
+            and "Traceback" not in answer.output
+        )

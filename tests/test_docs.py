@@ -10,12 +10,17 @@ import pytest
 from pydantic import BaseModel
 from small import ROOT
 
-from metabench import algorithms, baselines, config, frames, headline, plans, tasks
+from metabench.analysis import frames
 from metabench.cli import main
-from metabench.config import StudyConfig
+from metabench.learning import algorithms, baselines, tasks
+from metabench.study import config, plans
+from metabench.study.config import StudyConfig
+from metabench.views import headline
 
 PAGES = sorted(
-    path for path in ROOT.glob("**/*.md") if not {".venv", ".pytest_cache", "node_modules"} & set(path.parts)
+    path
+    for path in ROOT.glob("**/*.md")
+    if not {".venv", ".pytest_cache", "node_modules"} & set(path.parts)
 )
 REFERENCE = ROOT / "results" / "reference" / "flux" / "tables"
 
@@ -26,7 +31,11 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
     A key that several families of tasks have stands once.
     """
     for name, field in model.model_fields.items():
-        inner = [part for part in _types(field.annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
+        inner = [
+            part
+            for part in _types(field.annotation)
+            if isinstance(part, type) and issubclass(part, BaseModel)
+        ]
         mark = {"cells": "cells[].", "protocols": "protocols.NAME."}.get(name, f"{prefix}{name}.")
         if name == "published":
             yield f"{prefix}{name}", None
@@ -44,7 +53,9 @@ def _types(annotation: Any) -> Iterator[Any]:
 
 def documented() -> dict[str, str]:
     """Return the keys and defaults that config/README.md lists."""
-    rows = re.findall(r"^\| `([^`]+)` \|([^|]*)\|", (ROOT / "config" / "README.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([^`]+)` \|([^|]*)\|", (ROOT / "config" / "README.md").read_text(), re.MULTILINE
+    )
     return {key: default.strip() for key, default in rows if not key.endswith(".yaml")}
 
 
@@ -66,7 +77,9 @@ def test_the_documented_defaults_are_the_defaults() -> None:
             assert rows[key].replace("1.0e-4", "0.0001") == str(default).replace("'", ""), key
 
 
-BASELINES = sorted({name for family in tasks.FAMILIES.values() for name in baselines.names(family())})
+BASELINES = sorted(
+    {name for family in tasks.FAMILIES.values() for name in baselines.names(family())}
+)
 
 
 def test_the_families_of_tasks_agree_on_the_defaults_of_the_keys_that_they_share() -> None:
@@ -110,16 +123,22 @@ def test_the_tutorial_builds_its_file_in_under_40_lines() -> None:
 
 def test_the_documented_costs_are_those_of_the_published_cells() -> None:
     rows = re.findall(
-        r"^\| `(\w+)` \|.*\| (\d+) \| (\d+) \| (\d+) \|$", (ROOT / "docs" / "algorithms.md").read_text(), re.MULTILINE
+        r"^\| `(\w+)` \|.*\| (\d+) \| (\d+) \| (\d+) \|$",
+        (ROOT / "docs" / "algorithms.md").read_text(),
+        re.MULTILINE,
     )
     study = config.load(ROOT / "config" / "algorithms.yaml")
-    costs = {cell.algorithm: tuple(cell.cost) for cell in plans.cells(study) if cell.role == "published"}
+    costs = {
+        cell.algorithm: tuple(cell.cost) for cell in plans.cells(study) if cell.role == "published"
+    }
     assert {name: tuple(map(int, cost)) for name, *cost in rows} == costs
     assert set(costs) == set(algorithms.NAMES)
 
 
 def test_where_the_algorithms_stand_is_what_the_committed_tables_say() -> None:
-    table = headline.markdown(frames.read(ROOT / "results" / "reference" / "algorithms" / "tables", "leaderboard.csv"))
+    table = headline.markdown(
+        frames.read(ROOT / "results" / "reference" / "algorithms" / "tables", "leaderboard.csv")
+    )
     assert table in (ROOT / "docs" / "algorithms.md").read_text()
 
 
@@ -130,7 +149,9 @@ def test_the_results_in_the_readme_are_those_of_the_committed_tables() -> None:
 
 
 def test_every_number_of_the_readme_that_compares_is_in_the_committed_tables() -> None:
-    """Differences in the prose are spelled `-0.123 [-0.456, -0.0789]` and must be a row of comparisons.csv."""
+    """Differences in the prose are spelled `-0.123 [-0.456, -0.0789]` and must be a row of
+    comparisons.csv.
+    """
     rows = frames.read(REFERENCE, "comparisons.csv")
     spelled = {f"{r.difference:.3g} [{r.lower:.3g}, {r.upper:.3g}]" for r in rows.itertuples()}
     prose = re.sub(r"^\|.*$", "", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
@@ -140,7 +161,9 @@ def test_every_number_of_the_readme_that_compares_is_in_the_committed_tables() -
 
 
 def test_every_fault_that_is_said_to_be_answered_has_a_test_that_exists() -> None:
-    rows = re.findall(r"^\| (?!fault)(.+) \|$", (ROOT / "docs" / "reliability.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (?!fault)(.+) \|$", (ROOT / "docs" / "reliability.md").read_text(), re.MULTILINE
+    )
     tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
     assert len(rows) > 20
     for row in rows:

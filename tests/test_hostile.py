@@ -1,4 +1,6 @@
-"""What somebody hostile could send: nothing of it runs, and nothing of it leaves the place it is meant for."""
+"""What somebody hostile could send: nothing of it runs, and nothing of it leaves the place it is
+meant for.
+"""
 
 import ast
 import importlib.metadata
@@ -16,13 +18,15 @@ from packaging.utils import canonicalize_name
 from pipeline import BIN, copy, digests, environment, snakemake
 from small import FLUX, ROOT
 
-from metabench import config, plans
 from metabench.cli import main
-from metabench.provenance import canonical
-from metabench.tracking import store
-from metabench.workflow import Workflow
+from metabench.records.provenance import canonical
+from metabench.study import config, plans
+from metabench.views.tracking import store
+from metabench.workflow.snakefile import Workflow
 
-SOURCES = sorted(path for part in ("metabench", "benchmarks") for path in (ROOT / part).rglob("*.py"))
+SOURCES = sorted(
+    path for part in ("metabench", "benchmarks") for path in (ROOT / part).rglob("*.py")
+)
 RULES = [ROOT / "Snakefile", *sorted((ROOT / "workflow").rglob("*.smk"))]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "Makefile", *SOURCES]
 
@@ -46,8 +50,27 @@ CALLS |= {
     "runpy.run_module",
     "yaml.unsafe_load",
 }
-MODULES = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "marshal", "shelve", "jsonpickle", "pty", "code"}
-WORDS = {"allow_pickle", "read_pickle", "to_pickle", "UnsafeLoader", "FullLoader", "full_load", "mktemp"}
+MODULES = {
+    "pickle",
+    "cPickle",
+    "dill",
+    "joblib",
+    "cloudpickle",
+    "marshal",
+    "shelve",
+    "jsonpickle",
+    "pty",
+    "code",
+}
+WORDS = {
+    "allow_pickle",
+    "read_pickle",
+    "to_pickle",
+    "UnsafeLoader",
+    "FullLoader",
+    "full_load",
+    "mktemp",
+}
 
 
 def dotted(node: ast.expr) -> str:
@@ -66,13 +89,20 @@ def unsafe(tree: ast.AST) -> list[str]:
                 found += [name.name for name in names if name.name.split(".")[0] in MODULES]
             case ast.ImportFrom(module=module, names=names):
                 found += [
-                    f"{module}.{n.name}" for n in names if str(module).split(".")[0] in MODULES or n.name in WORDS
+                    f"{module}.{n.name}"
+                    for n in names
+                    if str(module).split(".")[0] in MODULES or n.name in WORDS
                 ]
                 found += [f"{module}.{n.name}" for n in names if f"{module}.{n.name}" in CALLS]
             case ast.Call(func=func, keywords=keywords):
                 given = {keyword.arg: dotted(keyword.value) for keyword in keywords}
                 loader = given.get("Loader") if dotted(func) == "yaml.load" else "_UniqueKeyLoader"
-                bad = dotted(func) in CALLS or "shell" in given or loader != "_UniqueKeyLoader" or WORDS & {*given}
+                bad = (
+                    dotted(func) in CALLS
+                    or "shell" in given
+                    or loader != "_UniqueKeyLoader"
+                    or WORDS & {*given}
+                )
                 found += [dotted(func)] if bad else []
             case ast.Attribute(attr=attr) if attr in WORDS:
                 found.append(attr)
@@ -110,7 +140,12 @@ def test_what_is_unsafe_is_seen(line: str) -> None:
 
 def shell_lines(path: Path) -> list[str]:
     """Return the commands of a file of rules, each in one line."""
-    found = [block for _, block in re.findall(r'^( +)shell:\n((?:\1    ".*"\n)+)', path.read_text(), re.MULTILINE)]
+    found = [
+        block
+        for _, block in re.findall(
+            r'^( +)shell:\n((?:\1    ".*"\n)+)', path.read_text(), re.MULTILINE
+        )
+    ]
     return ["".join(re.findall(r'^ *"(.*)"$', block, re.MULTILINE)) for block in found]
 
 
@@ -124,12 +159,21 @@ def test_rules_are_shell_lines_and_no_code_of_their_own(path: Path) -> None:
 
 
 PLAIN = {"wildcards.seeds", "wildcards.study", "input.theta", "output", "log"}
-PLAIN |= {"params.checkpoint", "params.root", "params.tables", "params.out", "params.store", "params.studies"}
+PLAIN |= {
+    "params.checkpoint",
+    "params.root",
+    "params.tables",
+    "params.out",
+    "params.store",
+    "params.studies",
+}
 """What a rule may write without quotes: names of checked patterns, and paths of such names."""
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
-def test_a_value_of_the_study_is_quoted_and_what_is_not_quoted_is_a_path_or_a_number(path: Path) -> None:
+def test_a_value_of_the_study_is_quoted_and_what_is_not_quoted_is_a_path_or_a_number(
+    path: Path,
+) -> None:
     for line in shell_lines(path):
         fields = re.findall(r"\{([^}]*)\}", line)
         assert {field for field in fields if not field.endswith(":q")} <= PLAIN, line
@@ -137,7 +181,9 @@ def test_a_value_of_the_study_is_quoted_and_what_is_not_quoted_is_a_path_or_a_nu
 
 
 @pytest.mark.parametrize("path", sorted(FLUX.parent.glob("*.yaml")), ids=lambda path: path.name)
-def test_every_path_of_a_study_is_plain(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_path_of_a_study_is_plain(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     study = Workflow(config.load(path), None)
     files = [*study.records, *study.tables, *study.figures, *study.literature, *study.cells_tracked]
@@ -146,14 +192,25 @@ def test_every_path_of_a_study_is_plain(path: Path, tmp_path: Path, monkeypatch:
 
 
 def test_a_server_of_mlflow_is_shown_to_this_machine_alone() -> None:
-    lines = [line for path in PAGES for line in path.read_text(encoding="utf-8").splitlines() if "mlflow" in line]
-    assert any(re.search(r"mlflow (ui|server)\b", line) for line in [*lines, store.ui_line("sqlite:///x.db")])
+    lines = [
+        line
+        for path in PAGES
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "mlflow" in line
+    ]
+    assert any(
+        re.search(r"mlflow (ui|server)\b", line)
+        for line in [*lines, store.ui_line("sqlite:///x.db")]
+    )
     for line in [*lines, store.ui_line("sqlite:///x.db")]:
         assert set(re.findall(r"--host[= ](\S+)", line)) <= {"127.0.0.1", "localhost"}, line
         assert "0.0.0.0" not in line
 
 
-BY_NAME = {"pyarrow": ("metabench/frames.py", "to_parquet("), "snakemake": ("Makefile", "$(BIN)/snakemake ")}
+BY_NAME = {
+    "pyarrow": ("metabench/analysis/frames.py", "to_parquet("),
+    "snakemake": ("Makefile", "$(BIN)/snakemake "),
+}
 """Dependencies that are not imported: the engine of pandas, and a command."""
 
 
@@ -171,24 +228,36 @@ def test_no_dependency_is_unused(name: str) -> None:
     else:
         providers = importlib.metadata.packages_distributions()
         trees = [
-            ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES if path.is_relative_to(ROOT / "metabench")
+            ast.parse(path.read_text(encoding="utf-8"))
+            for path in SOURCES
+            if path.is_relative_to(ROOT / "metabench")
         ]
         nodes = [node for tree in trees for node in ast.walk(tree)]
-        modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        modules = {
+            alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
+        }
         modules |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
-        owners = {canonicalize_name(owner) for m in modules for owner in providers.get(m.split(".")[0], [])}
+        owners = {
+            canonicalize_name(owner)
+            for m in modules
+            for owner in providers.get(m.split(".")[0], [])
+        }
         assert canonicalize_name(name) in owners
 
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run metabench in a folder to its end."""
     line = [str(BIN / "metabench"), *arguments]
-    return subprocess.run(line, cwd=folder, capture_output=True, text=True, env=environment(), check=False, timeout=60)
+    return subprocess.run(
+        line, cwd=folder, capture_output=True, text=True, env=environment(), check=False, timeout=60
+    )
 
 
 def refused(answer: subprocess.CompletedProcess[str], expected: str) -> None:
     """Hold that a program said one thing that is wrong, and nothing else."""
-    said = [line for line in answer.stderr.splitlines() if line.startswith(("metabench: ", "Error: "))]
+    said = [
+        line for line in answer.stderr.splitlines() if line.startswith(("metabench: ", "Error: "))
+    ]
     assert answer.returncode == 2 and len(said) == 1 and expected in said[0], answer.stderr
     assert "Traceback" not in answer.stderr + answer.stdout
 
@@ -198,10 +267,22 @@ SMOKE = (ROOT / "config" / "smoke.yaml").read_text()
 
 # What a file of a study says instead of config/smoke.yaml, and what the answer must say.
 HOSTILE = {
-    "a name that is a command": (SMOKE.replace("study: smoke", "study: $(touch HACKED)"), "study must be lower-case"),
-    "a name that is a path": (SMOKE.replace("study: smoke", "study: ../HACKED"), "study must be lower-case"),
-    "a name that goes on": (SMOKE.replace("study: smoke", r'study: "smoke\n"'), "study must be lower-case"),
-    "an algorithm that is a command": (SMOKE.replace("algorithm: joint", "algorithm: '`touch HACKED`'"), "algorithm"),
+    "a name that is a command": (
+        SMOKE.replace("study: smoke", "study: $(touch HACKED)"),
+        "study must be lower-case",
+    ),
+    "a name that is a path": (
+        SMOKE.replace("study: smoke", "study: ../HACKED"),
+        "study must be lower-case",
+    ),
+    "a name that goes on": (
+        SMOKE.replace("study: smoke", r'study: "smoke\n"'),
+        "study must be lower-case",
+    ),
+    "an algorithm that is a command": (
+        SMOKE.replace("algorithm: joint", "algorithm: '`touch HACKED`'"),
+        "algorithm",
+    ),
     "a protocol that is a command": (
         SMOKE.replace("  standard: {", "  x; touch HACKED: {"),
         "a name must be lower-case",
@@ -210,7 +291,10 @@ HOSTILE = {
         SMOKE.replace("seeds: 3", "seeds: $(touch HACKED)"),
         "seeds must be a valid integer",
     ),
-    "an object of Python": (f"{SMOKE}x: !!python/object/apply:os.system [touch HACKED]\n", "tags are not allowed"),
+    "an object of Python": (
+        f"{SMOKE}x: !!python/object/apply:os.system [touch HACKED]\n",
+        "tags are not allowed",
+    ),
     "aliases that double sixty times": (f"{SMOKE}{BOMB}", "aliases are not allowed"),
     "a file without end": (f"{SMOKE}# {'x' * 1_000_000}\n", "100000 bytes at most"),
 }
@@ -228,14 +312,19 @@ def test_the_command_refuses_a_hostile_study_and_writes_nothing(tmp_path: Path, 
 def test_the_command_refuses_a_template_without_running_it(tmp_path: Path) -> None:
     path = tmp_path / "template.yaml"
     path.write_text(f"__use_yte__: true\nx: ?__import__('os').system('touch HACKED')\n{SMOKE}")
-    refused(command(tmp_path, "plan", "--config", path.name), "templates are not allowed, since they run code")
+    refused(
+        command(tmp_path, "plan", "--config", path.name),
+        "templates are not allowed, since they run code",
+    )
     assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
     "line", [["train", "--settings", "{}"], ["tables", "--study", '{"study": NaN}', "--root", "x"]]
 )
-def test_the_command_refuses_settings_that_are_none_and_writes_nothing(tmp_path: Path, line: list[str]) -> None:
+def test_the_command_refuses_settings_that_are_none_and_writes_nothing(
+    tmp_path: Path, line: list[str]
+) -> None:
     refused(command(tmp_path, *line), "Invalid value for '--s")
     assert not list(tmp_path.iterdir())
 
@@ -255,7 +344,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.workflow
-@pytest.mark.parametrize("name", ["a name that is a command", "a protocol that is a command", "a name that is a path"])
+@pytest.mark.parametrize(
+    "name", ["a name that is a command", "a protocol that is a command", "a name that is a path"]
+)
 def test_snakemake_refuses_a_hostile_study_before_anything_runs(folder: Path, name: str) -> None:
     text, expected = HOSTILE[name]
     (folder / "hostile.yaml").write_text(text)
@@ -281,18 +372,34 @@ def tiny(source: str) -> dict[str, object]:
     """Return a study of two cells that trains for moments."""
     protocols = yaml.safe_load(SMOKE)["protocols"]
     cells = [
-        {"algorithm": "joint", "meta_iterations": 20, "meta_batch_size": 1, "shots": 5, "meta_step_size": 0.01},
+        {
+            "algorithm": "joint",
+            "meta_iterations": 20,
+            "meta_batch_size": 1,
+            "shots": 5,
+            "meta_step_size": 0.01,
+        },
         {"algorithm": "random", "meta_iterations": 0},
     ]
-    banks = {"validation": {"tasks": 5, "interval": 10}, "evaluation": {"tasks": 10, "tuning_step_sizes": [0.01, 0.02]}}
-    rest = {"network": {"hidden": [8]}, "statistics": {"resamples": 50}, "protocols": protocols, "cells": cells}
+    banks = {
+        "validation": {"tasks": 5, "interval": 10},
+        "evaluation": {"tasks": 10, "tuning_step_sizes": [0.01, 0.02]},
+    }
+    rest = {
+        "network": {"hidden": [8]},
+        "statistics": {"resamples": 50},
+        "protocols": protocols,
+        "cells": cells,
+    }
     return {"study": "smoke", "source": source, "seeds": 2, "seed_block": 2, **banks, **rest}
 
 
 @pytest.mark.workflow
 @pytest.mark.slow
 def test_a_hostile_text_runs_nothing_and_moves_no_byte_of_a_table(folder: Path) -> None:
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny(SOURCE), allow_unicode=True), encoding="utf-8")
+    (folder / "tiny.yaml").write_text(
+        yaml.safe_dump(tiny(SOURCE), allow_unicode=True), encoding="utf-8"
+    )
     answer = snakemake(folder, "--cores", "2", "tables", config="tiny.yaml")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert not list(folder.parent.rglob("HACKED")) and not (ROOT / "HACKED").exists()

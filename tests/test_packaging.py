@@ -28,19 +28,30 @@ LOCK_LINES = [
     for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     if line and not line.startswith("#")
 ]
-LOCKED = {canonicalize_name(name): Version(version) for name, version in (line.split("==") for line in LOCK_LINES)}
+LOCKED = {
+    canonicalize_name(name): Version(version)
+    for name, version in (line.split("==") for line in LOCK_LINES)
+}
 
 
 def test_every_line_of_the_lock_is_a_plain_exact_version():
-    odd = [line for line in LOCK_LINES if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line)]
-    assert not odd, "no paths, addresses, hashes or local suffixes: they bind the lock to one machine"
+    odd = [
+        line
+        for line in LOCK_LINES
+        if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line)
+    ]
+    assert not odd, (
+        "no paths, addresses, hashes or local suffixes: they bind the lock to one machine"
+    )
 
 
 def test_the_lock_names_each_package_once():
     assert len(LOCKED) == len(LOCK_LINES)
 
 
-@pytest.mark.parametrize("requirement", [r for r in DECLARED if r not in PEERS], ids=lambda r: r.name)
+@pytest.mark.parametrize(
+    "requirement", [r for r in DECLARED if r not in PEERS], ids=lambda r: r.name
+)
 def test_the_locked_version_satisfies_pyproject(requirement):
     assert LOCKED[canonicalize_name(requirement.name)] in requirement.specifier
 
@@ -53,8 +64,14 @@ def test_a_peer_of_the_benchmark_is_exact_by_itself_and_not_in_the_lock(requirem
 
 @pytest.mark.parametrize("requirement", DECLARED, ids=lambda requirement: requirement.name)
 def test_a_dependency_has_its_reason_on_its_line(requirement):
-    lines = [line for line in PYPROJECT_TEXT.splitlines() if line.strip().startswith(f'"{requirement.name}')]
-    assert any(re.search(rf'^\s*"{re.escape(str(requirement.name))}[^"]*", # \S', line) for line in lines)
+    lines = [
+        line
+        for line in PYPROJECT_TEXT.splitlines()
+        if line.strip().startswith(f'"{requirement.name}')
+    ]
+    assert any(
+        re.search(rf'^\s*"{re.escape(str(requirement.name))}[^"]*", # \S', line) for line in lines
+    )
 
 
 def _imported_packages():
@@ -70,7 +87,11 @@ def test_metabench_imports_only_what_its_runtime_dependencies_name():
     providers = importlib.metadata.packages_distributions()
     declared = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
     foreign = set(_imported_packages()) - sys.stdlib_module_names - {"metabench"}
-    undeclared = {name for name in foreign if not declared & set(map(canonicalize_name, providers.get(name, [])))}
+    undeclared = {
+        name
+        for name in foreign
+        if not declared & set(map(canonicalize_name, providers.get(name, [])))
+    }
     assert not undeclared
 
 
@@ -81,12 +102,20 @@ def test_the_installed_version_is_the_locked_one(name):
 
 
 def test_the_conda_environment_has_a_python_that_pyproject_allows_and_takes_the_rest_from_the_lock():
-    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
-    pythons = [text.removeprefix("python=") for text in dependencies if str(text).startswith("python=")]
+    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))[
+        "dependencies"
+    ]
+    pythons = [
+        text.removeprefix("python=") for text in dependencies if str(text).startswith("python=")
+    ]
     assert len(pythons) == 1
     assert Version(pythons[0]) in SpecifierSet(PROJECT["requires-python"])
-    assert [item["pip"] for item in dependencies if isinstance(item, dict)] == [["-r requirements.lock", "-e ."]]
-    assert set(map(str, dependencies[:-1])) == {f"python={pythons[0]}", "pip"}, "everything else is in the lock"
+    assert [item["pip"] for item in dependencies if isinstance(item, dict)] == [
+        ["-r requirements.lock", "-e ."]
+    ]
+    assert set(map(str, dependencies[:-1])) == {f"python={pythons[0]}", "pip"}, (
+        "everything else is in the lock"
+    )
 
 
 def test_the_version_is_the_same_in_pyproject_and_in_the_citation():

@@ -5,11 +5,11 @@
 Reference: none.
 """
 
-from metabench.adaptation import adapted, one_copy_per_task
-from metabench.algorithms.protocol import descending as predictions  # noqa: F401
-from metabench.algorithms.protocol import initial_weights as begin  # noqa: F401
-from metabench.algorithms.protocol import second_order_cost as cost  # noqa: F401
-from metabench.algorithms.protocol import support_and_query as sample  # noqa: F401
+from metabench.learning.adaptation import adapted, one_copy_per_task
+from metabench.learning.algorithms.protocol import descending as predictions  # noqa: F401
+from metabench.learning.algorithms.protocol import initial_weights as begin  # noqa: F401
+from metabench.learning.algorithms.protocol import second_order_cost as cost  # noqa: F401
+from metabench.learning.algorithms.protocol import support_and_query as sample  # noqa: F401
 
 HYPERPARAMETERS = ("inner_step_size", "inner_steps", "meta_batch_size", "meta_step_size", "shots")
 OPTIONS = ()

@@ -4,7 +4,11 @@ rule figures:
         study.renew,
         study.tables,
     output:
-        [report(path, **study.figure_entry(path)) for path in study.figures if path.endswith(".svg")],
+        [
+            report(path, **study.figure_entry(path))
+            for path in study.figures
+            if path.endswith(".svg")
+        ],
         [path for path in study.figures if not path.endswith(".svg")],
     log:
         f"{study.root}/logs/figures.log",

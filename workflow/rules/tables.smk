@@ -4,7 +4,11 @@ rule tables:
         study.renew,
         study.records,
     output:
-        [report(path, **study.table_entry(path)) for path in study.tables if not path.endswith(".json")],
+        [
+            report(path, **study.table_entry(path))
+            for path in study.tables
+            if not path.endswith(".json")
+        ],
         [path for path in study.tables if path.endswith(".json")],
         study.provenance,
     log:

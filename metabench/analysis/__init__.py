@@ -1,0 +1,1 @@
+"""From losses to statistics and tables, with NumPy and pandas and without torch."""

@@ -1,0 +1,140 @@
+"""The inner loop, which exists once: training takes its last parameters, evaluation measures each
+of them.
+
+    phi_0 = theta,    phi_{u+1} = phi_u - alpha grad L(phi_u; batch_u)
+
+Reference: Finn et al. 2017, arXiv:1703.03400, equation 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from metabench.learning.network import Network
+from metabench.learning.optimizers import INNER_OPTIMIZERS
+from metabench.learning.tasks import Points
+
+
+def one_copy_per_task(theta: Tensor, tasks: int) -> Tensor:
+    """Repeat what each run has learned ``(run, M)`` for its tasks, ``(run, task, M)``.
+
+    Without a copy of its own for each task, broadcasting would add up the gradients of different
+    tasks silently.
+    """
+    return theta.unsqueeze(-2).expand(*(-1,) * (theta.dim() - 1), tasks, -1)
+
+
+def mean_over_tasks(phi: Tensor) -> Tensor:
+    """Average adapted parameters ``(run, task, P)`` of each run over its tasks, ``(run, P)``.
+
+    torch takes three times as long for the mean of one thing as for a difference.
+    """
+    return phi.squeeze(-2) if phi.shape[-2] == 1 else phi.mean(-2)
+
+
+def adapted(
+    network: Network,
+    phi: Tensor,
+    batches: Points,
+    step_size: float | Tensor,
+    optimizer: str = "sgd",
+) -> Tensor:
+    """Take one gradient step a batch and return the last parameters.
+
+    Args:
+        network: The network.
+        phi: phi_0, the parameters to begin with, ``(..., P)``. Not changed.
+        batches: Points of each step, ``(step, ..., point, feature)``: see `Points.repeated` for
+            full-batch descent.
+        step_size: alpha; one number, or one for each network, ``(...,)``.
+        optimizer: A key of `metabench.learning.optimizers.INNER_OPTIMIZERS`.
+
+    Returns:
+        phi_U, ``(..., P)``.
+    """
+    if optimizer == "sgd":
+        return network.descend(phi, *batches, step_size)
+    *_, last = path(network, phi, batches, step_size, optimizer)
+    return last
+
+
+def predictions(
+    network: Network,
+    phi: Tensor,
+    batches: Points,
+    step_size: float | Tensor,
+    x: Tensor,
+    optimizer: str = "sgd",
+) -> Tensor:
+    """Take the steps of `adapted` and return what phi_0 .. phi_U predict.
+
+    Args:
+        network: The network.
+        phi: As in `adapted`, and so are batches, step_size and optimizer.
+        batches: Points of each step.
+        step_size: alpha.
+        x: Where to predict, ``(..., point, feature)``.
+        optimizer: Of the inner loop.
+
+    Returns:
+        ``(update, ..., point, 1)``.
+    """
+    if optimizer == "sgd":
+        return network.predict_along(phi, *batches, step_size, x)
+    return predicted(network, path(network, phi, batches, step_size, optimizer), x, every=True)
+
+
+def path(
+    network: Network,
+    phi: Tensor,
+    batches: Points,
+    step_size: float | Tensor,
+    optimizer: str = "sgd",
+) -> Iterator[Tensor]:
+    """Yield phi_0 .. phi_U of the steps of `adapted`."""
+    rule = INNER_OPTIMIZERS[optimizer]
+    memory = phi.new_zeros(rule.moments, *phi.shape)
+    yield phi
+    for done, batch in enumerate(batches.unbind()):
+        _, gradient = network.loss_and_gradient(phi, *batch)
+        phi, memory = rule.step(phi, gradient, memory, step_size, done)
+        yield phi
+
+
+def elementwise_path(
+    network: Network, phi: Tensor, batches: Points, sizes: Iterable[Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Take steps with a size for each parameter, and yield each gradient with the parameters that
+    it leads to.
+
+        phi_{k+1} = phi_k - alpha_k * grad L(phi_k; batch_k),    * elementwise
+
+    Args:
+        network: The network.
+        phi: phi_0, ``(..., P)``.
+        batches: Points of each step, ``(step, ..., point, feature)``.
+        sizes: alpha_k of each step, ``(P,)`` or ``(..., P)``; an endless sequence will do.
+
+    Yields:
+        grad L(phi_k) and phi_{k+1}, each ``(..., P)``.
+    """
+    for batch, size in zip(batches.unbind(), sizes, strict=False):
+        _, gradient = network.loss_and_gradient(phi, *batch)
+        phi = phi - size * gradient
+        yield gradient, phi
+
+
+def predicted(network: Network, parameters: Iterable[Tensor], x: Tensor, every: bool) -> Tensor:
+    """Return what each of a sequence of parameters ``(..., P)`` predicts at x, or what the last one
+    does.
+
+    Returns:
+        ``(update, ..., point, 1)``, or ``(..., point, 1)``.
+    """
+    if every:
+        return torch.stack([network.predict(phi, x) for phi in parameters])
+    *_, last = parameters
+    return network.predict(last, x)

@@ -1,0 +1,160 @@
+"""CAVIA: adapt a few context parameters alone, which are concatenated to the input, and share the
+network.
+
+    z_1 = x W_1 + c W_c + b_1                               a context c ``(C,)`` is a shift of the
+    first layer's biases
+    c_0 = 0,   c_{k+1} = c_k - alpha dL(theta, W_c, c_k; support)/dc        inner_steps steps of
+    inner_step_size [theta, W_c] <- [theta, W_c] - meta_step_size * sum_t dL(theta, W_c, c_U; query)
+    / d[theta, W_c]
+
+The outer gradient goes through the adaptation, by the chain rule: with s(c) = theta + shift of b_1
+by c W_c, g = grad L(s; support), its part g_b in the biases, and H the Hessian at s,
+
+    dL/dc = W_c g_b,   u_U = W_c grad_b L(s(c_U); query),   q_k = -alpha H(s(c_k)) shift(u_{k+1}
+    W_c) u_k = u_{k+1} + W_c q_{k,b} dL/dtheta = grad L(s(c_U); query) + sum_k q_k dL/dW_c = c_U x
+    grad_b L(s(c_U); query) + sum_k (c_k x q_{k,b} - alpha u_{k+1} x g_{k,b})
+
+Reference: Zintgraf et al. 2019, arXiv:1810.03642, section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import sqrt
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metabench.learning.adaptation import one_copy_per_task, predicted
+from metabench.learning.algorithms.protocol import Batch, Hyperparameters, initial_weights
+from metabench.learning.algorithms.protocol import second_order_cost as cost
+from metabench.learning.algorithms.protocol import support_and_query as sample
+from metabench.learning.network import Network
+from metabench.learning.randomness import uniforms
+from metabench.learning.tasks import Points
+
+__all__ = ["begin", "cost", "meta_gradient", "predictions", "sample"]
+
+HYPERPARAMETERS = (
+    "context",
+    "inner_step_size",
+    "inner_steps",
+    "meta_batch_size",
+    "meta_step_size",
+    "shots",
+)
+OPTIONS = ("queries",)
+STEPS = ("own", "common")
+
+
+def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
+    """Return the initial weights of each seed, and W_c uniform on +-1/sqrt(1 + C), ``(run, P + C *
+    width)``.
+    """
+    count = h.context * network.widths[1]
+    unit = torch.stack([torch.from_numpy(uniforms(seed, "init", 1, count)) for seed in seeds])
+    return torch.cat(
+        [initial_weights(network, seeds, h), (2 * unit - 1) / sqrt(1 + h.context)], dim=-1
+    )
+
+
+def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
+    """Sum over tasks the gradient of the query loss after the context has adapted.
+
+    Args:
+        network: The network.
+        theta: [theta, W_c], ``(run, P + C * width)``.
+        batch: support ``(run, task, shots, feature)`` and query, x ``(point, feature)`` or
+            ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
+        h: Hyperparameters.
+
+    Returns:
+        The sum, of theta's shape.
+    """
+    support, query = batch
+    shared, alpha, bias = (
+        one_copy_per_task(theta, h.meta_batch_size),
+        h.inner_step_size,
+        network.first_bias,
+    )
+    weight = _weight(network, shared, h)
+    *before, last = _adaptation(network, shared, support.repeated(h.inner_steps), h, alpha)
+    _, total = network.loss_and_gradient(last.shifted, *query)
+    at_biases = total[..., bias]
+    along_weight, u = _outer(last.context, at_biases), _times(weight, at_biases)
+    for step in reversed(before):
+        direction = _shift(network, torch.zeros_like(total), _combined(u, weight))
+        q = -alpha * network.hessian_product(step.shifted, *support, direction)
+        along_weight = (
+            along_weight + _outer(step.context, q[..., bias]) - alpha * _outer(u, step.gradient)
+        )
+        total, u = total + q, u + _times(weight, q[..., bias])
+    return torch.cat([total, along_weight.flatten(-2)], dim=-1).sum(-2)
+
+
+def predictions(
+    network: Network,
+    theta: Tensor,
+    batches: Points,
+    x: Tensor,
+    h: Hyperparameters,
+    step_size: Tensor | None = None,
+    every: bool = True,
+) -> Tensor:
+    """Adapt the context and predict; see `metabench.learning.algorithms.protocol.Algorithm`."""
+    alpha = h.inner_step_size if step_size is None else step_size[..., None]
+    path = (step.shifted for step in _adaptation(network, theta, batches, h, alpha))
+    return predicted(network, path, x, every)
+
+
+class _Step(NamedTuple):
+    """One step of the adaptation."""
+
+    context: Tensor
+    """c_k, ``(..., C)``."""
+    shifted: Tensor
+    """s(c_k), ``(..., P)``."""
+    gradient: Tensor
+    """g_b there, ``(..., width)``; the last step has none."""
+
+
+def _adaptation(
+    network: Network, theta: Tensor, batches: Points, h: Hyperparameters, alpha: float | Tensor
+) -> Iterator[_Step]:
+    """Yield steps 0 .. U; the last has no gradient."""
+    shared, weight = theta[..., : network.parameters], _weight(network, theta, h)
+    context = theta.new_zeros((*theta.shape[:-1], h.context))
+    for batch in batches.unbind():
+        shifted = _shift(network, shared, _combined(context, weight))
+        _, gradient = network.loss_and_gradient(shifted, *batch)
+        yield _Step(context, shifted, gradient[..., network.first_bias])
+        context = context - alpha * _times(weight, gradient[..., network.first_bias])
+    yield _Step(context, _shift(network, shared, _combined(context, weight)), context.new_zeros(0))
+
+
+def _weight(network: Network, theta: Tensor, h: Hyperparameters) -> Tensor:
+    """Return W_c, ``(..., C, width)``."""
+    return theta[..., network.parameters :].unflatten(-1, (h.context, -1))
+
+
+def _shift(network: Network, theta: Tensor, shift: Tensor) -> Tensor:
+    """Add to the biases of the first layer."""
+    shifted = theta.clone(memory_format=torch.contiguous_format)
+    shifted[..., network.first_bias] += shift
+    return shifted
+
+
+def _combined(context: Tensor, weight: Tensor) -> Tensor:
+    """c W_c, ``(..., width)``."""
+    return (context[..., None] * weight).sum(-2)
+
+
+def _times(weight: Tensor, at_biases: Tensor) -> Tensor:
+    """W_c g_b, ``(..., C)``."""
+    return (weight * at_biases[..., None, :]).sum(-1)
+
+
+def _outer(context: Tensor, at_biases: Tensor) -> Tensor:
+    """c x g_b, ``(..., C, width)``."""
+    return context[..., None] * at_biases[..., None, :]

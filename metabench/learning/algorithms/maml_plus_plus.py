@@ -1,0 +1,124 @@
+"""MAML++, as far as it applies to regression: learned step sizes, and the query loss of every inner
+step.
+
+    phi_{k+1} = phi_k - alpha_k * grad L(phi_k; support)     alpha ``(inner_steps, layers)``, one
+    size for a layer
+    L = sum_t (1 / U) sum_{k=1..U} L(phi_k; query)           multi-step loss, with the same weight
+    for each step v_k = (v_{k+1} - H(phi_k; support) (alpha_k * v_{k+1})) + (1 / U) grad L(phi_k;
+    query) [theta, alpha] <- [theta, alpha] - meta_step_size * dL / d[theta, alpha]
+
+Steps beyond those of training take the last one's sizes. The cosine decay of the outer step is
+`meta_schedule: cosine`. Left out: batch normalization, of which these networks have none, and what
+the source does to weights and derivatives in the course of training (it anneals towards the loss of
+the last step, and begins with first-order gradients).
+
+Reference: Antoniou et al. 2019, arXiv:1810.09502, section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, count, islice
+
+import torch
+from torch import Tensor
+
+from metabench.learning.adaptation import elementwise_path, one_copy_per_task, predicted
+from metabench.learning.algorithms.protocol import (
+    Batch,
+    Cost,
+    Hyperparameters,
+    descending,
+    initial_weights,
+)
+from metabench.learning.algorithms.protocol import support_and_query as sample
+from metabench.learning.network import Network
+from metabench.learning.tasks import Points, TaskDistribution
+
+__all__ = ["begin", "cost", "meta_gradient", "predictions", "sample"]
+
+HYPERPARAMETERS = ("inner_step_size", "inner_steps", "meta_batch_size", "meta_step_size", "shots")
+OPTIONS = ("queries",)
+STEPS = ("own", "common")
+
+
+def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
+    """Count, for each inner step of each task, a gradient, a Hessian-vector product and a query
+    gradient.
+    """
+    steps, queries = h.meta_batch_size * h.inner_steps, h.queries or tasks.grid_points
+    return Cost(
+        h.meta_batch_size,
+        gradient_evaluations=4 * steps,
+        point_gradients=steps * (3 * h.shots + queries),
+    )
+
+
+def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
+    """Return the initial weights of each seed, and inner_step_size for each step and layer."""
+    theta = initial_weights(network, seeds, h)
+    sizes = theta.new_full(
+        (len(seeds), h.inner_steps * len(network.layer_sizes)), h.inner_step_size
+    )
+    return torch.cat([theta, sizes], dim=-1)
+
+
+def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
+    """Sum over tasks the gradient of the multi-step loss with respect to theta and alpha.
+
+    Args:
+        network: The network.
+        theta: [theta, alpha], ``(run, P + inner_steps * layers)``.
+        batch: support ``(run, task, shots, feature)`` and query, x ``(point, feature)`` or
+            ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
+        h: Hyperparameters.
+
+    Returns:
+        The sum, of theta's shape.
+    """
+    support, query = batch
+    copies = one_copy_per_task(theta, h.meta_batch_size)
+    start = copies[..., : network.parameters]
+    sizes = list(islice(_sizes(network, copies, h), h.inner_steps))
+    gradients, after = zip(
+        *elementwise_path(network, start, support.repeated(h.inner_steps), sizes), strict=True
+    )
+    before = (start, *after[:-1])
+    v, along_sizes = torch.zeros_like(after[-1]), []
+    for k in reversed(range(h.inner_steps)):
+        v = v + network.loss_and_gradient(after[k], *query)[1] / h.inner_steps
+        along_sizes.append(_by_layer(network, -gradients[k] * v))
+        v = v - network.hessian_product(before[k], *support, sizes[k] * v)
+    return torch.cat([v, *reversed(along_sizes)], dim=-1).sum(-2)
+
+
+def predictions(
+    network: Network,
+    theta: Tensor,
+    batches: Points,
+    x: Tensor,
+    h: Hyperparameters,
+    step_size: Tensor | None = None,
+    every: bool = True,
+) -> Tensor:
+    """Adapt with the learned step sizes, or by plain descent with a given one, and predict; see
+    `Algorithm`.
+    """
+    start = theta[..., : network.parameters]
+    if step_size is not None:
+        return descending(network, start, batches, x, h, step_size, every)
+    path = (phi for _, phi in elementwise_path(network, start, batches, _sizes(network, theta, h)))
+    return predicted(network, chain([start], path), x, every)
+
+
+def _sizes(network: Network, theta: Tensor, h: Hyperparameters) -> Iterator[Tensor]:
+    """Yield the step size of each parameter at each step, ``(..., P)``, without end."""
+    alpha = theta[..., network.parameters :].unflatten(-1, (h.inner_steps, -1))
+    yield from (alpha[..., min(k, h.inner_steps - 1), network.layer_of_parameter] for k in count())
+
+
+def _by_layer(network: Network, numbers: Tensor) -> Tensor:
+    """Add up a number of each parameter ``(..., P)`` over each layer, ``(..., layer)``."""
+    return torch.stack(
+        [part.sum(-1) for part in numbers.split(network.layer_sizes, dim=-1)], dim=-1
+    )

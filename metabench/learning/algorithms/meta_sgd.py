@@ -1,0 +1,93 @@
+"""Meta-SGD: learn the size and sign of the inner step of each parameter, together with the
+initialization.
+
+    phi_{k+1} = phi_k - alpha * grad L(phi_k; support)      alpha ``(P,)`` begins at inner_step_size
+    v_U = grad L(phi_U; query),   v_k = v_{k+1} - H(phi_k; support) (alpha * v_{k+1})
+    theta <- theta - meta_step_size * sum_t v_0
+    alpha <- alpha + meta_step_size * sum_t sum_k grad L(phi_k; support) * v_{k+1}
+
+What is learned is [theta, alpha], twice as long as a network. MAML is the case of an alpha that
+stays as it is.
+
+Reference: Li et al. 2017, arXiv:1707.09835, algorithm 1, which takes one inner step.
+"""
+
+from __future__ import annotations
+
+from itertools import chain, repeat
+
+import torch
+from torch import Tensor
+
+from metabench.learning.adaptation import elementwise_path, one_copy_per_task, predicted
+from metabench.learning.algorithms.protocol import (
+    Batch,
+    Hyperparameters,
+    descending,
+    initial_weights,
+)
+from metabench.learning.algorithms.protocol import second_order_cost as cost
+from metabench.learning.algorithms.protocol import support_and_query as sample
+from metabench.learning.network import Network
+from metabench.learning.tasks import Points
+
+__all__ = ["begin", "cost", "meta_gradient", "predictions", "sample"]
+
+HYPERPARAMETERS = ("inner_step_size", "inner_steps", "meta_batch_size", "meta_step_size", "shots")
+OPTIONS = ("queries",)
+STEPS = ("own", "common")
+
+
+def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
+    """Return the initial weights of each seed, and inner_step_size for each of them, ``(run, 2
+    P)``.
+    """
+    theta = initial_weights(network, seeds, h)
+    return torch.cat([theta, torch.full_like(theta, h.inner_step_size)], dim=-1)
+
+
+def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
+    """Sum over tasks the gradient of the query loss after adaptation, with respect to theta and
+    alpha.
+
+    Args:
+        network: The network.
+        theta: [theta, alpha], ``(run, 2 P)``.
+        batch: support ``(run, task, shots, feature)`` and query, x ``(point, feature)`` or
+            ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
+        h: Hyperparameters.
+
+    Returns:
+        The sum, ``(run, 2 P)``.
+    """
+    support, query = batch
+    phi, alpha = one_copy_per_task(theta, h.meta_batch_size).chunk(2, dim=-1)  # (run, task, P) each
+    gradients, after = zip(
+        *elementwise_path(network, phi, support.repeated(h.inner_steps), repeat(alpha)), strict=True
+    )
+    before = (phi, *after[:-1])
+    _, v = network.loss_and_gradient(after[-1], *query)
+    along_alpha = torch.zeros_like(v)
+    for phi, gradient in zip(reversed(before), reversed(gradients), strict=True):
+        along_alpha = along_alpha - gradient * v
+        v = v - network.hessian_product(phi, *support, alpha * v)
+    return torch.cat([v, along_alpha], dim=-1).sum(-2)
+
+
+def predictions(
+    network: Network,
+    theta: Tensor,
+    batches: Points,
+    x: Tensor,
+    h: Hyperparameters,
+    step_size: Tensor | None = None,
+    every: bool = True,
+) -> Tensor:
+    """Adapt with the learned step sizes, or by plain descent with a given one, and predict; see
+    `Algorithm`.
+    """
+    start, alpha = theta.chunk(2, dim=-1)
+    if step_size is not None:
+        return descending(network, start, batches, x, h, step_size, every)
+    path = (phi for _, phi in elementwise_path(network, start, batches, repeat(alpha)))
+    return predicted(network, chain([start], path), x, every)

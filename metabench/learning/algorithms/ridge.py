@@ -1,0 +1,90 @@
+"""A ridge head: learned features, and on them the exact Bayesian update of the output layer.
+
+    f(x) = h(x) w_0 + b                      the network itself is the prior mean, h its last hidden
+    layer
+    f(x | support) = f(x) + h(x) h(X)' (h(X) h(X)' + lambda I)^-1 (Y - f(X)),    lambda = exp(l)
+    [theta, l] <- [theta, l] - meta_step_size * d/d[theta, l] sum_t L(f( . | support_t); query_t)
+
+The support set is used at once: there are no inner steps, and the first update is the last.
+
+References: Bertinetto et al. 2019, arXiv:1805.08136 (R2-D2); Harrison et al. 2018, arXiv:1807.08912
+    (ALPaCA), which
+has the prior mean.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metabench.learning.adaptation import one_copy_per_task
+from metabench.learning.algorithms.protocol import (
+    Batch,
+    Hyperparameters,
+    before_and_after,
+    initial_weights,
+)
+from metabench.learning.algorithms.protocol import support_and_query as sample
+from metabench.learning.algorithms.protocol import whole_task_cost as cost
+from metabench.learning.linear import gradient_of, product, solve
+from metabench.learning.network import Network
+from metabench.learning.tasks import Points
+
+__all__ = ["begin", "cost", "meta_gradient", "predictions", "sample"]
+
+HYPERPARAMETERS = ("meta_batch_size", "meta_step_size", "shots")
+OPTIONS = ("queries",)
+STEPS = ("own",)
+
+
+def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
+    """Return the initial weights of each seed, and l = 0, ``(run, P + 1)``."""
+    theta = initial_weights(network, seeds, h)
+    return torch.cat([theta, torch.zeros_like(theta[:, :1])], dim=-1)
+
+
+def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
+    """Sum over tasks the gradient of the query loss of the updated head.
+
+    Args:
+        network: The network.
+        theta: [theta, l], ``(run, P + 1)``.
+        batch: support ``(run, task, shots, feature)`` and query, x ``(point, feature)`` or
+            ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
+        h: Hyperparameters.
+
+    Returns:
+        The sum, ``(run, P + 1)``.
+    """
+    support, query = batch
+
+    def losses(theta: Tensor) -> Tensor:
+        prediction = _given(network, one_copy_per_task(theta, h.meta_batch_size), support, query.x)
+        return (prediction - query.y).square().mean((-2, -1))
+
+    return gradient_of(losses, theta)
+
+
+def predictions(
+    network: Network,
+    theta: Tensor,
+    batches: Points,
+    x: Tensor,
+    h: Hyperparameters,
+    step_size: Tensor | None = None,
+    every: bool = True,
+) -> Tensor:
+    """Update the head and predict; see `metabench.learning.algorithms.protocol.Algorithm`."""
+    after = _given(network, theta, batches.at(0), x)
+    return before_and_after(network.predict(theta[..., :-1], x), after, len(batches.x), every)
+
+
+def _given(network: Network, theta: Tensor, support: Points, x: Tensor) -> Tensor:
+    """Return f(x | support), ``(..., point, 1)``."""
+    theta, scale = theta[..., :-1], theta[..., -1:, None].exp()
+    at_support, at_x = network.features(theta, support.x), network.features(theta, x)
+    covariance = product(at_support, at_support.mT) + scale * torch.eye(
+        support.x.shape[-2], dtype=theta.dtype
+    )
+    weight = solve(covariance, support.y - network.predict(theta, support.x))  # (..., shots, 1)
+    return network.predict(theta, x) + product(at_x, product(at_support.mT, weight))

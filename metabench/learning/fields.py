@@ -1,0 +1,31 @@
+"""What the fields of settings may hold, wherever settings are declared: numbers and intervals with
+their ranges.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _ascending(interval: tuple[float, float]) -> tuple[float, float]:
+    low, high = interval
+    if high - low < 1e-6:
+        raise ValueError(
+            f"an interval needs its lower end below its upper end by 1e-6, got [{low:g}, {high:g}]"
+        )
+    return interval
+
+
+Number = Annotated[float, Field(ge=-1e6, le=1e6)]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+NotNegative = Annotated[float, Field(ge=0, le=1e6)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+Interval = Annotated[tuple[Number, Number], AfterValidator(_ascending)]
+
+
+class Model(BaseModel):
+    """What all models have in common: no unknown key, no infinity, no change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

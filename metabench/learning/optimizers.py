@@ -1,0 +1,113 @@
+"""How a gradient moves what is learned: plain descent or Adam, and how the step size changes over
+training.
+
+    descent   theta <- theta - size * g
+    Adam      m <- beta1 m + (1 - beta1) g,   v <- beta2 v + (1 - beta2) g^2
+              theta <- theta - size * m^ / (sqrt(v^) + eps)
+
+Elementwise, so that a run cannot notice its neighbours. What an optimizer remembers is a tensor
+``(moment, ..., P)``.
+
+Reference: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1: m^ = m / (1 - beta1^t), v^ = v / (1 -
+    beta2^t).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import cos, pi, sqrt
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-8
+
+Size = float | Tensor
+"""A step size: one number, or a tensor ``(...,)`` with one for each network of a stack."""
+
+
+class Optimizer(Protocol):
+    """A rule for one step."""
+
+    @property
+    def moments(self) -> int:
+        """How many tensors like theta it remembers."""
+
+    def step(
+        self, theta: Tensor, gradient: Tensor, memory: Tensor, size: Size, done: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return theta after a step, and what to remember.
+
+        Args:
+            theta: ``(..., P)``. Not changed.
+            gradient: ``(..., P)``.
+            memory: ``(moment, ..., P)``, zeros at the beginning.
+            size: Of the step.
+            done: Steps taken before.
+        """
+
+
+class Descent:
+    """Plain gradient descent."""
+
+    moments = 0
+
+    def step(
+        self, theta: Tensor, gradient: Tensor, memory: Tensor, size: Size, done: int
+    ) -> tuple[Tensor, Tensor]:
+        """Take a step; see `Optimizer`."""
+        return descended(theta, gradient, size), memory
+
+
+class Adam(NamedTuple):
+    """Adam with bias correction; with beta1 = 0 it remembers the squares alone.
+
+    Args:
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment.
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+
+    @property
+    def moments(self) -> int:
+        """Both, or the second alone."""
+        return 2 if self.beta1 else 1
+
+    def step(
+        self, theta: Tensor, gradient: Tensor, memory: Tensor, size: Size, done: int
+    ) -> tuple[Tensor, Tensor]:
+        """Take a step; see `Optimizer`."""
+        *first, v = memory
+        v = (self.beta2 * v).addcmul_(gradient, gradient, value=1 - self.beta2)
+        m = (self.beta1 * first[0]).add_(gradient, alpha=1 - self.beta1) if first else gradient
+        root = v.sqrt().div_(sqrt(1 - self.beta2 ** (done + 1))).add_(EPSILON)
+        direction = m.div(root).div_(1 - self.beta1 ** (done + 1))
+        return descended(theta, direction, size), torch.stack([m, v] if first else [v])
+
+
+OPTIMIZERS: dict[str, Optimizer] = {"sgd": Descent(), "adam": Adam()}
+"""Of the outer loop."""
+
+INNER_OPTIMIZERS: dict[str, Optimizer] = {"sgd": Descent(), "adam": Adam(beta1=0.0)}
+"""Of the inner loop, where Adam begins each task anew and without its first moment (Nichol et al.
+2018, section 6).
+"""
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1 - done,
+    "cosine": lambda done: (1 + cos(pi * done)) / 2,
+}
+"""Factor of the outer step size after a share of training: Nichol et al. decay it linearly, MAML++
+by a cosine.
+"""
+
+
+def descended(theta: Tensor, gradient: Tensor, step_size: Size) -> Tensor:
+    """Return theta - step_size * gradient, ``(..., P)``, in one pass over memory."""
+    if isinstance(step_size, Tensor):
+        return torch.addcmul(theta, gradient, step_size[..., None], value=-1)
+    return torch.sub(theta, gradient, alpha=step_size)

@@ -1,0 +1,197 @@
+"""The endless stream of training tasks, and the banks of held-out tasks: the same for every
+algorithm and cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metabench.learning.fields import Interval
+from metabench.learning.randomness import BLOCK, permutations, uniforms
+from metabench.learning.tasks.distribution import Points, Task, TaskDistribution, scale
+
+
+@dataclass(frozen=True)
+class TaskStream:
+    """The endless sequence of training tasks of each seed.
+
+    Task n of a seed has its function, its points and its shuffle at an address of its own;
+    meta-iteration i uses the tasks T i .. T i + T - 1. So algorithms with other meta-batches walk
+    the same sequence at another pace.
+
+    Args:
+        distribution: The distribution of tasks.
+        seeds: One seed a run.
+        meta_batch_size: T, tasks of a meta-iteration.
+    """
+
+    distribution: TaskDistribution
+    seeds: tuple[int, ...]
+    meta_batch_size: int
+
+    def block(self, number: int) -> TaskBlock:
+        """Return the tasks of `BLOCK` meta-iterations."""
+        return TaskBlock(self, number)
+
+
+@dataclass(frozen=True)
+class TaskBlock:
+    """The tasks of one block of meta-iterations. The first axis of every tensor is the iteration;
+    all are float64.
+
+    Args:
+        stream: Whose.
+        number: Of the block, from 0.
+    """
+
+    stream: TaskStream
+    number: int
+
+    @property
+    def grid(self) -> Tensor:
+        """The query grid, ``(point, feature)``."""
+        return self.stream.distribution.grid
+
+    @cached_property
+    def drawn(self) -> Task:
+        """The tasks, ``(iteration, run, task)``."""
+        distribution = self.stream.distribution
+        unit = self._uniforms("train-task", distribution.width)
+        if count := distribution.training_tasks:
+            every = np.stack(
+                [
+                    uniforms(s, "train-tasks", 0, count * distribution.width)
+                    for s in self.stream.seeds
+                ]
+            )
+            rows = torch.from_numpy(every).unflatten(1, (count, -1))  # (run, task, width)
+            unit = rows[torch.arange(len(rows))[:, None], (unit[..., 0] * count).long()]
+        return distribution.draw(unit)
+
+    def support(self, shots: int) -> Points:
+        """Return fresh points of each task, uniform on the domain, ``(iteration, run, task, shots,
+        feature)``.
+        """
+        x = self._points("train-support", shots)
+        return Points(x, self._observed(self.drawn(x), "train-support-noise"))
+
+    def query(self, points: int = 0) -> Points:
+        """Return the query set of each task: other fresh points, or the grid.
+
+        Args:
+            points: How many; 0 stands for the grid.
+
+        Returns:
+            x ``(iteration, run, task, point, feature)``, or ``(iteration, point, feature)`` of the
+            grid; and y ``(iteration, run, task, point, 1)``.
+        """
+        x = self._points("train-query", points) if points else self.grid
+        y = self._observed(self.drawn(x), "train-query-noise")
+        return Points(x if points else x.expand(len(y), *x.shape), y)
+
+    def mini_batches(self, count: int, shots: int) -> Points:
+        """Shuffle the grid of each task and cut it into disjoint mini-batches.
+
+        Returns:
+            ``(iteration, batch, run, task, shots, feature)``.
+        """
+        order, y = self.shuffles()[..., : count * shots], self.query().y
+        taken = Points(
+            self.grid[order], y.gather(-2, order[..., None])
+        )  # (iteration, run, task, point, feature)
+        return Points(*(p.unflatten(-2, (count, shots)).movedim(-3, 1).contiguous() for p in taken))
+
+    def _points(self, purpose: str, count: int) -> Tensor:
+        return scale(self._uniforms(purpose, count), self.stream.distribution.domain)[..., None]
+
+    def shuffles(self) -> Tensor:
+        """Return a random order of the query grid for each task, ``(iteration, run, task,
+        grid_points)``, integers.
+        """
+        length = self.stream.distribution.grid_points
+        return self._by_iteration(
+            lambda seed, block: permutations(seed, "train-shuffle", block, BLOCK, length)
+        )
+
+    def _observed(self, y: Tensor, purpose: str) -> Tensor:
+        return self.stream.distribution.observed(
+            y, lambda: self._uniforms(purpose, y.shape[-2]).numpy()
+        )
+
+    def _uniforms(self, purpose: str, width: int) -> Tensor:
+        return self._by_iteration(
+            lambda seed, block: uniforms(seed, purpose, block, BLOCK * width).reshape(BLOCK, width)
+        )
+
+    def _by_iteration(self, draw: Callable[[int, int], NDArray[Any]]) -> Tensor:
+        """Draw the T stream blocks that `BLOCK` meta-iterations use, and put the iteration first
+        and the run second.
+        """
+        size = self.stream.meta_batch_size
+        blocks = range(self.number * size, (self.number + 1) * size)
+        draws = np.stack(
+            [np.concatenate([draw(seed, b) for b in blocks]) for seed in self.stream.seeds]
+        )
+        return torch.from_numpy(draws).unflatten(1, (BLOCK, size)).transpose(0, 1).contiguous()
+
+
+@dataclass(frozen=True)
+class Bank:
+    """A fixed list of held-out tasks, the same for every cell and seed of a study.
+
+    Args:
+        study: Name of the study: the key of the stream.
+        purpose: ``validation-bank`` (choose on it) or ``test-bank`` (report on it).
+        distribution: The distribution of tasks.
+        tasks: How many tasks. A larger bank begins with the tasks of a smaller one.
+    """
+
+    study: str
+    purpose: str
+    distribution: TaskDistribution
+    tasks: int
+
+    @cached_property
+    def drawn(self) -> Task:
+        """The tasks, ``(task,)``."""
+        width = self.distribution.width
+        unit = uniforms(self.study, self.purpose, 0, width * self.tasks).reshape(self.tasks, width)
+        return self.distribution.draw(torch.from_numpy(unit))
+
+    def support(self, shots: int, interval: Interval) -> Points:
+        """Return each task's support points, uniform on an interval, ``(task, shots, feature)``.
+
+        More shots begin with the points of fewer, and protocols share their draws up to scale.
+        """
+        x = scale(torch.from_numpy(self._uniforms(self.purpose, shots)), interval)[..., None]
+        noise = f"{self.purpose}-noise"
+        return Points(
+            x, self.distribution.observed(self.drawn(x), lambda: self._uniforms(noise, shots))
+        )
+
+    def query(self, points: int = 0) -> Points:
+        """Return each task's query set without noise: fresh points, or the grid where `points` is
+        0.
+
+        Returns:
+            x ``(task, point, feature)``, or ``(point, feature)`` of the grid; and y ``(task, point,
+            1)``.
+        """
+        domain, purpose = self.distribution.domain, f"{self.purpose}-query"
+        fresh = torch.from_numpy(self._uniforms(purpose, points)) if points else None
+        x = self.distribution.grid if fresh is None else scale(fresh, domain)[..., None]
+        return Points(x, self.drawn(x))
+
+    def _uniforms(self, purpose: str, shots: int) -> NDArray[np.float64]:
+        """Return uniform numbers for each task's points, ``(task, shots)``."""
+        return np.stack(
+            [uniforms(self.study, purpose, 1 + k, self.tasks) for k in range(shots)], axis=-1
+        )

@@ -1,0 +1,1 @@
+"""Files that say what they were made from."""

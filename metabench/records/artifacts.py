@@ -1,0 +1,157 @@
+"""Files of arrays: safetensors with one header, written atomically, refused if a byte is wrong.
+
+No pickle is read anywhere. The header says what the arrays were made from; a digest of the arrays
+stands in it too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from glob import escape
+from hashlib import sha256
+from pathlib import Path
+from platform import node
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+Arrays = dict[str, NDArray[Any]]
+Header = dict[str, Any]
+
+AGAIN = "delete the file and run the study again"
+"""What helps against a file that is not what it should be."""
+
+
+class ArtifactError(Exception):
+    """A file that is missing, damaged, or made from something else."""
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary name beside a path, and rename it to the path when all went well.
+
+    Raises:
+        OSError: The file cannot be written; what stood there before is untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(
+        f".{path.stem}.{node()}-{os.getpid()}{path.suffix}"
+    )  # the suffix tells the format
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is not a regular file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())  # some writers leave it to its owner alone
+            with temporary.open("rb") as file:
+                os.fsync(file)  # a disk that is full may say so only now
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _umask() -> int:
+    """Return which permissions new files are not given; it can be read by setting it only."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sweep(path: Path) -> None:
+    """Delete what killed processes of this machine left of a file they were writing."""
+    mine = f".{path.stem}.{node()}-"
+    for left in path.parent.glob(f"{escape(mine)}*{escape(path.suffix)}"):
+        if not _alive(left.name.removeprefix(mine).removesuffix(path.suffix)):
+            left.unlink(missing_ok=True)
+
+
+def _alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def content_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Return a digest of names, types, shapes and bytes."""
+    total = sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        total.update(array.data)
+    return total.hexdigest()[:16]
+
+
+def write(path: str | Path, arrays: Mapping[str, NDArray[Any]], header: Header) -> None:
+    """Write arrays under a header; equal arrays and headers give equal bytes."""
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    text = json.dumps({**header, "content": content_digest(contiguous)}, sort_keys=True)
+    with replacing(path) as temporary:
+        # One metadata key: the library writes several in random order. Its own writer leaves files
+        # if it is killed.
+        temporary.write_bytes(save(contiguous, metadata={"metabench": text}))
+
+
+def read(path: str | Path) -> tuple[Arrays, Header]:
+    """Read arrays and their header.
+
+    Raises:
+        ArtifactError: The file is missing or damaged, or not one of ours.
+    """
+    with _opened(path) as (file, header):
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    if header.get("content") != content_digest(arrays):
+        raise ArtifactError(
+            f"{path} is damaged: its arrays do not match the digest in its header; {AGAIN}"
+        )
+    return arrays, header
+
+
+def read_header(path: str | Path) -> Header:
+    """Read the header alone: quick, and blind to damaged arrays; raise as `read` does."""
+    with _opened(path) as (_, header):
+        return header
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Any, Header]]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file, dict(json.loads((file.metadata() or {})["metabench"]))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{path} is not a readable artefact of metabench: {type(error).__name__}: {error}"
+        ) from None
+
+
+def difference(path: str | Path, header: Header, expected: Header) -> str | None:
+    """Return the first entry in which an artefact's header is another than expected, as a sentence;
+    None if none is.
+    """
+    for key, value in expected.items():
+        if header.get(key) != value:
+            return f"{path} was made from another {key}: it must be {value}, the file says {header.get(key)}"
+    return None
+
+
+def require(path: str | Path, header: Header, expected: Header) -> None:
+    """Refuse an artefact that was made from other settings, source or versions.
+
+    Raises:
+        ArtifactError: Names the first entry that differs.
+    """
+    if reason := difference(path, header, expected):
+        raise ArtifactError(f"{reason}; {AGAIN}")

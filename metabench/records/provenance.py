@@ -1,0 +1,187 @@
+"""What a result was made from: digests of the settings and of the source, versions, processor and
+commit.
+
+Artefacts embed digests and versions only. What differs between clones or machines stands in
+provenance.json.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parent.parent
+VERSIONED = (
+    "torch",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "matplotlib",
+    "seaborn",
+    "snakemake",
+    "mlflow",
+)
+SOURCES = (".", "../Snakefile", "../workflow", "../requirements.lock")
+"""What makes a checkout dirty where it differs from its commit, new files included; seen from the
+package.
+"""
+
+ARITHMETIC = ("ATEN_", "DNNL_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_")
+"""Beginnings of the names of environment variables that may change the bits of a product."""
+
+
+def canonical(settings: Any) -> str:
+    """Spell settings as JSON with sorted keys and no spaces: equal settings give equal text."""
+    return json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(content: str | bytes) -> str:
+    """Return the first 16 hexadecimal digits of a SHA-256."""
+    return sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:16]
+
+
+def config_digest(settings: Any) -> str:
+    """Return the digest of settings in canonical spelling."""
+    return digest(canonical(settings))
+
+
+@cache
+def code_digest(*modules: str) -> str:
+    """Return the digest of the source of modules of this package and of all they import from it,
+    C++ included.
+
+    Args:
+        modules: Full names, for instance ``metabench.learning.training`` and
+            ``metabench.learning.algorithms.fomaml``; or paths of files.
+    """
+    found: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            path = _path(name)
+            more = [] if name.endswith(".py") else sorted(path.parent.glob("*.cpp"))
+            found[name] = digest(b"".join(file.read_bytes() for file in (path, *more)))
+            waiting += _imports(path.read_text(encoding="utf-8"))
+    return config_digest(found)
+
+
+def package_digest() -> str:
+    """Return the digest of the whole package's source."""
+    files = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.cpp")])
+    return config_digest(
+        {str(path.relative_to(PACKAGE)): digest(path.read_bytes()) for path in files}
+    )
+
+
+def _path(module: str) -> Path:
+    if module.endswith(".py"):
+        return Path(module)
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _imports(source: str) -> Iterator[str]:
+    """Yield the modules of this package that a source text imports."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE.name:
+            children = [
+                f"{node.module}.{alias.name}"
+                for alias in node.names
+                if _path(f"{node.module}.{alias.name}").exists()
+            ]
+            yield from children or [str(node.module)]
+        elif isinstance(node, ast.Import):
+            yield from (
+                alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE.name
+            )
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return installed versions of packages."""
+    return {name: version(name) for name in packages}
+
+
+def made_from(
+    kind: str, settings: Mapping[str, Any], code: str, packages: tuple[str, ...], **more: Any
+) -> dict[str, Any]:
+    """Return the header of an artefact: all that its content depends on, and nothing that another
+    machine would say.
+
+    Args:
+        kind: Of the artefact.
+        settings: Its job's, whole: their digest is compared, their text is for readers.
+        code: Digest of the source that makes it.
+        packages: Those on whose version its content may depend.
+        more: Digests of what else it is made of.
+    """
+    digests = {
+        "kind": kind,
+        "config": config_digest(settings),
+        "code": code,
+        "versions": versions(*packages),
+    }
+    return {**digests, **more, "settings": dict(settings)}
+
+
+def describe(engine: str) -> dict[str, Any]:
+    """Return what a reader wants to know about where, from what and by which engine results were
+    computed.
+    """
+    return {
+        "code": package_digest(),
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--", *SOURCES)),
+        "versions": {name: _version(name) for name in ("metabench", *VERSIONED)},
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "processors": os.cpu_count(),
+        "arithmetic": {
+            name: value for name, value in sorted(os.environ.items()) if name.startswith(ARITHMETIC)
+        },
+        "engine": engine,
+        "threads": 1,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """Ask git about the checkout that holds this package; None where there is none."""
+    try:
+        answer = subprocess.run(
+            ["git", *arguments], cwd=PACKAGE, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    """Return an installed version; None where there is none, since not every job needs every
+    package.
+    """
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )

@@ -1,0 +1,1 @@
+"""What people look at: figures, the report, MLflow runs, the headline, published numbers."""

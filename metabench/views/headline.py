@@ -1,0 +1,93 @@
+"""The headline of a study in Markdown: published and selected cells beside the yardsticks, from the
+tables alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from metabench.analysis.statistics import ROUNDING
+
+
+def markdown(leaderboard: pd.DataFrame) -> str:
+    """Return a Markdown table of the leaderboard's main rows: mean, its interval, median and
+    diverged share.
+
+    Args:
+        leaderboard: The table leaderboard.csv.
+    """
+    protocols = sorted(leaderboard["protocol"].unique())
+    head = [
+        "algorithm",
+        "cell",
+        "adaptation step",
+        *(f"{protocol}: mean [interval], median" for protocol in protocols),
+    ]
+    lines = [head, ["---"] * len(head), *_rows(leaderboard, protocols)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _rows(leaderboard: pd.DataFrame, protocols: list[str]) -> Iterator[list[str]]:
+    by_step = leaderboard.groupby(["algorithm", "step"], sort=True)
+    for (algorithm, step), table in by_step:
+        if step == "common" and "own" in set(
+            leaderboard.loc[leaderboard["algorithm"] == algorithm, "step"]
+        ):
+            continue  # rows of their own in the leaderboard; the headline shows each algorithm at its own step
+        for label, rows in _picks(table):
+            cells = [_statistics(rows[rows["protocol"] == protocol]) for protocol in protocols]
+            yield [str(algorithm), label, _step(rows), *cells]
+
+
+def _picks(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the published cell, the cells selected for each protocol, and the equal-budget cell,
+    where they differ.
+    """
+    if set(table["role"]) == {"baseline"}:
+        yield "-", table
+        return
+    published = table[table["role"] == "published"]
+    selected = table[table["selected"]]
+    same = set(selected["cell"]) == set(published["cell"])
+    if len(published):
+        yield (
+            "published, selected" if same and len(table["cell"].unique()) > 1 else "published",
+            published,
+        )
+    if len(selected) and not same:
+        yield "selected", selected
+    if len(equal := table[table["role"] == "equal-budget"]):
+        yield "equal budget", equal
+
+
+def _step(rows: pd.DataFrame) -> str:
+    kind = rows["step"].iloc[0]
+    sizes = ", ".join(
+        dict.fromkeys(f"{size:g}" for size in rows.sort_values("protocol")["step_size"].dropna())
+    )
+    return f"{kind} ({sizes})" if sizes else str(kind)
+
+
+def _statistics(rows: pd.DataFrame) -> str:
+    if len(rows) != 1:
+        return ""
+    row = rows.iloc[0]
+    interval = (
+        ""
+        if pd.isna(row["mean_lower"])
+        else f" [{_number(row['mean_lower'])}, {_number(row['mean_upper'])}]"
+    )
+    return f"{_number(row['mean'])}{interval}, {_number(row['median'])}"
+
+
+def _number(value: float) -> str:
+    """Spell a loss with three digits, and rounding level as such."""
+    return (
+        "0 (rounding)"
+        if 0 <= value < ROUNDING
+        else f"{value:.3g}"
+        if value < 1e4
+        else f"{value:.2g}"
+    )

@@ -1,0 +1,358 @@
+"""Published numbers beside ours: the tables that literature.yaml and the tables of finished studies
+make.
+
+Each published number has its source. Theirs come with an interval over tasks of one model, or none;
+ours are means over seeds and tasks with an interval over both, and the two are never mixed: a
+verdict compares them by rules written down before the studies were run. Variations change one thing
+of a setting to see whether it explains a disagreement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, model_validator
+
+from metabench.analysis import frames
+from metabench.learning.fields import Count, Model, Positive
+from metabench.records import manifests
+from metabench.records.artifacts import ArtifactError, Header
+from metabench.records.provenance import code_digest, made_from
+from metabench.study import config, plans
+from metabench.study.config import StudyConfig
+
+ROWS = Path(__file__).with_suffix(".yaml")
+"""The published numbers."""
+
+NAME = "literature.csv"
+"""The file of the table that stands beside its figure."""
+
+COLUMNS = {
+    "source": "Who published the number.",
+    "link": "Where.",
+    "setting": "Of tasks, network and training, as docs/literature.md names them.",
+    "method": "As the source calls it.",
+    "trained": "Shots in training.",
+    "tested": "Shots at test time.",
+    "update": "Gradient steps at test time.",
+    "published": "Mean squared error as printed in the source.",
+    "published_lower": "Published minus its half width, where the source has one: over tasks of one model.",
+    "published_upper": "Published plus its half width.",
+    "study": "Our study.",
+    "algorithm": "Our algorithm.",
+    "cell": "Its cell.",
+    "protocol": "Our protocol.",
+    "step": "Our kind of step size.",
+    "ours": "Our mean over seeds and tasks.",
+    "ours_lower": "Lower end of its interval over both.",
+    "ours_upper": "Upper end of it.",
+    "ours_median": "Our median over seeds and tasks.",
+    "diverged_share": "Share of our adaptations that diverged.",
+    "verdict": "reproduced (intervals overlap, or the means are within the margin), better, worse, or not comparable.",
+    "note": "What the source leaves open, or why it cannot be compared.",
+}
+"""What each column of the table of published numbers means."""
+
+VARIATION_COLUMNS = {
+    "variation": "What is varied.",
+    "case": "How.",
+    **{
+        name: COLUMNS[name] for name in ("study", "algorithm", "cell", "protocol", "step", "update")
+    },
+    **{
+        name: COLUMNS[name]
+        for name in ("ours", "ours_lower", "ours_upper", "ours_median", "diverged_share")
+    },
+}
+"""What each column of the table of variations means."""
+
+
+class Ours(Model):
+    """What of our studies stands beside a published number."""
+
+    study: str
+    algorithm: str
+    where: dict[str, float | int | str] = Field(default={})
+    step: str
+    protocol: str
+
+
+class Row(Model):
+    """Published numbers of one method in one setting, by gradient steps."""
+
+    source: str
+    link: str
+    setting: str
+    method: str
+    trained: Count
+    tested: Count
+    steps: Annotated[tuple[Count, ...], Field(min_length=1)]
+    numbers: tuple[Positive, ...]
+    plus_minus: Positive | None = None
+    assumed: str = ""
+    not_comparable: str = ""
+    ours: Ours
+
+    @model_validator(mode="after")
+    def _number_for_each_step(self) -> Self:
+        if len(self.steps) != len(self.numbers):
+            raise ValueError(
+                f"numbers must be one for each of steps, got {len(self.numbers)} for {len(self.steps)}"
+            )
+        return self
+
+
+class Case(Model):
+    """One of the things that a variation compares."""
+
+    case: str
+    ours: Ours
+
+
+class Variation(Model):
+    """Cases that differ in one thing, after the same gradient steps."""
+
+    variation: str
+    steps: Annotated[tuple[Count, ...], Field(min_length=1)]
+    cases: Annotated[tuple[Case, ...], Field(min_length=2)]
+
+
+class Literature(Model):
+    """The file."""
+
+    margin: Annotated[float, Field(gt=1, le=10)]
+    rows: tuple[Row, ...]
+    variations: tuple[Variation, ...] = ()
+
+
+def load(path: Path = ROWS) -> Literature:
+    """Read and check the file of published numbers; raise ConfigError as study files do."""
+    return config.check(Literature, config.read(path), str(path))
+
+
+def covered(literature: Literature, study: StudyConfig) -> Literature:
+    """Return the published numbers beside which a study, as it is configured now, has one of ours."""
+    cells = plans.cells(study)
+
+    def has(row: Row) -> bool:
+        ours, protocol = row.ours, study.protocols.get(row.ours.protocol)
+        found = [
+            cell
+            for cell in cells
+            if cell.algorithm == ours.algorithm
+            and ours.where.items() <= cell.hyperparameters.given.items()
+        ]
+        return len(found) == 1 and protocol is not None and max(row.steps) <= protocol.updates
+
+    rows = tuple(row for row in literature.rows if row.ours.study == study.study and has(row))
+    return literature.model_copy(update={"rows": rows, "variations": ()})
+
+
+def header(literature: Literature, contents: Mapping[str, str]) -> Header:
+    """Return what the tables and the figure are made from; `contents` are the digests of each
+    study's tables.
+    """
+    code = code_digest("metabench.views.literature", "metabench.views.figures.literature")
+    packages = ("matplotlib", "seaborn", "numpy", "pandas")
+    return made_from(
+        "literature", literature.model_dump(mode="json"), code, packages, tables=dict(contents)
+    )
+
+
+def studies(literature: Literature) -> list[str]:
+    """Return the names of the studies that stand beside published numbers."""
+    ours = [row.ours for row in literature.rows]
+    ours += [case.ours for variation in literature.variations for case in variation.cases]
+    return sorted({each.study for each in ours})
+
+
+def table(literature: Literature, reference: Path) -> pd.DataFrame:
+    """Return a row for each published number.
+
+    Args:
+        literature: The published numbers.
+        reference: The folder of finished studies, each with its tables.
+
+    Raises:
+        ArtifactError: A study is not there, or has no such cell, protocol or update.
+    """
+    found = [line for row in literature.rows for line in _lines(row, literature.margin, reference)]
+    return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def _lines(row: Row, margin: float, reference: Path) -> Iterator[dict[str, Any]]:
+    half = row.plus_minus or np.nan
+    for published, ours in zip(row.numbers, _ours(row.ours, row.steps, reference), strict=True):
+        line = {
+            **{
+                name: getattr(row, name)
+                for name in ("source", "link", "setting", "method", "trained", "tested")
+            },
+            "published": published,
+            "published_lower": published - half,
+            "published_upper": published + half,
+            "note": row.not_comparable or (f"assumed: {row.assumed}" if row.assumed else ""),
+            **ours,
+        }
+        yield {**line, "verdict": "not comparable" if row.not_comparable else verdict(line, margin)}
+
+
+def variations(literature: Literature, reference: Path) -> pd.DataFrame:
+    """Return a row for each step of each case of each variation; arguments and errors as for
+    `table`.
+    """
+    found = [
+        {"variation": variation.variation, "case": case.case, **ours}
+        for variation in literature.variations
+        for case in variation.cases
+        for ours in _ours(case.ours, variation.steps, reference)
+    ]
+    return pd.DataFrame(found, columns=list(VARIATION_COLUMNS))
+
+
+def _ours(ours: Ours, steps: Sequence[int], reference: Path) -> Iterator[dict[str, Any]]:
+    """Yield what a cell of a study has after each of some gradient steps."""
+    folder = reference / ours.study / "tables"
+    manifests.read(folder)
+    cell = _cell(frames.read(folder, "cells.csv"), ours, folder)
+    curve = frames.read(folder, "adaptation.csv")
+    where = {
+        "algorithm": ours.algorithm,
+        "cell": cell,
+        "protocol": ours.protocol,
+        "step": ours.step,
+    }
+    for column, value in {**where, "region": "all"}.items():
+        curve = curve[curve[column] == value]
+    for update in steps:
+        at = curve[curve["update"] == update]
+        if len(at) != 1:
+            raise ArtifactError(f"{folder} has no update {update} of {where}")
+        found = at.iloc[0]
+        yield {
+            "study": ours.study,
+            **where,
+            "update": update,
+            "ours": found["mean"],
+            "ours_lower": found["mean_lower"],
+            "ours_upper": found["mean_upper"],
+            "ours_median": found["median"],
+            "diverged_share": found["diverged_share"],
+        }
+
+
+def _cell(cells: pd.DataFrame, ours: Ours, folder: Path) -> str:
+    """Return the one cell of an algorithm whose hyperparameters are those wanted."""
+    found = cells[cells["algorithm"] == ours.algorithm]
+    for name, value in ours.where.items():
+        found = found[found[name] == value]
+    if len(found) != 1:
+        raise ArtifactError(
+            f"{folder} must have one cell of {ours.algorithm} with {dict(ours.where)}, it has {len(found)}"
+        )
+    return str(found["cell"].iloc[0])
+
+
+def verdict(line: Mapping[str, Any], margin: float) -> str:
+    """Say how a published mean and ours stand to each other.
+
+    reproduced: the intervals overlap, or the means are within the margin of each other. better and
+        worse: ours is lower
+    or higher than that. A published number without an interval is taken for a point.
+    """
+    published, ours = line["published"], line["ours"]
+    ends = [
+        published if np.isnan(end) else end
+        for end in (line["published_lower"], line["published_upper"])
+    ]
+    overlap = line["ours_lower"] <= ends[1] and ends[0] <= line["ours_upper"]
+    if overlap or published / margin <= ours <= published * margin:
+        return "reproduced"
+    return "better" if ours < published else "worse"
+
+
+def markdown(found: pd.DataFrame) -> str:
+    """Return the table for a reader: published and ours with their intervals, and the verdict."""
+    head = [
+        "source",
+        "setting",
+        "method",
+        "shots",
+        "steps",
+        "published",
+        "ours [95 %], median",
+        "verdict",
+    ]
+    lines = [head, ["---"] * len(head)]
+    for row in found.itertuples():
+        half = (
+            "" if np.isnan(row.published_lower) else f" ± {row.published_upper - row.published:.2g}"
+        )
+        diverged = f", {100 * row.diverged_share:.2g} % diverged" if row.diverged_share else ""
+        ours = f"{_number(row.ours)} [{_number(row.ours_lower)}, {_number(row.ours_upper)}], {_number(row.ours_median)}"
+        shots = f"{row.trained} / {row.tested}"
+        note = f" ({row.note})" if isinstance(row.note, str) and row.note else ""
+        source = f"[{row.source}]({row.link})"
+        published = f"{row.published:g}{half}"
+        lines.append(
+            [
+                source,
+                row.setting,
+                row.method,
+                shots,
+                str(row.update),
+                published,
+                ours + diverged,
+                row.verdict + note,
+            ]
+        )
+    return _rows(lines)
+
+
+def summary_markdown(found: pd.DataFrame) -> str:
+    """Return for a reader in a hurry how many numbers of each source have which verdict."""
+    counts = pd.crosstab([found["source"], found["setting"]], found["verdict"])
+    counts = counts.reindex(
+        found[["source", "setting"]].drop_duplicates().itertuples(index=False, name=None)
+    )
+    verdicts = [
+        name for name in ("reproduced", "better", "worse", "not comparable") if name in counts
+    ]
+    links = dict(zip(found["source"], found["link"], strict=True))
+    lines = [["source", "setting", *verdicts], ["---"] * (2 + len(verdicts))]
+    for (source, setting), row in counts[verdicts].iterrows():
+        lines.append([f"[{source}]({links[source]})", setting, *map(str, row)])
+    return _rows(lines)
+
+
+def variations_markdown(found: pd.DataFrame) -> str:
+    """Return the variations for a reader, a row for each case: means, medians and what diverged
+    after each step.
+    """
+    lines = [["variation", "case", "steps", "mean", "median", "diverged"], ["---"] * 6]
+    said = ""
+    for (variation, case), rows in found.groupby(["variation", "case"], sort=False):
+        numbers = (rows[name].map(_number) for name in ("ours", "ours_median"))
+        shares = rows["diverged_share"].map(lambda share: f"{100 * share:.2g} %" if share else "0")
+        columns = (rows["update"].map(str), *numbers, shares)
+        lines.append(
+            [
+                variation if variation != said else "",
+                case,
+                *(" / ".join(column) for column in columns),
+            ]
+        )
+        said = variation
+    return _rows(lines)
+
+
+def _rows(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 1e4 else f"{value:.1e}"

@@ -1,0 +1,256 @@
+"""Which store is meant, and whether it still holds the study; without importing MLflow, and without
+a trace.
+
+Snakemake asks at every start, dry runs included, for the name of the store. The markers of finished
+tracking jobs lie in a folder of that name, so that a store of another name is filled from the
+beginning:
+
+    name = digest of the URI - generation
+
+The study's experiment carries its generation as a tag. Where experiment or tag is gone the next
+generation begins.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shlex
+import sqlite3
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
+
+from metabench.records import locks
+from metabench.records.artifacts import ArtifactError, Header, replacing
+from metabench.records.provenance import digest
+from metabench.study.plans import Cell
+
+ARTIFACTS_TAG = "metabench.artifacts"
+"""Tag of an experiment: the folder of its artifacts, where metabench chose it."""
+
+SQLITE = "sqlite:///"
+SECONDS = 3.0
+"""How long to wait for an answer when only looking."""
+
+
+class StoreError(ConnectionError):
+    """A store that cannot be read or written."""
+
+
+def uri_of(root: Path) -> str:
+    """Return MLFLOW_TRACKING_URI or, where it is not set, the study's own sqlite file."""
+    return (
+        os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+        or f"{SQLITE}{(root / 'mlflow.db').as_posix()}"
+    )
+
+
+def shown(uri: str) -> str:
+    """Return a URI without its password."""
+    parts = urlsplit(uri)
+    return (
+        urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        if "@" in parts.netloc
+        else uri
+    )
+
+
+def ui_line(uri: str) -> str:
+    """Return the command that shows a store, or where its own server shows it."""
+    if _is_server(uri):
+        return f"open {shown(uri)}"
+    command = Path(sys.executable).with_name("mlflow")
+    if command.is_relative_to(Path.cwd()):
+        command = command.relative_to(Path.cwd())
+    return f"{shlex.quote(str(command))} ui --backend-store-uri {shlex.quote(uri)}"
+
+
+def database(uri: str) -> Path | None:
+    """Return the file of a sqlite store, None for any other."""
+    return (
+        Path(unquote(uri.removeprefix(SQLITE).partition("?")[0]))
+        if uri.startswith(SQLITE)
+        else None
+    )
+
+
+def artifact_folder(uri: str) -> str | None:
+    """Return where a sqlite store's artifacts belong, beside it; None where the store decides."""
+    file = database(uri)
+    return str(file.parent.resolve() / "mlartifacts") if file else None
+
+
+def prefix(uri: str) -> str:
+    """Return the part of a store's name that stands for its URI."""
+    return digest(uri.rstrip("/"))[:8]
+
+
+def generation_tag(uri: str) -> str:
+    """Return the experiment tag that holds the generation; the same store may be known under
+    several URIs.
+    """
+    return f"metabench.store.{prefix(uri)}"
+
+
+def moved(tags: dict[str, str], uri: str) -> bool:
+    """Return whether a sqlite store's artifacts are no longer where its experiment says, so that it
+    cannot show them.
+
+    MLflow writes their absolute path into the store.
+    """
+    folder, now = tags.get(ARTIFACTS_TAG), artifact_folder(uri)
+    return folder is not None and now is not None and (folder != now or not Path(folder).is_dir())
+
+
+def store_name(root: Path, study: str) -> str:
+    """Return the name of the store that tracking has to fill.
+
+    Args:
+        root: The study's folder.
+        study: Its name, and the experiment's.
+
+    Where the store cannot be asked it is taken for the newest one known under its URI: nothing is
+    planned anew, and tracking jobs that are due will say what is wrong.
+    """
+    uri = uri_of(root)
+    known = _generations(root / "track", prefix(uri))
+    try:
+        tags = _experiment_tags(uri, study)
+    except StoreError:
+        return f"{prefix(uri)}-{max(known, default=1)}"
+    generation = tags.get(generation_tag(uri))
+    if generation is None or moved(tags, uri):
+        return f"{prefix(uri)}-{max(known, default=0) + 1}"
+    return f"{prefix(uri)}-{generation}"
+
+
+def marker(root: Path, name: str, cell: Cell, block: str) -> Path:
+    """Return the file that says that a block of a cell's seeds is in a store."""
+    return root / "track" / name / cell.algorithm / cell.id / f"{block}.json"
+
+
+def study_marker(root: Path, name: str) -> Path:
+    """Return the file that says that the whole study is in a store."""
+    return root / "track" / name / "study.json"
+
+
+def write_marker(path: Path, header: Header, content: dict[str, Any]) -> None:
+    """Write a marker: what is in the store and from what it was made, and nothing that another run
+    would not say.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(
+            json.dumps({**header, **content}, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+        )
+
+
+def read_marker(path: Path) -> dict[str, Any]:
+    """Read a marker; raise ArtifactError if it is not there or not ours."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ArtifactError(
+            f"{path} is not a marker of metabench: {type(error).__name__}: {error}"
+        ) from None
+
+
+def _generations(folder: Path, uri_prefix: str) -> list[int]:
+    """Return the generations of a URI that at least one tracking job has finished."""
+    found = [path for path in folder.glob(f"{uri_prefix}-*") if next(path.rglob("*.json"), None)]
+    return [int(number) for path in found if (number := path.name.rpartition("-")[2]).isdecimal()]
+
+
+def _experiment_tags(uri: str, study: str) -> dict[str, str]:
+    """Return the tags of a study's experiment, empty where there is none; raise StoreError if
+    nobody answers.
+    """
+    file = database(uri)
+    if file:
+        return _sqlite_tags(file, study)
+    if _is_server(uri):
+        return _server_tags(uri, study)
+    raise StoreError(f"{shown(uri)} cannot be asked without a driver")
+
+
+def require_answer(uri: str, study: str) -> None:
+    """Raise StoreError at once where a sqlite file cannot be written or a server does not answer."""
+    if file := database(uri):
+        try:
+            with closing(
+                sqlite3.connect(file, timeout=SECONDS, isolation_level=None)
+            ) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+        except sqlite3.DatabaseError as error:
+            raise StoreError(error) from None
+    elif _is_server(uri):
+        _server_tags(uri, study)
+
+
+def _is_server(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
+
+
+def _sqlite_tags(file: Path, study: str) -> dict[str, str]:
+    if not file.is_file():
+        return {}
+    query = (
+        "SELECT key, value FROM experiments JOIN experiment_tags USING (experiment_id)"
+        " WHERE name = ? AND lifecycle_stage = 'active'"
+    )
+    try:
+        address = f"file:{quote(str(file.absolute()))}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True, timeout=SECONDS)) as connection:
+            return dict(connection.execute(query, [study]).fetchall())
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            return {}
+        raise StoreError(error) from None
+    except sqlite3.DatabaseError:  # not a database: planned anew, so that it is not passed over
+        return {}
+
+
+def _server_tags(uri: str, study: str) -> dict[str, str]:
+    address = f"{shown(uri).rstrip('/')}/api/2.0/mlflow/experiments/get-by-name?{urlencode({'experiment_name': study})}"
+    request = urllib.request.Request(address, headers=_authorization(uri))
+    try:
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            experiment = json.load(answer)["experiment"]
+    except urllib.error.HTTPError as error:
+        if error.code == 404 and b"RESOURCE_DOES_NOT_EXIST" in error.read():
+            return {}
+        raise StoreError(error) from None
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(f"no answer from an MLflow server: {error}") from None
+    active = experiment.get("lifecycle_stage", "active") == "active"
+    return {tag["key"]: tag["value"] for tag in experiment.get("tags", [])} if active else {}
+
+
+def _authorization(uri: str) -> dict[str, str]:
+    """Return the header that MLflow's own client would send."""
+    parts, environment = urlsplit(uri), os.environ
+    if token := environment.get("MLFLOW_TRACKING_TOKEN"):
+        return {"Authorization": f"Bearer {token}"}
+    user = unquote(parts.username or "") or environment.get("MLFLOW_TRACKING_USERNAME", "")
+    password = unquote(parts.password or "") or environment.get("MLFLOW_TRACKING_PASSWORD", "")
+    if not user:
+        return {}
+    return {"Authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
+
+
+@contextmanager
+def only_writer(root: Path, uri: str) -> Iterator[None]:
+    """Hold the store's lock: one writer at a time, whoever started it. The lock ends with its
+    process.
+    """
+    file = database(uri)
+    path = file.with_name(f"{file.name}.lock") if file else root / "track" / ".lock"
+    with locks.alone(path, f"which writes to {shown(uri)}"):
+        yield

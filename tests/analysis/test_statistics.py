@@ -1,0 +1,428 @@
+"""Statistics: known values worked out by hand, coverage on simulated losses, diverged runs, the
+choice of cells.
+"""
+
+from math import comb, inf, isnan, nan, sqrt
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
+
+from metabench.analysis.statistics import (
+    EXACT_SEEDS,
+    attainable_p_value,
+    crossed_interval,
+    difference_interval,
+    holm,
+    iqm,
+    mean_interval,
+    median,
+    p95,
+    probability_of_improvement,
+    quantile,
+    resamples,
+    sign_flip_p_value,
+)
+
+SEEDS_DOMINATE, BALANCED, TASKS_DOMINATE = (0.8, 0.1, 0.1), (1 / 3, 1 / 3, 1 / 3), (0.05, 0.8, 0.15)
+
+
+def crossed_normal(shares, seeds, tasks, rng):
+    """z = seed + task + residual with these shares of a variance of 1, ``(seed, task)``."""
+    shapes = (seeds, 1), (1, tasks), (seeds, tasks)
+    return sum(
+        sqrt(share) * rng.standard_normal(shape)
+        for share, shape in zip(shares, shapes, strict=True)
+    )
+
+
+def coverage(interval, shares, truth, seeds, replications, tasks=100):
+    """Share of replications whose interval of z holds the truth."""
+    rng = np.random.default_rng(20_240 + seeds)
+    found = (interval(crossed_normal(shares, seeds, tasks, rng)) for _ in range(replications))
+    return np.mean([lower <= truth <= upper for _, lower, upper in found])
+
+
+def standard_error(share, replications):
+    return sqrt(share * (1 - share) / replications)
+
+
+@pytest.fixture
+def losses():
+    """Skewed losses of 5 seeds and 40 tasks."""
+    return np.exp(crossed_normal(BALANCED, 5, 40, np.random.default_rng(1)))
+
+
+# ---- the mean
+
+
+@pytest.mark.parametrize("seeds", [5, 10])
+@pytest.mark.parametrize("shares", [SEEDS_DOMINATE, BALANCED, TASKS_DOMINATE])
+def test_the_interval_of_the_mean_covers_what_it_states(shares, seeds):
+    covered = coverage(lambda z: mean_interval(z, scale="raw"), shares, 0, seeds, 2000)
+    assert abs(covered - 0.95) < 4 * standard_error(0.95, 2000)
+
+
+@pytest.mark.parametrize("seeds", [5, 10])
+def test_the_interval_of_the_mean_covers_heavy_tailed_losses(seeds):
+    covered = coverage(lambda z: mean_interval(np.exp(z)), TASKS_DOMINATE, np.exp(0.5), seeds, 1000)
+    assert covered > 0.95 - 3 * standard_error(0.95, 1000)
+
+
+def test_the_log_scale_covers_skewed_means_better_than_the_raw_scale():
+    log = coverage(lambda z: mean_interval(np.exp(z)), BALANCED, np.exp(0.5), 5, 1000)
+    raw = coverage(lambda z: mean_interval(np.exp(z), scale="raw"), BALANCED, np.exp(0.5), 5, 1000)
+    assert log - raw > 2 * standard_error(0.9, 1000)
+
+
+def test_a_lower_confidence_covers_less():
+    covered = coverage(lambda z: mean_interval(z, 0.8, scale="raw"), BALANCED, 0, 5, 2000)
+    assert abs(covered - 0.8) < 4 * standard_error(0.8, 2000)
+
+
+def test_the_interval_of_the_mean_is_the_one_worked_out_by_hand():
+    # Seed means 1.5, 4.5, task means 2, 4, residuals +-0.5: mean squares 9, 4, 1, so variance 12/4,
+    # degrees 144/98.
+    half = stats.t.ppf(0.975, 144 / 98) * sqrt(3)
+    x = [[1, 2], [3, 6]]
+    assert_allclose(mean_interval(x, scale="raw"), (3, 3 - half, 3 + half))
+    assert_allclose(mean_interval(x, scale="log"), (3, 3 * np.exp(-half / 3), 3 * np.exp(half / 3)))
+
+
+def test_the_variance_of_the_mean_is_not_below_that_of_either_margin():
+    # Mean squares 9, 1/4, 1: (9 + 1/4 - 1) / 4 is below 9 / 4.
+    _, lower, upper = mean_interval([[1.75, 1.25], [3.75, 5.25]], scale="raw")
+    half = stats.t.ppf(0.975, 81 / (81 + 1 / 16 + 1)) * sqrt(9 / 4)
+    assert_allclose([lower, upper], [3 - half, 3 + half])
+
+
+def test_the_interval_of_one_seed_is_the_t_interval_over_tasks(losses):
+    reference = stats.ttest_1samp(losses[0], 0).confidence_interval(0.95)
+    assert_allclose(mean_interval(losses[:1], scale="raw")[1:], reference)
+
+
+def test_the_interval_of_the_mean_does_not_depend_on_the_order_of_seeds_and_tasks(losses):
+    rng = np.random.default_rng(2)
+    shuffled = losses[rng.permutation(5)][:, rng.permutation(40)]
+    assert_allclose(mean_interval(shuffled), mean_interval(losses), rtol=1e-12)
+
+
+def test_many_tasks_are_no_substitute_for_seeds():
+    # Two seeds at 1 and 3 on 500 tasks: the t interval of two numbers, one degree of freedom,
+    # standard error 1.
+    x = np.repeat([[1.0], [3.0]], 500, axis=1)
+    half = stats.t.ppf(0.975, 1)
+    assert_allclose(mean_interval(x, scale="raw"), (2, 2 - half, 2 + half))
+
+
+def test_the_unit_of_the_losses_does_not_matter(losses):
+    assert_allclose(mean_interval(1000 * losses), 1000 * np.array(mean_interval(losses)))
+
+
+@pytest.mark.parametrize("diverged", [inf, nan])
+def test_a_diverged_run_is_never_dropped_from_a_mean(losses, diverged):
+    losses[3, 7] = diverged
+    assert_array_equal(mean_interval(losses), (inf, nan, nan))
+
+
+def test_constant_losses_have_an_interval_of_no_width():
+    assert mean_interval(np.full((3, 4), 2.0)) == (2, 2, 2)
+    assert mean_interval(np.zeros((3, 4))) == (0, 0, 0)
+
+
+def test_one_single_loss_has_no_bounds():
+    assert_array_equal(mean_interval([[2.0]]), (2, nan, nan))
+
+
+@pytest.mark.parametrize("wrong", [np.ones(3), np.ones((0, 3)), np.ones((2, 2, 2))])
+def test_losses_must_be_seeds_by_tasks(wrong):
+    with pytest.raises(ValueError, match=r"\(seed, task\)"):
+        mean_interval(wrong)
+
+
+def test_negative_values_are_refused_on_the_log_scale():
+    with pytest.raises(ValueError, match=r"log scale must lie in \[0, inf\]; got -1.0 to 2.0"):
+        mean_interval([[2.0, -1.0]])
+
+
+# ---- pooled statistics
+
+
+def test_median_and_95th_percentile_are_those_of_numpy(losses):
+    assert median(losses) == pytest.approx(np.median(losses))
+    assert p95(losses) == pytest.approx(np.quantile(losses, 0.95))
+    assert median(losses[:1, :7]) == np.median(losses[:1, :7])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([8, 1, 7, 2, 6, 3, 5, 4], 4.5),  # the mean of 3, 4, 5, 6
+        ([1, 2, 3, 4, 5, 100], 3.5),  # (2/2 + 3 + 4 + 5/2) / 3
+        ([1, 2, 3, inf], 2.5),
+        ([1, 2, inf, inf], inf),
+    ],
+)
+def test_the_interquartile_mean_is_the_mean_of_the_middle_half(values, expected):
+    assert iqm(values) == pytest.approx(expected)
+
+
+def test_infinite_losses_sort_last_and_never_make_a_nan():
+    assert median([inf, 1, 3, 2]) == 2.5
+    assert median([inf, inf, 1, 2]) == inf
+    assert median([inf, inf]) == inf
+    assert (
+        p95([inf, *range(20)]) == 19
+    )  # rank 0.95 * 20 = 19 exactly: the infinite one, at 20, has no weight
+    assert p95([inf, inf, *range(19)]) == inf
+    assert (
+        quantile(55)([*range(56), *[inf] * 45]) == 55
+    )  # rank 55 exactly, though 0.55 * 100 is above it in float64
+
+
+def test_nan_counts_as_infinite():
+    assert median([nan, 1, 3, 2]) == median([inf, 1, 3, 2])
+    assert median([nan, nan, 1]) == inf
+
+
+@pytest.mark.parametrize("statistic", [median, iqm, p95])
+def test_a_pooled_statistic_is_the_same_to_the_bit_in_any_order(losses, statistic):
+    assert statistic(np.random.default_rng(0).permutation(losses.ravel())) == statistic(losses)
+
+
+def bootstrap_by_definition(statistic, x, draws):
+    """The crossed interval on the log scale with plain loops: resample, pool, take logs, combine."""
+    by_seed = np.log([statistic(x[draw]) for draw in draws.seeds])
+    by_task = np.log([statistic(x[:, draw]) for draw in draws.tasks])
+    spreads = [
+        np.diff(np.quantile(e, stats.norm.cdf([-1, 1]), method="nearest"))[0] / 2
+        for e in (by_seed, by_task)
+    ]
+    parts = [spread**2 * n / (n - 1) for spread, n in zip(spreads, x.shape, strict=True)]
+    degrees = sum(parts) ** 2 / sum(
+        part**2 / (n - 1) for part, n in zip(parts, x.shape, strict=True)
+    )
+    half = stats.t.ppf(0.975, degrees) * sqrt(sum(parts))
+    return statistic(x) * np.exp([0, -half, half])
+
+
+@pytest.mark.parametrize("statistic", [median, iqm, p95])
+def test_the_crossed_interval_is_that_of_plain_resampling(losses, statistic):
+    losses[4, :2] = inf
+    draws = resamples("study", 5, 40, 200)
+    assert_allclose(
+        crossed_interval(statistic, losses, draws),
+        bootstrap_by_definition(statistic, losses, draws),
+    )
+
+
+@pytest.mark.parametrize("seeds", [5, 10])
+@pytest.mark.parametrize("shares", [SEEDS_DOMINATE, BALANCED, TASKS_DOMINATE])
+@pytest.mark.parametrize("statistic", [median, iqm])
+def test_the_crossed_interval_covers_what_it_states(statistic, shares, seeds):
+    draws = resamples("coverage", seeds, 100, 200)
+    covered = coverage(lambda z: crossed_interval(statistic, 10 + z, draws), shares, 10, seeds, 200)
+    assert covered > 0.95 - 3 * standard_error(0.95, 200)
+
+
+@pytest.mark.parametrize("seeds", [5, 10])
+def test_the_crossed_interval_covers_heavy_tailed_losses(seeds):
+    draws = resamples("coverage", seeds, 100, 200)
+    covered = coverage(
+        lambda z: crossed_interval(median, np.exp(z), draws), BALANCED, 1, seeds, 300
+    )
+    assert covered > 0.95 - 3 * standard_error(0.95, 300)
+
+
+def test_the_same_key_gives_the_same_interval_and_another_key_another(losses):
+    first, again, other = (
+        crossed_interval(iqm, losses, resamples(key, 5, 40, 100)) for key in ("a", "a", "b")
+    )
+    assert first == again
+    assert first.estimate == other.estimate
+    assert first.lower != other.lower
+
+
+def test_a_few_infinite_resamples_do_not_make_the_interval_infinite():
+    losses = np.exp(crossed_normal(BALANCED, 10, 50, np.random.default_rng(3)))
+    draws = resamples("study", 10, 50, 1000)
+    finite = crossed_interval(median, losses, draws)
+    losses[0] = inf
+    one_diverged = crossed_interval(median, losses, draws)
+    assert finite.estimate < one_diverged.estimate < one_diverged.upper < inf
+    losses[1:4] = inf  # 4 of 10: more than 16% of the resamples draw five or more of them
+    assert crossed_interval(median, losses, draws)[1:] == (0, inf)
+    losses[4:6] = inf
+    assert_array_equal(crossed_interval(median, losses, draws), (inf, nan, nan))
+
+
+def test_the_interval_of_a_seedless_baseline_is_over_tasks_alone(losses):
+    draws = resamples("study", 5, 40, 200)
+    other_seeds = draws._replace(seeds=draws.seeds[::-1])
+    one = crossed_interval(median, losses[:1], draws)
+    assert one == crossed_interval(median, losses[:1], other_seeds)
+    assert one.lower < one.estimate < one.upper
+
+
+def test_resamples_of_another_design_are_refused(losses):
+    with pytest.raises(
+        ValueError, match=r"resamples are of \(4, 40\) \(seeds, tasks\), losses of \(5, 40\)"
+    ):
+        crossed_interval(median, losses, resamples("study", 4, 40, 10))
+
+
+# ---- resamples
+
+
+def test_resamples_draw_every_seed_and_task_evenly():
+    draws = resamples("study", 5, 100, 2000)
+    assert draws.seeds.shape == (2000, 5)
+    assert draws.tasks.shape == (2000, 100)
+    counts = np.bincount(draws.seeds.ravel())  # Binomial(10000, 1/5): standard error 40
+    assert len(counts) == 5
+    assert np.abs(counts - 2000).max() < 4 * 40
+    distinct = np.mean([len(set(draw)) for draw in draws.tasks])
+    assert distinct == pytest.approx(
+        100 * (1 - 0.99**100), abs=4 * 3.1 / sqrt(2000)
+    )  # 3.1: their standard deviation
+
+
+def test_a_resample_does_not_notice_how_many_others_or_tasks_there_are():
+    assert_array_equal(
+        resamples("study", 5, 10, 30).seeds[:20], resamples("study", 5, 70, 20).seeds
+    )
+    assert_array_equal(
+        resamples("study", 5, 10, 30).tasks[:20], resamples("study", 9, 10, 20).tasks
+    )
+
+
+def test_seeds_and_tasks_are_resampled_independently():
+    draws = resamples("study", 10, 10, 1000)
+    assert np.mean(draws.seeds == draws.tasks) == pytest.approx(
+        0.1, abs=4 * standard_error(0.1, 10_000)
+    )
+
+
+# ---- comparisons
+
+
+def test_ties_count_one_half_in_the_probability_of_improvement():
+    assert (
+        probability_of_improvement([[1, 2], [3, 3]], [[2, 2], [1, 5]]).estimate == 0.625
+    )  # (1 + 1/2 + 0 + 1) / 4
+
+
+def test_the_smaller_loss_is_the_improvement(losses):
+    better = losses - 0.1 * np.arange(40)
+    one, other = (
+        probability_of_improvement(better, losses),
+        probability_of_improvement(losses, better),
+    )
+    assert one.estimate == 39.5 / 40
+    assert_allclose([1 - other.estimate, 1 - other.upper, 1 - other.lower], one)
+
+
+def test_a_diverged_run_loses_and_two_diverged_ones_tie():
+    assert (
+        probability_of_improvement([[inf, inf, nan, 1]], [[1, inf, inf, nan]]).estimate == 0.5
+    )  # 0, 1/2, 1/2, 1
+    assert probability_of_improvement([[inf, inf]], [[1, inf]]).estimate == 0.25
+
+
+def test_a_seedless_baseline_is_matched_with_each_seed(losses):
+    baseline = np.full((1, 40), 1.0)
+    repeated = np.ones((5, 40))
+    assert probability_of_improvement(losses, baseline) == probability_of_improvement(
+        losses, repeated
+    )
+    assert difference_interval(losses, baseline) == difference_interval(losses, repeated)
+
+
+@pytest.mark.parametrize("compare", [probability_of_improvement, difference_interval])
+def test_losses_that_do_not_match_are_refused(losses, compare):
+    with pytest.raises(ValueError, match=r"got a of \(5, 40\), b of \(5, 1\)"):
+        compare(losses, losses[:, :1])
+
+
+def test_where_every_pair_agrees_the_bound_is_that_of_as_many_trials_as_seeds(losses):
+    exact = stats.binomtest(5, 5).proportion_ci(0.95, method="exact")
+    assert_allclose(probability_of_improvement(losses, losses + 1), (1, exact.low, 1))
+    assert_allclose(
+        probability_of_improvement(losses + 1, losses), (0, 0, 1 - exact.low), atol=1e-15
+    )
+
+
+def test_the_interval_of_the_probability_of_improvement_covers_what_it_states():
+    baseline = np.full((1, 100), stats.norm.ppf(0.8))
+    covered = coverage(lambda z: probability_of_improvement(z, baseline), BALANCED, 0.8, 10, 1000)
+    assert covered > 0.95 - 3.5 * standard_error(0.95, 1000)
+
+
+def test_a_difference_is_a_minus_b_paired_on_seed_and_task(losses):
+    noise = 0.01 * np.random.default_rng(5).standard_normal(losses.shape)
+    estimate, lower, upper = difference_interval(losses + 2 + noise, losses)
+    assert estimate == pytest.approx(2 + noise.mean())
+    assert 1.99 < lower < estimate < upper < 2.01  # what a and b share has cancelled
+
+
+def test_a_diverged_run_leaves_the_sign_of_a_difference_but_no_bounds():
+    assert_array_equal(difference_interval([[inf, 1]], [[1, 1]]), (inf, nan, nan))
+    assert_array_equal(difference_interval([[1, 1]], [[nan, 1]]), (-inf, nan, nan))
+    assert_array_equal(difference_interval([[inf, 1]], [[1, inf]]), (nan, nan, nan))
+
+
+# ---- tests
+
+
+@pytest.mark.parametrize("unit", [1, -1, 0.1, 0.7, 1 / 3])
+@pytest.mark.parametrize(
+    ("differences", "expected"),
+    [
+        ([1, 2, 3], 2 / 8),  # only all signs alike reach 6
+        ([3, 1, -1], 6 / 8),  # 5, 3, 3, 1 and their negatives; the observed sum is 3
+        ([1, 2, -3], 1),  # the observed sum is 0
+        ([4, 4, 4, -1], 4 / 16),  # 13, 11 and their negatives; the observed sum is 11
+        (
+            [5, 3, -2, -1, 1],
+            16 / 32,
+        ),  # 6 or more: the negative ones sum to at most 3 (8 sets) or at least 9 (8 sets)
+        ([0, 0, 0], 1),
+        ([5], 1),
+    ],
+)
+def test_the_sign_flip_p_value_is_the_one_counted_by_hand(differences, expected, unit):
+    assert sign_flip_p_value(unit * np.array(differences)) == expected
+
+
+@pytest.mark.parametrize("seeds", [1, 5, 10, EXACT_SEEDS, EXACT_SEEDS + 14])
+def test_seeds_that_all_agree_attain_the_least_p_value(seeds):
+    assert sign_flip_p_value(np.arange(1, seeds + 1)) == attainable_p_value(seeds)
+
+
+def test_ten_seeds_attain_2_of_1024():
+    assert attainable_p_value(10) == 2 / 1024
+
+
+def test_above_the_exact_seeds_the_p_value_is_close_to_the_exact_one():
+    exact = 2 * sum(comb(20, heads) for heads in range(14, 21)) / 2**20  # 14 of 20 signs alike
+    p_value = sign_flip_p_value([1] * 14 + [-1] * 6)
+    assert p_value == pytest.approx(exact, abs=4 * standard_error(exact, 2**EXACT_SEEDS))
+
+
+def test_a_difference_that_is_not_finite_has_no_p_value():
+    assert isnan(sign_flip_p_value([1, inf, 2]))
+
+
+@pytest.mark.parametrize(
+    ("p_values", "expected"),
+    [
+        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),  # 3 * 0.01, then 2 * 0.03, then max(0.06, 0.04)
+        ([0.9, 0.5], [1, 1]),
+        ([0.02], [0.02]),
+        ([0.01, nan, 0.5], [0.03, nan, 1]),
+        ([], []),
+    ],
+)
+def test_holm_adjusts_as_worked_out_by_hand(p_values, expected):
+    assert_allclose(holm(p_values), expected)

@@ -1,0 +1,349 @@
+"""Tables of a small study that was really trained, with a cell that diverges."""
+
+import copy
+import dataclasses
+import hashlib
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from small import ROOT, compute, content
+
+from metabench.analysis import frames, tables
+from metabench.analysis.tables import aggregate, compare
+from metabench.analysis.tables.columns import COLUMNS
+from metabench.records import artifacts, records
+from metabench.study import config, plans
+from metabench.views import figures, headline
+
+TASKS = 40
+
+
+def study_content() -> dict:
+    """A study of six small cells: FOMAML diverges at the second meta step."""
+    study = content(
+        study="tables", seeds=3, seed_block=2, network={"hidden": [8, 8], "activation": "tanh"}
+    )
+    fomaml, reptile, equal, joint, random = copy.deepcopy(study["cells"])
+    fomaml |= {"meta_iterations": 40, "inner_step_size": 0.02, "meta_step_size": [0.01, 30.0]}
+    fomaml["published"] = {"meta_step_size": 0.01}
+    reptile |= {
+        "meta_iterations": 40,
+        "inner_step_size": 0.02,
+        "meta_step_size": 0.1,
+        "published": {},
+    }
+    joint |= {"meta_iterations": 40, "meta_step_size": 0.01, "published": {}}
+    study["cells"] = [fomaml, reptile, equal, joint, random]
+    study["validation"] = {"tasks": 5, "interval": 20}
+    study["evaluation"] = {"tasks": TASKS, "tuning_step_sizes": [0.001, 0.01]}
+    study["statistics"] = {"resamples": 50}
+    return study
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    root = tmp_path_factory.mktemp("study")
+    study = config.parse(study_content())
+    compute(study, root)
+    read = tables.read_study(root, study)
+    tables.write_all(read, root / "tables")
+    return SimpleNamespace(
+        root=root, config=study, study=read, table=cache(lambda n: frames.read(root / "tables", n))
+    )
+
+
+@pytest.fixture(scope="module")
+def diverging(done: SimpleNamespace) -> str:
+    """The cell that diverges."""
+    return next(c.id for c in plans.cells(done.config) if c.hyperparameters.meta_step_size == 30)
+
+
+@pytest.mark.parametrize("name", tables.NAMES)
+def test_every_column_of_a_table_is_explained(done: SimpleNamespace, name: str) -> None:
+    assert set(done.table(name).columns) <= set(COLUMNS)
+
+
+def test_no_column_is_explained_that_does_not_exist(done: SimpleNamespace) -> None:
+    assert set(COLUMNS) == {column for name in tables.NAMES for column in done.table(name).columns}
+
+
+def test_every_table_is_explained_to_readers_and_in_the_report() -> None:
+    page = (ROOT / "results" / "README.md").read_text()
+    for name in tables.NAMES:
+        assert f"`tables/{name}`" in page
+        assert (ROOT / "workflow" / "report" / "tables" / f"{Path(name).stem}.rst").exists()
+
+
+def test_tables_are_the_same_bytes_again_and_from_other_seed_blocks(
+    done: SimpleNamespace, tmp_path: Path
+) -> None:
+    again = config.parse(study_content() | {"seed_block": 3})
+    compute(again, tmp_path)
+    tables.write_all(tables.read_study(tmp_path, again), tmp_path / "tables")
+    for name in tables.NAMES:
+        first, second = ((root / "tables" / name).read_bytes() for root in (done.root, tmp_path))
+        assert hashlib.sha256(first).digest() == hashlib.sha256(second).digest(), name
+
+
+def test_a_diverged_run_is_never_dropped_from_a_mean(done: SimpleNamespace, diverging: str) -> None:
+    runs = done.table("runs.csv").query("cell == @diverging")
+    assert (
+        len(runs) == 3 and set(runs["status"]) == {"diverged"} and (runs["diverged_at"] >= 1).all()
+    )
+    rows = done.table("leaderboard.csv").query("cell == @diverging")
+    assert len(rows) == 4  # two protocols, at its own and at the common step
+    assert (rows["runs_diverged"] == 3).all() and (rows["runs_ok"] == 0).all()
+    assert (
+        np.isinf(rows["mean"]).all()
+        and np.isinf(rows["median"]).all()
+        and (rows["diverged_share"] == 1).all()
+    )
+
+
+def test_one_diverged_seed_of_many_makes_the_mean_infinite_and_is_counted() -> None:
+    losses = np.ones((4, 10))
+    losses[2] = np.inf
+    row = aggregate.summarize(losses, np.full(10, 5.0), 0.95)
+    assert row["mean"] == np.inf and row["mean_finite"] == 1 and row["finite"] == 30
+    assert row["diverged_share"] == 0.25 and row["median"] == 1
+
+
+def test_an_adaptation_above_the_limit_counts_as_infinite_in_the_median_but_as_it_is_in_the_mean() -> (
+    None
+):
+    losses = np.array([[1.0, 2.0, 60.0, 70.0, 80.0]])
+    row = aggregate.summarize(losses, np.full(5, 50.0), 0.95)
+    assert (
+        row["mean"] == pytest.approx(42.6)
+        and row["median"] == np.inf
+        and row["diverged_share"] == 0.6
+    )
+
+
+def test_the_limit_is_ten_times_the_larger_of_the_tasks_and_the_average_zero_predictor(
+    done: SimpleNamespace,
+) -> None:
+    zero = done.study.baselines["test/standard/zero"][0]
+    limit = done.study.limit("standard")[0]
+    flat, high = np.argmin(zero), np.argmax(zero)
+    assert limit[flat] == pytest.approx(10 * zero.mean()) and limit[high] == pytest.approx(
+        10 * zero[high]
+    )
+
+
+def test_the_means_of_the_tables_are_those_of_the_records(done: SimpleNamespace) -> None:
+    record = next(
+        r for r in done.study.cells if r.cell.algorithm == "reptile" and r.cell.role == "published"
+    )
+    losses = record.losses("robustness", "own")  # (region, update, seed, task)
+    assert losses.shape == (3, 11, 3, TASKS)
+    rows = done.table("adaptation.csv").query(
+        "cell == @record.cell.id and protocol == 'robustness' and step == 'own'"
+    )
+    for region, name in enumerate(records.REGIONS):
+        means = rows[rows["region"] == name].sort_values("update")["mean"]
+        assert means.to_numpy() == pytest.approx(losses[region].mean((-2, -1)))
+    final = done.table("tasks.parquet").query(
+        "cell == @record.cell.id and protocol == 'robustness' and region == 'all'"
+    )
+    assert final.sort_values(["seed", "task"])["loss"].to_numpy() == pytest.approx(
+        losses[0, -1].ravel()
+    )
+
+
+def test_the_whole_grid_is_the_mean_of_its_seen_and_unseen_halves(done: SimpleNamespace) -> None:
+    rows = done.table("curves.parquet").query("protocol == 'robustness' and algorithm == 'random'")
+    wide = rows.pivot_table(
+        index=["cell", "seed", "step", "update"], columns="region", values="mean"
+    )
+    assert wide["all"].to_numpy() == pytest.approx(
+        ((wide["seen"] + wide["unseen"]) / 2).to_numpy(), rel=1e-5
+    )
+
+
+def test_costs_count_what_the_script_spends(done: SimpleNamespace) -> None:
+    runs = done.table("runs.csv").groupby(["algorithm", "role"]).first()
+    spent = runs[["tasks_seen", "gradient_evaluations", "point_gradients"]]
+    # 40 meta-iterations of 3 tasks, 6 gradients, 180 points (FOMAML) and 1, 5, 50 (Reptile): the
+    # Flux script's counts.
+    assert tuple(spent.loc[("fomaml", "published")]) == (120, 240, 7200)
+    assert tuple(spent.loc[("reptile", "published")]) == (40, 200, 2000)
+    assert spent.loc[("reptile", "equal-budget"), "point_gradients"] == 7200
+    assert tuple(spent.loc[("random", "published")]) == (0, 0, 0)
+
+
+def test_selection_never_takes_a_cell_with_a_diverged_run(
+    done: SimpleNamespace, diverging: str
+) -> None:
+    table = done.table("selection.csv")
+    assert not table[table["cell"] == diverging]["selected"].any()
+    assert (table.groupby(["algorithm", "protocol", "step"])["selected"].sum() == 1).all()
+    assert "equal-budget" not in set(table["role"])
+
+
+def test_a_selected_cell_at_the_end_of_three_values_is_on_the_edge(done: SimpleNamespace) -> None:
+    cells = [
+        SimpleNamespace(
+            cell=SimpleNamespace(
+                hyperparameters=SimpleNamespace(inner_step_size=0.02, meta_step_size=b)
+            )
+        )
+        for b in (0.1, 0.2, 0.3)
+    ]
+    found = compare.Selection(
+        cells, np.zeros((3, 1)), np.zeros((3, 1), bool), np.array([0.1, 0.2, 0.3])
+    )
+    assert [compare._edges(found, n) for n in range(3)] == ["meta_step_size", "", "meta_step_size"]
+
+
+def test_the_declared_family_is_what_is_adjusted(done: SimpleNamespace) -> None:
+    table = done.table("comparisons.csv")
+    family = table[table["p_holm"].notna()]
+    assert (
+        len(family) == 2 * 3
+    )  # protocols x (FOMAML against Reptile, and each against the best baseline)
+    assert set(family["region"]) == {"all"} and set(family["role"]) == {"published"}
+    assert (family["p_holm"] >= family["p_value"]).all() and (
+        family["p_holm"] == 1
+    ).all()  # 6 * 0.25 and more
+    assert (table["attainable_p"] == 0.25).all()  # 2 / 2^3 seeds
+
+
+def test_the_best_baseline_is_chosen_on_the_validation_bank(done: SimpleNamespace) -> None:
+    zero, process = (f"validation/standard/{name}" for name in ("zero", "gaussian-process"))
+    assert compare.best_baseline(done.study, "standard").algorithm == "gaussian-process"
+    worse = done.study.baselines | {
+        process: done.study.baselines[zero] * 100,
+        zero: done.study.baselines[zero] / 1e6,
+    }
+    study = replace(done.study, baselines=worse)  # the test losses are as they were
+    assert compare.best_baseline(study, "standard").algorithm == "zero"
+
+
+def test_least_squares_knows_too_much_to_be_the_best_baseline(done: SimpleNamespace) -> None:
+    assert "least-squares" not in set(done.table("comparisons.csv")["algorithm_b"])
+
+
+def test_a_run_whose_loss_is_infinite_before_adaptation_has_diverged(done: SimpleNamespace) -> None:
+    record = next(r for r in done.study.cells if r.cell.algorithm == "random")
+    losses = record.evaluation["test/standard/common"].copy()
+    losses[0, 0, 1, 7] = np.inf
+    changed = dataclasses.replace(
+        record, evaluation=record.evaluation | {"test/standard/common": losses}
+    )
+    assert list(record.diverged) == [False, False, False] and list(changed.diverged) == [
+        False,
+        True,
+        False,
+    ]
+
+
+def test_a_selected_cell_on_the_edge_is_warned_of(tmp_path: Path) -> None:
+    row = {"algorithm": "reptile", "cell": "12345678", "protocol": "standard", "step": "own"}
+    table = pd.DataFrame(
+        [row | {"on_edge": "inner_step_size meta_step_size"}, row | {"on_edge": ""}]
+    )
+    frames.write(table, tmp_path / "selection.csv")
+    (line,) = tables.edge_warnings(tmp_path)
+    assert (
+        "reptile under standard (own step) selects 12345678" in line
+        and "inner_step_size and meta_step_size" in line
+    )
+
+
+@pytest.mark.parametrize("name", tables.NAMES)
+def test_a_table_has_the_columns_of_the_reference_in_their_order(
+    done: SimpleNamespace, name: str
+) -> None:
+    reference = frames.read(ROOT / "results" / "reference" / "flux" / "tables", name)
+    assert list(done.table(name).columns) == list(reference.columns)
+
+
+def test_a_difference_below_zero_favours_the_first_of_the_pair(done: SimpleNamespace) -> None:
+    row = done.table("comparisons.csv").query(
+        "role == 'equal-budget' and protocol == 'standard' and region == 'all'"
+    )
+    row = row[row["algorithm_a"] == "fomaml"].iloc[0]
+    losses = {
+        (r.cell.algorithm, r.cell.role): r.losses("standard", "own")[0, -1].mean()
+        for r in done.study.cells
+        if r.cell.algorithm != "joint" and r.cell.algorithm != "random"
+    }
+    expected = losses["fomaml", "published"] - losses["reptile", "equal-budget"]
+    assert row["difference"] == pytest.approx(expected, rel=1e-6)
+    assert row["lower"] < row["difference"] < row["upper"]
+
+
+def test_a_tuned_run_takes_the_step_of_its_least_validation_loss(done: SimpleNamespace) -> None:
+    table = done.table("tuning.csv")
+    chosen = table[table["chosen"]].set_index(["cell", "seed", "protocol"])["validation_loss"]
+    least = table.groupby(["cell", "seed", "protocol"])["validation_loss"].min()
+    pd.testing.assert_series_equal(chosen.sort_index(), least.sort_index(), check_names=False)
+
+
+@pytest.mark.parametrize("change", ["settings", "theta", "damage"])
+def test_records_of_something_else_are_refused(
+    done: SimpleNamespace, tmp_path: Path, change: str
+) -> None:
+    import shutil
+
+    root = tmp_path / "study"
+    shutil.copytree(done.root, root)
+    study, cell = done.config, plans.cells(done.config)[0]
+    path = records.Paths(root).trained(cell, "0-1")
+    if change == "settings":
+        study = config.parse(
+            study_content() | {"network": {"hidden": [8, 8], "activation": "relu"}}
+        )
+    elif change == "theta":
+        arrays, header = artifacts.read(path)
+        artifacts.write(path, {**arrays, "theta": arrays["theta"] + 1}, header)
+    else:
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(artifacts.ArtifactError, match=r"another config|another theta|damaged"):
+        tables.read_study(root, study)
+
+
+def test_a_study_of_one_cell_that_nobody_published_has_tables_and_figures_too(
+    tmp_path: Path,
+) -> None:
+    joint = {
+        "algorithm": "joint",
+        "meta_iterations": 5,
+        "meta_batch_size": 1,
+        "shots": 5,
+        "meta_step_size": 0.01,
+    }
+    study = config.parse(study_content() | {"cells": [joint], "seeds": 1})
+    compute(study, tmp_path)
+    tables.write_all(tables.read_study(tmp_path, study), tmp_path / "tables")
+    assert len(frames.read(tmp_path / "tables", "runs.csv")) == 1
+    assert frames.read(tmp_path / "tables", "comparisons.csv").empty
+    drawn = {path.stem for path in figures.draw_all(tmp_path / "tables", tmp_path / "figures")}
+    assert "adaptation_standard_mean" in drawn and not any(
+        name.startswith("showcase") for name in drawn
+    )
+
+
+def test_the_headline_names_published_selected_and_equal_budget_cells(
+    done: SimpleNamespace,
+) -> None:
+    text = headline.markdown(done.table("leaderboard.csv"))
+    assert re.search(r"\| reptile \| equal budget \| own \(0.02\) \|", text)
+    assert re.search(r"\| zero \| - \| none \| [\d.]+ \[[\d.]+, [\d.]+\]", text)
+    assert "inf" not in text  # the diverged cell is neither published nor selected
+    row = (
+        done.table("leaderboard.csv")
+        .query("algorithm == 'zero' and protocol == 'standard'")
+        .iloc[0]
+    )
+    assert (
+        f"{row['mean']:.3g} [{row['mean_lower']:.3g}, {row['mean_upper']:.3g}], {row['median']:.3g}"
+        in text
+    )

@@ -1,0 +1,452 @@
+"""The fused engine held against torch, and how one of them is chosen."""
+
+import ctypes
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import small
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metabench.learning import algorithms, engine, training
+from metabench.learning.engine import EngineError, fused
+from metabench.learning.network import Network
+from metabench.records import records
+
+needs_kernel = pytest.mark.skipif(engine.library() is None, reason="no kernel was compiled here")
+FLUX = Network((1, 64, 64, 1))
+
+
+class Reference(Network):
+    """A network that torch computes."""
+
+    def _kernel(self, *tensors):
+        return None
+
+
+def noise(seed, *shape, dtype=torch.float64):
+    return torch.randn(
+        shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    ).to(dtype)
+
+
+def assert_agree(found, expected, tolerance=1e-10):
+    """Hold results against each other, with an error relative to the largest number."""
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        assert (a - b).abs().max() <= tolerance * (1 + b.abs().max())
+
+
+def everything(network, theta, x, y, step_size):
+    """All that an engine computes; the batches of descent are the points and the points mirrored."""
+    batches = torch.stack([x, -x]), torch.stack([y, y])
+    gradient = network.loss_and_gradient(theta, x, y)
+    tasks = theta if theta.dim() > 1 else theta[None]
+    summed = (
+        network.summed_gradient(tasks, x, y),
+        network.summed_gradient(tasks, x, y, (*batches, step_size)),
+    )
+    product = network.hessian_product(theta, x, y, noise(4, *theta.shape, dtype=theta.dtype))
+    along = network.predict_along(theta, *batches, step_size, x[..., :1, :] / 2)
+    return (
+        network.predict(theta, x),
+        *gradient,
+        *summed,
+        product,
+        network.descend(theta, *batches, step_size),
+        along,
+    )
+
+
+@needs_kernel
+@settings(max_examples=60, deadline=None)
+@given(
+    hidden=st.lists(st.integers(1, 70), min_size=1, max_size=3),
+    activation=st.sampled_from(fused.ACTIVATIONS),
+    points=st.integers(1, 60),
+    stack=st.sampled_from([(), (3,), (2, 3)]),
+    one_step=st.booleans(),
+)
+def test_both_engines_say_the_same_to_rounding(hidden, activation, points, stack, one_step):
+    widths = (1, *hidden, 1)
+    theta = 0.3 * noise(0, *stack, Network(widths).parameters)
+    x, y = noise(1, *stack, points, 1), noise(2, *stack, points, 1)
+    step_size = 0.01 if one_step else 0.01 * noise(3, *stack).abs()
+    found = everything(Network(widths, activation), theta, x, y, step_size)
+    assert_agree(found, everything(Reference(widths, activation), theta, x, y, step_size))
+    single = [t.float() if isinstance(t, torch.Tensor) else t for t in (theta, x, y, step_size)]
+    assert_agree(everything(Network(widths, activation), *single), (t.float() for t in found), 1e-5)
+
+
+@needs_kernel
+@pytest.mark.parametrize("points_stack", [(), (3,), (2, 1), (1, 3), (2, 3)], ids=str)
+def test_views_of_any_stride_are_read_right(points_stack):
+    theta = 0.3 * noise(0, 2, FLUX.parameters)[:, None].expand(2, 3, -1)
+    x, y = noise(1, *points_stack, 7, 1), noise(2, 14, *points_stack, 1).movedim(0, -2)[..., ::2, :]
+    assert_agree(
+        everything(FLUX, theta, x, y, 0.01), everything(Reference(FLUX.widths), theta, x, y, 0.01)
+    )
+    crossed = 0.3 * noise(3, FLUX.parameters, 2, 3).movedim(0, -1)
+    assert_agree(
+        everything(FLUX, crossed, x, y, 0.01),
+        everything(Reference(FLUX.widths), crossed, x, y, 0.01),
+    )
+    alone = noise(5, 1, 14, 1)[:, ::14]  # its stride is 14, and yet it lies in one piece
+    assert_agree(
+        everything(FLUX, theta, alone, alone, 0.01),
+        everything(Reference(FLUX.widths), theta, alone, alone, 0.01),
+    )
+    v = noise(4, FLUX.parameters, *points_stack).movedim(0, -1)
+    assert_agree(
+        [FLUX.hessian_product(theta, x, y, v)],
+        [Reference(FLUX.widths).hessian_product(theta, x, y, v)],
+    )
+
+
+@needs_kernel
+@pytest.mark.parametrize("algorithm", ["fomaml", "joint", "reptile"])
+def test_a_short_training_ends_in_the_same_place(algorithm, choose_engine):
+    ends = {}
+    for name in engine.NAMES:
+        choose_engine(name)
+        ends[name] = training.train(
+            small.train_settings(algorithm, 20), (0, 1), algorithms.load(algorithm)
+        )
+    begin = torch.stack([FLUX.initialize(seed) for seed in (0, 1)]).float()
+    moved = (ends["torch"].theta - begin).norm()
+    assert 0 < (ends["fused"].theta - ends["torch"].theta).norm() < 1e-3 * moved
+    torch.testing.assert_close(
+        ends["fused"].validation_loss,
+        ends["torch"].validation_loss,
+        rtol=1e-3,
+        atol=0,
+        equal_nan=False,
+    )
+
+
+def tanh(x):
+    """The activation alone: a network of one unit whose weights are 1 and whose biases are 0."""
+    theta = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    return Network((1, 1, 1)).predict(theta, x[:, None])[:, 0]
+
+
+@needs_kernel
+def test_the_tanh_of_the_kernel_is_right_to_a_few_units_in_the_last_place():
+    x = torch.cat(
+        [torch.linspace(-12, 12, 200_001), torch.logspace(-30, 1, 50_001), torch.tensor([0.0])]
+    )
+    exact = torch.tanh(x.double())
+    unit = torch.finfo(torch.float32).eps * exact.abs().clamp(min=1e-38)
+    found = tanh(x)
+    assert ((found.double() - exact).abs() / unit).max() < 4
+    assert found.abs().max() <= 1
+    assert torch.equal(tanh(-x), -found)
+
+
+@needs_kernel
+@pytest.mark.parametrize("activation", fused.ACTIVATIONS)
+def test_what_is_no_number_stays_none(activation):
+    network = Network((1, 5, 4, 1), activation)
+    theta, x = noise(0, 3, network.parameters), torch.ones(2, 1, dtype=torch.float64)
+    theta[1, 7] = torch.nan
+    loss, gradient = network.loss_and_gradient(theta, x, x)
+    assert loss.isfinite().tolist() == [True, False, True]
+    assert not gradient[1].isfinite().all() and gradient[::2].isfinite().all()
+    assert tanh(torch.tensor([torch.nan, 1e30, -1e30])).nan_to_num(7).tolist() == pytest.approx(
+        [7, 1, -1]
+    )
+
+
+def everywhere(network, theta, x, y, step_sizes):
+    """What descends, and what is predicted on the way."""
+    batches = x.expand(3, *x.shape), y.expand(3, *y.shape)
+    return network.descend(theta, *batches, step_sizes), network.predict_along(
+        theta, *batches, step_sizes, x
+    )
+
+
+@pytest.mark.parametrize("activation", fused.ACTIVATIONS)
+@pytest.mark.parametrize("hidden", [(5,), (7, 64), (40, 40), (64, 64), (1, 3)], ids=str)
+def test_a_network_that_diverges_does_not_touch_the_next_one(hidden, activation, each_engine):
+    network = Network((1, *hidden, 1), activation)
+    theta = 0.3 * noise(0, 3, network.parameters, dtype=torch.float32)
+    x, y = (noise(seed, 3, 9, 1, dtype=torch.float32) for seed in (1, 2))
+    sizes = torch.tensor([0.01, 1e30, 0.01])
+    together = everywhere(network, theta, x, y, sizes)
+    assert not together[0][1].isfinite().all()
+    for n in (0, 2):
+        phi, predicted = everywhere(
+            network, theta[n : n + 1], x[n : n + 1], y[n : n + 1], sizes[n : n + 1]
+        )
+        assert phi.isfinite().all()
+        assert torch.equal(together[0][n], phi[0]) and torch.equal(
+            together[1][:, n], predicted[:, 0]
+        )
+
+
+@pytest.mark.parametrize("worst", [torch.nan, torch.inf, 1e30])
+@pytest.mark.parametrize("activation", fused.ACTIVATIONS)
+@pytest.mark.parametrize("hidden", [(5,), (7, 33), (40, 40), (64, 64), (5, 70, 64)], ids=str)
+def test_the_hessian_of_a_network_that_diverged_does_not_touch_the_next_one(
+    hidden, activation, worst, each_engine
+):
+    network = Network((1, *hidden, 1), activation)
+    theta, v = (0.3 * noise(seed, 3, network.parameters, dtype=torch.float32) for seed in (0, 4))
+    x, y = (noise(seed, 3, 9, 1, dtype=torch.float32) for seed in (1, 2))
+    theta[1] *= worst
+    v[1, ::3] *= worst
+    together = network.hessian_product(theta, x, y, v)
+    assert not together[1].isfinite().all()
+    for n in (0, 2):
+        alone = network.hessian_product(*(t[n : n + 1] for t in (theta, x, y, v)))
+        assert alone.isfinite().all()
+        assert_agree([together[n : n + 1]], [alone], 0 if each_engine == "fused" else 1e-6)
+
+
+@needs_kernel
+@pytest.mark.parametrize("activation", fused.ACTIVATIONS)
+@pytest.mark.parametrize("hidden", [(5,), (7, 33), (5, 70, 64)], ids=str)
+@pytest.mark.parametrize("points", [3, 10, 13])
+def test_the_kernel_gives_a_slice_of_a_stack_the_bits_of_the_slice_alone_at_any_width(
+    hidden, activation, points
+):
+    network = Network((1, *hidden, 1), activation)
+    theta, v = (
+        0.3 * noise(seed, 10, 3, network.parameters, dtype=torch.float32) for seed in (0, 4)
+    )
+    x, y = (noise(seed, 10, 3, points, 1, dtype=torch.float32) for seed in (1, 2))
+    together = network.loss_and_gradient(theta, x, y)[1], network.hessian_product(theta, x, y, v)
+    for runs in (slice(0, 1), slice(3, 5), slice(2, 9), (4, 1)):
+        t, p, q, w = theta[runs], x[runs], y[runs], v[runs]
+        assert_agree(
+            [network.loss_and_gradient(t, p, q)[1], network.hessian_product(t, p, q, w)],
+            [a[runs] for a in together],
+            0,
+        )
+
+
+def inner_loop(network, steps):
+    """A stack of runs and tasks, points to measure at, and steps to take before."""
+    theta = 0.3 * noise(0, 4, 1, network.parameters, dtype=torch.float32).expand(4, 3, -1)
+    x, y, a, b = (noise(seed, 4, 3, 13, 1, dtype=torch.float32) for seed in (1, 2, 3, 4))
+    return (
+        theta,
+        x,
+        y,
+        (a.expand(steps, *a.shape), b.expand(steps, *b.shape), torch.full((4, 3), 0.01)),
+    )
+
+
+@pytest.mark.parametrize("hidden", [(64, 64), (5, 70), (7,)], ids=str)
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_gradients_after_an_inner_loop_are_those_at_its_end_to_the_bit(hidden, steps, each_engine):
+    network = Network((1, *hidden, 1))
+    theta, x, y, after = inner_loop(network, steps)
+    found = network.summed_gradient(theta, x, y, after)
+    assert torch.equal(found, network.summed_gradient(network.descend(theta, *after), x, y))
+    if steps:
+        assert not torch.equal(found, network.summed_gradient(theta, x, y))
+
+
+@pytest.mark.parametrize("hidden", [(64, 64), (5, 70)], ids=str)
+def test_gradients_after_an_inner_loop_do_not_notice_a_run_that_diverges(hidden, each_engine):
+    network = Network((1, *hidden, 1))
+    theta, x, y, after = inner_loop(network, 3)
+    expected = network.summed_gradient(theta, x, y, after)
+    after[-1][1] = 1e30
+    found = network.summed_gradient(theta, x, y, after)
+    assert not found[1].isfinite().all()
+    assert torch.equal(found[[0, 2, 3]], expected[[0, 2, 3]])
+
+
+@needs_kernel
+@pytest.mark.parametrize("hidden", [(64, 64), (5, 70)], ids=str)
+def test_what_a_thread_computed_before_does_not_matter(hidden):
+    network, larger = Network((1, *hidden, 1)), Network((1, 96, 96, 96, 1))
+    theta, x, y = 0.3 * noise(0, 2, network.parameters), noise(1, 2, 13, 1), noise(2, 2, 13, 1)
+    with ThreadPoolExecutor(1) as pool:  # a new thread, with memory of its own
+        expected = pool.submit(everything, network, theta, x, y, 0.01).result()
+    with ThreadPoolExecutor(1) as pool:
+        lost = pool.submit(
+            everything, larger, theta.new_full((2, larger.parameters), torch.nan), x, y, 0.01
+        ).result()
+        found = pool.submit(everything, network, theta, x, y, 0.01).result()
+    assert all(numbers.isnan().any() for numbers in lost)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("width", [16, 32, 64])
+@pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
+def test_vectors_of_any_width_need_nothing_of_the_processor(width):
+    build = [
+        "g++",
+        "-std=gnu++17",
+        "-fsyntax-only",
+        "-w",
+        '-DSOURCE=""',
+        f"-DBYTES={width}",
+        engine.SOURCE,
+    ]
+    answer = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+
+
+@needs_kernel
+def test_no_steps_are_no_steps_whatever_the_strides_of_no_points():
+    theta = 0.3 * noise(0, 2, FLUX.parameters)
+    x, y = torch.stack([noise(1, 2, 7), noise(2, 2, 7)], -1)[None].split(1, dim=-1)
+    assert x.stride(-2) == 2
+    assert torch.equal(FLUX.descend(theta, x[:0], y[:0], 0.01), theta)
+    assert torch.equal(
+        FLUX.predict_along(theta, x[:0], y[:0], 0.01, x[0])[0], FLUX.predict(theta, x[0])
+    )
+    summed = FLUX.summed_gradient(theta, x[0], y[0], (x[:0], y[:0], 0.01))
+    assert torch.equal(summed, FLUX.summed_gradient(theta, x[0], y[0]))
+
+
+@needs_kernel
+def test_threads_that_ask_for_the_same_shapes_do_not_disturb_each_other():
+    theta = 0.3 * noise(0, 8, FLUX.parameters, dtype=torch.float32)
+    x, y = (noise(seed, 8, 50, 1, dtype=torch.float32) for seed in (1, 2))
+    expected = [FLUX.loss_and_gradient(theta * n, x, y)[1] for n in range(4)]
+
+    def right(n):
+        return all(
+            torch.equal(FLUX.loss_and_gradient(theta * n, x, y)[1], expected[n]) for _ in range(100)
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(right, range(4)))
+
+
+@needs_kernel
+def test_torch_computes_what_the_kernel_would_misread():
+    theta, x = torch.zeros(2, FLUX.parameters), torch.zeros(2, 3, 1)
+    assert FLUX._kernel(theta, x)
+    assert not FLUX._kernel(theta.half(), x.half()) and not FLUX._kernel(
+        theta.to("meta"), x.to("meta")
+    )
+    assert not FLUX._kernel(theta[:0], x[:0]) and not FLUX._kernel(theta.expand(2, 2, 2, -1), x)
+    assert not FLUX._kernel(theta, x, torch.zeros(2).requires_grad_())
+    assert FLUX.predict(theta.to("meta"), x.to("meta")).shape == (2, 3, 1)
+    steps = torch.full((2,), 0.01).requires_grad_()
+    FLUX.descend(theta + 0.1, x[None], x[None] + 1, steps).sum().backward()
+    assert steps.grad.isfinite().all() and steps.grad.abs().sum() > 0
+    assert FLUX.summed_gradient(theta.expand(3, 2, -1)[:, :0], x[:0], x[:0]).eq(0).all()
+    assert FLUX.hessian_product(theta[:0], x[:0], x[:0], theta[:0]).shape == (0, FLUX.parameters)
+    watched = theta[0].requires_grad_()
+    FLUX.hessian_product(theta[0].detach() + 0.1, x[0], x[0], watched).sum().backward()
+    assert watched.grad.isfinite().all()
+
+
+@needs_kernel
+def test_what_does_not_fit_is_refused_before_the_kernel_reads_it():
+    theta, x = torch.zeros(FLUX.parameters), torch.zeros(2, 1)
+    with pytest.raises(TypeError, match=r"one type.*float32.*float64"):
+        FLUX.loss_and_gradient(theta, x, x.double())
+    for wrong in [(theta[1:], x, x), (theta, x, x[1:]), (theta, x.repeat(1, 2), x.repeat(1, 2))]:
+        with pytest.raises(ValueError, match="a network of 4353 parameters cannot take"):
+            FLUX.loss_and_gradient(*wrong)
+    with pytest.raises(TypeError, match=r"one type.*float64"):
+        FLUX.hessian_product(theta, x, x, theta.double())
+    with pytest.raises(ValueError, match="cannot take"):
+        FLUX.hessian_product(theta, x, x, theta[1:])
+    with pytest.raises(ValueError, match=r"do not broadcast to a stack of \(\)"):
+        FLUX.hessian_product(theta, x, x, theta.expand(2, -1))
+    with pytest.raises(ValueError, match="cannot take"):
+        FLUX.descend(theta, x.expand(3, 2, 1), x.expand(2, 2, 1), 0.01)
+    for shape in [(5, 2, 1), (2, 3, 2, 1)]:
+        with pytest.raises(ValueError, match=r"do not broadcast to a stack of \(2,\)"):
+            FLUX.predict(theta.expand(2, -1), torch.zeros(shape))
+
+
+@needs_kernel
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
+def test_the_width_of_the_processors_vectors_has_no_part_in_a_number(tmp_path):
+    name = Path(engine.library()._name).name
+    flags = ["-mavx2", "-mfma"] if "_avx" in name else []
+    width = 32 if "_avx512" in name else 64
+    build = [
+        "g++",
+        "-std=gnu++17",
+        "-O2",
+        "-ffp-contract=fast",
+        "-fPIC",
+        "-shared",
+        "-w",
+        '-DSOURCE=""',
+        *flags,
+    ]
+    subprocess.run(
+        [*build, f"-DBYTES={width}", engine.SOURCE, "-o", tmp_path / "kernel.so"], check=True
+    )
+    library = ctypes.CDLL(str(tmp_path / "kernel.so"))
+    for hidden in [(64, 64), (40, 7), (5,), (7, 33, 96)]:
+        for activation in fused.ACTIVATIONS:
+            network = Network((1, *hidden, 1), activation)
+            theta = 0.3 * noise(0, 4, network.parameters, dtype=torch.float32)
+            x, y = noise(1, 2, 4, 13, 1, dtype=torch.float32)
+            expected = everything(network, theta, x, y, 0.01)
+            other = fused.Kernel(hidden, activation)
+            other._library = library
+            for a, b in zip(everything(other, theta, x, y, 0.01), expected, strict=True):
+                assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("widths", [(2, 4, 3, 1), (1, 1), (1, 3, 2)])
+def test_torch_computes_what_the_kernel_does_not_cover(widths):
+    assert fused.kernel(widths, "tanh") is None
+
+
+def test_autograd_sees_through_a_network():
+    theta = FLUX.initialize(0).requires_grad_()
+    FLUX.predict(theta, torch.ones(3, 1, dtype=torch.float64)).sum().backward()
+    assert theta.grad.abs().sum() > 0
+
+
+def test_the_engine_is_chosen_by_a_variable(choose_engine):
+    choose_engine("torch")
+    assert engine.name() == "torch" and fused.kernel(FLUX.widths, "tanh") is None
+    choose_engine("")
+    assert engine.name() == ("torch" if engine.library() is None else "fused")
+    choose_engine("quick")
+    with pytest.raises(
+        EngineError, match="METABENCH_ENGINE must be one of fused, torch, got 'quick'"
+    ):
+        engine.name()
+
+
+def test_without_a_compiled_kernel_torch_computes(choose_engine, monkeypatch, tmp_path):
+    monkeypatch.setattr(engine, "FOLDER", tmp_path)
+    choose_engine("")
+    assert engine.name() == "torch"
+    choose_engine("fused")
+    with pytest.raises(EngineError, match="no kernel was compiled"):
+        engine.name()
+
+
+@needs_kernel
+def test_a_kernel_of_another_source_is_refused(choose_engine, monkeypatch, tmp_path):
+    (tmp_path / "kernel.cpp").write_bytes(engine.SOURCE.read_bytes() + b"\n")
+    monkeypatch.setattr(engine, "SOURCE", tmp_path / "kernel.cpp")
+    choose_engine("")
+    with pytest.raises(
+        EngineError,
+        match=r"compiled from another kernel.cpp; delete it, or make it again: make setup",
+    ):
+        engine.name()
+
+
+@needs_kernel
+def test_records_say_which_engine_made_them(choose_engine):
+    headers = []
+    for name in engine.NAMES:
+        choose_engine(name)
+        headers.append(records.training_header(small.train_settings("fomaml", 5), "0-1"))
+    assert [header["engine"] for header in headers] == list(engine.NAMES)

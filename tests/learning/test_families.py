@@ -1,0 +1,445 @@
+"""What every family of tasks must hold to, and what is particular to each."""
+
+from importlib import import_module
+from math import pi, sqrt
+
+import pytest
+import small
+import torch
+
+from metabench.analysis import frames, tables
+from metabench.check_algorithm import Subject
+from metabench.learning.baselines import evaluate, least_squares, names
+from metabench.learning.evaluation import held_out
+from metabench.learning.randomness import BLOCK
+from metabench.learning.tasks import (
+    FAMILIES,
+    Bank,
+    SineDistribution,
+    SineOrLine,
+    SineOrLineDistribution,
+    TaskStream,
+    distribution,
+)
+from metabench.study import config, plans
+from metabench.views.figures import step_sizes
+from metabench.views.figures.reading import Tables
+
+VARIANTS = {
+    **{name: family() for name, family in FAMILIES.items()},
+    "sine minus": SineDistribution(sign="minus"),
+    "sine of frequencies": SineDistribution(frequency=(0.5, 2.0)),
+    "lines alone": SineOrLineDistribution(lines=1.0),
+    "other ranges": SineOrLineDistribution(
+        amplitude=(1.0, 2.0), slope=(0.0, 1.0), intercept=(5.0, 6.0), domain=(-1.0, 3.0)
+    ),
+}
+every_variant = pytest.mark.parametrize("tasks", VARIANTS.values(), ids=VARIANTS)
+SEEDS = (4, 0, 9)
+
+
+def unit(tasks, *shape):
+    """Uniform numbers, as many as so many tasks are made of."""
+    numbers = torch.Generator().manual_seed(1)
+    return torch.rand(*shape, tasks.width, dtype=torch.float64, generator=numbers)
+
+
+def parameters(drawn):
+    """The parameters of a stack of tasks, ``(..., task, parameter)``."""
+    return torch.stack([value for value in vars(drawn).values() if value is not None], dim=-1)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_is_found_by_its_name_and_spelled_by_its_keys(name):
+    tasks = FAMILIES[name]()
+    assert tasks.family == name
+    assert distribution({"family": name}) == distribution(tasks.model_dump(mode="json")) == tasks
+    assert config.parse(small.content(tasks={"family": name})).tasks == tasks
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_states_its_mathematics_and_where_it_comes_from(name):
+    documentation = import_module(FAMILIES[name].__module__).__doc__
+    assert "y = " in documentation and "Reference" in documentation
+
+
+@every_variant
+def test_a_stack_of_tasks_has_a_label_for_each_point(tasks):
+    drawn = tasks.draw(unit(tasks, 2, 3, 5))
+    assert parameters(drawn).shape[:3] == (2, 3, 5)
+    x = torch.rand(2, 3, 5, 7, 1, dtype=torch.float64)
+    assert drawn(x).shape == (2, 3, 5, 7, 1) and drawn(x).isfinite().all()
+    on_grid = drawn(tasks.grid)
+    assert on_grid.shape == (2, 3, 5, tasks.grid_points, 1) and on_grid.dtype == torch.float64
+    assert torch.equal(on_grid, drawn(tasks.grid.expand(2, 3, 5, -1, -1)))
+
+
+@every_variant
+def test_labels_leave_their_points_alone(tasks):
+    x = tasks.grid
+    tasks.draw(unit(tasks, 5))(x)
+    assert torch.equal(x, tasks.grid)
+
+
+@every_variant
+def test_a_slice_of_uniform_numbers_gives_the_same_tasks(tasks):
+    numbers, x = unit(tasks, 4, 6), tasks.grid
+    together = tasks.draw(numbers)
+    assert torch.equal(together(x), tasks.draw(numbers)(x))
+    for index in [0, slice(1, 3), (slice(None), slice(2, 4)), (3, slice(5, 6))]:
+        alone = tasks.draw(numbers[index])
+        assert torch.equal(parameters(alone), parameters(together)[index])
+        assert torch.equal(alone(x), together(x)[index])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_tasks_are_told_apart_by_each_of_the_numbers_that_they_are_made_of(name):
+    tasks = FAMILIES[name]()
+    numbers, x = unit(tasks, 400), tasks.grid
+    for n in range(tasks.width):
+        other = numbers.clone()
+        other[:, n] = (other[:, n] + 0.5) % 1
+        assert not torch.equal(tasks.draw(numbers)(x), tasks.draw(other)(x))
+
+
+@every_variant
+def test_least_squares_fits_every_task_of_a_family_that_has_a_basis(tasks):
+    held = held_out(Bank("flux", "test-bank", tasks, 300), small.protocol(10, tasks.domain))
+    assert ("least-squares" in names(tasks)) == (tasks.basis(tasks.grid) is not None)
+    if "least-squares" in names(tasks):
+        prediction = least_squares(tasks, held.support, held.query.x)
+        torch.testing.assert_close(prediction, held.query.y, rtol=0, atol=1e-10)
+
+
+@every_variant
+def test_the_baselines_of_a_family_are_finite_under_every_protocol(tasks):
+    tasks, support = tasks.model_dump(mode="json"), [max(tasks.domain[0], 0.0), tasks.domain[1]]
+    protocol = {"shots": 5, "support": support, "updates": 1, "gaussian_process_length_scale": 2.0}
+    study = small.flux(tasks=tasks, protocols={"right": protocol}, validation={"protocol": "right"})
+    found = evaluate(plans.baseline_settings(study) | {"test_tasks": 20, "validation_tasks": 5})
+    assert {name.split("/")[-1] for name in found if name.startswith("test/")} == set(
+        names(study.tasks)
+    )
+    assert all(tensor.isfinite().all() for tensor in found.values())
+
+
+@every_variant
+def test_noise_is_added_to_what_is_learned_from_and_has_its_standard_deviation(tasks):
+    noisy = tasks.model_copy(update={"noise": 0.3})
+    block, bank = TaskStream(noisy, (0, 1), 2).block(0), Bank("flux", "test-bank", noisy, 2000)
+    support, query, fresh = block.support(5), block.query(), block.query(7)
+    batches, held = block.mini_batches(5, 10), bank.support(5, noisy.domain)
+    order = block.shuffles().unflatten(-1, (5, 10)).movedim(-2, 1)
+    assert torch.equal(noisy.grid[order], batches.x)
+    for points, truth in [
+        (support, block.drawn(support.x)),
+        (query, block.drawn(noisy.grid)),
+        (fresh, block.drawn(fresh.x)),
+        (held, bank.drawn(held.x)),
+    ]:
+        error = (points.y - truth).flatten()
+        assert abs(error.mean()) < 3 * 0.3 / sqrt(len(error))
+        assert abs(error.std() - 0.3) < 3 * 0.3 / sqrt(2 * len(error))
+        assert error.unique().numel() == len(error), "each label has a noise of its own"
+    by_batch = query.y[:, None].expand(-1, 5, -1, -1, -1, -1).gather(-2, order[..., None])
+    assert torch.equal(by_batch, batches.y), "a point of the grid has one label"
+
+
+@every_variant
+def test_the_noise_of_a_label_has_nothing_to_do_with_its_point(tasks):
+    noisy = tasks.model_copy(update={"noise": 0.3})
+    block, bank = TaskStream(noisy, (0, 1), 2).block(0), Bank("flux", "test-bank", noisy, 2000)
+    support, fresh, held = block.support(5), block.query(5), bank.support(5, noisy.domain)
+    noises = {
+        "support": (support.x, support.y - block.drawn(support.x)),
+        "query": (fresh.x, fresh.y - block.drawn(fresh.x)),
+        "grid": (block.query(5).x, (block.query().y - block.drawn(noisy.grid))[..., :5, :]),
+        "bank": (held.x, held.y - bank.drawn(held.x)),
+    }
+    for name, (x, noise) in noises.items():
+        pair = torch.stack([x.flatten(), noise.flatten()])
+        assert abs(torch.corrcoef(pair)[0, 1]) < 4 / sqrt(x.numel()), name
+
+
+@every_variant
+def test_noise_changes_neither_tasks_nor_points_nor_what_losses_are_measured_against(tasks):
+    noisy = tasks.model_copy(update={"noise": 0.3})
+    plain, other = (TaskStream(d, SEEDS, 2).block(3) for d in (tasks, noisy))
+    assert torch.equal(parameters(plain.drawn), parameters(other.drawn))
+    assert torch.equal(plain.support(5).x, other.support(5).x)
+    assert torch.equal(plain.query(5).x, other.query(5).x)
+    plain, other = (
+        held_out(Bank("flux", "test-bank", d, 20), small.protocol(5, tasks.domain))
+        for d in (tasks, noisy)
+    )
+    assert torch.equal(plain.support.x, other.support.x) and not torch.equal(
+        plain.support.y, other.support.y
+    )
+    assert torch.equal(plain.query.y, other.query.y)
+
+
+@every_variant
+def test_a_noisy_run_does_not_depend_on_its_neighbours(tasks):
+    noisy = tasks.model_copy(update={"noise": 0.3, "training_tasks": 7})
+    stack = TaskStream(noisy, SEEDS, 2).block(1)
+    for run, seed in enumerate(SEEDS):
+        alone = TaskStream(noisy, (seed,), 2).block(1)
+        for kind in (
+            lambda block: block.support(5),
+            lambda block: block.query(),
+            lambda block: block.query(5),
+        ):
+            assert torch.equal(kind(alone).y[:, 0], kind(stack).y[:, run])
+
+
+@every_variant
+@pytest.mark.parametrize("count", [1, 7, 100])
+def test_a_run_visits_as_many_training_tasks_as_there_are_and_each_seed_has_its_own(tasks, count):
+    few = tasks.model_copy(update={"training_tasks": count})
+    visited = []
+    for run in range(len(SEEDS)):
+        blocks = [
+            parameters(TaskStream(few, SEEDS, 2).block(n).drawn)[:, run].flatten(0, 1)
+            for n in range(2)
+        ]
+        assert len(torch.cat(blocks).unique(dim=0)) == count
+        assert all(len(block.unique(dim=0)) == count for block in blocks), "again and again"
+        visited.append({tuple(row) for row in torch.cat(blocks).tolist()})
+    assert len(set.union(*visited)) == count * len(SEEDS)
+
+
+@every_variant
+def test_training_tasks_are_visited_equally_often(tasks):
+    few = tasks.model_copy(update={"training_tasks": 10})
+    drawn = parameters(TaskStream(few, (0,), 3).block(0).drawn)
+    _, counts = drawn.reshape(3 * BLOCK, -1).unique(dim=0, return_counts=True)
+    assert counts.sum() == 3000 and (counts.double() - 300).abs().max() < 4 * sqrt(3000 * 0.1 * 0.9)
+
+
+@every_variant
+def test_the_points_of_a_training_task_are_fresh_at_every_visit(tasks):
+    one = tasks.model_copy(update={"training_tasks": 1})
+    x = TaskStream(one, (0,), 1).block(0).support(5).x
+    assert x.unique().numel() == x.numel()
+
+
+@every_variant
+def test_a_bank_has_as_many_tasks_as_it_is_asked_for_however_few_are_trained_on(tasks):
+    few = tasks.model_copy(update={"training_tasks": 3})
+    held = parameters(Bank("flux", "test-bank", few, 200).drawn)
+    assert torch.equal(held, parameters(Bank("flux", "test-bank", tasks, 200).drawn))
+    assert len(held.unique(dim=0)) == 200
+
+
+SHOWCASES = [
+    ("sine", {"amplitude": 4.0, "phase": 1.0}, lambda x: 4 * torch.sin(x + 1)),
+    (
+        "sine",
+        {"amplitude": 4.0, "phase": 1.0, "frequency": 2.5},
+        lambda x: 4 * torch.sin(2.5 * x + 1),
+    ),
+    ("sine-or-line", {"amplitude": 4.0, "phase": 1.0}, lambda x: 4 * torch.sin(x + 1)),
+    ("sine-or-line", {"line": 1.0, "slope": -2.0, "intercept": 0.5}, lambda x: 0.5 - 2 * x),
+    ("sine-or-line", {"line": 1.0, "slope": -2.0, "amplitude": 3.0}, lambda x: -2 * x),
+]
+
+
+@pytest.mark.parametrize(("family", "showcase", "formula"), SHOWCASES)
+def test_one_task_is_what_its_parameters_say(family, showcase, formula):
+    x = torch.linspace(-5.5, 5.5, 111, dtype=torch.float64)[:, None]
+    found = FAMILIES[family]().one(**showcase)(x)
+    assert found.shape == (111, 1)
+    torch.testing.assert_close(found, formula(x), rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_task_has_no_parameters_of_another_family(family):
+    with pytest.raises(TypeError):
+        FAMILIES[family]().one(colour=1.0)
+
+
+# What is particular to each family.
+
+
+def test_minus_takes_the_phase_from_x():
+    numbers, x = unit(SineDistribution(), 50), SineDistribution().grid
+    amplitude, phase = 0.1 + 4.9 * numbers[:, 0, None, None], 2 * pi * numbers[:, 1, None, None]
+    for sign, formula in (
+        ("plus", amplitude * torch.sin(x + phase)),
+        ("minus", amplitude * torch.sin(x - phase)),
+    ):
+        torch.testing.assert_close(SineDistribution(sign=sign).draw(numbers)(x), formula)
+
+
+def test_a_frequency_is_uniform_on_its_interval_and_stretches_the_wave():
+    tasks = SineDistribution(frequency=(0.5, 2.0))
+    waves = Bank("flux", "test-bank", tasks, 20_000).drawn
+    assert 0.5 <= waves.frequency.min() < 0.51 and 1.99 < waves.frequency.max() < 2
+    assert abs(waves.frequency.mean() - 1.25) < 3 * 1.5 / sqrt(12 * 20_000)
+    few, x = Bank("flux", "test-bank", tasks, 20).drawn, tasks.grid
+    turns = few.frequency[:, None, None] * x + few.phase[:, None, None]
+    torch.testing.assert_close(few(x), few.amplitude[:, None, None] * torch.sin(turns))
+    assert tasks.basis(x) is None and names(tasks) == ("gaussian-process", "zero")
+
+
+def test_waves_of_frequency_one_are_those_of_no_frequency():
+    numbers = unit(SineDistribution(frequency=(1.0, 1.0 + 2e-6)), 50)
+    numbers[..., 2] = 0
+    x = SineDistribution().grid
+    one = SineDistribution(frequency=(1.0, 1.0 + 2e-6)).draw(numbers)
+    assert torch.equal(one(x), SineDistribution().draw(numbers[..., :2])(x))
+
+
+@pytest.mark.parametrize("lines", [0.0, 0.3, 0.5, 1.0])
+def test_lines_have_their_share(lines):
+    drawn = Bank("flux", "test-bank", SineOrLineDistribution(lines=lines), 4000).drawn
+    assert set(drawn.line.tolist()) <= {0.0, 1.0}
+    assert abs(drawn.line.mean() - lines) <= 3 * sqrt(lines * (1 - lines) / 4000)
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("amplitude", 0.1, 5.0),
+        ("phase", 0.0, 2 * pi),
+        ("slope", -3.0, 3.0),
+        ("intercept", -3.0, 3.0),
+    ],
+)
+def test_the_parameters_of_waves_and_lines_are_uniform_on_their_intervals(name, low, high):
+    values = getattr(Bank("flux", "test-bank", SineOrLineDistribution(), 20_000).drawn, name)
+    assert low <= values.min() < low + 0.01 and high - 0.01 < values.max() < high
+    assert abs(values.mean() - (low + high) / 2) < 3 * (high - low) / sqrt(12 * len(values))
+
+
+def test_a_task_is_a_wave_or_a_line():
+    drawn, x = (
+        Bank("flux", "test-bank", SineOrLineDistribution(), 100).drawn,
+        SineDistribution().grid,
+    )
+    line, amplitude, phase, slope, intercept = (
+        value[:, None, None] for value in vars(drawn).values()
+    )
+    expected = torch.where(line == 1, slope * x + intercept, amplitude * torch.sin(x + phase))
+    torch.testing.assert_close(drawn(x), expected)
+    assert isinstance(drawn, SineOrLine) and 30 < int(drawn.line.sum()) < 70
+
+
+# Jobs and studies.
+
+
+@pytest.mark.parametrize("algorithm", ["fomaml", "reptile", "joint", "ridge", "neural_process"])
+@every_variant
+def test_every_family_can_be_trained_on(tasks, algorithm):
+    noisy = tasks.model_copy(update={"noise": 0.1, "training_tasks": 5})
+    state = Subject(algorithm, tasks=noisy).train(6)
+    assert state.theta.isfinite().all() and state.validation_loss.isfinite().all()
+
+
+def study_content():
+    """A study of waves and lines: labels with noise, five tasks to train on, and ridge regression
+    by two optimizers.
+    """
+    shared = {"meta_batch_size": 2, "shots": 5, "meta_step_size": 0.01, "meta_iterations": 20}
+    ridge = {"algorithm": "ridge", **shared}
+    cells = [
+        {
+            "algorithm": "fomaml",
+            "inner_steps": 1,
+            "inner_step_size": 0.02,
+            **shared,
+            "published": {},
+        },
+        {
+            **ridge,
+            "meta_optimizer": "adam",
+            "meta_schedule": "cosine",
+            "queries": 8,
+            "published": {},
+        },
+        {**ridge, "meta_optimizer": "sgd"},
+        {"algorithm": "joint", **shared, "published": {}},
+        {"algorithm": "random", "meta_iterations": 0, "published": {}},
+    ]
+    return small.tiny(
+        study="mixture",
+        tasks={"family": "sine-or-line", "lines": 0.5, "noise": 0.1, "training_tasks": 5},
+        cells=cells,
+        showcase={"line": 1.0, "slope": 2.0},
+        validation={"tasks": 5, "interval": 10},
+    )
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The folder of a study of waves and lines that was really trained, and the study."""
+    root, study = tmp_path_factory.mktemp("mixture"), config.parse(study_content())
+    small.compute(study, root)
+    tables.write_all(tables.read_study(root, study), root / "tables")
+    return root, study
+
+
+def test_a_study_of_waves_and_lines_has_every_table(done):
+    root, study = done
+    board = frames.read(root / "tables", "leaderboard.csv")
+    assert set(board["algorithm"]) == {
+        "fomaml",
+        "ridge",
+        "joint",
+        "random",
+        "gaussian-process",
+        "least-squares",
+        "zero",
+    }
+    assert set(board["protocol"]) == set(study.protocols)
+    assert len(frames.read(root / "tables", "runs.csv")) == 5 * study.seeds
+    for name in tables.NAMES:
+        assert len(frames.read(root / "tables", name)), name
+
+
+def test_what_an_algorithm_reads_stands_in_the_tables_and_nothing_else(done):
+    cells = frames.read(done[0] / "tables", "cells.csv")
+    (fomaml,) = cells[cells["algorithm"] == "fomaml"].to_dict("records")
+    ridge = cells[cells["algorithm"] == "ridge"].set_index("role")
+    options = ["meta_optimizer", "meta_schedule", "queries"]
+    assert ridge.loc["published", ["shots", *options]].tolist() == [5, "adam", "cosine", 8]
+    assert ridge.loc["grid", options].isna().all(), (
+        "plain descent is the default, which is left out"
+    )
+    assert (
+        ridge[["inner_steps", "inner_step_size", "context", "inner_optimizer"]]
+        .isna()
+        .all(axis=None)
+    )
+    assert all(fomaml[name] != fomaml[name] for name in (*options, "context", "inner_optimizer"))
+    board = frames.read(done[0] / "tables", "leaderboard.csv").query(
+        "algorithm == 'ridge' and role == 'published'"
+    )
+    assert set(board["queries"]) == {8} and set(board["meta_optimizer"]) == {"adam"}
+    assert set(board["step"]) == {"own"} and board["step_size"].isna().all(), (
+        "it takes no gradient steps"
+    )
+
+
+def test_a_heat_map_says_which_optimizer_its_cells_have(done):
+    figure = step_sizes.draw(Tables(done[0] / "tables"), "standard")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert "Ridge head\nqueries 8\nAdam outside\ncosine decay" in titles
+    assert "Ridge head" in titles, "which has the defaults"
+
+
+def test_least_squares_knows_waves_and_lines_but_not_the_noise(done):
+    root, _ = done
+    board = (
+        frames.read(root / "tables", "leaderboard.csv")
+        .query("protocol == 'standard'")
+        .set_index("algorithm")
+    )
+    # Of 10 labels four coefficients are fitted, so that the mean loss is about the noise's variance
+    # times 4/10.
+    assert 0.1**2 * 0.1 < board.loc["least-squares", "mean"] < 0.1**2 * 2
+
+
+def test_the_picture_of_a_study_of_waves_and_lines_is_its_line(done):
+    rows = frames.read(done[0] / "tables", "showcase.csv")
+    assert len(rows) and (rows["truth"] - 2 * rows["x"]).abs().max() < 1e-6

@@ -1,0 +1,216 @@
+import gc
+
+import pytest
+import small
+import torch
+
+from metabench.learning import algorithms, training
+from metabench.learning.algorithms.protocol import Hyperparameters
+from metabench.learning.evaluation import final_losses, held_out
+from metabench.learning.network import Network
+from metabench.learning.tasks import Bank, SineDistribution
+from metabench.learning.training import State, begin, train
+
+ALGORITHMS = ("fomaml", "joint", "reptile")
+FLUX = Network((1, 64, 64, 1))
+
+
+def run(settings, seeds, **more):
+    return train(settings, seeds, algorithms.load(settings["algorithm"]), **more)
+
+
+def states(settings, seeds, **more):
+    """The states after each validation."""
+    found = []
+    run(settings, seeds, after_interval=found.append, **more)
+    return found
+
+
+def start(algorithm, seeds):
+    """The state before the first meta-iteration."""
+    return begin(
+        algorithms.load(algorithm), FLUX, seeds, small.published(algorithm).hyperparameters
+    )
+
+
+def same_bits(a, b):
+    """Whether two tensors agree bit for bit, NaN included."""
+    return torch.equal(a.nan_to_num(nan=-1.0), b.nan_to_num(nan=-1.0)) and torch.equal(
+        a.isnan(), b.isnan()
+    )
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_run_does_not_notice_its_neighbours(algorithm, each_engine):
+    settings = small.train_settings(algorithm, 12)
+    stacks = [(3,), (3, 5), (0, 3), (8, 1, 3, 6, 2)]
+    alone, *others = (run(settings, seeds) for seeds in stacks)
+    for seeds, stack in zip(stacks[1:], others, strict=True):
+        r = seeds.index(3)
+        assert torch.equal(stack.theta[r], alone.theta[0]), seeds
+        assert torch.equal(stack.validation_loss[:, r], alone.validation_loss[:, 0]), seeds
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_validation_interval_does_not_change_what_is_learned(algorithm, each_engine):
+    thetas = [
+        run(small.train_settings(algorithm, 12, validation={"interval": n}), (0, 1)).theta
+        for n in (1, 5, 12, 1000)
+    ]
+    assert all(torch.equal(theta, thetas[0]) for theta in thetas)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_validation_curve_begins_before_training_and_ends_after_it(algorithm):
+    settings = small.train_settings(algorithm, 12, validation={"interval": 5})
+    found = [start(algorithm, (0, 1)), *states(settings, (0, 1))]
+    assert [state.meta_iteration for state in found] == [0, 5, 10, 12]
+    tasks = held_out(
+        Bank("flux", "validation-bank", SineDistribution(), 4), small.protocol(5, (0.0, 5.0))
+    )
+    step_size = torch.full((2,), 0.02, dtype=torch.float64)
+    curve = found[-1].validation_loss
+    assert curve.shape == (4, 2)
+    for state, entry in zip(found, curve, strict=True):
+        expected = final_losses(small.plain(FLUX), state.theta.double(), tasks, 10, step_size).mean(
+            -1
+        )
+        torch.testing.assert_close(entry, expected, rtol=1e-4, atol=1e-5)  # float32 against float64
+
+
+def test_going_on_from_any_state_gives_the_same_bits(each_engine):
+    settings = small.train_settings(
+        "reptile", 1012, network={"hidden": [6]}, validation={"interval": 101}
+    )
+    whole = states(settings, (0, 1))
+    assert [state.meta_iteration for state in whole[-3:]] == [909, 1010, 1012]
+    for middle in (
+        whole[0],
+        whole[-3],
+        whole[-2],
+    ):  # within a block of the stream, before its end, and after it
+        again = run(settings, (0, 1), state=middle)
+        assert again.meta_iteration == 1012
+        assert torch.equal(again.theta, whole[-1].theta)
+        assert torch.equal(again.validation_loss, whole[-1].validation_loss)
+
+
+def test_a_finished_training_is_left_as_it_is():
+    settings = small.train_settings("fomaml", 5)
+    done = run(settings, (0,))
+    called = []
+    assert run(settings, (0,), state=done, after_interval=called.append) is done
+    assert not called
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["", "frozen by somebody else"])
+def test_the_garbage_collector_is_left_as_it_was(before):
+    def during(state):
+        seen.append(gc.get_freeze_count())
+        raise InterruptedError
+
+    seen = []
+    try:
+        if before:
+            gc.freeze()
+        frozen = gc.get_freeze_count()
+        with pytest.raises(InterruptedError):
+            run(small.train_settings("fomaml", 2), (0,), after_interval=during)
+        assert gc.get_freeze_count() == frozen and seen[0] > 0
+    finally:
+        gc.unfreeze()
+
+
+def test_random_initialization_stays_what_it_was_and_is_validated_once():
+    state = run(small.train_settings("random", 0), (0, 4))
+    assert torch.equal(state.theta, start("random", (0, 4)).theta)
+    assert state.validation_loss.shape == (1, 2)
+
+
+def test_seeds_are_trained_on_tasks_of_their_own():
+    settings = small.train_settings("fomaml", 1)
+    same = start("fomaml", (0, 0))
+    moved = run(
+        settings,
+        (0, 1),
+        state=same._replace(validation_loss=torch.zeros(1, 2, dtype=torch.float64)),
+    ).theta
+    assert not torch.equal(moved[0], moved[1])
+
+
+# The ReLU network under FOMAML with a meta step of 0.15: some seeds diverge within 30
+# meta-iterations, others do not.
+RISKY = {"network": {"activation": "relu"}, "hyperparameters": {"meta_step_size": 0.15}}
+SEEDS = tuple(range(8))
+
+
+def test_a_diverged_run_is_recorded_and_its_neighbours_are_not_disturbed(each_engine):
+    settings = small.train_settings("fomaml", 30, **RISKY)
+    stack = run(settings, SEEDS)
+    diverged = stack.diverged_at > 0
+    assert 0 < diverged.sum() < len(SEEDS)
+    assert stack.theta[diverged].isnan().all()
+    assert stack.theta[~diverged].isfinite().all()
+    survivors = tuple(seed for seed in SEEDS if not diverged[seed])
+    without = run(settings, survivors)
+    assert torch.equal(without.theta, stack.theta[~diverged])
+    assert torch.equal(without.validation_loss, stack.validation_loss[:, ~diverged])
+    assert not without.diverged_at.any()
+
+
+def test_the_first_of_several_meta_iterations_that_is_not_finite_is_found_for_each_run():
+    finite = torch.tensor([[0, 1, 1, 1], [0, 1, 0, 1], [1, 0, 0, 1]], dtype=torch.bool)
+    assert training._first_not_finite(finite, 12).tolist() == [10, 12, 11, 0]
+
+
+ADAM = {
+    "network": RISKY["network"],
+    "hyperparameters": {"meta_optimizer": "adam", "meta_step_size": 3.0},
+}
+
+
+@pytest.mark.parametrize("risky", [RISKY, ADAM], ids=["descent", "adam"])
+@pytest.mark.parametrize(
+    "begun", [0, 998], ids=["from the beginning", "across the end of a block of tasks"]
+)
+def test_diverged_at_is_the_first_meta_iteration_whose_theta_is_not_finite(risky, begun):
+    end = begun + 30
+    every, rarely = (
+        small.train_settings("fomaml", end, **risky, validation={"interval": n}) for n in (1, 1022)
+    )
+    h = Hyperparameters(**every["hyperparameters"])
+    middle = begin(algorithms.load("fomaml"), FLUX, SEEDS, h)._replace(
+        meta_iteration=begun, validation_loss=torch.zeros(1, len(SEEDS), dtype=torch.float64)
+    )
+    found = []
+    last = run(every, SEEDS, state=middle, after_interval=found.append)
+    assert [state.meta_iteration for state in found] == list(range(begun + 1, end + 1))
+    for r in SEEDS:
+        bad = [state.meta_iteration for state in found if not state.theta[r].isfinite().all()]
+        assert last.diverged_at[r] == (bad[0] if bad else 0)
+        assert bad == list(range(bad[0], end + 1)) if bad else True, "and it never comes back"
+    assert len(set(last.diverged_at.tolist())) > 1, "some sooner, some later"
+    assert torch.equal(run(rarely, SEEDS, state=middle).diverged_at, last.diverged_at), (
+        "whatever the interval"
+    )
+
+
+def test_the_validation_loss_of_a_diverged_run_is_not_a_number():
+    state = run(
+        small.train_settings(
+            "reptile", 20, hyperparameters={"inner_step_size": 1e5, "meta_step_size": 1e5}
+        ),
+        (0, 1),
+    )
+    assert (state.diverged_at > 0).all()
+    assert state.theta.isnan().all()
+    assert not state.validation_loss[-1].isfinite().any()
+
+
+def test_a_divergence_is_remembered_across_a_restart():
+    settings = small.train_settings("fomaml", 30, **RISKY)
+    whole = states(settings, SEEDS)
+    again = run(settings, SEEDS, state=State(*whole[2]))
+    assert torch.equal(again.diverged_at, whole[-1].diverged_at)
+    assert same_bits(again.theta, whole[-1].theta)
+    assert same_bits(again.validation_loss, whole[-1].validation_loss)

@@ -1,0 +1,121 @@
+"""The rooms of the package: which folder may import which, and the table that says so in words.
+
+python tests/rooms.py       renews the table in ARCHITECTURE.md from imports and docstrings
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "metabench"
+PAGE = ROOT / "ARCHITECTURE.md"
+BEGIN, END = "<!-- rooms -->", "<!-- /rooms -->"
+
+FOLDERS = ("learning", "study", "records", "analysis", "views", "workflow")
+"""The import law: a module imports from its own folder and from those to the left of it."""
+
+
+def files() -> list[Path]:
+    """Return every file of the package, from the ground up: folder by folder, then the rest."""
+    return sorted(PACKAGE.rglob("*.py"), key=lambda path: (rank(folder(path)), path))
+
+
+def folder(path: Path) -> str:
+    """Return the folder that a file belongs to, or "" for the files beside the folders."""
+    first, *rest = path.relative_to(PACKAGE).parts
+    return first if rest else ""
+
+
+def rank(name: str) -> int:
+    """Return the place of a folder in the import law; the files beside the folders come last."""
+    return FOLDERS.index(name) if name in FOLDERS else len(FOLDERS)
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    """Return a file's syntax tree."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield every name that a file imports anywhere, with its line: `metabench.learning.tasks`."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, (
+                f"{path}:{node.lineno}: code digests do not see relative imports"
+            )
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def own(path: Path) -> Iterator[tuple[Path, int]]:
+    """Yield the files of the package that a file imports, with the line."""
+    for name, line in imports(path):
+        if name.split(".")[0] == "metabench" and (found := _file(name.split(".")[1:])):
+            yield found, line
+
+
+def _file(parts: list[str]) -> Path | None:
+    """Return the module that a dotted name stands for, or the module that defines the name."""
+    for count in range(len(parts), 0, -1):
+        path = PACKAGE.joinpath(*parts[:count])
+        if path.with_suffix(".py").is_file():
+            return path.with_suffix(".py")
+        if (path / "__init__.py").is_file():
+            return path / "__init__.py"
+    return None
+
+
+def room(path: Path) -> str:
+    """Return the room of a file: the file itself, or the sub-folder that it lies in; "" for a face."""
+    parts = path.relative_to(PACKAGE).parts
+    inside = parts[-1] if len(parts) == 1 else parts[1]
+    return "" if inside in ("__init__.py", "__main__.py") else inside.removesuffix(".py")
+
+
+def rooms(name: str) -> list[str]:
+    """Return the rooms of a folder, each after those that it imports; a circle is an error."""
+    needs: dict[str, set[str]] = {}
+    for path in files():
+        if folder(path) == name and room(path):
+            others = {room(other) for other, _ in own(path) if folder(other) == name}
+            needs.setdefault(room(path), set()).update(others - {room(path), ""})
+    ordered = {inside: sorted(needs[inside]) for inside in sorted(needs)}
+    return list(TopologicalSorter(ordered).static_order())
+
+
+def says(name: str, inside: str) -> str:
+    """Return the first sentence of a room's docstring."""
+    path = PACKAGE / name / inside
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    text = " ".join((ast.get_docstring(tree(file)) or "").split("\n\n")[0].split())
+    return text.rstrip(".")
+
+
+def table() -> str:
+    """Return the table of rooms in Markdown."""
+    lines = ["| folder | room | owns |", "| --- | --- | --- |"]
+    for name in (*FOLDERS, ""):
+        title = f"**{name}**" if name else "beside them"
+        for inside in rooms(name):
+            lines.append(f"| {title} | `{inside}` | {says(name, inside)} |")
+            title = ""
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """Return ARCHITECTURE.md with the table as it must be now."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    sys.exit()

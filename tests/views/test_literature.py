@@ -1,0 +1,136 @@
+"""Published numbers: the file, the verdicts, and the table that is made of committed results."""
+
+import re
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+from small import ROOT, tiny
+
+from metabench.analysis import frames
+from metabench.cli import main
+from metabench.records import manifests
+from metabench.records.artifacts import ArtifactError
+from metabench.study import config
+from metabench.study.config import ConfigError
+from metabench.views import literature
+
+ROWS = literature.ROWS
+REFERENCE = ROOT / "results" / "reference"
+COMMITTED = REFERENCE / "literature"
+
+
+def line(published, half, ours, lower, upper):
+    ends = {"published_lower": published - half, "published_upper": published + half}
+    return {"published": published, **ends, "ours": ours, "ours_lower": lower, "ours_upper": upper}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((1.0, 0.1, 1.25, 1.05, 1.5), "reproduced"),  # the intervals overlap
+        (
+            (1.0, np.nan, 1.19, 1.1, 1.3),
+            "reproduced",
+        ),  # within the margin of a number without an interval
+        ((1.0, np.nan, 1.3, 0.9, 1.7), "reproduced"),  # our interval holds it
+        ((1.0, np.nan, 1.3, 1.25, 1.35), "worse"),
+        ((1.0, 0.1, 0.7, 0.65, 0.75), "better"),
+        ((1.0, 0.1, np.inf, np.inf, np.inf), "worse"),
+        ((1.0, np.nan, 1 / 1.19, 0.8, 0.85), "reproduced"),
+    ],
+)
+def test_a_verdict_follows_the_rules_written_down_before(values, expected):
+    assert literature.verdict(line(*values), 1.2) == expected
+
+
+def test_every_published_number_has_its_source_and_its_place_in_a_study():
+    known = literature.load()
+    assert len(known.rows) >= 20
+    assert all(row.link.startswith("https://") for row in known.rows)
+    for row in known.rows:
+        study = config.load(ROOT / "config" / f"{row.ours.study}.yaml")
+        assert row in literature.covered(known, study).rows
+
+
+def test_a_study_covers_the_numbers_whose_cell_protocol_and_update_it_has():
+    known = literature.load()
+    content = yaml.safe_load((ROOT / "config" / "maml.yaml").read_text())
+    whole = literature.covered(known, config.parse(content))
+    assert len(whole.rows) == 11 and not whole.variations and whole.margin == known.margin
+    content["cells"] = [cell for cell in content["cells"] if cell["algorithm"] != "meta_sgd"]
+    assert {row.method for row in whole.rows} - {
+        row.method for row in literature.covered(known, config.parse(content)).rows
+    } == {"Meta-SGD"}
+    for protocol in content["protocols"].values():
+        protocol["updates"] = 1
+    assert {row.steps for row in literature.covered(known, config.parse(content)).rows} == {(1,)}
+    del content["protocols"]["fresh-10"]
+    assert {row.tested for row in literature.covered(known, config.parse(content)).rows} == {5}
+    assert not literature.covered(known, config.parse(tiny())).rows
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"steps": [1, 5]}, "numbers must be one for each of steps, got 3 for 2"),
+        ({"link": None}, "link must"),
+        ({"numbers": [0.1, -1, 2]}, "numbers|greater"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line(tmp_path, change, said):
+    content = yaml.safe_load(ROWS.read_text())
+    content["rows"][0] |= change
+    (path := tmp_path / "rows.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=said) as error:
+        literature.load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_study_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ArtifactError, match="maml"):
+        literature.table(literature.load(ROWS), tmp_path)
+
+
+def test_the_committed_tables_are_those_of_the_committed_studies(tmp_path):
+    answer = CliRunner().invoke(
+        main, ["literature", "--studies", str(REFERENCE), "--out", str(tmp_path)]
+    )
+    assert answer.exit_code == 0, answer.output
+    found = frames.read(tmp_path, literature.NAME)
+    assert list(found.columns) == list(literature.COLUMNS)
+    assert list(frames.read(tmp_path, "variations.csv").columns) == list(
+        literature.VARIATION_COLUMNS
+    )
+    header, committed = manifests.read(tmp_path), manifests.read(COMMITTED)
+    assert set(header["files"]) == {
+        literature.NAME,
+        "variations.csv",
+        "literature.svg",
+        "literature.png",
+    }
+    assert header["tables"] == committed["tables"]
+    assert header["files"] == committed["files"]
+
+
+def test_the_pages_print_the_committed_tables():
+    known = literature.load()
+    found, varied = literature.table(known, REFERENCE), literature.variations(known, REFERENCE)
+    assert printed("docs/literature.md", "literature") == literature.markdown(found)
+    assert printed("docs/literature.md", "variations") == literature.variations_markdown(varied)
+    assert printed("README.md", "literature") == literature.summary_markdown(found)
+
+
+def printed(page, name):
+    found = re.search(
+        rf"<!-- {name} -->\n(.*)\n<!-- /{name} -->", (ROOT / page).read_text(), re.DOTALL
+    )
+    assert found, (page, name)
+    return found[1]
+
+
+def test_the_summary_counts_every_number_once():
+    found = literature.table(literature.load(), REFERENCE)
+    rows = [line.split(" | ")[2:] for line in literature.summary_markdown(found).splitlines()[2:]]
+    assert sum(int(count.rstrip(" |")) for row in rows for count in row) == len(found)

@@ -1,0 +1,662 @@
+"""The faults of docs/reliability.md, each done to the running thing: to a command, to Snakemake, to
+a store.
+"""
+
+import ctypes
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small
+import yaml
+from click.testing import CliRunner
+from mlflow import MlflowClient
+from pipeline import BIN, copy, environment, free_port, serving
+
+from metabench.analysis import frames, tables
+from metabench.cli import main
+from metabench.learning import algorithms, engine, training
+from metabench.records import artifacts, locks, records
+from metabench.records.provenance import canonical
+from metabench.records.records import Paths
+from metabench.study import config, plans
+from metabench.views.tracking import contents, mirror, store
+
+CONTENT = small.tiny(
+    cells=[small.short_fomaml(100_000, 0.01), small.RANDOM],
+    validation={"tasks": 4, "interval": 1000},
+)
+STUDY = config.parse(CONTENT)
+JOB, OTHER = plans.train_jobs(STUDY)
+TINY = Path("results/tiny")
+PATHS = Paths(TINY)
+MARK = "metabench: "
+LAID_OUT = Path("store.db")
+"""A store of MLflow in which nothing is."""
+SERVE = f"mlflow ui --backend-store-uri sqlite:///{LAID_OUT}"
+
+
+def train(job=JOB, study=STUDY) -> list[object]:
+    files = ["--checkpoint", PATHS.checkpoint(*job), "--out", PATHS.trained(*job)]
+    return [
+        "train",
+        "--settings",
+        canonical(plans.train_settings(study, job[0])),
+        "--seeds",
+        job[1],
+        *files,
+    ]
+
+
+def evaluate(job=JOB, study=STUDY) -> list[object]:
+    files = ["--theta", PATHS.trained(*job), "--out", PATHS.evaluated(*job)]
+    return [
+        "evaluate",
+        "--settings",
+        canonical(plans.evaluate_settings(study, job[0])),
+        "--seeds",
+        job[1],
+        *files,
+    ]
+
+
+def baselines() -> list[object]:
+    return [
+        "baselines",
+        "--settings",
+        canonical(plans.baseline_settings(STUDY)),
+        "--out",
+        PATHS.baselines,
+    ]
+
+
+def tabulate(study=STUDY) -> list[object]:
+    return ["tables", "--study", canonical(plans.study_settings(study)), "--root", TINY]
+
+
+def draw() -> list[object]:
+    return ["figures", "--tables", TINY / "tables", "--out", TINY / "figures"]
+
+
+def track(job=JOB) -> list[object]:
+    root = TINY.absolute()  # MLflow remembers a store by its name
+    name = store.store_name(root, "tiny")
+    settings, out = canonical(contents.cell_settings(STUDY, job[0])), store.marker(root, name, *job)
+    return [
+        "track",
+        "cells",
+        "--settings",
+        settings,
+        "--seeds",
+        job[1],
+        "--root",
+        root,
+        "--store",
+        name,
+        "--out",
+        out,
+    ]
+
+
+def run(arguments: list[object]) -> str:
+    """Run a command here, and return what it says besides its result."""
+    answer = CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+    assert answer.exit_code == 0, answer.output
+    return answer.stderr
+
+
+def refused(arguments: list[object]) -> str:
+    """Run a command here that must refuse, and return the line that says why."""
+    answer = CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+    return only_line(answer.exit_code, answer.stderr)
+
+
+def only_line(code: int, said: str, expected: int = 2) -> str:
+    """Return the one line of ours, with which a command must end."""
+    assert code == expected and "Traceback" not in said, said
+    (line,) = [line for line in said.splitlines() if line.startswith(MARK)]
+    assert said.splitlines()[-1] == line, said
+    return line
+
+
+def started(
+    command: list[object], missing: Path | None = None, **options: Any
+) -> subprocess.Popen[str]:
+    """Start a program in a process group of its own; where it is given, a folder of `without` hides
+    a package.
+    """
+    variables = (
+        environment()
+        | ({"PYTHONPATH": str(missing)} if missing else {})
+        | options.pop("variables", {})
+    )
+    words = [str(BIN / str(command[0])), *map(str, command[1:])]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        words, env=variables, stdout=pipe, stderr=pipe, text=True, start_new_session=True, **options
+    )
+
+
+def metabench(arguments: list[object], **options: Any) -> subprocess.Popen[str]:
+    """Start a command in a process of its own."""
+    return started(["metabench", *arguments], **options)
+
+
+def snakemake(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+    """Start the study here."""
+    return started(
+        ["snakemake", "--configfile", "config/tiny.yaml", "--cores", "2", *arguments], **options
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait for a process; return its exit code and what it wrote."""
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Wait until a running process has come to where a condition holds."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, "it ended before: " + "".join(ended(process)[1:])
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def no_file_larger_than(size: int) -> None:
+    """Make writing fail beyond a size, as it does on a disk that fills."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def bound_by_permissions() -> None:
+    """Let permissions of files bind root too, by dropping the capability to overrule them."""
+    if os.geteuid() == 0:
+        drop, overrule = 24, 1  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
+        ctypes.CDLL(None).prctl(drop, overrule)
+
+
+WITHOUT = """
+import importlib.metadata as metadata, sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {package!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+def from_name(cls, name, found=metadata.Distribution.from_name.__func__):
+    if name == {package!r}:
+        raise metadata.PackageNotFoundError(name)
+    return found(cls, name)
+
+metadata.Distribution.from_name = classmethod(from_name)
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def without(package: str, folder: Path) -> Path:
+    """Return a folder for PYTHONPATH that makes a package look as if it were not installed."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(WITHOUT.format(package=package))
+    return folder
+
+
+def contents_of(folder: Path) -> dict[Path, bytes]:
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the workflow, and with the records and tables of a study that nothing
+    disturbed.
+    """
+    folder = copy(tmp_path_factory.mktemp("finished"))
+    (folder / "config" / "tiny.yaml").write_text(yaml.safe_dump(CONTENT))
+    small.compute(STUDY, folder / TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run(tabulate())
+        MlflowClient(f"sqlite:///{LAID_OUT.absolute()}")  # hundreds of small writes, once
+    return folder
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, in which the test stands, with no store named in the environment."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(shutil.copytree(finished, tmp_path / "copy"))
+    return tmp_path / "copy"
+
+
+def damage(path: Path, how: str) -> None:
+    """Spoil a record or a checkpoint."""
+    if how == "truncated":
+        path.write_bytes(path.read_bytes()[:-50])
+    elif how == "flipped":
+        whole = bytearray(path.read_bytes())
+        whole[-9] ^= 1
+        path.write_bytes(whole)
+    else:
+        arrays, header = artifacts.read(path)
+        if how == "foreign":
+            header |= {"settings": {**header["settings"], "study": "another"}, "config": "another"}
+        else:  # of another shape, under a valid digest
+            arrays = {name: array[..., :-1] for name, array in arrays.items()}
+        artifacts.write(path, arrays, header)
+
+
+DAMAGES = ("truncated", "flipped", "foreign", "shape")
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_checkpoint_is_said_and_trained_anew_to_the_same_bytes(
+    folder: Path, how: str
+) -> None:
+    short = config.parse(CONTENT | {"cells": [CONTENT["cells"][0] | {"meta_iterations": 300}]})
+    (job,) = plans.train_jobs(short)
+    run(train(job, short))
+    checkpoint, whole = PATHS.checkpoint(*job), PATHS.trained(*job).read_bytes()
+    PATHS.trained(*job).unlink()
+    damage(checkpoint, how)
+    assert records.trained_share(PATHS, short, *job) == 0
+    _, first, *rest = run(train(job, short)).splitlines()  # after the engine's
+    assert first.startswith(f"starting afresh: {checkpoint} ") and "300 of 300 (100%)" in rest[-1]
+    assert PATHS.trained(*job).read_bytes() == checkpoint.read_bytes() == whole
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_record_is_refused_in_one_line_and_made_again_once_it_is_deleted(
+    folder: Path, how: str
+) -> None:
+    before, checkpoint = contents_of(TINY), PATHS.checkpoint(*JOB)
+    checkpoint.parent.mkdir(parents=True)
+    shutil.copy(PATHS.trained(*JOB), checkpoint)  # as training leaves it
+    makers = {
+        PATHS.trained(*JOB): train(),
+        PATHS.evaluated(*JOB): evaluate(),
+        PATHS.baselines: baselines(),
+    }
+    for path, maker in makers.items():
+        damage(path, how)
+        for reader in (tabulate(), evaluate()) if path == PATHS.trained(*JOB) else (tabulate(),):
+            assert str(path) in refused(reader)
+        path.unlink()
+        run(maker)
+        assert path.read_bytes() == before[path.relative_to(TINY)]
+    run(tabulate())
+    assert (
+        contents_of(TINY / "tables").items()
+        <= {p.relative_to("tables"): b for p, b in before.items() if p.parts[0] == "tables"}.items()
+    )
+
+
+def test_a_checkpoint_in_the_place_of_a_record_is_refused(folder: Path) -> None:
+    settings, path = plans.train_settings(STUDY, JOB[0]), PATHS.trained(*JOB)
+    half = training.train({**settings, "meta_iterations": 1000}, (0, 1), algorithms.load("fomaml"))
+    artifacts.write(path, records.from_state(half), records.training_header(settings, JOB[1]))
+    for reader in (evaluate(), tabulate()):
+        assert f"{path} is a checkpoint after 1000 of 100000 meta-iterations" in refused(reader)
+
+
+def test_a_run_that_is_not_a_number_after_its_first_step_is_counted_in_every_table(
+    folder: Path,
+) -> None:
+    wild = CONTENT["cells"][0] | {
+        "meta_iterations": 200,
+        "inner_steps": 10,
+        "inner_step_size": 1e6,
+        "published": None,
+    }
+    study = config.parse(CONTENT | {"cells": [*CONTENT["cells"], wild]})
+    job = next(job for job in plans.train_jobs(study) if job[0].role == "grid")
+    assert "2 of 2 runs diverged; they stay in every table" in run(train(job, study))
+    run(evaluate(job, study))
+    run(tabulate(study))
+    rows = frames.read(TINY / "tables", "runs.csv").set_index("cell")
+    assert (rows.loc[job[0].id, ["status", "diverged_at"]] == ["diverged", 1]).all(axis=None)
+    assert (rows.loc[[JOB[0].id, OTHER[0].id], "status"] == "ok").all()
+    board = frames.read(TINY / "tables", "leaderboard.csv").set_index("cell")
+    assert (board.loc[job[0].id, "diverged_share"] == 1).all() and np.isinf(
+        board.loc[job[0].id, "mean"]
+    ).all()
+
+
+def test_a_disk_that_fills_during_training_keeps_the_last_checkpoint_to_go_on_from(
+    folder: Path,
+) -> None:
+    settings, checkpoint = plans.train_settings(STUDY, JOB[0]), PATHS.checkpoint(*JOB)
+    whole = PATHS.trained(*JOB).read_bytes()
+    PATHS.trained(*JOB).unlink()
+    half = training.train({**settings, "meta_iterations": 1000}, (0, 1), algorithms.load("fomaml"))
+    artifacts.write(
+        "half.safetensors", records.from_state(half), records.training_header(settings, JOB[1])
+    )
+    size = Path("half.safetensors").stat().st_size
+    code, _, said = ended(metabench(train(), preexec_fn=partial(no_file_larger_than, size)))
+    assert (
+        only_line(code, said).startswith(f"{MARK}cannot write {checkpoint}: ")
+        and "File too large" in said
+    )
+    assert contents_of(checkpoint.parent).keys() == {
+        Path(checkpoint.name),
+        Path(checkpoint.stem + ".lock"),
+    }
+    assert (
+        checkpoint.read_bytes() == Path("half.safetensors").read_bytes()
+        and not PATHS.trained(*JOB).exists()
+    )
+    assert "going on from the checkpoint after 1000 of 100000 meta-iterations" in run(train())
+    assert PATHS.trained(*JOB).read_bytes() == whole
+
+
+def test_a_disk_that_fills_while_tables_are_written_leaves_each_old_or_new_and_none_drawn(
+    folder: Path,
+) -> None:
+    other, old = (
+        config.parse(CONTENT | {"statistics": {"resamples": 60}}),
+        contents_of(TINY / "tables"),
+    )
+    code, _, said = ended(
+        metabench(tabulate(other), preexec_fn=partial(no_file_larger_than, 50_000))
+    )
+    assert only_line(code, said).startswith(f"{MARK}cannot write {TINY}/tables/showcase.csv: ")
+    mixed = contents_of(TINY / "tables")
+    assert "is damaged or was changed" in refused(draw())
+    run(tabulate(other))
+    new = contents_of(TINY / "tables")
+    assert (
+        mixed.keys()
+        == old.keys()
+        == new.keys()
+        == {Path(name) for name in (*tables.NAMES, "manifest.json")}
+    )
+    for path, found in mixed.items():
+        assert found in (old[path], new[path]), path
+    assert {path for path in new if mixed[path] != old[path]} >= {
+        Path("adaptation.csv"),
+        Path("leaderboard.csv"),
+    }
+
+
+@pytest.mark.parametrize("laid_out", [False, True])
+def test_a_disk_that_fills_while_a_store_is_written_is_one_line_and_the_next_call_completes_it(
+    folder: Path, laid_out: bool
+) -> None:
+    database = TINY.absolute() / "mlflow.db"
+    if laid_out:
+        shutil.copy(LAID_OUT, database)
+    size = database.stat().st_size + 20_000 if laid_out else 100_000
+    code, _, said = ended(metabench(track(), preexec_fn=partial(no_file_larger_than, size)))
+    assert only_line(code, said).startswith(
+        f"{MARK}cannot write to the MLflow store sqlite:///{database}: "
+    )
+    assert database.exists() == laid_out, "half of one would stay half for ever"
+    assert {path.name for path in TINY.glob("*mlflow*")} == {
+        "mlflow.db.lock",
+        *(["mlflow.db"] if laid_out else []),
+    }
+    assert ended(metabench(track()))[0] == 0
+    assert statuses(f"sqlite:///{database}") == ["FINISHED", "FINISHED"]
+
+
+def statuses(uri: str) -> list[str]:
+    """Return the states of the runs of the cells in a store."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("tiny").experiment_id
+    return [
+        run.info.status for run in client.search_runs([experiment], "tags.`metabench.kind` = 'run'")
+    ]
+
+
+def test_a_store_that_another_program_holds_is_tracked_once_it_is_let_go(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(LAID_OUT, TINY / "mlflow.db")
+    run(track(OTHER))
+    monkeypatch.setattr(store, "SECONDS", 0.2)
+    with closing(sqlite3.connect(TINY / "mlflow.db")) as held:
+        held.execute("BEGIN EXCLUSIVE")
+        assert "another program is writing to it" in refused(track())
+    run(track())
+    assert statuses(f"sqlite:///{TINY.absolute()}/mlflow.db") == ["FINISHED"] * 4
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_half_way_is_said_in_one_line_and_the_next_call_leaves_nothing_double(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, write = free_port(), mirror.Mirror._write_files
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    with serving(SERVE, folder, port) as server:
+
+        def dying(self: mirror.Mirror, run_id: str, files: dict[str, bytes]) -> None:
+            if sorted(statuses(server.address)) == ["FINISHED", "RUNNING"]:
+                os.killpg(server.process.pid, signal.SIGKILL)
+            write(self, run_id, files)
+
+        monkeypatch.setattr(mirror.Mirror, "_write_files", dying)
+        begun = time.monotonic()
+        assert "it does not answer; start it and run again" in refused(track())
+        assert time.monotonic() - begun < 60
+    monkeypatch.setattr(mirror.Mirror, "_write_files", write)
+    with serving(SERVE, folder, port) as server:
+        assert sorted(statuses(server.address)) == ["FINISHED", "RUNNING"]
+        run(track())
+        assert statuses(server.address) == ["FINISHED", "FINISHED"]
+
+
+@pytest.mark.slow
+@pytest.mark.workflow
+def test_a_store_that_is_down_fails_tracking_alone_and_the_next_call_only_tracks(
+    folder: Path,
+) -> None:
+    shutil.rmtree(TINY / "tables")
+    port = free_port()
+    variables = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+    code, _, said = ended(snakemake(variables=variables))
+    assert code == 1 and "Traceback" not in said
+    assert (TINY / "tables" / "manifest.json").exists() and (
+        TINY / "figures" / "manifest.json"
+    ).exists()
+    reason, last = [line for line in said.splitlines()[-8:] if line.startswith(MARK)]
+    assert reason.startswith(
+        f"{MARK}cannot write to the MLflow store http://127.0.0.1:{port}: it does not answer"
+    )
+    assert reason.endswith("(2 jobs)") and "the same command goes on" in last
+    made = contents_of(TINY / "tables") | contents_of(TINY / "figures")
+    with serving(SERVE, folder, port) as server:
+        code, out, said = ended(snakemake(variables=variables))
+        assert code == 0 and f"open {server.address}" in out, said
+        assert statuses(server.address) == ["FINISHED"] * 4
+    assert ran(said) == {"track_fomaml_0", "track_random_0", "track_study", "all"}
+    assert contents_of(TINY / "tables") | contents_of(TINY / "figures") == made
+
+
+def ran(said: str) -> set[str]:
+    """Return the rules that Snakemake ran."""
+    return {
+        line.partition("Rule: ")[2].rstrip(")")
+        for line in said.splitlines()
+        if line.startswith("Finished jobid")
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.workflow
+def test_without_mlflow_all_but_tracking_finishes(folder: Path, tmp_path: Path) -> None:
+    (TINY / "tables" / "runs.csv").unlink()
+    code, _, said = ended(snakemake(missing=without("mlflow", tmp_path / "without")))
+    assert code == 1 and "Traceback" not in said
+    assert ran(said) == {"tables", "figures"} and (TINY / "figures" / "manifest.json").exists()
+    reason, _ = [line for line in said.splitlines()[-8:] if line.startswith(MARK)]
+    assert (
+        reason.startswith(f"{MARK}No module named 'mlflow'; install the locked versions")
+        and "(2 jobs)" in reason
+    )
+
+
+@pytest.mark.parametrize(("package", "command"), [("torch", train), ("mlflow", track)])
+def test_a_missing_package_is_one_line_that_names_it(
+    folder: Path, tmp_path: Path, package: str, command: Callable[[], list[object]]
+) -> None:
+    code, _, said = ended(metabench(command(), missing=without(package, tmp_path / "without")))
+    line = f"{MARK}No module named {package!r}; install the locked versions: pip install -r requirements.lock"
+    assert only_line(code, said) == line
+
+
+@pytest.mark.workflow
+def test_a_results_folder_that_cannot_be_written_is_one_line_and_exit_code_2(folder: Path) -> None:
+    shutil.rmtree(TINY)
+    TINY.mkdir()
+    TINY.chmod(0o555)
+    code, _, said = ended(snakemake(preexec_fn=bound_by_permissions))
+    assert only_line(code, said.rstrip()) == f"{MARK}cannot write {TINY}/.lock: Permission denied"
+    code, _, said = ended(metabench(baselines(), preexec_fn=bound_by_permissions))
+    assert only_line(code, said) == f"{MARK}cannot write {PATHS.baselines}: Permission denied"
+    assert not contents_of(TINY)
+
+
+@pytest.mark.workflow
+def test_a_second_study_in_a_folder_is_refused_in_one_line_and_the_first_is_not_disturbed(
+    folder: Path,
+) -> None:
+    record, log = (
+        PATHS.trained(*JOB),
+        TINY / "logs" / "train" / "fomaml" / JOB[0].id / f"{JOB[1]}.log",
+    )
+    whole = record.read_bytes()
+    record.unlink()
+    lock = locks.take(
+        PATHS.checkpoint(*JOB).with_suffix(".lock")
+    )  # so that the first is still at it
+    assert lock
+    first = snakemake(record)
+    until(lambda: log.exists() and f"waiting for process {os.getpid()}" in log.read_text(), first)
+    before = contents_of(Path("results"))
+    code, _, said = ended(snakemake(record))
+    line = f"{MARK}the study tiny is being run in this folder by process {first.pid}"
+    assert only_line(code, said.rstrip()) == line
+    assert contents_of(Path("results")) == before
+    lock.close()
+    assert ended(first)[0] == 0 and record.read_bytes() == whole
+
+
+def test_two_trainings_of_the_same_runs_wait_for_each_other_and_train_once(folder: Path) -> None:
+    whole = PATHS.trained(*JOB).read_bytes()
+    lock = locks.take(path := PATHS.checkpoint(*JOB).with_suffix(".lock"))
+    assert lock
+    both = [metabench(train()) for _ in range(2)]
+    for process in both:
+        assert process.stderr
+        assert process.stderr.readline() == f"engine: {engine.name()}\n"
+        assert (
+            process.stderr.readline()
+            == f"waiting for process {os.getpid()}, which trains the same runs\n"
+        )
+    PATHS.trained(*JOB).unlink()
+    lock.close()
+    answers = [ended(process) for process in both]
+    assert [code for code, _, _ in answers] == [0, 0]
+    said = sorted(text for _, _, text in answers)
+    assert said[0] == "going on from the checkpoint after 100000 of 100000 meta-iterations\n"
+    assert "going on" not in said[1] and "100000 of 100000 (100%)" in said[1]
+    assert locks.holder(path) in {str(process.pid) for process in both}
+    assert PATHS.trained(*JOB).read_bytes() == whole
+
+
+def test_an_interrupted_training_says_so_in_one_line_and_goes_on_to_the_same_bytes(
+    folder: Path,
+) -> None:
+    whole = PATHS.trained(*JOB).read_bytes()
+    PATHS.trained(*JOB).unlink()
+    process = metabench(train())
+    until(PATHS.checkpoint(*JOB).exists, process)
+    process.send_signal(signal.SIGINT)
+    code, _, said = ended(process)
+    assert "interrupted; the same command goes on" in only_line(code, said, 130)
+    assert not PATHS.trained(*JOB).exists()
+    assert "going on from the checkpoint after" in run(train())
+    assert PATHS.trained(*JOB).read_bytes() == whole
+
+
+@pytest.mark.slow
+@pytest.mark.workflow
+def test_an_interrupted_study_needs_no_unlock_and_goes_on_to_the_same_bytes(folder: Path) -> None:
+    record = PATHS.trained(*JOB)
+    whole = record.read_bytes()
+    record.unlink()
+    process = snakemake(record)
+    until(PATHS.checkpoint(*JOB).exists, process)
+    os.killpg(process.pid, signal.SIGINT)
+    code, out, said = ended(process)
+    assert code == 1 and "Traceback" not in out + said and not record.exists()
+    assert (
+        f"{MARK}some jobs failed; what is finished is kept, and the same command goes on"
+        in said.splitlines()
+    )
+    code, out, said = ended(snakemake(record))
+    assert code == 0 and "going on from the checkpoint after" in out, said
+    assert record.read_bytes() == whole
+
+
+@pytest.mark.slow
+@pytest.mark.workflow
+def test_a_killed_training_job_lets_the_others_finish_and_goes_on_from_its_checkpoint(
+    folder: Path,
+) -> None:
+    before, targets = contents_of(TINY), (PATHS.trained(*JOB), PATHS.evaluated(*OTHER))
+    shutil.rmtree(TINY)
+    process, checkpoint = snakemake(*targets), PATHS.checkpoint(*JOB)
+    until(checkpoint.exists, process)
+    os.kill(int(locks.holder(checkpoint.with_suffix(".lock"))), signal.SIGKILL)
+    code, _, said = ended(process)
+    assert code == 1 and "Traceback" not in said
+    assert not PATHS.trained(*JOB).exists() and PATHS.evaluated(*OTHER).exists()
+    code, out, said = ended(snakemake(*targets))
+    assert code == 0 and "going on from the checkpoint after" in out, said
+    assert ran(said) == {"train"} and said.count("Finished jobid") == 1
+    for path in targets:
+        assert path.read_bytes() == before[path.relative_to(TINY)]
+
+
+KILLED = """
+import os, signal
+import numpy as np
+from metabench.records import artifacts
+os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
+artifacts.write({path!r}, {{"a": np.ones(9)}}, {{}})
+"""
+
+
+def test_what_a_killed_writer_left_is_swept_by_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "record.safetensors"
+    artifacts.write(path, {"a": np.zeros(9)}, {})
+    old = path.read_bytes()
+    code, _, _ = ended(started(["python", "-c", KILLED.format(path=str(path))]))
+    assert (
+        code == -signal.SIGKILL and path.read_bytes() == old and len(list(tmp_path.iterdir())) == 2
+    )
+    artifacts.write(path, {"a": np.ones(9)}, {})
+    assert list(tmp_path.iterdir()) == [path] and path.read_bytes() != old
+
+
+def test_tables_that_were_changed_by_hand_are_not_drawn_and_one_line_names_the_file(
+    folder: Path,
+) -> None:
+    path = TINY / "tables" / "runs.csv"
+    path.write_text(path.read_text().replace("ok", "ko"))
+    assert f"{path} is damaged or was changed" in refused(draw())
+    assert not (TINY / "figures").exists()
