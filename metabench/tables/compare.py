@@ -24,7 +24,7 @@ REFERENCE = "fomaml"
 """The algorithm that all others are compared with; where a study has none, the first in the alphabet."""
 
 ORACLE = "least-squares"
-"""It knows what functions span all tasks, which no learner does: an oracle, and never the best baseline."""
+"""It knows the basis functions of the tasks, and is left out of the best baseline for that reason."""
 
 
 def candidates(study: Study, algorithm: str) -> list[CellRecord]:
