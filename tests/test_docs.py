@@ -164,7 +164,7 @@ def test_every_fault_that_is_said_to_be_answered_has_a_test_that_exists() -> Non
     rows = re.findall(
         r"^\| (?!fault)(.+) \|$", (ROOT / "docs" / "reliability.md").read_text(), re.MULTILINE
     )
-    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert len(rows) > 20
     for row in rows:
         *said, named = row.split(" | ")

@@ -92,8 +92,11 @@ OPTIMIZERS: dict[str, Optimizer] = {"sgd": Descent(), "adam": Adam()}
 """Of the outer loop."""
 
 INNER_OPTIMIZERS: dict[str, Optimizer] = {"sgd": Descent(), "adam": Adam(beta1=0.0)}
-"""Of the inner loop, where Adam begins each task anew and without its first moment (Nichol et al.
-2018, section 6).
+"""Of the inner loop. Adam has no first moment there (Nichol et al. 2018, section 6) and starts
+afresh on each task.
+
+The authors' code differs: it restores trainable variables only, so that Adam's second moment and
+step count carry over from task to task.
 """
 
 SCHEDULES: dict[str, Callable[[float], float]] = {

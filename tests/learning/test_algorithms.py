@@ -66,7 +66,7 @@ def gradients(theta, x, y):
 
 
 def test_the_registry_names_every_file_of_the_package():
-    files = {p.stem for p in (small.ROOT / "metabench" / "algorithms").glob("*.py")}
+    files = {p.stem for p in (small.ROOT / "metabench" / "learning" / "algorithms").glob("*.py")}
     assert files - {"__init__", "protocol"} == set(algorithms.NAMES)
     assert list(algorithms.NAMES) == sorted(algorithms.NAMES)
 

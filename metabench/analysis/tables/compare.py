@@ -26,9 +26,7 @@ alphabet.
 """
 
 ORACLE = "least-squares"
-"""It knows what functions span all tasks, which no learner does: an oracle, and never the best
-baseline.
-"""
+"""It knows the basis functions of the tasks, so it is never the best baseline."""
 
 
 def candidates(study: Study, algorithm: str) -> list[CellRecord]:
