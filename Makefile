@@ -43,10 +43,8 @@ figures: setup ## Draw all figures from the tables in TABLES into OUT
 verify: setup ## Compare the finished study's tables with the reference at LEVEL: identical, rounding or consistent
 	$(BIN)/metabench verify --tables results/$(STUDY)/tables --reference results/reference/$(STUDY)/tables --level $(LEVEL)
 
-reference: ## Replace results/reference/STUDY by the finished study's tables, figures and provenance
-	mkdir -p results/reference/$(STUDY)
-	cd results/reference/$(STUDY) && rm -rf tables figures
-	cp -R results/$(STUDY)/tables results/$(STUDY)/figures results/$(STUDY)/provenance.json results/reference/$(STUDY)/
+reference: setup ## Replace results/reference/STUDY by what a repository keeps of the finished study
+	$(BIN)/metabench reference --root results/$(STUDY) --out results/reference/$(STUDY)
 
 soak: setup ## Kill the smoke study KILLS times at random moments; see that nothing is lost
 	$(BIN)/python tests/soak.py --kills $(KILLS) --out results/soak/kills.csv
@@ -86,6 +84,18 @@ lock: ## Renew requirements.lock (new versions may give new numbers)
 	} > .venv-lock/lock
 	mv .venv-lock/lock requirements.lock
 	rm -r .venv-lock
+
+# The commands of an environment name its folder. Where they name another one, it was copied or moved here.
+ifneq ($(wildcard .venv),)
+ifneq ($(shell head -n 2 $(BIN)/metabench 2>/dev/null | grep -F "$$(pwd -P)/$(BIN)/" >/dev/null && echo ours),ours)
+$(INSTALLED): stray
+endif
+endif
+
+.PHONY: stray
+stray:
+	@echo "The environment .venv was made for another folder, or not to its end; making it anew."
+	rm -rf .venv
 
 $(INSTALLED): requirements.lock pyproject.toml setup.py metabench/learning/engine/kernel.cpp
 	@$(REQUIRE_PYTHON)

@@ -4,11 +4,10 @@ snakemake --cores 2                                        config/flux.yaml
 snakemake --cores 2 --configfile config/smoke.yaml         another study
 """
 
-from metabench.workflow.snakefile import Workflow
+from metabench.workflow.snakefile import CELL, Workflow
 
-if (
-    "study" not in config
-):  # a default beside --configfile would leak its keys into that file's study
+# A default beside --configfile would leak its keys into that file's study.
+if "study" not in config:
 
     configfile: "config/flux.yaml"
 
@@ -17,12 +16,13 @@ report: "workflow/report/workflow.rst"
 
 
 study = Workflow.start(config, workflow)
+files = study.layout
 
 
 wildcard_constraints:
-    study="[a-z][a-z0-9-]*",
     algorithm="[a-z][a-z0-9_]*",
-    cell="[0-9a-f]{8}",
+    cell="[A-Za-z0-9.+_-]+",
+    group="[a-z][a-z0-9-]*",
     seeds="[0-9]+-[0-9]+",
 
 
@@ -38,13 +38,11 @@ rule all:
     """Everything a study leaves behind."""
     default_target: True
     input:
-        study.records,
+        study.made_by("train", "evaluate", "baselines", "track_cells", "track_study"),
         study.tables,
-        study.provenance,
+        files.provenance,
         study.figures,
         study.literature,
-        study.cells_tracked,
-        study.tracked,
 
 
 onstart:

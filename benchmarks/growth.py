@@ -10,14 +10,12 @@ a process of its own, on one core with one thread; `cores` is as many of them be
 Where Reptile's mini-batches need a larger grid than the study's, it gets one.
 
 Written: growth.csv with microseconds per meta-iteration and run and the most megabytes that a
-    process held, dag.csv
-with the seconds of a dry run of Snakemake for studies of more and more cells, and the figure.
+process held, dag.csv with the seconds of a dry run of Snakemake for studies of more and more cells, and the figure.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import subprocess
 import sys
 import tempfile
@@ -35,11 +33,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 from numpy.typing import NDArray
-from subjects import STACK, Settings, engines, workloads
+from subjects import STACK, engines, workloads
 from workers import Worker, cores, microseconds, together
 
+from metabench.learning.settings import TrainSettings
 from metabench.study import config
-from metabench.views.figures import style
+from metabench.views.drawing import style
 from metabench.workflow.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,22 +65,29 @@ REPEATS = 5
 TIMEOUT = 600
 
 
-def changed(settings: Settings, quantity: str, value: int) -> tuple[dict[str, Any], int, int]:
+def changed(settings: TrainSettings, quantity: str, value: int) -> tuple[TrainSettings, int, int]:
     """Return settings, stack and processes with one quantity changed."""
-    new = copy.deepcopy(dict(settings))
-    h = new["hyperparameters"]
-    h["meta_step_size"] = h["inner_step_size"] = TINY
+    h: dict[str, Any] = {"meta_step_size": TINY, "inner_step_size": TINY}
+    network, tasks = settings.network, settings.tasks
     if quantity == "width":
-        new["network"]["hidden"] = [value] * len(new["network"]["hidden"])
+        network = network.model_copy(update={"hidden": (value,) * len(network.hidden)})
     if quantity == "shots":
         h["shots"] = value
-        if new["algorithm"] == "reptile":
-            new["tasks"]["grid_points"] = max(new["tasks"]["grid_points"], value * h["inner_steps"])
-    return new, value if quantity == "runs" else STACK, value if quantity == "cores" else 1
+        if settings.algorithm == "reptile":
+            needed = value * settings.hyperparameters.model_dump()["inner_steps"]
+            points = max(tasks.grid_points, needed)
+            tasks = tasks.model_copy(update={"grid_points": points})
+    update = {
+        "hyperparameters": settings.hyperparameters.model_copy(update=h),
+        "network": network,
+        "tasks": tasks,
+    }
+    stack, processes = value if quantity == "runs" else STACK, value if quantity == "cores" else 1
+    return settings.model_copy(update=update), stack, processes
 
 
 def measure(
-    settings: Settings, stack: int, processes: int, seconds: float, engine: str
+    settings: TrainSettings, stack: int, processes: int, seconds: float, engine: str
 ) -> tuple[float, float]:
     """Return microseconds per meta-iteration and run, and the most megabytes of a process."""
     with ExitStack() as opened:

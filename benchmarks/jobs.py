@@ -14,24 +14,22 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-from subjects import STACK, engines
+from subjects import STACK, engines, workloads
 from workers import Worker, cores, microseconds
 
 from metabench.analysis import frames
-from metabench.study import config, plans
-from metabench.views.figures import style
+from metabench.study import config
+from metabench.study.jobs import Study
+from metabench.views.drawing import style
 from metabench.workflow.progress import Progress
 
-STUDY = config.load(Path(__file__).parents[1] / "config" / "algorithms.yaml")
+STUDY = Study(config.load(Path(__file__).parents[1] / "config" / "algorithms.yaml"))
 COLUMNS = ["algorithm", "engine", "stack", "minimum", "median", "maximum"]
 
 
 def measure(repeats: int, seconds: float) -> pd.DataFrame:
     """Return a row for each algorithm that trains, by the engine that computes here."""
-    cells = [
-        cell for cell in plans.cells(STUDY) if cell.role == "published" and cell.meta_iterations
-    ]
-    settings = {cell.algorithm: plans.train_settings(STUDY, cell) for cell in cells}
+    settings = workloads(STUDY)
     engine = engines()[0]
     times: dict[str, list[float]] = {name: [] for name in sorted(settings)}
     with Worker(cores()[0]) as worker, Progress("measure", (repeats + 1) * len(times)) as progress:

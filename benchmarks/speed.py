@@ -36,7 +36,7 @@ from subjects import CHECKED, PEERS, PRODUCTS, STACK, TOLERANCE, engines, worklo
 from workers import Worker, cores, microseconds, together
 
 from metabench.records import provenance
-from metabench.views.figures import style
+from metabench.views.drawing import style
 from metabench.workflow.progress import Progress
 
 

@@ -28,18 +28,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from metabench.learning import algorithms, engine, training
-from metabench.learning.algorithms.protocol import Hyperparameters
-from metabench.learning.engine import fused
 from metabench.learning.network import Network
 from metabench.learning.randomness import BLOCK
-from metabench.learning.tasks import Points, TaskStream, distribution
-from metabench.records import artifacts, records
-from metabench.study import config, plans
+from metabench.learning.settings import TrainSettings
+from metabench.learning.tasks import Points, TaskStream
+from metabench.records import artifacts, states
+from metabench.study import config
+from metabench.study.jobs import Study
 
-Settings = Mapping[str, Any]
-"""Of a training job, as `metabench.study.plans.train_settings` gives them."""
-
-STUDY = config.load(Path(__file__).parents[1] / "config" / "flux.yaml")
+STUDY = Study(config.load(Path(__file__).parents[1] / "config" / "flux.yaml"))
 STACK = 10
 CHECKED = 100
 """Meta-iterations after which a peer must be where metabench is."""
@@ -54,28 +51,28 @@ class Disagreement(ValueError):
     """A peer does not compute what metabench computes."""
 
 
-def workloads() -> dict[str, Settings]:
-    """Return the settings of the published cell of each algorithm that trains."""
-    cells = [
-        cell for cell in plans.cells(STUDY) if cell.role == "published" and cell.meta_iterations
-    ]
-    return {cell.algorithm: plans.train_settings(STUDY, cell) for cell in cells}
+def workloads(study: Study = STUDY) -> dict[str, TrainSettings]:
+    """Return the settings of the published cell of each algorithm of a study that trains."""
+    cells = [cell for cell in study.cells if cell.role == "published" and cell.meta_iterations]
+    return {cell.algorithm: study.train_settings(cell) for cell in cells}
 
 
-def flops(settings: Settings) -> int:
+def read(content: Mapping[str, Any]) -> TrainSettings:
+    """Return the settings of a training job from what JSON says of them."""
+    given = dict(content)
+    model = algorithms.load(given["algorithm"]).hyperparameters
+    h = model.model_validate(given.pop("hyperparameters"))
+    return TrainSettings(hyperparameters=h, **given)
+
+
+def flops(settings: TrainSettings) -> int:
     """Count the floating-point operations of the matrix products of one meta-iteration of one run.
 
     Activations, biases and updates count nothing.
     """
-    h, tasks = Hyperparameters(**settings["hyperparameters"]), distribution(settings["tasks"])
-    return (
-        _network(settings).operations
-        * algorithms.load(settings["algorithm"]).cost(h, tasks).point_gradients
-    )
-
-
-def _network(settings: Settings) -> Network:
-    return Network.of(**settings["network"])
+    algorithm = algorithms.load(settings.algorithm)
+    cost = algorithm.cost(settings.hyperparameters, settings.tasks)
+    return settings.shape.operations * cost.point_gradients
 
 
 def torch_product(size: int) -> Callable[[], object]:
@@ -114,7 +111,7 @@ class Floor:
 
     SIZES = (256, 512, 1024)
 
-    def __init__(self, settings: Settings, library: str) -> None:
+    def __init__(self, settings: TrainSettings, library: str) -> None:
         rates = {size: self._rate(PRODUCTS[library](size), size) for size in self.SIZES}
         size = max(rates, key=rates.__getitem__)
         self.product, self.repeats = PRODUCTS[library](size), (max(self.SIZES) // size) ** 3
@@ -148,27 +145,23 @@ def engines() -> tuple[str, ...]:
 def using(name: str) -> Iterator[None]:
     """Compute with an engine within the body: THE place that knows how one is chosen."""
     before = os.environ.get(engine.VARIABLE)
-    caches = engine.name, fused.kernel
     try:
-        os.environ[engine.VARIABLE] = name
-        for cache in caches:
-            cache.cache_clear()
+        engine.use(name)
         yield
     finally:
         os.environ.pop(engine.VARIABLE)
         if before is not None:
             os.environ[engine.VARIABLE] = before
-        for cache in caches:
-            cache.cache_clear()
+        engine.name.cache_clear()
 
 
 class Job:
     """Metabench's training job, an interval of validation a call."""
 
-    def __init__(self, settings: Settings, stack: int, engine: str) -> None:
+    def __init__(self, settings: TrainSettings, stack: int, engine: str) -> None:
         self.settings, self.seeds, self.engine = settings, tuple(range(stack)), engine
-        self.algorithm = algorithms.load(settings["algorithm"])
-        self.interval = settings["validation"]["interval"]
+        self.algorithm = algorithms.load(settings.algorithm)
+        self.interval = settings.validation.interval
         self.iterations = self.interval * stack
         self.state: training.State | None = None
         self.about: dict[str, Any] = {}
@@ -176,13 +169,12 @@ class Job:
     def __call__(self) -> None:
         """Go on from where the last call ended."""
         done = self.state.meta_iteration if self.state else 0
-        settings = {**self.settings, "meta_iterations": done + self.interval}
+        settings = self.settings.model_copy(update={"meta_iterations": done + self.interval})
         with tempfile.TemporaryDirectory() as folder, using(self.engine):
 
             def checkpoint(state: training.State) -> None:
-                artifacts.write(
-                    Path(folder) / "checkpoint.safetensors", records.from_state(state), {}
-                )
+                path = Path(folder) / "checkpoint.safetensors"
+                artifacts.write(path, states.from_state(state), {})
 
             self.state = training.train(
                 settings, self.seeds, self.algorithm, self.state, checkpoint
@@ -198,15 +190,14 @@ class Peer(ABC):
         dtype: Of all arithmetic.
     """
 
-    def __init__(self, settings: Settings, stack: int, dtype: torch.dtype = torch.float32) -> None:
-        self.settings, self.algorithm, self.stack, self.done = (
-            settings,
-            settings["algorithm"],
-            stack,
-            0,
-        )
-        self.h, self.network = Hyperparameters(**settings["hyperparameters"]), _network(settings)
-        algorithm, seeds = algorithms.load(settings["algorithm"]), tuple(range(stack))
+    def __init__(
+        self, settings: TrainSettings, stack: int, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.settings, self.stack, self.done = settings, stack, 0
+        self.algorithm: str = settings.algorithm
+        self.h: Any = settings.hyperparameters
+        self.network = settings.shape
+        algorithm, seeds = algorithms.load(settings.algorithm), tuple(range(stack))
         self.start = training.begin(algorithm, self.network, seeds, self.h, dtype).theta
         self.data = _points(settings, stack, dtype)
         self.iterations = CHECKED * stack
@@ -239,16 +230,16 @@ class Peer(ABC):
         self.done += count
 
 
-def _points(settings: Settings, stack: int, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+def _points(settings: TrainSettings, stack: int, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
     """Return the first block of an algorithm's points, x and y ``(iteration, run, task, [step,]
     point, 1)``.
     """
-    h = Hyperparameters(**settings["hyperparameters"])
-    stream = TaskStream(distribution(settings["tasks"]), tuple(range(stack)), h.meta_batch_size)
-    batch = algorithms.load(settings["algorithm"]).sample(stream.block(0), h)
-    if settings["algorithm"] == "reptile":  # its steps come before its runs
+    h: Any = settings.hyperparameters
+    stream = TaskStream(settings.tasks, tuple(range(stack)), h.meta_batch_size)
+    batch = algorithms.load(settings.algorithm).sample(stream.block(0), h)
+    if settings.algorithm == "reptile":  # its steps come before its runs
         batch = tuple(Points(p.x.movedim(1, 3), p.y.movedim(1, 3)) for p in batch)
-    if settings["algorithm"] == "joint":  # it puts the points of all tasks together
+    if settings.algorithm == "joint":  # it puts the points of all tasks together
         tasks = h.meta_batch_size, h.shots
         batch = tuple(Points(p.x.unflatten(2, tasks), p.y.unflatten(2, tasks)) for p in batch)
     pairs = [
@@ -344,7 +335,7 @@ def _vector(tensors: list[Tensor]) -> Tensor:
 
 
 def functional_step(
-    algorithm: str, h: Hyperparameters, gradient: Any, vmap: Any, tree_map: Any
+    algorithm: str, h: Any, gradient: Any, vmap: Any, tree_map: Any
 ) -> Callable[..., Any]:
     """Return one run's meta-iteration, from a tree of parameters and points ``(task, ...)`` to a
     tree of parameters.
@@ -501,8 +492,10 @@ def check(peer: Peer) -> float:
     Raises:
         Disagreement: It is more than `TOLERANCE`.
     """
-    brief = {"meta_iterations": CHECKED, "validation": {**peer.settings["validation"], "tasks": 2}}
-    settings, seeds, dtype = {**peer.settings, **brief}, tuple(range(peer.stack)), peer.start.dtype
+    quick = peer.settings.validation.model_copy(update={"tasks": 2})
+    brief = {"meta_iterations": CHECKED, "validation": quick}
+    settings = peer.settings.model_copy(update=brief)
+    seeds, dtype = tuple(range(peer.stack)), peer.start.dtype
     peer.advance(CHECKED)
     theta, distances = peer.theta, []
     for name in engines():
@@ -521,7 +514,7 @@ def check(peer: Peer) -> float:
     return max(distances)
 
 
-def make(name: str, settings: Settings, stack: int) -> Floor | Job | Peer:
+def make(name: str, settings: TrainSettings, stack: int) -> Floor | Job | Peer:
     """Return a subject by its name; a peer only after it was held against metabench.
 
     That is done with the very object that is returned, and in float64 with one of the same kind, of

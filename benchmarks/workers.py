@@ -49,8 +49,9 @@ class Worker:
         self.process.wait()
 
     def ask(self, *words: Any) -> None:
-        """Send a command and its arguments."""
-        print(json.dumps(words), file=self.process.stdin, flush=True)
+        """Send a command and its arguments, which JSON can say; settings are said by their keys."""
+        line = json.dumps(words, default=lambda settings: settings.model_dump(mode="json"))
+        print(line, file=self.process.stdin, flush=True)
 
     def answer(self) -> Any:
         """Wait for the answer.
@@ -123,7 +124,7 @@ def serve(core: int) -> None:
         """Make a subject, warm it up (where that takes long, it is enough), and say how long a call
         takes.
         """
-        subject = made[key] = subjects.make(name, settings, stack)
+        subject = made[key] = subjects.make(name, subjects.read(settings), stack)
         seconds = run(key, 1)["seconds"]
         found = run(key, 1) if seconds < 5 else {"seconds": seconds, "megabytes": megabytes()}
         return {**subject.about, **found, "iterations": subject.iterations}

@@ -1,6 +1,4 @@
-"""Use a trained initialization: adapt it to points of a wave that nobody has seen, and predict the
-whole curve.
-"""
+"""Use a trained initialization: adapt it to points of one's own, and predict the whole curve."""
 
 from __future__ import annotations
 
@@ -12,13 +10,34 @@ import torch
 from numpy.typing import NDArray
 
 from metabench.learning import algorithms
-from metabench.learning.algorithms.protocol import Hyperparameters
-from metabench.learning.network import Network
-from metabench.learning.tasks import Points
-from metabench.records import artifacts, forms
+from metabench.learning.evaluation import Adapter, Step
+from metabench.learning.settings import TrainSettings
+from metabench.learning.tasks import Points, lattice
+from metabench.records import arrays, artifacts
 from metabench.records.artifacts import ArtifactError, Header
-from metabench.study.config import TrainSettings, check
-from metabench.study.plans import seeds_of
+from metabench.records.running import Running
+from metabench.study.cells import Cell
+from metabench.study.jobs import seeds_of
+from metabench.study.messages import ConfigError, check
+
+
+def record_of(running: Running, cell: Cell, seed: int) -> Path:
+    """Return the trained record of a study that holds a run.
+
+    Raises:
+        ArtifactError: The study has no such seed.
+    """
+    for block in running.study.blocks:
+        if seed in seeds_of(block):
+            return running.layout.trained(cell.path, block)
+    last = running.study.config.seeds - 1
+    raise ArtifactError(f"study {running.study.name} has the seeds 0 to {last}, not {seed}")
+
+
+def features_of(record: Path) -> int:
+    """Return how many numbers an x of a trained record's tasks is made of."""
+    settings, _ = _made_from(record, artifacts.read_header(record))
+    return settings.tasks.features
 
 
 def curve(
@@ -34,48 +53,68 @@ def curve(
     Args:
         record: A trained record.
         seed: Which of its runs.
-        points: Support points, ``(shots, 2)``, x and y.
+        points: Support points, ``(shots, feature + 1)``: x, then y.
         updates: Full-batch gradient steps.
         step_size: Their size; by default the algorithm's own, or that of its validation.
-        at: How many evenly spaced x of the task domain to predict at.
+        at: How many evenly spaced values of each feature of x to predict at, on the task domain.
 
     Returns:
-        x, before and after, each ``(at,)``.
+        x (or x1, x2, ... where it has several features), before and after, each ``(point,)``.
 
     Raises:
         ArtifactError: The file is no trained record, or has no such seed.
     """
-    arrays, header = artifacts.read(record)
+    found, header = artifacts.read(record)
     settings, seeds = _made_from(record, header)
-    network, h = (
-        Network.of(**settings.network.model_dump()),
-        Hyperparameters(**header["settings"]["hyperparameters"]),
-    )
-    theta = arrays.get("theta", np.zeros(0))
-    if theta.dtype != np.float32 or theta.shape != (len(seeds), forms.theta(header["settings"])):
+    theta = found.get("theta", np.zeros(0))
+    if theta.dtype != np.float32 or theta.shape != (len(seeds), arrays.learned(settings)):
         raise ArtifactError(f"{record} does not hold what the algorithm in its header learns")
     if seed not in seeds:
         raise ArtifactError(f"{record} holds the seeds {header['seeds']}, not {seed}")
+
+    features = settings.tasks.features
+    support = Points(*torch.from_numpy(points).split([features, 1], dim=1)).repeated(updates)
+    x = lattice(settings.tasks.domain, at, features).float()
+    size = step_size or settings.validation.step
+    step = Step(None if size is None else torch.tensor(size))
+    adaptation = algorithms.load(settings.algorithm).adaptation
+    adapter = Adapter(adaptation, settings.shape, settings.hyperparameters)
     learned = torch.from_numpy(theta[seeds.index(seed)])
-    support = Points(*torch.from_numpy(points).split(1, dim=1)).repeated(updates)
-    x = torch.linspace(*settings.tasks.domain, at)[:, None]
-    size = step_size or settings.validation.step_size
-    step = None if size is None else torch.tensor(size)
-    predicted = algorithms.load(settings.algorithm).predictions(
-        network, learned, support, x, h, step
-    )[..., 0]
+    predicted = adapter.predict(learned, support, x, step)[..., 0]
     if not bool(predicted.isfinite().all()):
         raise ArtifactError(f"what seed {seed} in {record} predicts is not finite: it diverged")
-    return {"x": x[:, 0].numpy(), "before": predicted[0].numpy(), "after": predicted[-1].numpy()}
+    names = ["x"] if features == 1 else [f"x{n + 1}" for n in range(features)]
+    columns = dict(zip(names, x.numpy().T, strict=True))
+    return {**columns, "before": predicted[0].numpy(), "after": predicted[-1].numpy()}
 
 
 def _made_from(record: Path, header: Header) -> tuple[TrainSettings, tuple[int, ...]]:
-    """Return the settings and the seeds of a trained record."""
+    """Return the settings and the seeds of a trained record.
+
+    Raises:
+        ArtifactError: It is none, or its algorithm is a file that moved or changed since.
+    """
     if header.get("kind") != "train":
         raise ArtifactError(f"{record} is not a trained record but of kind {header.get('kind')}")
+    content = dict(header.get("settings", {}))
+    given = content.pop("hyperparameters", {})
+    wrong_header = f"{record} has a header that no training job writes"
     try:
-        return check(TrainSettings, header.get("settings"), "its settings"), seeds_of(
-            str(header.get("seeds"))
-        )
+        seeds = seeds_of(str(header.get("seeds")))
     except ValueError as error:
-        raise ArtifactError(f"{record} has a header that no training job writes: {error}") from None
+        raise ArtifactError(f"{wrong_header}: {error}") from None
+    try:
+        settings = check(TrainSettings, {**content, "hyperparameters": {}}, "its settings")
+        algorithm = algorithms.load(settings.algorithm)
+        h = check(algorithm.hyperparameters, given, "its hyperparameters")
+        source = algorithms.source_digest(settings.algorithm)
+    except ConfigError as error:
+        raise ArtifactError(f"{wrong_header}: {error}") from None
+    except ValueError as error:
+        raise ArtifactError(f"{record} cannot be used: {error}") from None
+    if source != header.get("algorithm_file"):
+        raise ArtifactError(
+            f"{settings.algorithm} was changed since {record} was trained with it; put the file "
+            f"back as it was, or train again"
+        )
+    return settings.model_copy(update={"hyperparameters": h}), seeds

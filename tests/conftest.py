@@ -7,10 +7,17 @@ import os
 # Before torch is imported anywhere, since it reads them once.
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MKL_CBWR": "AUTO,STRICT"}
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from metabench.learning import engine
-from metabench.learning.engine import fused
+from metabench.workflow import checkout
+
+# The tests of a copied checkout would test the original.
+if reason := checkout.stray_command(Path(sys.argv[0]), Path(__file__).resolve().parents[1]):
+    pytest.exit(reason, 2)
 
 
 @pytest.fixture
@@ -18,7 +25,7 @@ def choose_engine(monkeypatch):
     """A function that makes an engine compute until the test ends; what was chosen before is
     forgotten.
     """
-    caches = engine.name, engine.library, fused.kernel
+    caches = engine.name, engine.library
 
     def choose(name):
         monkeypatch.setenv(engine.VARIABLE, name)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -40,12 +40,31 @@ def environment() -> dict[str, str]:
 
 
 def snakemake(
-    folder: Path, *arguments: str, config: str = "config/smoke.yaml", **variables: str
+    folder: Path,
+    *arguments: str,
+    config: str = "config/smoke.yaml",
+    preexec_fn: Callable[[], None] | None = None,
+    **variables: str,
 ) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake in a folder to its end, with some variables in its environment."""
-    command = [str(BIN / "snakemake"), "--configfile", config, *arguments]
-    env = environment() | variables
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env, check=False)
+    """Run Snakemake in a folder to its end.
+
+    Args:
+        folder: A copy of the workflow.
+        arguments: More of the command line; targets first.
+        config: The study file.
+        preexec_fn: Called in the new process before Snakemake begins.
+        variables: Of its environment.
+    """
+    command = [str(BIN / "snakemake"), *arguments, "--configfile", config]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=environment() | variables,
+        preexec_fn=preexec_fn,
+        check=False,
+    )
 
 
 def digests(folder: Path, *parts: str) -> dict[str, str]:

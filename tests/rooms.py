@@ -26,8 +26,8 @@ def files() -> list[Path]:
 
 def folder(path: Path) -> str:
     """Return the folder that a file belongs to, or "" for the files beside the folders."""
-    first, *rest = path.relative_to(PACKAGE).parts
-    return first if rest else ""
+    first, *_ = path.relative_to(PACKAGE).parts
+    return first if first in FOLDERS else ""
 
 
 def rank(name: str) -> int:
@@ -74,7 +74,7 @@ def _file(parts: list[str]) -> Path | None:
 def room(path: Path) -> str:
     """Return the room of a file: the file itself, or the sub-folder that it lies in; "" for a face."""
     parts = path.relative_to(PACKAGE).parts
-    inside = parts[-1] if len(parts) == 1 else parts[1]
+    inside = parts[1] if parts[0] in FOLDERS else parts[0]
     return "" if inside in ("__init__.py", "__main__.py") else inside.removesuffix(".py")
 
 

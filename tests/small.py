@@ -1,15 +1,22 @@
 """Small settings to try things on, cut from the study that the benchmark runs by default."""
 
 import copy
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from metabench.learning import algorithms, baselines, evaluation, training
-from metabench.learning.algorithms.protocol import Hyperparameters, descending
+from pydantic import BaseModel
+
+from metabench import jobs
+from metabench.learning import settings
+from metabench.learning.algorithm import DESCENT
+from metabench.learning.evaluation import Adapter
 from metabench.learning.network import Network
-from metabench.records import artifacts, records
-from metabench.study import config, plans
+from metabench.records.layout import Layout
+from metabench.records.running import Running
+from metabench.study import config
+from metabench.study.cells import Cell
+from metabench.study.jobs import Study
 
 ROOT = Path(__file__).resolve().parent.parent
 FLUX = ROOT / "config" / "flux.yaml"
@@ -21,8 +28,10 @@ def content(**changes: Any) -> dict[str, Any]:
 
 
 def tiny(**changes: Any) -> dict[str, Any]:
-    """Return the content of a study that takes seconds, with top-level keys replaced: two seeds,
-    six test tasks.
+    """Return the content of a study that takes seconds: two seeds, six test tasks.
+
+    Args:
+        changes: Replaced top-level keys.
     """
     shape = {"study": "tiny", "seeds": 2, "seed_block": 2, "network": {"hidden": [8]}}
     evaluation = {"tasks": 6, "tuning_step_sizes": [0.001, 0.01]}
@@ -34,9 +43,7 @@ RANDOM = {"algorithm": "random", "meta_iterations": 0, "published": {}}
 
 
 def short_fomaml(meta_iterations: int, meta_step_size: Any) -> dict[str, Any]:
-    """Return cells of FOMAML that train for a short time; that of meta step 0.01 is the published
-    one.
-    """
+    """Return cells of FOMAML that train for a short time; meta step 0.01 is the published one."""
     steps = {"meta_batch_size": 2, "shots": 5, "inner_steps": 1, "inner_step_size": 0.02}
     found = {
         "algorithm": "fomaml",
@@ -47,72 +54,116 @@ def short_fomaml(meta_iterations: int, meta_step_size: Any) -> dict[str, Any]:
     return {**found, "published": {"meta_step_size": 0.01}}
 
 
-def flux(**changes: Any) -> config.StudyConfig:
+def study(content: dict[str, Any]) -> Study:
+    """Return a study by the content of its file."""
+    return Study(config.parse(content))
+
+
+def flux(**changes: Any) -> Study:
     """Return the study of config/flux.yaml with top-level keys replaced."""
-    return config.parse(content(**changes))
+    return study(content(**changes))
 
 
-def published(algorithm: str) -> plans.Cell:
-    """Return an algorithm's published cell."""
-    return next(
-        c for c in plans.cells(flux()) if c.algorithm == algorithm and c.role == "published"
-    )
+def running(content: dict[str, Any], root: Path, engine: str | None = None) -> Running:
+    """Return a study as it is run in a folder.
+
+    Args:
+        content: Of its file.
+        root: The folder of its results.
+        engine: By default that of this machine.
+    """
+    found = Running.start(study(content))
+    return Running(found.study, Layout(root), engine or found.engine)
 
 
-def protocol(shots: int, support: tuple[float, float], queries: int = 0) -> dict[str, Any]:
-    """Return what held-out tasks need of a protocol."""
-    return {"shots": shots, "support": support, "queries": queries}
+@cache
+def every_algorithm() -> Study:
+    """Return the study of config/algorithms.yaml, which has a cell of every algorithm."""
+    return Study(config.load(ROOT / "config" / "algorithms.yaml"))
 
 
-def plain(network: Network) -> evaluation.Predict:
-    """Return how a network adapts by plain descent, as evaluation wants it."""
-    return partial(descending, network, h=Hyperparameters())
+def published(algorithm: str) -> Cell:
+    """Return an algorithm's published cell; those of config/flux.yaml are the same ones."""
+    return every_algorithm().cell(f"{algorithm}/published")
 
 
-def train_settings(algorithm: str, meta_iterations: int, **changes: Any) -> dict[str, Any]:
-    """Return settings of a short training of the published cell, validated on 4 tasks after every 5
-    meta-iterations.
+def protocol(shots: int, support: tuple[float, float], **more: Any) -> settings.Protocol:
+    """Return a protocol of three updates, unless more is said."""
+    return settings.Protocol(shots=shots, support=support, **{"updates": 3, **more})
+
+
+class Plain:
+    """Hyperparameters of an algorithm that does not train."""
+
+    inner_step_size = 0.02
+
+
+def plain(network: Network) -> Adapter:
+    """Return how a network adapts by plain descent, with steps of 0.02 unless told otherwise."""
+    return Adapter(DESCENT, network, Plain())
+
+
+def changed(model: Any, **changes: Any) -> Any:
+    """Return settings with keys replaced; where settings are, a dictionary replaces keys of them."""
+    told = dict(changes)
+    for key, value in changes.items():
+        known = getattr(model, key)
+        if isinstance(known, BaseModel) and isinstance(value, dict):
+            told[key] = changed(known, **value)
+    return type(model).model_validate({**dict(model), **told})
+
+
+def train_settings(algorithm: str, meta_iterations: int, **changes: Any) -> settings.TrainSettings:
+    """Return settings of a short training of the published cell.
+
+    It is validated on 4 tasks after every 5 meta-iterations.
 
     Args:
         algorithm: Its name.
         meta_iterations: How long.
-        changes: Replaced top-level keys, or entries of `hyperparameters`, `network` and
-            `validation`.
+        changes: Replaced keys, or entries of `hyperparameters`, `network` and `validation`.
     """
-    settings = plans.train_settings(flux(), published(algorithm)) | {
-        "meta_iterations": meta_iterations
-    }
-    settings["validation"] |= {"tasks": 4, "interval": 5}
-    for key, value in changes.items():
-        settings[key] = settings[key] | value if isinstance(value, dict) else value
-    return settings
+    known = flux().train_settings(published(algorithm))
+    short = changed(known, meta_iterations=meta_iterations, validation={"tasks": 4, "interval": 5})
+    return changed(short, **changes)
 
 
-def evaluate_settings(algorithm: str, tasks: int = 20, **changes: Any) -> dict[str, Any]:
-    """Return settings of an evaluation of the published cell on `tasks` test and 10 validation
-    tasks.
+def evaluate_settings(algorithm: str, bank: int = 20, **changes: Any) -> settings.EvaluateSettings:
+    """Return settings of an evaluation of the published cell.
+
+    Args:
+        algorithm: Its name.
+        bank: Test tasks; there are 10 validation tasks.
+        changes: As for `train_settings`; protocols are by default both of the study.
     """
-    settings = plans.evaluate_settings(flux(), published(algorithm))
-    settings["hyperparameters"] |= changes.pop("hyperparameters", {})
-    return settings | {"test_tasks": tasks, "validation_tasks": 10} | changes
+    whole = flux()
+    cell = published(algorithm)
+    known = [whole.evaluate_settings(cell, group) for group in whole.groups]
+    every = {name: p for found in known for name, p in found.protocols.items()}
+    banks = {"test": bank, "validation": 10}
+    return changed(known[0], **{"protocols": every, "banks": banks, **changes})
 
 
-def compute(study: config.StudyConfig, root: Path) -> None:
-    """Do every job of a study in this process."""
-    paths = records.Paths(root)
-    for cell, block in plans.train_jobs(study):
-        settings = plans.train_settings(study, cell)
-        state = training.train(settings, plans.seeds_of(block), algorithms.load(cell.module))
-        arrays = records.from_state(state)
-        artifacts.write(
-            paths.trained(cell, block), arrays, records.training_header(settings, block)
-        )
-        settings = plans.evaluate_settings(study, cell)
-        found = records.from_tensors(
-            evaluation.evaluate(settings, state.theta, algorithms.load(cell.module))
-        )
-        header = records.evaluation_header(settings, block, artifacts.content_digest(arrays))
-        artifacts.write(paths.evaluated(cell, block), found, header)
-    settings = plans.baseline_settings(study)
-    found = records.from_tensors(baselines.evaluate(settings))
-    artifacts.write(paths.baselines, found, records.baselines_header(settings))
+def baseline_settings(
+    protocols: dict[str, settings.BaselineProtocol], bank: int = 20, **changes: Any
+) -> settings.BaselineSettings:
+    """Return settings of an evaluation of the baselines.
+
+    Args:
+        protocols: Protocols by name.
+        bank: Test tasks; there are 10 validation tasks.
+        changes: As for `train_settings`.
+    """
+    known = flux().baseline_settings("standard")
+    banks = {"test": bank, "validation": 10}
+    return changed(known, **{"protocols": protocols, "banks": banks, **changes})
+
+
+def compute(started: Running) -> None:
+    """Do every training, evaluation and baseline of a study in this process."""
+    for cell, seeds in started.study.train_jobs:
+        jobs.train(started, cell, seeds)
+    for cell, group, seeds in started.study.evaluate_jobs:
+        jobs.evaluate(started, cell, group, seeds)
+    for group in started.study.groups:
+        jobs.baselines(started, group)

@@ -1,5 +1,4 @@
-"""Kill a real study at random moments, start it again, and see that nothing is lost and no byte
-differs.
+"""Kill a real study at random moments, start it again, and see that no work is lost or changed.
 
 python tests/soak.py --kills 200 --out results/soak/kills.csv        what `make soak` does
 
@@ -25,11 +24,11 @@ from typing import NamedTuple
 import psutil
 from pipeline import BIN, copy, digests, environment, snakemake
 
-from metabench.records import artifacts
+from metabench.records import artifacts, running
 from metabench.workflow.progress import Progress
 
 KINDS = ("group", "snakemake", "job")
-COMPARED = ("train", "evaluate", "tables", "figures")
+COMPARED = ("train", "evaluate", "baselines", "tables", "figures")
 """Folders of a study whose bytes must be the same after any kill."""
 
 
@@ -72,13 +71,10 @@ def start(folder: Path, order: random.Random) -> subprocess.Popen[bytes]:
         )
 
 
-def targets(folder: Path) -> Iterator[Path]:
-    """Yield the trained records of the smoke study."""
-    from metabench.records.records import Paths
-    from metabench.study import config, plans
-
-    study = config.load(folder / "config" / "smoke.yaml")
-    yield from (Paths(Path("results/smoke")).trained(*job) for job in plans.train_jobs(study))
+def targets(folder: Path) -> list[Path]:
+    """Return the trained records of the smoke study, seen from its folder."""
+    study = running.read(folder / "config" / "smoke.yaml")
+    return [study.layout.trained(cell.path, seeds) for cell, seeds in study.study.train_jobs]
 
 
 def jobs(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -95,10 +91,10 @@ def jobs(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 def kill(process: subprocess.Popen[bytes], kind: str, choice: random.Random) -> str | None:
     """Kill once; return the command that was hit, or None where there was nothing to hit."""
-    running = jobs(process)
-    commands = sorted({command(p) for p in running} - {""})
+    alive = jobs(process)
+    commands = sorted({command(p) for p in alive} - {""})
     if kind == "job":
-        bodies = [p for p in running if command(p)]
+        bodies = [p for p in alive if command(p)]
         if not bodies:
             return None
         body = choice.choice(bodies)

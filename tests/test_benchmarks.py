@@ -11,18 +11,64 @@ from small import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))  # they are scripts, and no package
 
+import growth
 import jobs
 import speed
 import subjects
 from workers import Worker, cores
 
 from metabench.learning.algorithms import NAMES
+from metabench.study import config
+from metabench.study.jobs import Study
 
 WORKLOADS = subjects.workloads()
 
 
 def test_the_workloads_are_the_algorithms_that_train():
     assert set(WORKLOADS) == {"fomaml", "reptile", "joint"}
+
+
+def test_settings_are_read_back_from_what_a_worker_is_told():
+    for settings in subjects.workloads(jobs.STUDY).values():
+        told = settings.model_dump(mode="json")
+        assert subjects.read(told) == settings
+
+
+def test_the_jobs_that_are_timed_are_every_algorithm_that_trains():
+    assert set(subjects.workloads(jobs.STUDY)) == set(NAMES) - {"random"}
+
+
+@pytest.mark.parametrize(
+    ("quantity", "expected"),
+    [
+        ("runs", {"stack": 20}),
+        ("width", {"hidden": (20, 20)}),
+        ("shots", {"shots": 20, "grid_points": 100}),
+        ("cores", {"processes": 20}),
+    ],
+)
+def test_a_curve_changes_one_quantity_and_takes_steps_with_which_no_run_diverges(
+    quantity, expected
+):
+    settings, stack, processes = growth.changed(WORKLOADS["reptile"], quantity, 20)
+    usual = {"stack": subjects.STACK, "processes": 1, "hidden": (64, 64), "shots": 10}
+    found = {
+        "stack": stack,
+        "processes": processes,
+        "hidden": settings.network.hidden,
+        "shots": settings.hyperparameters.shots,
+        "grid_points": settings.tasks.grid_points,
+    }
+    assert found == usual | {"grid_points": 50} | expected
+    h = settings.hyperparameters
+    assert h.inner_step_size == h.meta_step_size == growth.TINY
+    assert settings.shape.widths == (1, *settings.network.hidden, 1)
+
+
+def test_a_study_of_many_cells_is_one():
+    for cells in (100, 1000):
+        content = growth.study(cells)
+        assert len(Study(config.parse(content)).cells) == cells
 
 
 def test_a_published_meta_iteration_of_fomaml_has_four_and_a_half_million_operations():
@@ -62,12 +108,9 @@ def test_the_peer_in_jax_does_what_metabench_does():
 @pytest.mark.parametrize("dtype", subjects.TOLERANCE)
 def test_a_peer_whose_step_is_off_by_one_percent_is_refused(algorithm, dtype):
     settings = WORKLOADS[algorithm]
-    h = settings["hyperparameters"]
-    peer = subjects.Loop(
-        {**settings, "hyperparameters": h | {"meta_step_size": 1.01 * h["meta_step_size"]}},
-        1,
-        dtype,
-    )
+    h = settings.hyperparameters
+    larger = h.model_copy(update={"meta_step_size": 1.01 * h.meta_step_size})
+    peer = subjects.Loop(settings.model_copy(update={"hyperparameters": larger}), 1, dtype)
     peer.settings = settings
     with pytest.raises(subjects.Disagreement, match=algorithm):
         subjects.check(peer)

@@ -2,19 +2,23 @@
 
 import re
 from collections.abc import Iterator
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import declared
 import pytest
+import small
+import yaml
 from pydantic import BaseModel
 from small import ROOT
 
 from metabench.analysis import frames
 from metabench.cli import main
 from metabench.learning import algorithms, baselines, tasks
-from metabench.study import config, plans
+from metabench.study import config, limits
 from metabench.study.config import StudyConfig
+from metabench.study.jobs import Study
+from metabench.study.schema import Length, StudyProtocol
 from metabench.views import headline
 
 PAGES = sorted(
@@ -25,38 +29,46 @@ PAGES = sorted(
 REFERENCE = ROOT / "results" / "reference" / "flux" / "tables"
 
 
-def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every key of a study file as config/README.md spells it, with its default.
+ENTRIES = {"protocols": StudyProtocol}
+"""What the entries of a section are, where the section's own type does not say it."""
 
-    A key that several families of tasks have stands once.
+DEFAULTS = {"cells[].meta_iterations": Length.model_fields["meta_iterations"]}
+"""The fields of keys that may be lists, where the group's own field does not say their default."""
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every key of a study file as config/README.md spells it, with its field.
+
+    Hyperparameters apart: each algorithm declares its own. A key that several families of tasks
+    have stands once, with the field of the first.
     """
     for name, field in model.model_fields.items():
-        inner = [
-            part
-            for part in _types(field.annotation)
-            if isinstance(part, type) and issubclass(part, BaseModel)
-        ]
+        inner = [ENTRIES[name]] if name in ENTRIES else list(_models(field.annotation))
         mark = {"cells": "cells[].", "protocols": "protocols.NAME."}.get(name, f"{prefix}{name}.")
-        if name == "published":
-            yield f"{prefix}{name}", None
-        if inner:
-            yield from {key: found for part in inner for key, found in keys(part, mark)}.items()
-        else:
-            yield f"{prefix}{name}", field
+        found: dict[str, Any] = {}
+        for part in inner:
+            for key, of_key in keys(part, mark):
+                found.setdefault(key, of_key)
+        yield from found.items()
+        if not inner:
+            yield f"{prefix}{name}", DEFAULTS.get(f"{prefix}{name}", field)
 
 
-def _types(annotation: Any) -> Iterator[Any]:
-    yield annotation
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
     for part in getattr(annotation, "__args__", ()):
-        yield from _types(part)
+        yield from _models(part)
 
 
-def documented() -> dict[str, str]:
-    """Return the keys and defaults that config/README.md lists."""
-    rows = re.findall(
-        r"^\| `([^`]+)` \|([^|]*)\|", (ROOT / "config" / "README.md").read_text(), re.MULTILINE
-    )
-    return {key: default.strip() for key, default in rows if not key.endswith(".yaml")}
+CONFIG_PAGE = (ROOT / "config" / "README.md").read_text()
+
+
+def documented() -> dict[str, tuple[str, str]]:
+    """Return the keys that config/README.md lists, each with its default and its meaning."""
+    section = CONFIG_PAGE.partition("\n## Keys\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([^`]+)` \|([^|]*)\|([^|]*)\|$", section, re.MULTILINE)
+    return {key: (default.strip(), meaning.strip()) for key, default, meaning in rows}
 
 
 def test_every_key_of_a_study_file_is_documented_and_no_other() -> None:
@@ -66,26 +78,62 @@ def test_every_key_of_a_study_file_is_documented_and_no_other() -> None:
 def test_the_documented_defaults_are_the_defaults() -> None:
     rows = documented()
     for key, field in keys(StudyConfig):
-        if key == "tasks.family":  # which has no default where the section is given
-            assert rows[key] == "required", key
-        elif field is None or (not field.is_required() and field.default is None):
-            assert rows[key] == "", key
-        elif field.is_required():
-            assert rows[key] == "required", key
+        default, _ = rows[key]
+        if key == "tasks.family" or field.is_required():  # needed where the section is given
+            assert default == "required", key
+        elif field.default is None:
+            assert default == "", key
         else:
-            default = list(field.default) if isinstance(field.default, tuple) else field.default
-            assert rows[key].replace("1.0e-4", "0.0001") == str(default).replace("'", ""), key
+            value = list(field.default) if isinstance(field.default, tuple) else field.default
+            assert default.replace("1.0e-4", "0.0001") == str(value).replace("'", ""), key
+
+
+def test_every_key_of_one_family_alone_says_of_which() -> None:
+    rows = documented()
+    for name in {name for family in tasks.FAMILIES.values() for name in family.model_fields}:
+        of = [family for family, model in tasks.FAMILIES.items() if name in model.model_fields]
+        if len(of) == 1:
+            assert rows[f"tasks.{name}"][1].startswith(f"{of[0]}: "), name
+
+
+def test_a_family_whose_default_is_not_that_of_the_others_has_it_in_the_row_of_the_key() -> None:
+    rows, first = documented(), dict(keys(StudyConfig))
+    for family, model in tasks.FAMILIES.items():
+        for name, field in model.model_fields.items():
+            if name != "family" and field.default != first[f"tasks.{name}"].default:
+                assert f"{family}: {field.default}" in rows[f"tasks.{name}"][1], name
+
+
+def test_the_documented_hyperparameters_are_those_that_the_algorithms_declare() -> None:
+    assert declared.page() == CONFIG_PAGE, "renew them: python tests/declared.py"
+
+
+@pytest.mark.parametrize("name", algorithms.NAMES)
+def test_every_hyperparameter_of_the_package_says_what_it_means(name: str) -> None:
+    for key, field in algorithms.load(name).hyperparameters.model_fields.items():
+        assert field.description and field.description.endswith("."), key
+
+
+def test_the_grids_of_the_page_of_study_files_are_good_and_as_large_as_it_says() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", CONFIG_PAGE, re.DOTALL)
+    study = small.flux(**yaml.safe_load(text)).check()
+    assert "2 x 2 x 2 x 2 = 16 cells" in text and len(study.cells) == 16
+    assert "2 x 2 x 2 = 8 protocols" in text and len(study.groups["shifted"]) == 8
+    for protocol in re.findall(r"`(shifted[^`]*)`", " ".join(CONFIG_PAGE.split())):
+        assert protocol in study.groups["shifted"]
+
+
+def test_the_limits_of_a_study_are_documented() -> None:
+    for limit in (limits.LARGEST, limits.JOBS, limits.PROTOCOLS, limits.EVALUATIONS):
+        spelled = str(limit) if limit < 10_000 else f"{limit:,}".replace(",", " ")
+        assert spelled in CONFIG_PAGE
+    words = re.findall(r"`([a-z]+)`", CONFIG_PAGE)
+    assert set(limits.NO_NAMES) <= set(words)
 
 
 BASELINES = sorted(
     {name for family in tasks.FAMILIES.values() for name in baselines.names(family())}
 )
-
-
-def test_the_families_of_tasks_agree_on_the_defaults_of_the_keys_that_they_share() -> None:
-    for first, second in combinations(tasks.FAMILIES.values(), 2):
-        for name in (first.model_fields.keys() & second.model_fields.keys()) - {"family"}:
-            assert first.model_fields[name].default == second.model_fields[name].default, name
 
 
 @pytest.mark.parametrize("name", [*algorithms.NAMES, *BASELINES])
@@ -96,7 +144,7 @@ def test_every_algorithm_and_baseline_has_an_entry(name: str) -> None:
 
 @pytest.mark.parametrize("name", algorithms.NAMES)
 def test_every_algorithm_names_its_reference(name: str) -> None:
-    assert re.search(r"References?: ", algorithms.load(name).__doc__ or "")
+    assert re.search(r"References?: ", algorithms.module(name).__doc__ or "")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -115,22 +163,14 @@ def test_commands_that_a_page_names_exist(page: Path) -> None:
         assert command in main.commands, f"{page.name}: metabench {command}"
 
 
-def test_the_tutorial_builds_its_file_in_under_40_lines() -> None:
-    source = (ROOT / "examples" / "prox.py").read_text()
-    assert f"```python\n{source}```" in (ROOT / "docs" / "tutorial.md").read_text()
-    assert len(source.splitlines()) < 40
-
-
 def test_the_documented_costs_are_those_of_the_published_cells() -> None:
     rows = re.findall(
         r"^\| `(\w+)` \|.*\| (\d+) \| (\d+) \| (\d+) \|$",
         (ROOT / "docs" / "algorithms.md").read_text(),
         re.MULTILINE,
     )
-    study = config.load(ROOT / "config" / "algorithms.yaml")
-    costs = {
-        cell.algorithm: tuple(cell.cost) for cell in plans.cells(study) if cell.role == "published"
-    }
+    study = Study(config.load(ROOT / "config" / "algorithms.yaml"))
+    costs = {cell.algorithm: tuple(cell.cost) for cell in study.cells if cell.role == "published"}
     assert {name: tuple(map(int, cost)) for name, *cost in rows} == costs
     assert set(costs) == set(algorithms.NAMES)
 

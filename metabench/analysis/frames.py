@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,27 +17,34 @@ from metabench.records.artifacts import ArtifactError, replacing
 CELLS = ("cell", "cell_a", "cell_b")
 """Columns that name a cell: text, even where every name in a file happens to look like a number."""
 
+PLAIN_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+"""How a number may be written: ASCII digits, a decimal point, an exponent, and nothing else."""
+
 
 def write(table: pd.DataFrame, path: Path) -> None:
     """Write one table, as CSV or parquet by its name."""
     with replacing(path) as temporary:
         if path.suffix == ".parquet":
-            _write_parquet(table, temporary)
+            _write_parquet(table, temporary, "zstd", 15)
         else:
             table.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")
 
 
-def _write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """Write parquet as small as it gets: keys as dictionaries, numbers with their bytes side by
-    side.
-    """
+def pack(table: pd.DataFrame, path: Path) -> None:
+    """Write one table as parquet, as small as it gets, however long that takes."""
+    with replacing(path) as temporary:
+        _write_parquet(table, temporary, "brotli", 11)
+
+
+def _write_parquet(table: pd.DataFrame, path: Path, compression: str, level: int) -> None:
+    """Write parquet: keys as dictionaries, numbers with their bytes side by side."""
     numbers = list(table.select_dtypes("floating").columns)
     keys = [column for column in table.columns if column not in numbers]
     table.to_parquet(
         path,
         index=False,
-        compression="zstd",
-        compression_level=15,
+        compression=compression,
+        compression_level=level,
         use_dictionary=keys,
         column_encoding=dict.fromkeys(numbers, "BYTE_STREAM_SPLIT"),
     )
@@ -44,12 +53,13 @@ def _write_parquet(table: pd.DataFrame, path: Path) -> None:
 def read(folder: Path, name: str) -> pd.DataFrame:
     """Read one table of a folder; only an empty field is missing, and `inf` is infinite.
 
+    A reference keeps some CSV tables as parquet: `history.csv` is then in `history.parquet`.
     Whether it is the table that was written is told by the folder's manifest.
 
     Raises:
         ArtifactError: It cannot be read.
     """
-    path = folder / name
+    path = _stored(folder / name)
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
@@ -58,6 +68,12 @@ def read(folder: Path, name: str) -> pd.DataFrame:
         )
     except (OSError, LookupError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path} is not a readable table: {_line(error)}") from None
+
+
+def _stored(path: Path) -> Path:
+    """Return the file that holds a table: its own, or the parquet file in its place."""
+    packed = path.with_suffix(".parquet")
+    return packed if packed.exists() and not path.exists() else path
 
 
 def _line(error: Exception) -> str:
@@ -76,24 +92,57 @@ def spell(columns: Mapping[str, NDArray[Any]]) -> str:
 def read_points(path: Path) -> NDArray[np.float32]:
     """Read support points from a CSV file with the columns x and y, ``(shots, 2)``.
 
+    The two columns may stand in any order, and others beside them. Empty lines are skipped.
+
     Raises:
-        ArtifactError: It has no such columns, no rows, or a value that is not a finite number.
+        ArtifactError: It has no such columns, no rows, a row that is longer or shorter than its
+            header, or a value that is not a finite number with a decimal point.
     """
+    line = 0
+    points = []
     try:
-        table = pd.read_csv(path, dtype={"x": np.float64, "y": np.float64})
-        if not isinstance(
-            table.index, pd.RangeIndex
-        ):  # the first fields have become the names of rows
-            raise ValueError("its rows have more fields than its header")
-        values = table[["x", "y"]]
-    except (OSError, KeyError, ValueError) as error:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(rows, [])]
+            line = rows.line_num
+            columns = [_only(header, name) for name in ("x", "y")]
+            for fields in rows:
+                line = rows.line_num
+                if fields:
+                    points.append(_point(header, fields, columns))
+        if not points:
+            raise ValueError("it has no rows of numbers")
+    except (OSError, ValueError, csv.Error) as error:
+        where = f"{path}, line {line}" if line else str(path)
         raise ArtifactError(
-            f"points must be a CSV file with the columns x and y, numbers only: {path}: {_line(error)}"
+            f"points must be a CSV file with the columns x and y: {where}: {_line(error)}"
         ) from None
-    with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
-        points = values.to_numpy(dtype=np.float32)
-    if not len(points) or not np.isfinite(points).all():
-        raise ArtifactError(
-            f"points must be one or more rows of finite numbers, got {len(points)} rows: {path}"
+    return np.array(points, np.float32)
+
+
+def _only(header: list[str], name: str) -> int:
+    """Return where a header has a name; raise ValueError unless it has it once."""
+    if header.count(name) != 1:
+        found = ", ".join(map(repr, header))
+        raise ValueError(f"the header must name {name} once, got {found:.80}")
+    return header.index(name)
+
+
+def _point(header: list[str], fields: list[str], columns: list[int]) -> list[float]:
+    """Return the values of one row in some columns; raise ValueError where it is not plain."""
+    if len(fields) != len(header):
+        raise ValueError(
+            f"a row must have as many fields as the header, {len(header)}, got {len(fields)};"
+            " decimals need a point, since the comma ends a field"
         )
-    return points
+    return [_number(header[column], fields[column]) for column in columns]
+
+
+def _number(name: str, text: str) -> float:
+    """Return the number that a field spells; raise ValueError where float32 cannot hold it."""
+    if not PLAIN_NUMBER.fullmatch(text.strip(" \t")):
+        raise ValueError(f"{name} must be a number such as -1.5 or 2e-3, got {text!r:.40}")
+    number = float(text)
+    if abs(number) > float(np.finfo(np.float32).max):
+        raise ValueError(f"{name} must be a number that float32 can hold, got {text!r:.40}")
+    return number

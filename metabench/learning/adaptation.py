@@ -105,7 +105,11 @@ def path(
 
 
 def elementwise_path(
-    network: Network, phi: Tensor, batches: Points, sizes: Iterable[Tensor]
+    network: Network,
+    phi: Tensor,
+    batches: Points,
+    sizes: Iterable[Tensor],
+    optimizer: str = "sgd",
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Take steps with a size for each parameter, and yield each gradient with the parameters that
     it leads to.
@@ -117,13 +121,17 @@ def elementwise_path(
         phi: phi_0, ``(..., P)``.
         batches: Points of each step, ``(step, ..., point, feature)``.
         sizes: alpha_k of each step, ``(P,)`` or ``(..., P)``; an endless sequence will do.
+        optimizer: As in `adapted`; others than `sgd` have their direction for the gradient above.
 
     Yields:
         grad L(phi_k) and phi_{k+1}, each ``(..., P)``.
     """
-    for batch, size in zip(batches.unbind(), sizes, strict=False):
+    rule = INNER_OPTIMIZERS[optimizer]
+    memory = phi.new_zeros(rule.moments, *phi.shape)
+    for done, (batch, size) in enumerate(zip(batches.unbind(), sizes, strict=False)):
         _, gradient = network.loss_and_gradient(phi, *batch)
-        phi = phi - size * gradient
+        against, memory = rule.direction(gradient, memory, done)
+        phi = phi - size * against
         yield gradient, phi
 
 

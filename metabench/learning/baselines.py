@@ -13,15 +13,17 @@ Each maps support points ``(task, shots, feature)`` and query inputs ``(point, f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from metabench.learning.evaluation import SHOWCASE_X, held_out, showcase_support, showcase_task
-from metabench.learning.tasks import Bank, Points, TaskDistribution, distribution
+from metabench.learning.evaluation import held_out, picture_x, showcase_support
+from metabench.learning.settings import BaselineProtocol, BaselineSettings
+from metabench.learning.tasks import Bank, Points, TaskDistribution
+
+Predictor = Callable[[Points, Tensor], Tensor]
 
 
 def names(tasks: TaskDistribution) -> tuple[str, ...]:
@@ -31,7 +33,7 @@ def names(tasks: TaskDistribution) -> tuple[str, ...]:
 
 def zero(support: Points, x: Tensor) -> Tensor:
     """Predict zero everywhere."""
-    return x.new_zeros(len(support.x), *x.shape[-2:])
+    return x.new_zeros(len(support.x), x.shape[-2], 1)
 
 
 def least_squares(tasks: TaskDistribution, support: Points, x: Tensor) -> Tensor:
@@ -70,7 +72,10 @@ def gaussian_process(
     """
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return variance * torch.exp(-0.5 * ((a - b.transpose(-2, -1)) / length_scale).square())
+        apart = torch.zeros((), dtype=a.dtype)  # squared distance, in length scales
+        for n in range(a.shape[-1]):
+            apart = apart + ((a[..., [n]] - b[..., [n]].mT) / length_scale).square()
+        return variance * torch.exp(-0.5 * apart)
 
     covariance = kernel(support.x, support.x) + jitter * torch.eye(
         support.x.shape[-2], dtype=x.dtype
@@ -79,44 +84,51 @@ def gaussian_process(
     return kernel(x.expand(len(support.x), *x.shape[-2:]), support.x) @ weights
 
 
-def evaluate(settings: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Evaluate the baselines on both banks, as `metabench.study.plans.baseline_settings` asks.
+def evaluate(settings: BaselineSettings) -> dict[str, Tensor]:
+    """Evaluate the baselines on both banks, under every protocol of a group.
 
     Returns:
-        ``test/PROTOCOL/NAME`` and ``validation/PROTOCOL/NAME`` losses ``(region, task)``; and of
-        the showcase wave ``showcase/x`` and ``showcase/truth`` ``(point, feature)``, and
-        ``showcase/PROTOCOL/support`` points ``(shots, 2)``, x and y.
+        Arrays by name, as `metabench.records.arrays` declares them.
     """
-    tasks = distribution(settings["tasks"])
-    banks = {
-        name: Bank(settings["study"], f"{name}-bank", tasks, settings[f"{name}_tasks"])
-        for name in ("test", "validation")
-    }
-    task = showcase_task(tasks, settings)
-    found = {"showcase/x": SHOWCASE_X, "showcase/truth": task(SHOWCASE_X)}
-    for protocol, given in settings["protocols"].items():
-        points = showcase_support(
-            tasks, settings["study"], task, given["shots"], tuple(given["support"])
-        )
-        found[f"showcase/{protocol}/support"] = torch.cat([points.x, points.y], dim=-1)
-        for name, bank in banks.items():
-            held = held_out(bank, given)
-            for baseline, predict in _predictors(
-                tasks, settings["gaussian_process"], given
-            ).items():
-                square = (predict(held.support, held.query.x) - held.query.y).square()[..., 0]
-                losses = [square[:, index].mean(-1) for index in held.regions.values()]
-                found[f"{name}/{protocol}/{baseline}"] = torch.stack(losses)
+    task, x = settings.tasks.one(**settings.showcase), picture_x(settings.tasks)
+    found = {"showcase/x": x, "showcase/truth": task(x)}
+    for name, protocol in settings.protocols.items():
+        distribution = protocol.distribution(settings.tasks)
+        points = showcase_support(distribution, settings.study, task, protocol)
+        found[f"showcase/{name}/support"] = torch.cat([points.x, points.y], dim=-1)
+        for bank, tasks in (
+            ("test", settings.banks.test),
+            ("validation", settings.banks.validation),
+        ):
+            for baseline, losses in _losses(settings, protocol, f"{bank}-bank", tasks).items():
+                found[f"{bank}/{name}/{baseline}"] = losses
+    return found
+
+
+def _losses(
+    settings: BaselineSettings, protocol: BaselineProtocol, purpose: str, tasks: int
+) -> dict[str, Tensor]:
+    """Return the losses ``(region, task)`` of each baseline on a bank."""
+    distribution = protocol.distribution(settings.tasks)
+    held = held_out(Bank(settings.study, purpose, distribution, tasks), protocol)
+    found = {}
+    for name, predict in _predictors(distribution, settings, protocol).items():
+        square = (predict(held.support, held.query.x) - held.query.y).square()[..., 0]
+        found[name] = torch.stack([square[:, index].mean(-1) for index in held.regions.values()])
     return found
 
 
 def _predictors(
-    tasks: TaskDistribution, kernel: Mapping[str, float], protocol: Mapping[str, Any]
-) -> dict[str, Callable[[Points, Tensor], Tensor]]:
-    scale = protocol["gaussian_process_length_scale"]
-    every: dict[str, Callable[[Points, Tensor], Tensor]] = {
-        "gaussian-process": lambda support, x: gaussian_process(
-            support, x, length_scale=scale, **kernel
+    tasks: TaskDistribution, settings: BaselineSettings, protocol: BaselineProtocol
+) -> dict[str, Predictor]:
+    """Return the baselines of a distribution by name."""
+    kernel = settings.gaussian_process
+    every: dict[str, Predictor] = {
+        "gaussian-process": partial(
+            gaussian_process,
+            variance=kernel.variance,
+            length_scale=protocol.gaussian_process_length_scale,
+            jitter=kernel.jitter,
         ),
         "least-squares": partial(least_squares, tasks),
         "zero": zero,

@@ -12,7 +12,7 @@ reference and the fallback.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -80,11 +80,6 @@ class Network:
     widths: tuple[int, ...]
     activation: str = "tanh"
     initialization: str = "uniform"
-
-    @classmethod
-    def of(cls, hidden: Sequence[int], activation: str, initialization: str = "uniform") -> Network:
-        """Return the network of one input and one output feature with these hidden widths."""
-        return cls((1, *hidden, 1), activation, initialization)
 
     @property
     def parameters(self) -> int:

@@ -14,9 +14,10 @@ Reference: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1: m^ = m / (1 - beta1
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import cos, pi, sqrt
-from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -27,12 +28,23 @@ Size = float | Tensor
 """A step size: one number, or a tensor ``(...,)`` with one for each network of a stack."""
 
 
-class Optimizer(Protocol):
+class Optimizer(ABC):
     """A rule for one step."""
 
     @property
+    @abstractmethod
     def moments(self) -> int:
         """How many tensors like theta it remembers."""
+
+    @abstractmethod
+    def direction(self, gradient: Tensor, memory: Tensor, done: int) -> tuple[Tensor, Tensor]:
+        """Return what a step goes against, and what to remember.
+
+        Args:
+            gradient: ``(..., P)``. Not changed.
+            memory: ``(moment, ..., P)``, zeros at the beginning. Not changed.
+            done: Steps taken before.
+        """
 
     def step(
         self, theta: Tensor, gradient: Tensor, memory: Tensor, size: Size, done: int
@@ -41,26 +53,31 @@ class Optimizer(Protocol):
 
         Args:
             theta: ``(..., P)``. Not changed.
-            gradient: ``(..., P)``.
-            memory: ``(moment, ..., P)``, zeros at the beginning.
+            gradient: As in `direction`, and so are memory and done.
+            memory: What to remember.
             size: Of the step.
             done: Steps taken before.
         """
+        against, memory = self.direction(gradient, memory, done)
+        return descended(theta, against, size), memory
 
 
-class Descent:
+@dataclass(frozen=True)
+class Descent(Optimizer):
     """Plain gradient descent."""
 
-    moments = 0
+    @property
+    def moments(self) -> int:
+        """None."""
+        return 0
 
-    def step(
-        self, theta: Tensor, gradient: Tensor, memory: Tensor, size: Size, done: int
-    ) -> tuple[Tensor, Tensor]:
-        """Take a step; see `Optimizer`."""
-        return descended(theta, gradient, size), memory
+    def direction(self, gradient: Tensor, memory: Tensor, done: int) -> tuple[Tensor, Tensor]:
+        """Return the gradient; see `Optimizer`."""
+        return gradient, memory
 
 
-class Adam(NamedTuple):
+@dataclass(frozen=True)
+class Adam(Optimizer):
     """Adam with bias correction; with beta1 = 0 it remembers the squares alone.
 
     Args:
@@ -76,16 +93,14 @@ class Adam(NamedTuple):
         """Both, or the second alone."""
         return 2 if self.beta1 else 1
 
-    def step(
-        self, theta: Tensor, gradient: Tensor, memory: Tensor, size: Size, done: int
-    ) -> tuple[Tensor, Tensor]:
-        """Take a step; see `Optimizer`."""
+    def direction(self, gradient: Tensor, memory: Tensor, done: int) -> tuple[Tensor, Tensor]:
+        """Return m^ / (sqrt(v^) + eps); see `Optimizer`."""
         *first, v = memory
         v = (self.beta2 * v).addcmul_(gradient, gradient, value=1 - self.beta2)
         m = (self.beta1 * first[0]).add_(gradient, alpha=1 - self.beta1) if first else gradient
         root = v.sqrt().div_(sqrt(1 - self.beta2 ** (done + 1))).add_(EPSILON)
-        direction = m.div(root).div_(1 - self.beta1 ** (done + 1))
-        return descended(theta, direction, size), torch.stack([m, v] if first else [v])
+        against = m.div(root).div_(1 - self.beta1 ** (done + 1))
+        return against, torch.stack([m, v] if first else [v])
 
 
 OPTIMIZERS: dict[str, Optimizer] = {"sgd": Descent(), "adam": Adam()}

@@ -1,12 +1,10 @@
-"""Randomness by address: the n-th number of a stream depends on its name, never on who drew before.
+"""Randomness by address: a number depends on the name of its stream, never on who drew before.
 
-    bits(key, purpose, block) = Philox(key = SHA-256(key, purpose), counter = (1, 0, 0, block), (2,
-    0, 0, block), ...)
+    bits(key, purpose, block) = Philox(SHA-256(key, purpose); (1, 0, 0, block), (2, 0, 0, block), ..)
 
 A stream has a key (a training seed, or the name of a study), a purpose and a block. Nothing in the
-package holds a
-generator: a run cannot notice its neighbours, an evaluation interval, the number of cores or a
-    restart.
+package holds a generator, so a run cannot notice its neighbours, an evaluation interval, the number
+of cores or a restart.
 
 Only the raw bits of NumPy's generator are used, since its distributions may change between
 versions.

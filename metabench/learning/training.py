@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from metabench.learning.algorithms.protocol import Algorithm, Batch, Hyperparameters
-from metabench.learning.evaluation import Predict, cast, final_losses, held_out
+from metabench.learning.algorithm import Algorithm, Batch
+from metabench.learning.evaluation import OWN, Adapter, Step, cast, final_losses, held_out
+from metabench.learning.hyperparameters import Hyperparameters, OuterLoop
 from metabench.learning.network import Network
 from metabench.learning.optimizers import OPTIMIZERS, SCHEDULES
 from metabench.learning.randomness import BLOCK
-from metabench.learning.tasks import Bank, TaskDistribution, TaskStream, distribution
+from metabench.learning.settings import TrainSettings
+from metabench.learning.tasks import Bank, TaskStream
 
 
 class State(NamedTuple):
@@ -55,12 +57,15 @@ def begin(
 ) -> State:
     """Return the state before the first meta-iteration."""
     theta = algorithm.begin(network, seeds, h).to(dtype)
-    memory = theta.new_zeros(OPTIMIZERS[h.meta_optimizer].moments, *theta.shape)
-    diverged_at, losses = (
-        torch.zeros(len(seeds), dtype=torch.int64),
-        torch.zeros(0, len(seeds), dtype=torch.float64),
-    )
+    memory = theta.new_zeros(moments(h), *theta.shape)
+    diverged_at = torch.zeros(len(seeds), dtype=torch.int64)
+    losses = torch.zeros(0, len(seeds), dtype=torch.float64)
     return State(0, theta, memory, diverged_at, losses)
+
+
+def moments(h: Hyperparameters) -> int:
+    """Return how many tensors like theta the outer optimizer remembers."""
+    return OPTIMIZERS[h.meta_optimizer].moments if isinstance(h, OuterLoop) else 0
 
 
 @contextmanager
@@ -80,7 +85,7 @@ def _collector_spared() -> Iterator[None]:
 
 @_collector_spared()
 def train(
-    settings: Mapping[str, Any],
+    settings: TrainSettings,
     seeds: tuple[int, ...],
     algorithm: Algorithm,
     state: State | None = None,
@@ -90,56 +95,52 @@ def train(
     """Meta-train one cell for a stack of seeds.
 
     Args:
-        settings: As `metabench.study.plans.train_settings` gives them.
+        settings: What is trained, and how.
         seeds: One seed a run.
         algorithm: The cell's algorithm.
-        state: Where to go on; by default the beginning.
+        state: Where to resume; by default the beginning.
         after_interval: Called with the state after each validation.
         dtype: Of all arithmetic.
 
     Returns:
         The state after the last meta-iteration. A diverged run's theta is NaN throughout.
     """
-    h = Hyperparameters(**settings["hyperparameters"])
-    network = Network.of(**settings["network"])
-    tasks = distribution(settings["tasks"])
-    stream = TaskStream(tasks, seeds, h.meta_batch_size)
-    validate = _validation(settings, partial(algorithm.predictions, network, h=h), tasks, dtype)
+    h, network, total = settings.hyperparameters, settings.shape, settings.meta_iterations
+    validate = _validation(settings, Adapter(algorithm.adaptation, network, h), dtype)
+    if state is None:
+        state = _with_validation(begin(algorithm, network, seeds, h, dtype), validate)
+    if not total:
+        return state
+
+    assert isinstance(h, OuterLoop)  # what trains has an outer loop
+    stream = TaskStream(settings.tasks, seeds, h.meta_batch_size)
     optimizer, schedule = OPTIMIZERS[h.meta_optimizer], SCHEDULES[h.meta_schedule]
-    interval, total = settings["validation"]["interval"], settings["meta_iterations"]
+    interval = settings.validation.interval
 
     @lru_cache(maxsize=1)
     def batches(block: int) -> list[Batch]:
         return _batches(algorithm.sample(stream.block(block), h), dtype)
 
-    def steps(
-        theta: Tensor, memory: Tensor, begun: int, stop: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield theta and what the optimizer remembers after each meta-iteration from `begun` on."""
+    def steps(theta: Tensor, memory: Tensor, begun: int, stop: int) -> Steps:
+        """Yield theta and the optimizer's memory after each meta-iteration from `begun` on."""
         for i in range(begun, stop):
-            gradient = algorithm.meta_gradient(network, theta, batches(i // BLOCK)[i % BLOCK], h)
-            theta, memory = optimizer.step(
-                theta, gradient, memory, h.meta_step_size * schedule(i / total), i
-            )
+            batch = batches(i // BLOCK)[i % BLOCK]
+            gradient = algorithm.meta_gradient(network, theta, batch, h)
+            size = h.meta_step_size * schedule(i / total)
+            theta, memory = optimizer.step(theta, gradient, memory, size, i)
             yield theta, memory
 
-    state = state or _with_validation(begin(algorithm, network, seeds, h, dtype), validate)
     while state.meta_iteration < total:
         begun = state.meta_iteration
         stop = min((begun // interval + 1) * interval, total)
-        theta, memory = deque(steps(state.theta, state.memory, begun, stop), maxlen=1).pop()
+        theta, memory = _last(steps(state.theta, state.memory, begun, stop))
         diverged_at = state.diverged_at
-        if (
-            ~_finite(theta) & (diverged_at == 0)
-        ).any():  # what is not finite stays so; when did it begin?
-            finite = torch.empty(
-                stop - begun, len(theta), dtype=torch.bool
-            )  # small pieces would split memory
-            for row, (each, _) in zip(
-                finite, steps(state.theta, state.memory, begun, stop), strict=True
-            ):
-                row.copy_(_finite(each))
-            diverged_at = torch.where(diverged_at > 0, diverged_at, _first_not_finite(finite, stop))
+        if (~_finite(theta) & (diverged_at == 0)).any():
+            # What is not finite stays so, so one look an interval is enough. To learn when it
+            # began, the interval is computed again.
+            again = steps(state.theta, state.memory, begun, stop)
+            first = _first_not_finite(again, begun, stop, len(theta))
+            diverged_at = torch.where(diverged_at > 0, diverged_at, first)
         theta = torch.where((diverged_at > 0)[:, None], torch.nan, theta)
         now = State(stop, theta, memory, diverged_at, state.validation_loss)
         state = _with_validation(now, validate)
@@ -147,16 +148,26 @@ def train(
     return state
 
 
+Steps = Iterator[tuple[Tensor, Tensor]]
+"""theta and the optimizer's memory after each of some meta-iterations."""
+
+
+def _last(steps: Steps) -> tuple[Tensor, Tensor]:
+    """Return the last of some steps, and keep no other."""
+    return deque(steps, maxlen=1).pop()
+
+
 def _finite(theta: Tensor) -> Tensor:
     """Return which runs are finite throughout, ``(run,)``."""
     return theta.isfinite().all(-1)
 
 
-def _first_not_finite(finite: Tensor, last: int) -> Tensor:
-    """Return the first of the meta-iterations up to `last`, ``(iteration, run)``, after which a run
-    is not; else 0.
-    """
-    return torch.where(finite.all(0), 0, last - len(finite) + 1 + (~finite).int().argmax(0))
+def _first_not_finite(steps: Steps, begun: int, stop: int, runs: int) -> Tensor:
+    """Return the first meta-iteration after which each run is not finite, 0 if all are ``(run,)``."""
+    finite = torch.empty(stop - begun, runs, dtype=torch.bool)  # small pieces would split memory
+    for row, (theta, _) in zip(finite, steps, strict=True):
+        row.copy_(_finite(theta))
+    return torch.where(finite.all(0), 0, begun + 1 + (~finite).int().argmax(0))
 
 
 def _batches(block: Batch, dtype: torch.dtype) -> list[Batch]:
@@ -165,22 +176,24 @@ def _batches(block: Batch, dtype: torch.dtype) -> list[Batch]:
 
 
 def _validation(
-    settings: Mapping[str, Any],
-    predict: Predict,
-    distribution: TaskDistribution,
-    dtype: torch.dtype,
+    settings: TrainSettings, adapter: Adapter, dtype: torch.dtype
 ) -> Callable[[Tensor], Tensor]:
-    """Return the function from theta ``(run, M)`` to the mean validation loss after the last
-    update, ``(run,)``.
+    """Return the function from theta ``(run, M)`` to the mean validation loss ``(run,)``.
+
+    The loss is that after the last update, on the validation bank.
     """
-    given = settings["validation"]
-    protocol, size = given["protocol"], given["step_size"]
-    bank = Bank(settings["study"], "validation-bank", distribution, given["tasks"])
-    tasks = cast(held_out(bank, protocol), dtype)
+    given = settings.validation
+    distribution = given.protocol.distribution(settings.tasks)
+    bank = Bank(settings.study, "validation-bank", distribution, given.tasks)
+    tasks = cast(held_out(bank, given.protocol), dtype)
+    adapter = adapter.under(given.protocol)
 
     def validate(theta: Tensor) -> Tensor:
-        step = None if size is None else torch.full((len(theta),), size, dtype=torch.float64)
-        return final_losses(predict, theta, tasks, protocol["updates"], step).double().mean(-1)
+        step = OWN
+        if given.step is not None:
+            step = Step(torch.full((len(theta),), given.step, dtype=torch.float64))
+        losses = final_losses(adapter, theta, tasks, given.protocol.updates, step)
+        return losses.double().mean(-1)
 
     return validate
 

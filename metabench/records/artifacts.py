@@ -60,6 +60,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise OSError(f"cannot write {path}: {error.strerror or error}") from None
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, unless it says this already; raise OSError as `replacing` does."""
+    if not (path.is_file() and path.read_bytes() == text.encode()):
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
 def _umask() -> int:
     """Return which permissions new files are not given; it can be read by setting it only."""
     mask = os.umask(0)

@@ -15,9 +15,14 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from metabench import HOMES
+
+version = cache(metadata.version)
+"""The installed version of a package, looked up once: a lookup takes as long as a header."""
 
 PACKAGE = Path(__file__).parent.parent
 VERSIONED = (
@@ -91,20 +96,35 @@ def _path(module: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-def _imports(source: str) -> Iterator[str]:
+@cache
+def _imports(source: str) -> frozenset[str]:
+    """Return the modules of this package that a source text imports."""
+    return frozenset(_imported(source))
+
+
+def _imported(source: str) -> Iterator[str]:
     """Yield the modules of this package that a source text imports."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE.name:
-            children = [
-                f"{node.module}.{alias.name}"
-                for alias in node.names
-                if _path(f"{node.module}.{alias.name}").exists()
-            ]
-            yield from children or [str(node.module)]
-        elif isinstance(node, ast.Import):
-            yield from (
-                alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE.name
-            )
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name == PACKAGE.name:  # any of its public names may be used
+                    yield from HOMES.values()
+                if alias.name.split(".")[0] == PACKAGE.name:
+                    yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            module = str(node.module)
+            for alias in node.names:
+                if module == PACKAGE.name and alias.name == "*":
+                    yield from HOMES.values()
+                if module.split(".")[0] == PACKAGE.name:
+                    yield _module_of(module, alias.name)
+
+
+def _module_of(module: str, name: str) -> str:
+    """Return the module that defines a name: a child of the module, or a public name's home."""
+    if _path(f"{module}.{name}").exists():
+        return f"{module}.{name}"
+    return HOMES.get(name, module) if module == PACKAGE.name else module
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -172,7 +192,7 @@ def _version(package: str) -> str | None:
     """
     try:
         return version(package)
-    except PackageNotFoundError:
+    except metadata.PackageNotFoundError:
         return None
 
 

@@ -1,186 +1,230 @@
-"""The models of the settings of jobs, which stand on their command lines as JSON."""
+"""A study worked out: its cells, protocols and blocks of seeds, and the settings of each job.
+
+A job is one cell and one block of seeds, and for an evaluation one group of protocols. Its settings
+are everything that its result depends on and nothing else, so that adding cells, protocols or seeds
+leaves finished jobs alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+import re
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import product
+from typing import NamedTuple, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel
 
-from metabench.learning.fields import Count, Model, Positive
-from metabench.learning.tasks import AnyDistribution
-from metabench.study.limits import (
-    Algorithm,
-    BankSize,
-    Context,
-    MetaIterations,
-    Name,
-    Optimizer,
-    Schedule,
-    Steps,
-)
-from metabench.study.schema import (
-    Adaptation,
-    GaussianProcess,
-    NetworkShape,
+from metabench.learning.settings import (
+    Banks,
+    BaselineProtocol,
+    BaselineSettings,
+    EvaluatedProtocol,
+    EvaluateSettings,
     Protocol,
-    Showcase,
-    StudyConfig,
-    check_showcase,
-    check_support,
+    TrainSettings,
+    Validation,
 )
-
-STEPS = ("own", "common", "tuned")
-"""Which step size adaptation uses: the algorithm's own, the study's common one, or one tuned for
-each run.
-"""
-
-ROLES = ("published", "grid", "equal-budget")
-"""Roles of a cell: the source's own values, another point of the grid, or the published values at
-another's budget.
-"""
+from metabench.study import cells, protocols
+from metabench.study.cells import Cell
+from metabench.study.limits import EVALUATIONS, SEED_BLOCK, SEEDS
+from metabench.study.messages import ConfigError, Mistakes, shorten
+from metabench.study.schema import StudyConfig, StudyProtocol
 
 
-class _Settings(Model):
-    """Settings of a job, as `metabench.study.plans` spells them: in full, nothing left to a
-    default.
+class TrainJob(NamedTuple):
+    """One cell and one block of seeds."""
+
+    cell: Cell
+    seeds: str
+
+
+class EvaluateJob(NamedTuple):
+    """One cell, one group of protocols and one block of seeds."""
+
+    cell: Cell
+    group: str
+    seeds: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file and what follows from it, each worked out once.
+
+    Args:
+        config: The content of the file.
     """
 
-    @model_validator(mode="after")
-    def _in_full(self) -> Self:
-        for name, part in self:
-            for key in (
-                type(part).model_fields
-                if isinstance(part, Model) and not isinstance(part, Knobs)
-                else ()
-            ):
-                if key not in part.model_fields_set:
-                    raise ValueError(f"missing key {key!r} in {name}")
-        return self
+    config: StudyConfig
 
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.config.study
 
-class Knobs(Model):
-    """The hyperparameters of a cell; one that has its default is not spelled."""
-
-    meta_step_size: Positive = 0.0
-    meta_batch_size: Count = 0
-    shots: Count = 0
-    inner_steps: Count = 0
-    inner_step_size: Positive = 0.0
-    queries: Count = 0
-    context: Context = 0
-    meta_optimizer: Optimizer = "sgd"
-    meta_schedule: Schedule = "constant"
-    inner_optimizer: Optimizer = "sgd"
-
-    @model_validator(mode="after")
-    def _none_at_its_default(self) -> Self:
-        for name in sorted(self.model_fields_set):
-            if (value := getattr(self, name)) == type(self).model_fields[name].default:
-                raise ValueError(
-                    f"{name} is {value} unless something else is spelled, so leave it out"
+    def check(self) -> Study:
+        """Work everything out, so that mistakes show now; raise ConfigError with a line for each."""
+        mistakes = Mistakes()
+        with mistakes.collected():
+            protocols.require_showcase(self.config.tasks, self.config.showcase)
+        groups = 0
+        with mistakes.collected():
+            groups = len(self.groups)
+        with mistakes.collected():
+            evaluations = len(self.cells) * len(self.blocks) * groups
+            if evaluations > EVALUATIONS:
+                raise ConfigError(
+                    f"cells, blocks of seeds and groups of protocols make {evaluations} "
+                    f"evaluations; a study has {EVALUATIONS} at most. The protocols of one group "
+                    f"are one evaluation (protocols)"
                 )
+        mistakes.report()
         return self
 
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The cells in the order of the file."""
+        return cells.cells(self.config)
 
-class TrainValidation(Model):
-    """The validation curve of a training job."""
+    def cell(self, wanted: str) -> Cell:
+        """Return the cell that a person or a path means; see `metabench.study.cells.find`."""
+        return self._by_path.get(wanted) or cells.find(self.cells, wanted)
 
-    tasks: BankSize
-    interval: Count
-    protocol: Adaptation
-    step_size: Positive | None
+    @cached_property
+    def _by_path(self) -> dict[str, Cell]:
+        return {cell.path: cell for cell in self.cells}
+
+    @cached_property
+    def groups(self) -> protocols.Groups:
+        """The protocols by group and name."""
+        return protocols.groups(self.config)
+
+    def group(self, wanted: str) -> str:
+        """Return the name of a group of protocols; raise ConfigError where there is none."""
+        if wanted not in self.groups:
+            known = ", ".join(self.groups)
+            raise ConfigError(f"unknown group of protocols {shorten(wanted)}; choose from {known}")
+        return wanted
+
+    @cached_property
+    def protocols(self) -> dict[str, StudyProtocol]:
+        """All protocols by name."""
+        found: dict[str, StudyProtocol] = {}
+        for group in self.groups.values():
+            found |= group
+        return found
+
+    @property
+    def single_protocols(self) -> list[str]:
+        """The protocols that are a group of their own; those of a grid are too many for figures."""
+        return [name for group in self.groups.values() if len(group) == 1 for name in group]
+
+    @property
+    def blocks(self) -> list[str]:
+        """The blocks of seeds, aligned at multiples of the block size: ``["0-9", "10-14"]``."""
+        size, seeds = self.config.seed_block, self.config.seeds
+        return [f"{start}-{min(start + size, seeds) - 1}" for start in range(0, seeds, size)]
+
+    @cached_property
+    def train_jobs(self) -> list[TrainJob]:
+        """The training jobs."""
+        return [TrainJob(*pair) for pair in product(self.cells, self.blocks)]
+
+    @cached_property
+    def evaluate_jobs(self) -> list[EvaluateJob]:
+        """The evaluation jobs."""
+        return [
+            EvaluateJob(cell, group, seeds)
+            for cell, seeds in self.train_jobs
+            for group in self.groups
+        ]
+
+    def train_settings(self, cell: Cell) -> TrainSettings:
+        """Return all that the result of training a cell depends on."""
+        given = self.config.validation
+        takes_own = "own" in cell.value.adaptation.steps
+        validation = Validation(
+            tasks=given.tasks,
+            interval=given.interval,
+            protocol=_narrowed(Protocol, self.protocols[given.protocol]),
+            step=None if takes_own else self.config.evaluation.common_step_size,
+        )
+        return TrainSettings(
+            study=self.name,
+            algorithm=cell.module,
+            hyperparameters=cell.hyperparameters,
+            meta_iterations=cell.meta_iterations,
+            tasks=cell.tasks,
+            network=cell.network,
+            validation=validation,
+        )
+
+    def evaluate_settings(self, cell: Cell, group: str) -> EvaluateSettings:
+        """Return all that the evaluation of a trained cell depends on, its theta apart."""
+        given = self._evaluated[group]
+        rules = cell.value.adaptation.rules
+        steps = {step for protocol in given.values() for step in rules(protocol.steps)}
+        candidates = sorted(self.config.evaluation.tuning_step_sizes)
+        return EvaluateSettings(
+            study=self.name,
+            algorithm=cell.module,
+            hyperparameters=cell.hyperparameters,
+            tasks=self.config.tasks,
+            network=cell.network,
+            protocols=given,
+            banks=self.banks,
+            common_step_size=self.config.evaluation.common_step_size,
+            tuning_step_sizes=tuple(candidates) if "tuned" in steps else (),
+            showcase=self.config.showcase,
+        )
+
+    @cached_property
+    def _evaluated(self) -> dict[str, dict[str, EvaluatedProtocol]]:
+        """The part of each group that evaluations depend on: the same for all cells."""
+        return {name: _each(EvaluatedProtocol, group) for name, group in self.groups.items()}
+
+    def baseline_settings(self, group: str) -> BaselineSettings:
+        """Return all that the baselines without seeds depend on."""
+        return BaselineSettings(
+            study=self.name,
+            tasks=self.config.tasks,
+            protocols=_each(BaselineProtocol, self.groups[group]),
+            banks=self.banks,
+            gaussian_process=self.config.gaussian_process,
+            showcase=self.config.showcase,
+        )
+
+    @property
+    def banks(self) -> Banks:
+        """How many held-out tasks there are."""
+        return Banks(test=self.config.evaluation.tasks, validation=self.config.validation.tasks)
 
 
-class TrainSettings(_Settings):
-    """Settings of a training job."""
-
-    study: Name
-    algorithm: Algorithm
-    hyperparameters: Knobs
-    meta_iterations: MetaIterations
-    tasks: AnyDistribution
-    network: NetworkShape
-    validation: TrainValidation
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        check_support(self.tasks, self.validation.protocol, "validation.protocol")
-        return self
+Narrow = TypeVar("Narrow", bound=BaseModel)
 
 
-class _BankSettings(_Settings):
-    """Settings of a job that measures on both banks."""
-
-    study: Name
-    tasks: AnyDistribution
-    protocols: Annotated[Mapping[Name, Adaptation], Field(min_length=1)]
-    test_tasks: BankSize
-    validation_tasks: BankSize
-    showcase: Showcase
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        for name, protocol in self.protocols.items():
-            check_support(self.tasks, protocol, f"protocols.{name}")
-        check_showcase(self.tasks, self.showcase)
-        return self
+def _each(model: type[Narrow], group: dict[str, StudyProtocol]) -> dict[str, Narrow]:
+    return {name: _narrowed(model, protocol) for name, protocol in group.items()}
 
 
-class EvaluateSettings(_BankSettings):
-    """Settings of an evaluation job."""
-
-    algorithm: Algorithm
-    hyperparameters: Knobs
-    network: NetworkShape
-    steps: Annotated[list[Literal[STEPS]], Field(min_length=1)]  # type: ignore[valid-type]
-    common_step_size: Positive
-    tuning_step_sizes: Steps
-
-    @model_validator(mode="after")
-    def _one_choice(self) -> Self:
-        if ("tuned" in self.steps) != bool(self.tuning_step_sizes):
-            raise ValueError("give tuning_step_sizes where steps name tuned, and nowhere else")
-        return self
+def _narrowed(model: type[Narrow], protocol: StudyProtocol) -> Narrow:
+    """Return the part of a protocol that a job depends on."""
+    return model.model_validate(protocol.model_dump(include=set(model.model_fields)))
 
 
-class BaselineSettings(_BankSettings):
-    """Settings of the baselines' job."""
+@cache
+def seeds_of(block: str) -> tuple[int, ...]:
+    """Return the seeds of a block such as ``0-9``.
 
-    protocols: Annotated[Mapping[Name, Protocol], Field(min_length=1)]
-    gaussian_process: GaussianProcess
-
-
-class Spent(Model):
-    """What one meta-iteration of one run spends."""
-
-    tasks: Annotated[int, Field(ge=0)]
-    gradient_evaluations: Annotated[int, Field(ge=0)]
-    point_gradients: Annotated[int, Field(ge=0)]
-
-
-class SpelledCell(Model):
-    """A cell of `metabench.study.plans`."""
-
-    module: Algorithm
-    hyperparameters: Knobs
-    meta_iterations: MetaIterations
-    role: Literal[ROLES]  # type: ignore[valid-type]
-    cost: Spent
-
-
-class TrackSettings(Model):
-    """Settings of a job that mirrors a cell's runs: the cell, and of the study what they show."""
-
-    cell: SpelledCell
-    study: StudyConfig
-
-
-SETTINGS: dict[str, type[Model]] = {
-    "train": TrainSettings,
-    "evaluate": EvaluateSettings,
-    "baselines": BaselineSettings,
-    "track": TrackSettings,
-    "study": StudyConfig,
-}
-"""The form of what stands on a command line as JSON."""
+    Raises:
+        ValueError: It is not two whole numbers in order, or names more seeds than a job or a study
+            may have.
+    """
+    found = re.fullmatch("(0|[1-9][0-9]{0,9})-(0|[1-9][0-9]{0,9})", block)
+    first, last = map(int, found.groups()) if found else (1, 0)
+    if not first <= last < min(SEEDS, first + SEED_BLOCK):
+        raise ValueError(
+            f"a block of seeds is FIRST-LAST, for instance 0-9, has {SEED_BLOCK} seeds at most, "
+            f"and ends below {SEEDS}; got {block!r:.60}"
+        )
+    return tuple(range(first, last + 1))

@@ -1,15 +1,13 @@
-"""What the fields of a study may hold: limits, and types of lists, names and counts with their
-ranges.
-"""
+"""What the fields of a study may hold: limits, names and texts."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
-from metabench.learning.algorithms import NAMES
+from metabench.learning import algorithms
 from metabench.learning.fields import Positive
 from metabench.study.messages import shorten
 
@@ -17,25 +15,28 @@ SEEDS, SEED_BLOCK = 10_000, 1000
 """Seeds of a study and of a job."""
 
 LARGEST = 100_000
-"""Bytes of a study file, and characters of the study on a command line, where Linux ends a word at
-131 072.
-"""
+"""Bytes of a study file."""
 
-JOBS = 10_000
-"""Training jobs of a study."""
+JOBS, EVALUATIONS = 10_000, 200_000
+"""Training jobs and evaluation jobs of a study."""
 
-META_ITERATIONS = 100_000_000
-"""Of a cell."""
+PROTOCOLS = 2000
+"""Protocols of a study."""
+
+NO_NAMES = ("false", "inf", "infinity", "na", "nan", "none", "null", "true")
+"""Words that a table's reader takes for something else than text."""
 
 
-def _distinct(values: list[float]) -> list[float]:
+def _distinct(values: tuple[float, ...]) -> tuple[float, ...]:
     if len(set(values)) < len(values):
-        raise ValueError("the values of a list must differ from each other")
+        raise ValueError(f"the values of a list must differ, got {shorten(list(values))}")
     return values
 
 
-def _one_or_list(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
+def _readable(name: str) -> str:
+    if name in NO_NAMES:
+        raise ValueError(f"a name must not be one of {', '.join(NO_NAMES)}; got {name!r}")
+    return name
 
 
 def _without_control_characters(text: str) -> str:
@@ -46,26 +47,23 @@ def _without_control_characters(text: str) -> str:
     return text
 
 
-def _algorithm(spelled: str) -> str:
-    if spelled not in NAMES and not re.fullmatch(
-        r"[\w ./-]{0,200}\b[a-z][a-z0-9_]{0,39}\.py", spelled, re.ASCII
-    ):
+def _algorithm(given: str) -> str:
+    own = r"[\w ./-]{0,200}\b[a-z][a-z0-9_]{0,39}\.py"
+    if given not in algorithms.NAMES and not re.fullmatch(own, given, re.ASCII):
         raise ValueError(
-            f"unknown algorithm {shorten(spelled)}; choose from {', '.join(NAMES)}, or name a file that ends in .py, "
-            f"such as mine/nudge.py, in lower-case letters, digits and underscores"
+            f"unknown algorithm {shorten(given)}; choose from {', '.join(algorithms.NAMES)}, or "
+            f"name a file that ends in .py, such as mine/nudge.py, in lower-case letters, digits "
+            f"and underscores"
         )
-    return spelled
+    _readable(algorithms.name(given))
+    return given
 
 
-BankSize = Annotated[int, Field(ge=2, le=100_000)]
-MetaIterations = Annotated[int, Field(ge=0, le=META_ITERATIONS)]
-Steps = Annotated[list[Positive], Field(max_length=100), AfterValidator(_distinct)]
-Grid = Annotated[Steps, Field(min_length=1), BeforeValidator(_one_or_list)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+StepSizes = Annotated[
+    tuple[Positive, ...], Field(min_length=1, max_length=100), AfterValidator(_distinct)
+]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$"), AfterValidator(_readable)]
 Text = Annotated[
     str, Field(min_length=1, max_length=500), AfterValidator(_without_control_characters)
 ]
 Algorithm = Annotated[str, AfterValidator(_algorithm)]
-Context = Annotated[int, Field(ge=1, le=1000)]
-Optimizer = Literal["sgd", "adam"]
-Schedule = Literal["constant", "linear", "cosine"]

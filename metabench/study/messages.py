@@ -2,34 +2,108 @@
 
 from __future__ import annotations
 
+import json
 import reprlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, get_args
+from contextlib import contextmanager
+from types import UnionType
+from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 MISTAKES = 10
-"""Mistakes that are told in full; the rest is counted."""
+"""Mistakes that a message tells in full; the rest is counted."""
 
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = 60
 
+PLAIN = {
+    " after validation": "",
+    "a valid array": "a list",
+    "a valid boolean": "true or false",
+    "a valid integer": "an integer",
+    "a valid number": "a number",
+    "a valid string": "text",
+    "an object": "a mapping of keys to values",
+}
+"""What pydantic says, and what a reader of YAML understands."""
+
 
 class ConfigError(ValueError):
-    """A study file or settings that cannot be used; the message has one line for each mistake."""
+    """A study file or settings that cannot be used.
+
+    Args:
+        mistakes: A line for each. The message has the first `MISTAKES` and counts the rest.
+    """
+
+    def __init__(self, *mistakes: str) -> None:
+        # What a user's own file raised may have several lines.
+        self.mistakes = tuple(" ".join(mistake.splitlines()) for mistake in mistakes)
+        told = list(self.mistakes[:MISTAKES])
+        if more := len(self.mistakes) - len(told):
+            told.append(f"and {more} more mistakes")
+        super().__init__("\n".join(told))
 
 
-def lines(model: type[BaseModel], errors: Sequence[Any], where: str) -> Iterator[str]:
-    """Yield a line for each mistake, the first `MISTAKES` of them."""
-    mistakes = [error for error in errors if not _follows(error, errors)]
-    for error in mistakes[:MISTAKES]:
-        place, section = _place(model, error["loc"])
+class Mistakes:
+    """Collects the mistakes of several checks, so that a person reads all of them at once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, None] = {}  # a dictionary keeps their order, and each once
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Collect the mistakes of a check that raises ConfigError."""
+        try:
+            yield
+        except ConfigError as error:
+            self._found.update(dict.fromkeys(error.mistakes))
+
+    def add(self, mistake: str) -> None:
+        """Add the line of one mistake."""
+        self._found[mistake] = None
+
+    def report(self) -> None:
+        """Raise ConfigError if there are any."""
+        if self._found:
+            raise ConfigError(*self._found)
+
+
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+def check(model: type[Checked], content: Any, where: str = "", place: str = "") -> Checked:
+    """Check keys and values against a model, strictly: text is no number.
+
+    Args:
+        model: What they must be.
+        content: Keys and values.
+        where: The file that they come from, for error messages.
+        place: The keys that lead to them there, for instance `cells[1]`.
+
+    Raises:
+        ConfigError: A line for each mistake: what must hold, what came, where, what is allowed.
+    """
+    try:
+        return model.model_validate_json(json.dumps(content, default=str), strict=True)
+    except ValidationError as error:
+        raise ConfigError(*_lines(model, error.errors(), where, place)) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        source = ", ".join(filter(None, (where, place)))
+        raise ConfigError(f"it must be words and numbers: {error} ({source})") from None
+
+
+def _lines(model: type[BaseModel], errors: Sequence[Any], where: str, place: str) -> Iterator[str]:
+    """Yield a line for each mistake."""
+    for error in errors:
+        if _follows(error, errors):
+            continue
+        location, section = _place(model, error["loc"])
         if error["type"].startswith("union_tag"):
-            place = (*place, _word(error["ctx"]["discriminator"].strip("'")))
-        key = _key(part for part in place if part != "[key]")
-        yield f"{_what(section, place, error)} ({where}{', ' if key else ''}{key})"
-    if len(mistakes) > MISTAKES:
-        yield f"and {len(mistakes) - MISTAKES} more ({where})"
+            location = (*location, word(error["ctx"]["discriminator"].strip("'")))
+        key = _key(part for part in location if part != "[key]")
+        source = ", ".join(filter(None, (where, f"{place}.{key}".strip("."))))
+        yield f"{_what(section, location, error)} ({source})"
 
 
 def _follows(error: Any, errors: Sequence[Any]) -> bool:
@@ -40,24 +114,26 @@ def _follows(error: Any, errors: Sequence[Any]) -> bool:
     )
 
 
-def _key(location: Iterator[str | int]) -> str:
-    """Spell a place: cells[1].algorithm."""
+def _key(location: Iterable[str | int]) -> str:
+    """Return a place as a file has it: cells[1].algorithm."""
     return "".join(
-        f"[{part}]" if isinstance(part, int) else f".{_word(part)}" for part in location
+        f"[{part}]" if isinstance(part, int) else f".{word(part)}" for part in location
     ).lstrip(".")
 
 
-def _word(name: str) -> str:
+def word(name: str) -> str:
+    """Return a key as a place has it: short, and without what a terminal obeys."""
     return cut(name if name.isprintable() else ascii(name))
 
 
 def _what(section: _Section, place: Sequence[str | int], error: Any) -> str:
     """Say what must hold at a place, which lies in a section, and what came."""
     names = [part for part in place if isinstance(part, str)]
-    name, value = _word(names[-1]) if names else "it", shorten(error["input"])
+    name, value = word(names[-1]) if names else "it", shorten(error["input"])
     match error["type"]:
         case "extra_forbidden":
-            return f"unknown key {shorten(names[-1])}; choose from {', '.join(sorted(section.model.model_fields))}"
+            known = ", ".join(sorted(section.model.model_fields)) or "none"
+            return f"unknown key {shorten(names[-1])}; choose from {known}"
         case "missing" if isinstance(place[-1], int):
             return f"{name} lacks an item"
         case "missing":
@@ -65,20 +141,24 @@ def _what(section: _Section, place: Sequence[str | int], error: Any) -> str:
         case "union_tag_not_found":
             return f"missing key {name!r}; choose from {_quoted(section.members)}"
         case "union_tag_invalid":
-            return f"unknown {name} {shorten(error['input'][name])}; choose from {_quoted(section.members)}"
+            came = shorten(error["input"][name])
+            return f"unknown {name} {came}; choose from {_quoted(section.members)}"
         case "literal_error":
-            return f"unknown {name} {value}; choose from {error['ctx']['expected'].replace(' or ', ', ')}"
+            known = error["ctx"]["expected"].replace(" or ", ", ")
+            return f"unknown {name} {value}; choose from {known}"
         case "value_error":
             return str(error["ctx"]["error"])
         case "json_invalid":
             return f"it must be spelled in words and numbers: {error['ctx']['error']}"
         case "string_pattern_mismatch":
             name = "a name" if name == "[key]" else name
-            return f"{name} must be lower-case letters, digits and hyphens, 40 at most, a letter first; got {value}"
-    rule = error["msg"].partition(" should ")[2].replace(" after validation", "")
-    rule = rule.replace("a valid array", "a list").replace(
-        "an object", "a mapping of keys to values"
-    )
+            return (
+                f"{name} must be lower-case letters, digits and hyphens, 40 at most, a letter "
+                f"first; got {value}"
+            )
+    rule = error["msg"].partition(" should ")[2] or f"be valid: {error['msg']}"
+    for said, plain in PLAIN.items():
+        rule = rule.replace(said, plain)
     return f"{name} must {rule}, got {value}"
 
 
@@ -94,19 +174,21 @@ class _Section(NamedTuple):
 def _place(
     model: type[BaseModel], location: Sequence[str | int]
 ) -> tuple[tuple[str | int, ...], _Section]:
-    """Return a place as a file spells it, without the tags that pydantic puts into it, and the
-    section there.
-    """
-    place, section = list[str | int](), _Section(model, {})
+    """Return a place as a file has it, without the tags that pydantic adds, and its section."""
+    place, section, tagged = list[str | int](), _Section(model, {}), False
     for part in location:
         if part in section.members:
             section = _Section(section.members[part], {})
+            continue
+        if tagged and isinstance(part, str):
+            tagged = False
             continue
         place.append(part)
         field = section.model.model_fields.get(str(part))
         models = list(_models(field.annotation)) if field else []
         tag = field.discriminator if field else None
         members = {m.model_fields[tag].default: m for m in models} if isinstance(tag, str) else {}
+        tagged = field is not None and not models and _is_choice(field.annotation)
         section = _Section(models[0] if models else section.model, members)
     return tuple(place), section
 
@@ -123,8 +205,15 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(part)
 
 
+def _is_choice(annotation: Any) -> bool:
+    """Return whether a type is one of several besides None; then pydantic names the one it tried."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return False
+    return sum(part is not type(None) for part in get_args(annotation)) > 1
+
+
 def shorten(value: Any) -> str:
-    """Spell a value in 80 characters at most."""
+    """Return a value as text of 80 characters at most."""
     return cut(SHORT.repr(value))
 
 

@@ -22,8 +22,8 @@ from metabench.learning.fields import Count, Model, Positive
 from metabench.records import manifests
 from metabench.records.artifacts import ArtifactError, Header
 from metabench.records.provenance import code_digest, made_from
-from metabench.study import config, plans
-from metabench.study.config import StudyConfig
+from metabench.study import config
+from metabench.study.jobs import Study
 
 ROWS = Path(__file__).with_suffix(".yaml")
 """The published numbers."""
@@ -134,36 +134,35 @@ def load(path: Path = ROWS) -> Literature:
     return config.check(Literature, config.read(path), str(path))
 
 
-def covered(literature: Literature, study: StudyConfig) -> Literature:
-    """Return the published numbers beside which a study, as it is configured now, has one of ours."""
-    cells = plans.cells(study)
-
-    def has(row: Row) -> bool:
-        ours, protocol = row.ours, study.protocols.get(row.ours.protocol)
-        found = [
-            cell
-            for cell in cells
-            if cell.algorithm == ours.algorithm
-            and ours.where.items() <= cell.hyperparameters.given.items()
-        ]
-        return len(found) == 1 and protocol is not None and max(row.steps) <= protocol.updates
-
-    rows = tuple(row for row in literature.rows if row.ours.study == study.study and has(row))
+def covered(literature: Literature, study: Study) -> Literature:
+    """Return the published numbers beside which a study, as it is configured, has one of ours."""
+    rows = tuple(row for row in literature.rows if _covers(study, row))
     return literature.model_copy(update={"rows": rows, "variations": ()})
+
+
+def _covers(study: Study, row: Row) -> bool:
+    """Return whether a study has exactly one cell, and the protocol, of a published number."""
+    ours = row.ours
+    if ours.study != study.name or ours.protocol not in study.protocols:
+        return False
+    found = [cell for cell in study.cells if cell.algorithm == ours.algorithm]
+    for name, value in ours.where.items():
+        found = [cell for cell in found if getattr(cell.hyperparameters, name, None) == value]
+    return len(found) == 1 and max(row.steps) <= study.protocols[ours.protocol].updates
 
 
 def header(literature: Literature, contents: Mapping[str, str]) -> Header:
     """Return what the tables and the figure are made from; `contents` are the digests of each
     study's tables.
     """
-    code = code_digest("metabench.views.literature", "metabench.views.figures.literature")
+    code = code_digest("metabench.views.literature", "metabench.views.drawing.literature")
     packages = ("matplotlib", "seaborn", "numpy", "pandas")
     return made_from(
         "literature", literature.model_dump(mode="json"), code, packages, tables=dict(contents)
     )
 
 
-def studies(literature: Literature) -> list[str]:
+def studies_of(literature: Literature) -> list[str]:
     """Return the names of the studies that stand beside published numbers."""
     ours = [row.ours for row in literature.rows]
     ours += [case.ours for variation in literature.variations for case in variation.cases]
@@ -260,9 +259,9 @@ def _cell(cells: pd.DataFrame, ours: Ours, folder: Path) -> str:
 def verdict(line: Mapping[str, Any], margin: float) -> str:
     """Say how a published mean and ours stand to each other.
 
-    reproduced: the intervals overlap, or the means are within the margin of each other. better and
-        worse: ours is lower
-    or higher than that. A published number without an interval is taken for a point.
+    reproduced: the intervals overlap, or the means are within the margin of each other.
+    better and worse: ours is lower or higher than that.
+    A published number without an interval is taken for a point.
     """
     published, ours = line["published"], line["ours"]
     ends = [
@@ -356,3 +355,31 @@ def _rows(lines: Sequence[Sequence[str]]) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.3g}" if value < 1e4 else f"{value:.1e}"
+
+
+def write_all(known: Literature, studies: Path, out: Path) -> str:
+    """Write the tables, the figure and their manifest; return the tables in Markdown.
+
+    Args:
+        known: Published numbers.
+        studies: The folder of finished studies.
+        out: Where to write.
+    """
+    from metabench.views.drawing import literature as drawing
+    from metabench.views.drawing import style
+
+    contents = {
+        name: manifests.read(studies / name / "tables")["content"] for name in studies_of(known)
+    }
+    found = table(known, studies)
+    files, text = [out / NAME], markdown(found)
+    frames.write(found, files[0])
+    if known.variations:
+        varied = variations(known, studies)
+        files.append(out / "variations.csv")
+        frames.write(varied, files[-1])
+        text += f"\n\n{variations_markdown(varied)}"
+    with style.settings():
+        files += style.save(drawing.draw(found), out / "literature")
+    manifests.write(out, [file.name for file in files], header(known, contents))
+    return text

@@ -1,28 +1,36 @@
-"""What the Snakefile asks: a study's files, and the parameters of each job from its wildcards."""
+"""What the Snakefile asks: the files of a study's jobs, and what must be rebuilt."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cached_property
+from math import ceil
+from os.path import commonpath
 from pathlib import Path
-from typing import IO, Any, NoReturn, Self
+from typing import Any, NoReturn, Self
 
 from metabench.analysis import tables
-from metabench.records import locks, manifests, records
-from metabench.records.provenance import canonical
-from metabench.records.records import Paths
+from metabench.learning.engine import EngineError
+from metabench.records import locks, manifests, running
+from metabench.records.artifacts import ArtifactError, write_text
+from metabench.records.layout import Layout
+from metabench.records.running import Running
 from metabench.study import config as configs
-from metabench.study import plans
-from metabench.study.config import ConfigError, StudyConfig
-from metabench.study.plans import Cell, TrainJob
-from metabench.views import literature
-from metabench.views.figures.names import figure_names, report_entry
-from metabench.views.tracking import contents, store
-from metabench.workflow import staleness as freshness
+from metabench.study.cells import Cell
+from metabench.study.config import ConfigError
+from metabench.study.jobs import Study, TrainJob
+from metabench.views import figures
+from metabench.views.figures import Picture
+from metabench.views.tracking import store
+from metabench.workflow import checkout, estimate, staleness
+from metabench.workflow.artefacts import Artefact, artefacts, batches, records_of
 from metabench.workflow.progress import Job, StudyWatch
 
 MARK = "metabench: "
@@ -30,97 +38,177 @@ MARK = "metabench: "
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
+CELL = "{algorithm}/{cell}"
+"""The wildcards of a cell in the paths of rules."""
+
 
 @dataclass
 class Workflow:
     """A checked study and the files of its jobs.
 
     Args:
-        config: The study.
+        running: The study as it is run.
         snakemake: Snakemake's own object of the workflow.
         started: When its jobs began to run, in seconds since 1970.
         lock: The study's, held while its jobs run.
+        prepared: Snakemake's graph, once it knows what is stale.
     """
 
-    config: StudyConfig
+    running: Running
     snakemake: Any
     started: float = 0.0
-    lock: IO[str] | None = None
+    lock: ExitStack | None = field(default=None, repr=False)
+    prepared: Any = None
 
     @classmethod
     def start(cls, content: Mapping[str, Any], snakemake: Any) -> Self:
         """Check the study, and let its jobs use this interpreter's commands and one thread each.
 
+        A study file with a mistake ends the program with one line for each and exit code 2. A job
+        that Snakemake starts on another machine takes the study as it is run: it neither reads the
+        study file, which may have changed, nor looks for what is stale.
+
         Args:
             content: What Snakemake merged from files and command line. The files are read again,
                 since Snakemake keeps the last of duplicate keys silently.
             snakemake: Its object of the workflow.
-
-        A study file with a mistake ends the program with one line for each and exit code 2.
         """
-        os.environ["PATH"] = os.pathsep.join(
-            [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
-        )
+        if reason := checkout.stray_snakefile(Path(snakemake.basedir)):
+            refuse(reason)
+        commands = str(Path(sys.executable).parent)
+        os.environ["PATH"] = os.pathsep.join([commands, os.environ.get("PATH", "")])
         os.environ.update(dict.fromkeys(THREADS, "1"))
         names = [str(name) for name in snakemake.configfiles]
         try:
+            if not snakemake.is_main_process:
+                return cls(running.read(Layout.of(str(content["study"])).study), snakemake)
             for name in names:
                 configs.read(name)
-            study = cls(configs.parse(content, ", ".join(names) or "config"), snakemake)
-            plans.cells(study.config)
-        except ConfigError as error:
-            _refuse(str(error))
-        study.outdated  # noqa: B018 (now: Snakemake reads the times of files as it begins)
-        return study
-
-    def begin(self) -> None:
-        """Make sure that nobody else runs this study here, say what is about to run, and from then
-        on how far it is.
-
-        The lock ends with this process, however it ends; Snakemake's own would outlive a kill and
-        is switched off in the profile.
-        """
-        path = self.root / ".lock"
-        try:
-            self.lock = locks.take(path)
-        except OSError as error:
-            _refuse(str(error))
-        if self.lock is None:
-            _refuse(
-                f"the study {self.config.study} is being run in this folder by process {locks.holder(path)}"
-            )
-        self.started = time.time()
-        cores = self.snakemake.cores
-        print(plans.summary(self.config, cores), file=sys.stderr)
-        StudyWatch(self.config.study, self._jobs(), cores).start()
-
-    def renew(self, wildcards: Any) -> list[str]:
-        """Have what is not what the study would make now made again, by an input function that
-        names no file.
-
-        Snakemake builds its graph from the targets, asking each rule for its input, and then
-        decides what must run.
-        """
-        self.snakemake.dag.forcefiles.update(self.outdated)
-        return []
-
-    @cached_property
-    def outdated(self) -> dict[str, str]:
-        """The files that must be made again, each with the reason; said once."""
-        found = freshness.outdated(self.config, self.root, self.store)
-        if self.snakemake.is_main_process:
-            freshness.order(self.config, self.root, self.store, found)
-            if found:
-                print(
-                    f"{len(found)} files are made again: {next(iter(found.values()))}",
-                    file=sys.stderr,
-                )
+            parsed = configs.parse(content, ", ".join(names) or "config")
+            found = cls(Running.start(Study(parsed).check()), snakemake)
+        except (ConfigError, EngineError, ArtifactError) as error:
+            refuse(str(error))
+        if _reports():
+            found.begin_report()
+        else:
+            found.announce()
         return found
 
+    def announce(self) -> None:
+        """Say how many files are stale, and why the first of them is."""
+        if self.outdated:
+            reason = next(iter(self.outdated.values()))
+            print(f"{len(self.outdated)} stale files to rebuild: {reason}", file=sys.stderr)
+
+    def begin_report(self) -> None:
+        """End the program where a report would show what is stale, or what is not there yet."""
+        shown = [a.path for a in self.artefacts if not a.job.startswith("track")]
+        reasons = [self.outdated[path] for path in shown if path in self.outdated]
+        reasons += [f"{path} is not there" for path in shown if not path.exists()]
+        if reasons:
+            names = [str(store.here(Path(name))) for name in self.snakemake.configfiles]
+            line = shlex.join(
+                [store.program("snakemake"), "--cores", "all", "--configfile", *names]
+            )
+            refuse(f"study {self.name} is not up to date: {reasons[0]}; run it first: {line}")
+        try:
+            self._write_captions()
+        except OSError as error:
+            refuse(str(error))
+
+    def begin(self) -> None:
+        """Take the study's lock, tell its jobs what they compute, and watch how far it is.
+
+        The lock ends with this process, however it ends. Snakemake's own would outlive a kill and
+        is switched off in the profile.
+        """
+        if not self.snakemake.is_main_process:
+            return
+        try:
+            self.lock = locks.take(self.layout.lock)
+            if self.lock is None:
+                holder = locks.holder(self.layout.lock)
+                refuse(f"the study {self.name} is being run in this folder by process {holder}")
+            self.running.write()
+            self._write_captions()
+        except OSError as error:
+            refuse(str(error))
+        self.started = time.time()
+        jobs = [Job(a.seconds, a.share) for a in self.artefacts if a.job in ("train", "evaluate")]
+        at_once = min(len(jobs), self._at_once())
+        print(estimate.plan(self.running, at_once), file=sys.stderr)
+        StudyWatch(self.name, jobs, at_once).start()
+
+    def _at_once(self) -> int:
+        """Return how many jobs run at a time: on the cores of this machine, or on a cluster."""
+        local = self.snakemake.local_exec
+        return int(self.snakemake.cores if local else self.snakemake.nodes)
+
+    def _write_captions(self) -> None:
+        """Write the captions where Snakemake's report looks for them: it takes files only."""
+        for family in figures.families():
+            write_text(self.layout.caption("figures", family.key), family.caption)
+        for table in tables.declared():
+            write_text(self.layout.caption("tables", Path(table.name).stem), table.caption)
+
+    def inputs(self, *paths: Path) -> Callable[[Any], list[str]]:
+        """Return the input function of a rule that reads these files.
+
+        The time of a file must not matter, so Snakemake is told that it is ancient. Where the file
+        is rebuilt it is not: after ancient ones Snakemake rebuilds nothing.
+        """
+        from snakemake.io import ancient
+
+        def files(wildcards: Any) -> list[str]:
+            self._prepare(self.snakemake.dag)
+            names = [str(path).format(**dict(wildcards.items())) for path in paths]
+            return [name if Path(name) in self.outdated else ancient(name) for name in names]
+
+        return files
+
+    def _prepare(self, dag: Any) -> None:
+        """Refuse targets that are no file of the study, and have what is stale rebuilt.
+
+        Snakemake builds its graph by asking each rule for its inputs, and decides afterwards what
+        must run. Only then does it know the targets.
+        """
+        if dag is not self.prepared:
+            self.prepared = dag
+            for target in self._targets():
+                self._require_known(target)
+            dag.forcefiles.update(map(str, self.outdated))
+
+    def _targets(self) -> set[str]:
+        """Return the files and rules that the command line names."""
+        settings, scheduling = self.snakemake.dag_settings, self.snakemake.scheduling_settings
+        named = {*settings.targets, *settings.forcerun, *settings.until, *settings.omit_from}
+        return named if scheduling is None else named | {*scheduling.prioritytargets}
+
+    def _require_known(self, target: str) -> None:
+        """End the program where a target would match a rule, but is no file of the study.
+
+        A cell of another algorithm and seeds that are no block of the study have possible names.
+        """
+        if Path(target).is_relative_to(self.layout.root) and target not in self.known:
+            refuse(f"{target} is not a file of study {self.name}; near it is {self._near(target)}")
+
+    def _near(self, target: str) -> str:
+        """Return the file of the study that a wrong target may have meant."""
+        shared = {name: len(commonpath([name, target])) for name in sorted(self.known)}
+        deepest = [name for name, depth in shared.items() if depth == max(shared.values())]
+        return get_close_matches(target, deepest, n=1, cutoff=0)[0]
+
+    @cached_property
+    def known(self) -> set[str]:
+        """The files that the rules make."""
+        made = [artefact.path for artefact in self.artefacts]
+        more = [*self.tables, self.layout.provenance, *self.figures, *self.literature]
+        return {str(path) for path in [*made, *more]}
+
     def explain(self) -> None:
-        """Say once more, after everything else, what the failed jobs said."""
+        """Repeat, after everything else, what the failed jobs said."""
         said: dict[str, int] = {}
-        for log in (self.root / "logs").rglob("*.log"):
+        for log in (self.layout.root / "logs").rglob("*.log"):
             if log.stat().st_mtime >= self.started:
                 for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
                     if line.startswith(MARK):
@@ -128,156 +216,152 @@ class Workflow:
         for line, jobs in sorted(said.items()):
             print(line if jobs == 1 else f"{line} ({jobs} jobs)", file=sys.stderr)
         print(
-            f"{MARK}some jobs failed; what is finished is kept, and the same command goes on",
+            f"{MARK}some jobs failed; what is finished is kept, and the same command resumes",
             file=sys.stderr,
         )
 
-    @property
-    def root(self) -> Path:
-        """The folder of the study's results."""
-        return Path("results") / self.config.study
-
-    @property
-    def records(self) -> list[str]:
-        """The records of all training and evaluation jobs and of the baselines."""
-        return [
-            *self.records_of(list(plans.train_jobs(self.config))),
-            str(Paths(self.root).baselines),
-        ]
-
-    @property
-    def tables(self) -> list[str]:
-        """The tables, and their manifest."""
-        return [str(self.root / "tables" / name) for name in (*tables.NAMES, manifests.NAME)]
-
-    @property
-    def provenance(self) -> str:
-        """Where the results come from."""
-        return str(self.root / "provenance.json")
-
-    @property
-    def figures(self) -> list[str]:
-        """The figures, each as SVG and as PNG, and their manifest."""
-        names = [f"{stem}{suffix}" for stem in self.stems for suffix in (".svg", ".png")]
-        return [str(self.root / "figures" / name) for name in (*names, manifests.NAME)]
+    @cached_property
+    def artefacts(self) -> list[Artefact]:
+        """Every artefact of the study."""
+        return artefacts(self.running, self.store)
 
     @cached_property
-    def literature(self) -> list[str]:
-        """The table and figure of the published numbers that the study covers, and their manifest;
-        often none.
-        """
-        if not literature.covered(literature.load(), self.config).rows:
-            return []
-        names = (literature.NAME, "literature.svg", "literature.png", manifests.NAME)
-        return [str(self.root / "literature" / name) for name in names]
+    def outdated(self) -> dict[Path, str]:
+        """The files that must be rebuilt, each with the reason."""
+        return staleness.outdated(self.artefacts) if self.snakemake.is_main_process else {}
 
     @property
-    def stems(self) -> list[str]:
-        """The names of the figures without suffix."""
-        published = {
-            cell.algorithm for cell in plans.cells(self.config) if cell.role == "published"
-        }
-        return figure_names(sorted(published), sorted(self.config.protocols))
+    def name(self) -> str:
+        """The name of the study."""
+        return self.running.study.name
 
-    def figure_entry(self, path: str) -> dict[str, Any]:
-        """Return where a figure stands in Snakemake's report; captions are named relative to the
-        rules.
-        """
-        category, labels, caption = report_entry(Path(path).stem)
-        return {"category": category, "labels": labels, "caption": f"../report/figures/{caption}"}
-
-    def table_entry(self, path: str) -> dict[str, Any]:
-        """Return where a table stands in Snakemake's report."""
-        name = Path(path).stem
-        return {
-            "category": "Tables",
-            "labels": {"table": name},
-            "caption": f"../report/tables/{name}.rst",
-        }
+    @property
+    def layout(self) -> Layout:
+        """The files of the study."""
+        return self.running.layout
 
     @cached_property
     def store(self) -> str:
-        """The name of the MLflow store to fill, which changes when the store does."""
-        return store.store_name(self.root, self.config.study)
+        """The name of the MLflow store to fill, which changes when the store does.
 
-    @property
-    def cells_tracked(self) -> list[str]:
-        """The markers of the training jobs that are in the store."""
-        return self.markers_of(list(plans.train_jobs(self.config)))
-
-    @property
-    def tracked(self) -> str:
-        """The marker of the whole study in the store."""
-        return str(store.study_marker(self.root, self.store))
-
-    @property
-    def batches(self) -> dict[str, list[TrainJob]]:
-        """The training jobs that one tracking job mirrors, by its name."""
-        return plans.batches(self.config)
-
-    def records_of(self, jobs: list[TrainJob]) -> list[str]:
-        """Return the records of training jobs."""
-        paths = Paths(self.root)
-        return [str(path) for job in jobs for path in (paths.trained(*job), paths.evaluated(*job))]
-
-    def markers_of(self, jobs: list[TrainJob]) -> list[str]:
-        """Return the markers of training jobs in the store."""
-        return [str(store.marker(self.root, self.store, *job)) for job in jobs]
-
-    def track_options(self, jobs: list[TrainJob]) -> list[str]:
-        """Return what a tracking job is told of each of its training jobs, word by word."""
-        words = []
-        for (cell, block), marker in zip(jobs, self.markers_of(jobs), strict=True):
-            settings = canonical(contents.cell_settings(self.config, cell))
-            words += ["--settings", settings, "--seeds", block, "--out", marker]
-        return words
-
-    def study_settings(self, wildcards: Any) -> str:
-        """Return the whole study."""
-        return canonical(plans.study_settings(self.config))
-
-    def _jobs(self) -> list[Job]:
-        """Return the training and evaluation jobs with their expected seconds and what can be seen
-        of their state.
+        Tracking runs where Snakemake does. So a job on another machine need not look for the store.
         """
-        paths, jobs = Paths(self.root), []
-        for job in plans.train_jobs(self.config):
-            cell, runs = job[0], len(plans.seeds_of(job[1]))
-            trained = partial(records.trained_share, paths, self.config, *job)
-            evaluated = partial(records.evaluated_share, paths, self.config, *job)
-            jobs.append(Job(plans.expected_seconds(self.config, cell, runs), trained))
-            jobs.append(Job(plans.expected_evaluation_seconds(self.config, cell, runs), evaluated))
-        return jobs
+        if not self.snakemake.is_main_process:
+            return "elsewhere"
+        return store.store_name(self.layout.root, self.name)
 
-    def train_settings(self, wildcards: Any) -> str:
-        """Return a training job's settings."""
-        return canonical(plans.train_settings(self.config, self._cell(wildcards)))
+    def made_by(self, *jobs: str) -> list[Path]:
+        """Return the artefacts that some kinds of jobs make."""
+        return [artefact.path for artefact in self.artefacts if artefact.job in jobs]
 
-    def evaluate_settings(self, wildcards: Any) -> str:
-        """Return an evaluation job's settings."""
-        return canonical(plans.evaluate_settings(self.config, self._cell(wildcards)))
+    @property
+    def records(self) -> list[Path]:
+        """The records of all training and evaluation jobs and of the baselines."""
+        return self.made_by("train", "evaluate", "baselines")
 
-    def baselines_settings(self, wildcards: Any) -> str:
-        """Return the baselines' settings."""
-        return canonical(plans.baseline_settings(self.config))
+    @property
+    def tables(self) -> list[Path]:
+        """The tables and their manifest."""
+        return [self.layout.tables / name for name in (*tables.names(), manifests.NAME)]
 
-    def train_runtime(self, wildcards: Any) -> int:
-        """Return the minutes a training job may take where a scheduler asks: ten times what is
-        expected.
-        """
-        runs = len(plans.seeds_of(wildcards.seeds))
-        return 10 + round(
-            10 * plans.expected_seconds(self.config, self._cell(wildcards), runs) / 60
-        )
+    @property
+    def table_entries(self) -> dict[Path, dict[str, Any]]:
+        """Where each table is in Snakemake's report, by its file."""
+        return {
+            self.layout.tables / table.name: {
+                "category": "Tables",
+                "labels": {"table": Path(table.name).stem},
+                "caption": str(self.layout.caption("tables", Path(table.name).stem)),
+            }
+            for table in tables.declared()
+        }
 
-    def _cell(self, wildcards: Any) -> Cell:
-        return self._cells[wildcards.cell]
+    @property
+    def figures(self) -> list[Path]:
+        """The figures, each as SVG and as PNG, and their manifest."""
+        names = [f"{p.stem}{suffix}" for p in self.pictures for suffix in (".svg", ".png")]
+        return [self.layout.figures / name for name in (*names, manifests.NAME)]
 
     @cached_property
-    def _cells(self) -> dict[str, Cell]:
-        return {cell.id: cell for cell in plans.cells(self.config)}
+    def pictures(self) -> list[Picture]:
+        """What the figures show: each protocol that is a group of its own has some."""
+        study = self.running.study
+        published = {cell.algorithm for cell in study.cells if cell.role == "published"}
+        return figures.of_study(sorted(published), sorted(study.single_protocols))
+
+    @property
+    def figure_entries(self) -> dict[Path, dict[str, Any]]:
+        """Where each figure is in Snakemake's report, by its file there."""
+        return {
+            self.layout.figures / f"{picture.stem}.svg": {
+                "category": picture.family.category,
+                "labels": picture.labels,
+                "caption": str(self.layout.caption("figures", picture.family.key)),
+            }
+            for picture in self.pictures
+        }
+
+    @cached_property
+    def literature(self) -> list[Path]:
+        """The table and figure of the published numbers that the study covers; often none."""
+        return [
+            path.with_name(name)
+            for path in self.made_by("literature")
+            for name in ("literature.csv", "literature.svg", "literature.png", manifests.NAME)
+        ]
+
+    @cached_property
+    def batches(self) -> dict[str, list[TrainJob]]:
+        """The training jobs that one tracking job mirrors, by its name."""
+        return batches(self.running)
+
+    def records_of(self, batch: str) -> list[Path]:
+        """Return the records of a batch of training jobs."""
+        return records_of(self.running, self.batches[batch])
+
+    def markers_of(self, batch: str) -> list[Path]:
+        """Return the markers of a batch of training jobs in the store."""
+        jobs = self.batches[batch]
+        return [self.layout.marker(self.store, cell.path, seeds) for cell, seeds in jobs]
+
+    def train_memory(self, wildcards: Any) -> int:
+        """Return the megabytes that a training job asks a scheduler for."""
+        needs = estimate.training_megabytes(self.running, self._cell(wildcards), wildcards.seeds)
+        return _asked(needs)
+
+    def evaluate_memory(self, wildcards: Any) -> int:
+        """Return the megabytes that an evaluation asks a scheduler for."""
+        cell, group = self._cell(wildcards), wildcards.group
+        return _asked(estimate.evaluation_megabytes(self.running, cell, group, wildcards.seeds))
+
+    def _cell(self, wildcards: Any) -> Cell:
+        return self.running.study.cell(f"{wildcards.algorithm}/{wildcards.cell}")
+
+    def train_minutes(self, wildcards: Any) -> int:
+        """Return the minutes a training job may take where a scheduler asks: ten times expected."""
+        cell = self._cell(wildcards)
+        return 10 + round(10 * estimate.training(self.running, cell, wildcards.seeds) / 60)
 
 
-def _refuse(reason: str) -> NoReturn:
-    print(f"{MARK}{reason}", file=sys.stderr)
+def _reports() -> bool:
+    """Return whether Snakemake was started to write a report of what is there, and to run nothing.
+
+    Its command line has to say, since Snakemake reads the Snakefile before it looks what to do.
+    """
+    words = {word.partition("=")[0] for word in sys.argv}
+    return bool(words & {"--report", "--reporter"}) and "--report-after-run" not in words
+
+
+def refuse(reason: str) -> NoReturn:
+    """End the program with a line that says why, and exit code 2."""
+    for line in reason.splitlines():
+        print(f"{MARK}{line}", file=sys.stderr)
     sys.exit(2)
+
+
+def _asked(megabytes: float) -> int:
+    """Return what to ask for, in whole hundreds: a scheduler kills a job that holds more.
+
+    Another build of torch takes more to import, and memory is split into pieces.
+    """
+    return 100 * ceil((1.25 * megabytes + 500) / 100)

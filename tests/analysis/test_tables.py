@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import hashlib
 import re
+from collections import Counter
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -12,13 +13,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from small import ROOT, compute, content
+from small import ROOT, compute, content, running
 
-from metabench.analysis import frames, tables
-from metabench.analysis.tables import aggregate, compare
-from metabench.analysis.tables.columns import COLUMNS
-from metabench.records import artifacts, records
-from metabench.study import config, plans
+from metabench.analysis import columns, frames, measured, tables
+from metabench.analysis.selection import Selection
+from metabench.analysis.tables import adaptation, comparisons, selection
+from metabench.records import artifacts
+from metabench.records.measured import REGIONS
 from metabench.views import figures, headline
 
 TASKS = 40
@@ -49,44 +50,113 @@ def study_content() -> dict:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     root = tmp_path_factory.mktemp("study")
-    study = config.parse(study_content())
-    compute(study, root)
-    read = tables.read_study(root, study)
+    started = running(study_content(), root)
+    compute(started)
+    read = measured.read(started)
     tables.write_all(read, root / "tables")
     return SimpleNamespace(
-        root=root, config=study, study=read, table=cache(lambda n: frames.read(root / "tables", n))
+        root=root,
+        running=started,
+        study=read,
+        table=cache(lambda n: frames.read(root / "tables", n)),
     )
 
 
 @pytest.fixture(scope="module")
 def diverging(done: SimpleNamespace) -> str:
     """The cell that diverges."""
-    return next(c.id for c in plans.cells(done.config) if c.hyperparameters.meta_step_size == 30)
+    cells = [c for c in done.running.study.cells if c.algorithm == "fomaml"]
+    return next(c.name for c in cells if c.hyperparameters.meta_step_size == 30)
 
 
-@pytest.mark.parametrize("name", tables.NAMES)
-def test_every_column_of_a_table_is_explained(done: SimpleNamespace, name: str) -> None:
-    assert set(done.table(name).columns) <= set(COLUMNS)
+def test_a_column_is_declared_once_by_its_table_or_with_those_that_tables_share(
+    done: SimpleNamespace,
+) -> None:
+    found = {table.name: set(done.table(table.name).columns) for table in tables.declared()}
+    count = Counter(column for names in found.values() for column in names)
+    shared = {column for column, number in count.items() if number > 1}
+    assert set(columns.SHARED) == shared
+    for table in tables.declared():
+        assert set(table.columns) == found[table.name] - shared, table.name
 
 
-def test_no_column_is_explained_that_does_not_exist(done: SimpleNamespace) -> None:
-    assert set(COLUMNS) == {column for name in tables.NAMES for column in done.table(name).columns}
+HOLDS = {
+    columns.TEXT: lambda values: isinstance(values.dtype, pd.StringDtype | pd.CategoricalDtype),
+    columns.NUMBER: lambda values: values.dtype.kind in "iuf",
+    columns.COUNT: lambda values: values.dtype.kind in "iuf" and (values.dropna() % 1 == 0).all(),
+    columns.FLAG: lambda values: values.dtype.kind == "b",
+}
+"""What a column of each type holds."""
 
 
-def test_every_table_is_explained_to_readers_and_in_the_report() -> None:
+@pytest.mark.parametrize("table", tables.declared(), ids=lambda table: table.name)
+def test_a_column_holds_what_its_type_says(done: SimpleNamespace, table: tables.Table) -> None:
+    known = columns.SHARED | table.columns
+    for name, values in done.table(table.name).items():
+        assert values.isna().all() or HOLDS[known[name].type](values), name
+
+
+def test_a_count_of_ten_digits_beside_an_empty_field_keeps_them_all(tmp_path: Path) -> None:
+    table = pd.DataFrame({"point_gradients": [1234567891, None], "strength": [3, None]})
+    frames.write(columns.with_whole_counts(table, {}), tmp_path / "counts.csv")
+    lines = (tmp_path / "counts.csv").read_text().splitlines()
+    assert lines == ["point_gradients,strength", "1234567891,3", ","]
+
+
+def test_every_table_has_a_caption_and_the_page_of_results_names_no_other() -> None:
     page = (ROOT / "results" / "README.md").read_text()
-    for name in tables.NAMES:
-        assert f"`tables/{name}`" in page
-        assert (ROOT / "workflow" / "report" / "tables" / f"{Path(name).stem}.rst").exists()
+    named = set(re.findall(r"`tables/([a-z.]+)`", page))
+    assert named and named <= set(tables.names())
+    assert all(table.caption.strip() for table in tables.declared())
+
+
+MINE = """
+import pandas as pd
+
+NAME = "mine.csv"
+CAPTION = "How many cells there are."
+COLUMNS = {}
+
+
+def build(study):
+    return pd.DataFrame({"cells": [len(study.cells)]})
+"""
+
+
+def test_a_file_in_the_folder_is_a_table_and_nothing_else_need_name_it(
+    done: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.setattr(tables, "__path__", [*tables.__path__, str(tmp_path)])
+    tables.declared.cache_clear()
+    try:
+        assert "mine.csv" in tables.names()
+        mine = next(table for table in tables.declared() if table.name == "mine.csv")
+    finally:
+        monkeypatch.undo()
+        tables.declared.cache_clear()
+    assert done.study.table(mine.build)["cells"].item() == 6
+
+
+def test_what_several_tables_need_is_built_once(done: SimpleNamespace) -> None:
+    built = []
+
+    def build(study: measured.Study) -> pd.DataFrame:
+        built.append(study)
+        return pd.DataFrame({"x": [1]})
+
+    study = replace(done.study)
+    assert study.table(build) is study.table(build)
+    assert built == [study]
 
 
 def test_tables_are_the_same_bytes_again_and_from_other_seed_blocks(
     done: SimpleNamespace, tmp_path: Path
 ) -> None:
-    again = config.parse(study_content() | {"seed_block": 3})
-    compute(again, tmp_path)
-    tables.write_all(tables.read_study(tmp_path, again), tmp_path / "tables")
-    for name in tables.NAMES:
+    again = running(study_content() | {"seed_block": 3}, tmp_path)
+    compute(again)
+    tables.write_all(measured.read(again), tmp_path / "tables")
+    for name in tables.names():
         first, second = ((root / "tables" / name).read_bytes() for root in (done.root, tmp_path))
         assert hashlib.sha256(first).digest() == hashlib.sha256(second).digest(), name
 
@@ -109,7 +179,7 @@ def test_a_diverged_run_is_never_dropped_from_a_mean(done: SimpleNamespace, dive
 def test_one_diverged_seed_of_many_makes_the_mean_infinite_and_is_counted() -> None:
     losses = np.ones((4, 10))
     losses[2] = np.inf
-    row = aggregate.summarize(losses, np.full(10, 5.0), 0.95)
+    row = adaptation.summarize(losses, np.full(10, 5.0), 0.95)
     assert row["mean"] == np.inf and row["mean_finite"] == 1 and row["finite"] == 30
     assert row["diverged_share"] == 0.25 and row["median"] == 1
 
@@ -118,7 +188,7 @@ def test_an_adaptation_above_the_limit_counts_as_infinite_in_the_median_but_as_i
     None
 ):
     losses = np.array([[1.0, 2.0, 60.0, 70.0, 80.0]])
-    row = aggregate.summarize(losses, np.full(5, 50.0), 0.95)
+    row = adaptation.summarize(losses, np.full(5, 50.0), 0.95)
     assert (
         row["mean"] == pytest.approx(42.6)
         and row["median"] == np.inf
@@ -144,13 +214,13 @@ def test_the_means_of_the_tables_are_those_of_the_records(done: SimpleNamespace)
     losses = record.losses("robustness", "own")  # (region, update, seed, task)
     assert losses.shape == (3, 11, 3, TASKS)
     rows = done.table("adaptation.csv").query(
-        "cell == @record.cell.id and protocol == 'robustness' and step == 'own'"
+        "cell == @record.cell.name and protocol == 'robustness' and step == 'own'"
     )
-    for region, name in enumerate(records.REGIONS):
+    for region, name in enumerate(REGIONS):
         means = rows[rows["region"] == name].sort_values("update")["mean"]
         assert means.to_numpy() == pytest.approx(losses[region].mean((-2, -1)))
     final = done.table("tasks.parquet").query(
-        "cell == @record.cell.id and protocol == 'robustness' and region == 'all'"
+        "cell == @record.cell.name and protocol == 'robustness' and region == 'all'"
     )
     assert final.sort_values(["seed", "task"])["loss"].to_numpy() == pytest.approx(
         losses[0, -1].ravel()
@@ -187,19 +257,19 @@ def test_selection_never_takes_a_cell_with_a_diverged_run(
     assert "equal-budget" not in set(table["role"])
 
 
-def test_a_selected_cell_at_the_end_of_three_values_is_on_the_edge(done: SimpleNamespace) -> None:
-    cells = [
-        SimpleNamespace(
-            cell=SimpleNamespace(
-                hyperparameters=SimpleNamespace(inner_step_size=0.02, meta_step_size=b)
-            )
-        )
-        for b in (0.1, 0.2, 0.3)
-    ]
-    found = compare.Selection(
-        cells, np.zeros((3, 1)), np.zeros((3, 1), bool), np.array([0.1, 0.2, 0.3])
-    )
-    assert [compare._edges(found, n) for n in range(3)] == ["meta_step_size", "", "meta_step_size"]
+@pytest.mark.parametrize(
+    ("winner", "edges"), [(0, "meta_step_size"), (1, ""), (2, "meta_step_size")]
+)
+def test_a_selected_cell_at_the_end_of_three_values_is_on_the_edge(winner: int, edges: str) -> None:
+    sizes = np.array([0.1, 0.2, 0.3])
+    records = []
+    for size in sizes:
+        h = SimpleNamespace(inner_step_size=0.02, meta_step_size=size)
+        records.append(SimpleNamespace(cell=SimpleNamespace(hyperparameters=h)))
+    validation = np.ones((3, 1))
+    validation[winner] = 0.5
+    found = Selection("standard", "own", records, validation, np.zeros((3, 1), bool), sizes)
+    assert found.winner == winner and selection.edges(found) == edges
 
 
 def test_the_declared_family_is_what_is_adjusted(done: SimpleNamespace) -> None:
@@ -217,13 +287,13 @@ def test_the_declared_family_is_what_is_adjusted(done: SimpleNamespace) -> None:
 
 def test_the_best_baseline_is_chosen_on_the_validation_bank(done: SimpleNamespace) -> None:
     zero, process = (f"validation/standard/{name}" for name in ("zero", "gaussian-process"))
-    assert compare.best_baseline(done.study, "standard").algorithm == "gaussian-process"
+    assert comparisons.best_baseline(done.study, "standard").algorithm == "gaussian-process"
     worse = done.study.baselines | {
         process: done.study.baselines[zero] * 100,
         zero: done.study.baselines[zero] / 1e6,
     }
     study = replace(done.study, baselines=worse)  # the test losses are as they were
-    assert compare.best_baseline(study, "standard").algorithm == "zero"
+    assert comparisons.best_baseline(study, "standard").algorithm == "zero"
 
 
 def test_least_squares_knows_too_much_to_be_the_best_baseline(done: SimpleNamespace) -> None:
@@ -250,14 +320,14 @@ def test_a_selected_cell_on_the_edge_is_warned_of(tmp_path: Path) -> None:
         [row | {"on_edge": "inner_step_size meta_step_size"}, row | {"on_edge": ""}]
     )
     frames.write(table, tmp_path / "selection.csv")
-    (line,) = tables.edge_warnings(tmp_path)
+    (line,) = selection.edge_warnings(tmp_path)
     assert (
         "reptile under standard (own step) selects 12345678" in line
         and "inner_step_size and meta_step_size" in line
     )
 
 
-@pytest.mark.parametrize("name", tables.NAMES)
+@pytest.mark.parametrize("name", tables.names())
 def test_a_table_has_the_columns_of_the_reference_in_their_order(
     done: SimpleNamespace, name: str
 ) -> None:
@@ -295,19 +365,18 @@ def test_records_of_something_else_are_refused(
 
     root = tmp_path / "study"
     shutil.copytree(done.root, root)
-    study, cell = done.config, plans.cells(done.config)[0]
-    path = records.Paths(root).trained(cell, "0-1")
+    content = study_content()
     if change == "settings":
-        study = config.parse(
-            study_content() | {"network": {"hidden": [8, 8], "activation": "relu"}}
-        )
-    elif change == "theta":
+        content |= {"network": {"hidden": [8, 8], "activation": "relu"}}
+    started = running(content, root)
+    path = started.layout.trained(done.running.study.cells[0].path, "0-1")
+    if change == "theta":
         arrays, header = artifacts.read(path)
         artifacts.write(path, {**arrays, "theta": arrays["theta"] + 1}, header)
-    else:
+    elif change == "damage":
         path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises(artifacts.ArtifactError, match=r"another config|another theta|damaged"):
-        tables.read_study(root, study)
+        measured.read(started)
 
 
 def test_a_study_of_one_cell_that_nobody_published_has_tables_and_figures_too(
@@ -320,9 +389,9 @@ def test_a_study_of_one_cell_that_nobody_published_has_tables_and_figures_too(
         "shots": 5,
         "meta_step_size": 0.01,
     }
-    study = config.parse(study_content() | {"cells": [joint], "seeds": 1})
-    compute(study, tmp_path)
-    tables.write_all(tables.read_study(tmp_path, study), tmp_path / "tables")
+    started = running(study_content() | {"cells": [joint], "seeds": 1}, tmp_path)
+    compute(started)
+    tables.write_all(measured.read(started), tmp_path / "tables")
     assert len(frames.read(tmp_path / "tables", "runs.csv")) == 1
     assert frames.read(tmp_path / "tables", "comparisons.csv").empty
     drawn = {path.stem for path in figures.draw_all(tmp_path / "tables", tmp_path / "figures")}

@@ -5,25 +5,21 @@ import pytest
 import small
 import torch
 
+from metabench.learning import settings
 from metabench.learning.baselines import evaluate, gaussian_process, least_squares, names, zero
 from metabench.learning.tasks import Bank, Points, Sine, SineDistribution
-from metabench.study import plans
 
 FLUX = SineDistribution()
 
 
 def losses(tasks, **protocols):
-    config = small.flux(protocols=protocols, validation={"protocol": next(iter(protocols))})
-    return evaluate(plans.baseline_settings(config) | {"test_tasks": tasks})
+    return evaluate(small.baseline_settings(protocols, tasks))
 
 
 def protocol(shots, support, length_scale=2.0):
-    return {
-        "shots": shots,
-        "support": support,
-        "updates": 1,
-        "gaussian_process_length_scale": length_scale,
-    }
+    return settings.BaselineProtocol(
+        shots=shots, support=support, updates=1, gaussian_process_length_scale=length_scale
+    )
 
 
 def test_every_baseline_is_evaluated_under_every_protocol_and_region():

@@ -5,6 +5,7 @@ import torch
 from metabench.learning import algorithms
 from metabench.learning.evaluation import (
     CHUNK,
+    Step,
     adaptation_losses,
     cast,
     evaluate,
@@ -34,11 +35,11 @@ def bank_of(tasks, purpose="test-bank", shots=5, interval=RIGHT_HALF):
 
 def run(settings, theta):
     """What an evaluation of the algorithm in its settings finds."""
-    return evaluate(settings, theta, algorithms.load(settings["algorithm"]))
+    return evaluate(settings, theta, algorithms.load(settings.algorithm))
 
 
 def steps(runs, size=0.02):
-    return torch.full((runs,), size, dtype=torch.float64)
+    return Step(torch.full((runs,), size, dtype=torch.float64))
 
 
 def test_index_0_is_the_loss_before_any_update():
@@ -78,7 +79,7 @@ def test_a_support_interval_of_the_whole_domain_leaves_nothing_unseen():
 
 def test_fresh_query_points_are_each_tasks_own_and_no_part_of_them_is_seen():
     bank = Bank("flux", "test-bank", FLUX, 20)
-    tasks = cast(held_out(bank, small.protocol(5, RIGHT_HALF, 7)), torch.float32)
+    tasks = cast(held_out(bank, small.protocol(5, RIGHT_HALF, queries=7)), torch.float32)
     assert tasks.query.x.shape == tasks.query.y.shape == (20, 7, 1)
     assert tasks.query.x.unique().numel() == 140
     assert list(tasks.regions) == ["all"]
@@ -113,9 +114,8 @@ def test_a_task_scores_the_same_in_a_bank_of_any_size(tasks, each_engine):
 
 
 def test_each_run_adapts_with_its_own_step_size():
-    both = adaptation_losses(
-        PLAIN, thetas(0, 0), bank_of(20), 4, torch.tensor([0.001, 0.02], dtype=torch.float64)
-    )
+    sizes = Step(torch.tensor([0.001, 0.02], dtype=torch.float64))
+    both = adaptation_losses(PLAIN, thetas(0, 0), bank_of(20), 4, sizes)
     for run, size in enumerate((0.001, 0.02)):
         one = adaptation_losses(PLAIN, thetas(0, 0), bank_of(20), 4, steps(2, size))
         assert torch.equal(both[:, :, run], one[:, :, run])
@@ -154,7 +154,7 @@ def test_a_cell_with_an_inner_step_is_evaluated_at_it_and_at_the_common_one():
 def test_a_cell_without_an_inner_step_is_tuned_on_the_validation_bank_and_not_on_the_test_bank():
     settings = small.evaluate_settings("random")
     found = run(settings, thetas(0, 1, 2))
-    candidates = settings["tuning_step_sizes"]
+    candidates = settings.tuning_step_sizes
     losses = found["tuning/robustness"]
     assert losses.shape == (len(candidates), 3)
     for bank, same in (("validation-bank", True), ("test-bank", False)):
@@ -187,7 +187,7 @@ def test_each_run_is_tuned_for_itself():
 
 
 def test_a_step_size_at_which_adaptation_diverges_is_not_chosen():
-    settings = small.evaluate_settings("random", tuning_step_sizes=[0.001, 1e30])
+    settings = small.evaluate_settings("random", tuning_step_sizes=[0.001, 1e6])
     found = run(settings, thetas(0, 1))
     assert not found["tuning/standard"][1].isfinite().any()
     assert found["step_size/standard/tuned"].tolist() == [0.001, 0.001]
@@ -203,7 +203,7 @@ def test_the_validation_losses_of_an_evaluation_are_of_the_validation_bank():
 
 def test_the_showcase_wave_is_fitted_better_after_adaptation():
     wave = Sine(torch.tensor(4.0, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64))
-    points = showcase_support(FLUX, "flux", wave, 10, (-5.0, 5.0))
+    points = showcase_support(FLUX, "flux", wave, small.protocol(10, (-5.0, 5.0)))
     assert points.x.shape == (10, 1)
     torch.testing.assert_close(points.y, 4 * torch.sin(points.x + 1))
     settings = small.evaluate_settings("fomaml", hyperparameters={"inner_step_size": 0.002})

@@ -1,29 +1,32 @@
 """What every family of tasks must hold to, and what is particular to each."""
 
+import inspect
 from importlib import import_module
-from math import pi, sqrt
+from math import cos, pi, sin, sqrt
 
 import pytest
 import small
 import torch
 
-from metabench.analysis import frames, tables
-from metabench.check_algorithm import Subject
+from metabench import jobs
+from metabench.analysis import frames
+from metabench.learning import algorithms, settings
 from metabench.learning.baselines import evaluate, least_squares, names
 from metabench.learning.evaluation import held_out
 from metabench.learning.randomness import BLOCK
 from metabench.learning.tasks import (
     FAMILIES,
     Bank,
+    PlaneWaveDistribution,
     SineDistribution,
     SineOrLine,
     SineOrLineDistribution,
     TaskStream,
     distribution,
 )
-from metabench.study import config, plans
+from metabench.learning.training import train
+from metabench.study import config
 from metabench.views.figures import step_sizes
-from metabench.views.figures.reading import Tables
 
 VARIANTS = {
     **{name: family() for name, family in FAMILIES.items()},
@@ -32,6 +35,9 @@ VARIANTS = {
     "lines alone": SineOrLineDistribution(lines=1.0),
     "other ranges": SineOrLineDistribution(
         amplitude=(1.0, 2.0), slope=(0.0, 1.0), intercept=(5.0, 6.0), domain=(-1.0, 3.0)
+    ),
+    "plane waves of other ranges": PlaneWaveDistribution(
+        amplitude=(1.0, 2.0), direction=(1.0, 4.0), domain=(-1.0, 3.0), grid_points=8
     ),
 }
 every_variant = pytest.mark.parametrize("tasks", VARIANTS.values(), ids=VARIANTS)
@@ -67,10 +73,11 @@ def test_a_family_states_its_mathematics_and_where_it_comes_from(name):
 def test_a_stack_of_tasks_has_a_label_for_each_point(tasks):
     drawn = tasks.draw(unit(tasks, 2, 3, 5))
     assert parameters(drawn).shape[:3] == (2, 3, 5)
-    x = torch.rand(2, 3, 5, 7, 1, dtype=torch.float64)
+    x = torch.rand(2, 3, 5, 7, tasks.features, dtype=torch.float64)
     assert drawn(x).shape == (2, 3, 5, 7, 1) and drawn(x).isfinite().all()
     on_grid = drawn(tasks.grid)
-    assert on_grid.shape == (2, 3, 5, tasks.grid_points, 1) and on_grid.dtype == torch.float64
+    assert tasks.grid.shape == (tasks.grid_size, tasks.features)
+    assert on_grid.shape == (2, 3, 5, tasks.grid_size, 1) and on_grid.dtype == torch.float64
     assert torch.equal(on_grid, drawn(tasks.grid.expand(2, 3, 5, -1, -1)))
 
 
@@ -113,13 +120,15 @@ def test_least_squares_fits_every_task_of_a_family_that_has_a_basis(tasks):
 
 @every_variant
 def test_the_baselines_of_a_family_are_finite_under_every_protocol(tasks):
-    tasks, support = tasks.model_dump(mode="json"), [max(tasks.domain[0], 0.0), tasks.domain[1]]
-    protocol = {"shots": 5, "support": support, "updates": 1, "gaussian_process_length_scale": 2.0}
-    study = small.flux(tasks=tasks, protocols={"right": protocol}, validation={"protocol": "right"})
-    found = evaluate(plans.baseline_settings(study) | {"test_tasks": 20, "validation_tasks": 5})
-    assert {name.split("/")[-1] for name in found if name.startswith("test/")} == set(
-        names(study.tasks)
+    support = max(tasks.domain[0], 0.0), tasks.domain[1]
+    protocol = settings.BaselineProtocol(
+        shots=5, support=support, updates=1, gaussian_process_length_scale=2.0
     )
+    showcase = {name: 1.0 for name in inspect.signature(tasks.one).parameters}
+    given = small.baseline_settings({"right": protocol}, tasks=tasks, showcase=showcase)
+    found = evaluate(given)
+    told = {name.split("/")[-1] for name in found if name.startswith("test/")}
+    assert told == set(names(tasks))
     assert all(tensor.isfinite().all() for tensor in found.values())
 
 
@@ -129,7 +138,7 @@ def test_noise_is_added_to_what_is_learned_from_and_has_its_standard_deviation(t
     block, bank = TaskStream(noisy, (0, 1), 2).block(0), Bank("flux", "test-bank", noisy, 2000)
     support, query, fresh = block.support(5), block.query(), block.query(7)
     batches, held = block.mini_batches(5, 10), bank.support(5, noisy.domain)
-    order = block.shuffles().unflatten(-1, (5, 10)).movedim(-2, 1)
+    order = block.shuffles()[..., :50].unflatten(-1, (5, 10)).movedim(-2, 1)
     assert torch.equal(noisy.grid[order], batches.x)
     for points, truth in [
         (support, block.drawn(support.x)),
@@ -157,8 +166,9 @@ def test_the_noise_of_a_label_has_nothing_to_do_with_its_point(tasks):
         "bank": (held.x, held.y - bank.drawn(held.x)),
     }
     for name, (x, noise) in noises.items():
-        pair = torch.stack([x.flatten(), noise.flatten()])
-        assert abs(torch.corrcoef(pair)[0, 1]) < 4 / sqrt(x.numel()), name
+        for n in range(tasks.features):
+            pair = torch.stack([x[..., n].flatten(), noise.flatten()])
+            assert abs(torch.corrcoef(pair)[0, 1]) < 4 / sqrt(noise.numel()), name
 
 
 @every_variant
@@ -241,13 +251,19 @@ SHOWCASES = [
     ("sine-or-line", {"amplitude": 4.0, "phase": 1.0}, lambda x: 4 * torch.sin(x + 1)),
     ("sine-or-line", {"line": 1.0, "slope": -2.0, "intercept": 0.5}, lambda x: 0.5 - 2 * x),
     ("sine-or-line", {"line": 1.0, "slope": -2.0, "amplitude": 3.0}, lambda x: -2 * x),
+    (
+        "plane-wave",
+        {"amplitude": 4.0, "phase": 1.0, "direction": 0.7},
+        lambda x: 4 * torch.sin((cos(0.7) + sin(0.7)) * x + 1),
+    ),
 ]
 
 
 @pytest.mark.parametrize(("family", "showcase", "formula"), SHOWCASES)
 def test_one_task_is_what_its_parameters_say(family, showcase, formula):
     x = torch.linspace(-5.5, 5.5, 111, dtype=torch.float64)[:, None]
-    found = FAMILIES[family]().one(**showcase)(x)
+    tasks = FAMILIES[family]()
+    found = tasks.one(**showcase)(x.expand(-1, tasks.features))
     assert found.shape == (111, 1)
     torch.testing.assert_close(found, formula(x), rtol=1e-14, atol=1e-14)
 
@@ -332,7 +348,8 @@ def test_a_task_is_a_wave_or_a_line():
 @every_variant
 def test_every_family_can_be_trained_on(tasks, algorithm):
     noisy = tasks.model_copy(update={"noise": 0.1, "training_tasks": 5})
-    state = Subject(algorithm, tasks=noisy).train(6)
+    given = small.train_settings(algorithm, 6, tasks=noisy, network={"hidden": [8, 8]})
+    state = train(given, (0, 1), algorithms.load(algorithm))
     assert state.theta.isfinite().all() and state.validation_loss.isfinite().all()
 
 
@@ -372,16 +389,16 @@ def study_content():
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """The folder of a study of waves and lines that was really trained, and the study."""
-    root, study = tmp_path_factory.mktemp("mixture"), config.parse(study_content())
-    small.compute(study, root)
-    tables.write_all(tables.read_study(root, study), root / "tables")
-    return root, study
+    """A study of waves and lines that was really trained, with its tables."""
+    started = small.running(study_content(), tmp_path_factory.mktemp("mixture"))
+    small.compute(started)
+    jobs.tables(started)
+    return started
 
 
 def test_a_study_of_waves_and_lines_has_every_table(done):
-    root, study = done
-    board = frames.read(root / "tables", "leaderboard.csv")
+    tables = done.layout.tables
+    board = frames.read(tables, "leaderboard.csv")
     assert set(board["algorithm"]) == {
         "fomaml",
         "ridge",
@@ -391,28 +408,28 @@ def test_a_study_of_waves_and_lines_has_every_table(done):
         "least-squares",
         "zero",
     }
-    assert set(board["protocol"]) == set(study.protocols)
-    assert len(frames.read(root / "tables", "runs.csv")) == 5 * study.seeds
-    for name in tables.NAMES:
-        assert len(frames.read(root / "tables", name)), name
+    assert set(board["protocol"]) == set(done.study.protocols)
+    assert len(frames.read(tables, "runs.csv")) == 5 * done.study.config.seeds
+    for path in [*tables.glob("*.csv"), *tables.glob("*.parquet")]:
+        assert len(frames.read(tables, path.name)), path.name
 
 
 def test_what_an_algorithm_reads_stands_in_the_tables_and_nothing_else(done):
-    cells = frames.read(done[0] / "tables", "cells.csv")
+    cells = frames.read(done.layout.tables, "cells.csv")
     (fomaml,) = cells[cells["algorithm"] == "fomaml"].to_dict("records")
     ridge = cells[cells["algorithm"] == "ridge"].set_index("role")
     options = ["meta_optimizer", "meta_schedule", "queries"]
     assert ridge.loc["published", ["shots", *options]].tolist() == [5, "adam", "cosine", 8]
-    assert ridge.loc["grid", options].isna().all(), (
-        "plain descent is the default, which is left out"
-    )
+    assert ridge.loc["grid", options[:2]].tolist() == ["sgd", "constant"]
+    assert ridge.loc["grid", ["queries"]].isna().all(), "empty stands for the grid"
     assert (
         ridge[["inner_steps", "inner_step_size", "context", "inner_optimizer"]]
         .isna()
         .all(axis=None)
     )
-    assert all(fomaml[name] != fomaml[name] for name in (*options, "context", "inner_optimizer"))
-    board = frames.read(done[0] / "tables", "leaderboard.csv").query(
+    assert all(fomaml[name] != fomaml[name] for name in ("queries", "context", "inner_optimizer"))
+    assert (fomaml["meta_optimizer"], fomaml["meta_schedule"]) == ("sgd", "constant")
+    board = frames.read(done.layout.tables, "leaderboard.csv").query(
         "algorithm == 'ridge' and role == 'published'"
     )
     assert set(board["queries"]) == {8} and set(board["meta_optimizer"]) == {"adam"}
@@ -422,16 +439,17 @@ def test_what_an_algorithm_reads_stands_in_the_tables_and_nothing_else(done):
 
 
 def test_a_heat_map_says_which_optimizer_its_cells_have(done):
-    figure = step_sizes.draw(Tables(done[0] / "tables"), "standard")
+    from metabench.views.drawing.reading import Tables
+
+    figure = step_sizes.draw(Tables(done.layout.tables), "standard")
     titles = [axes.get_title() for axes in figure.axes]
     assert "Ridge head\nqueries 8\nAdam outside\ncosine decay" in titles
     assert "Ridge head" in titles, "which has the defaults"
 
 
 def test_least_squares_knows_waves_and_lines_but_not_the_noise(done):
-    root, _ = done
     board = (
-        frames.read(root / "tables", "leaderboard.csv")
+        frames.read(done.layout.tables, "leaderboard.csv")
         .query("protocol == 'standard'")
         .set_index("algorithm")
     )
@@ -441,5 +459,5 @@ def test_least_squares_knows_waves_and_lines_but_not_the_noise(done):
 
 
 def test_the_picture_of_a_study_of_waves_and_lines_is_its_line(done):
-    rows = frames.read(done[0] / "tables", "showcase.csv")
+    rows = frames.read(done.layout.tables, "showcase.csv")
     assert len(rows) and (rows["truth"] - 2 * rows["x"]).abs().max() < 1e-6

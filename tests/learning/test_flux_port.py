@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import mse_loss
 
 from metabench.learning import algorithms
-from metabench.learning.evaluation import adaptation_losses, held_out
+from metabench.learning.evaluation import Step, adaptation_losses, held_out
 from metabench.learning.network import Network
 from metabench.learning.tasks import Bank, SineDistribution, TaskStream
 from metabench.learning.training import train
@@ -165,14 +165,9 @@ def test_single_precision_stays_near_the_flux_script_in_double():
 def test_evaluation_gives_the_losses_of_the_flux_script(shots, interval, updates):
     theta = torch.stack([NETWORK.initialize(seed) for seed in SEEDS])
     bank = Bank("flux", "test-bank", SineDistribution(), 3)
-    step_size = torch.full((2,), 0.02, dtype=torch.float64)
-    found = adaptation_losses(
-        small.plain(NETWORK),
-        theta,
-        held_out(bank, small.protocol(shots, interval)),
-        updates,
-        step_size,
-    )[0]
+    tasks = held_out(bank, small.protocol(shots, interval))
+    step = Step(torch.full((2,), 0.02, dtype=torch.float64))
+    found = adaptation_losses(small.plain(NETWORK), theta, tasks, updates, step)[0]
     assert found.shape == (updates + 1, 2, 3), "updates + 1 losses, the first before any update"
     waves, points = bank.drawn, bank.support(shots, interval).x
     for run in range(2):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from metabench.learning.network import ACTIVATIONS, Network
+from metabench.learning.settings import NetworkSettings
 
 FLUX = Network((1, 64, 64, 1))
 # Hidden layers that the kernel pads, and that it need not.
@@ -16,6 +17,11 @@ NETWORKS = [
     for activation in ("tanh", "relu")
 ]
 STACKS = [(), (3,), (2, 3)]
+
+
+def of(hidden, activation):
+    """The network of one input and one output with these hidden layers."""
+    return Network((1, *hidden, 1), activation)
 
 
 def noise(seed, *shape):
@@ -34,7 +40,7 @@ def test_these_tests_compute_with_one_thread():
 
 def test_the_flux_scripts_network_has_4353_parameters():
     assert FLUX.parameters == 4353  # 64 + 64, 64 * 64 + 64, 64 + 1
-    assert Network.of((64, 64), "tanh") == FLUX
+    assert NetworkSettings().build(1) == FLUX
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=str)
@@ -78,9 +84,7 @@ def test_the_hand_written_gradient_is_the_slope_of_the_loss(network):
 
 
 @pytest.mark.parametrize("stack", STACKS, ids=str)
-@pytest.mark.parametrize(
-    "network", [*NETWORKS, *map(Network.of, HIDDEN, ["tanh", "relu"] * 2)], ids=str
-)
+@pytest.mark.parametrize("network", [*NETWORKS, *map(of, HIDDEN, ["tanh", "relu"] * 2)], ids=str)
 def test_the_hand_written_hessian_product_is_that_of_autograd(network, stack, each_engine):
     theta, x, y = problem(network, stack, stack)
     v = noise(3, *theta.shape)
@@ -96,7 +100,7 @@ def test_the_hand_written_hessian_product_is_that_of_autograd(network, stack, ea
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_hand_written_hessian_product_is_the_slope_of_the_gradient(activation, each_engine):
     for hidden in HIDDEN:
-        network = Network.of(hidden, activation)
+        network = of(hidden, activation)
         theta, x, y = problem(network, (2, 3), (2, 3))
         theta, v, h = theta / 3, noise(3, *theta.shape), 1e-6
         ahead, behind = (network.loss_and_gradient(theta + s * v, x, y)[1] for s in (h, -h))
@@ -109,7 +113,7 @@ def test_the_hand_written_hessian_product_is_the_slope_of_the_gradient(activatio
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("hidden", HIDDEN, ids=str)
 def test_the_hessian_is_a_symmetric_matrix(hidden, activation, each_engine):
-    network = Network.of(hidden, activation)
+    network = of(hidden, activation)
     theta, x, y = problem(network, (2, 3), (2, 3))
     u, v = noise(3, *theta.shape), noise(4, *theta.shape)
     of_u, of_v, of_both = (network.hessian_product(theta, x, y, w) for w in (u, v, 2 * u - v))

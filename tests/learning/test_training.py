@@ -1,14 +1,14 @@
 import gc
+from math import sqrt
 
 import pytest
 import small
 import torch
 
 from metabench.learning import algorithms, training
-from metabench.learning.algorithms.protocol import Hyperparameters
-from metabench.learning.evaluation import final_losses, held_out
+from metabench.learning.evaluation import Step, final_losses, held_out
 from metabench.learning.network import Network
-from metabench.learning.tasks import Bank, SineDistribution
+from metabench.learning.tasks import Bank, SineDistribution, TaskStream
 from metabench.learning.training import State, begin, train
 
 ALGORITHMS = ("fomaml", "joint", "reptile")
@@ -16,7 +16,7 @@ FLUX = Network((1, 64, 64, 1))
 
 
 def run(settings, seeds, **more):
-    return train(settings, seeds, algorithms.load(settings["algorithm"]), **more)
+    return train(settings, seeds, algorithms.load(settings.algorithm), **more)
 
 
 def states(settings, seeds, **more):
@@ -68,13 +68,12 @@ def test_the_validation_curve_begins_before_training_and_ends_after_it(algorithm
     tasks = held_out(
         Bank("flux", "validation-bank", SineDistribution(), 4), small.protocol(5, (0.0, 5.0))
     )
-    step_size = torch.full((2,), 0.02, dtype=torch.float64)
+    step = Step(torch.full((2,), 0.02, dtype=torch.float64))
     curve = found[-1].validation_loss
     assert curve.shape == (4, 2)
     for state, entry in zip(found, curve, strict=True):
-        expected = final_losses(small.plain(FLUX), state.theta.double(), tasks, 10, step_size).mean(
-            -1
-        )
+        losses = final_losses(small.plain(FLUX), state.theta.double(), tasks, 10, step)
+        expected = losses.mean(-1)
         torch.testing.assert_close(entry, expected, rtol=1e-4, atol=1e-5)  # float32 against float64
 
 
@@ -138,6 +137,35 @@ def test_seeds_are_trained_on_tasks_of_their_own():
     assert not torch.equal(moved[0], moved[1])
 
 
+OUTER = {
+    "sgd": lambda theta: torch.optim.SGD([theta], lr=1.0),
+    "adam": lambda theta: torch.optim.Adam([theta], lr=1.0),
+}
+SHARES = {
+    "constant": (1.0, 1.0, 1.0, 1.0),
+    "linear": (1.0, 0.75, 0.5, 0.25),
+    "cosine": (1.0, (1 + sqrt(0.5)) / 2, 0.5, (1 - sqrt(0.5)) / 2),
+}
+
+
+@pytest.mark.parametrize("schedule", SHARES)
+@pytest.mark.parametrize("optimizer", OUTER)
+def test_the_outer_update_is_that_of_its_optimizer_at_the_size_of_its_schedule(optimizer, schedule):
+    h = {"meta_optimizer": optimizer, "meta_schedule": schedule, "meta_step_size": 0.01}
+    settings = small.train_settings("fomaml", 4, hyperparameters=h)
+    fomaml, h = algorithms.load("fomaml"), settings.hyperparameters
+    block = TaskStream(settings.tasks, (0, 4), h.meta_batch_size).block(0)
+    support, query = fomaml.sample(block, h)
+    theta = fomaml.begin(FLUX, (0, 4), h).clone()
+    rule = OUTER[optimizer](theta)
+    for i, share in enumerate(SHARES[schedule]):
+        rule.param_groups[0]["lr"] = 0.01 * share
+        theta.grad = fomaml.meta_gradient(FLUX, theta, (support.at(i), query.at(i)), h)
+        rule.step()
+    found = run(settings, (0, 4), dtype=torch.float64)
+    torch.testing.assert_close(found.theta, theta, rtol=1e-10, atol=1e-12)
+
+
 # The ReLU network under FOMAML with a meta step of 0.15: some seeds diverge within 30
 # meta-iterations, others do not.
 RISKY = {"network": {"activation": "relu"}, "hyperparameters": {"meta_step_size": 0.15}}
@@ -159,8 +187,10 @@ def test_a_diverged_run_is_recorded_and_its_neighbours_are_not_disturbed(each_en
 
 
 def test_the_first_of_several_meta_iterations_that_is_not_finite_is_found_for_each_run():
-    finite = torch.tensor([[0, 1, 1, 1], [0, 1, 0, 1], [1, 0, 0, 1]], dtype=torch.bool)
-    assert training._first_not_finite(finite, 12).tolist() == [10, 12, 11, 0]
+    theta = torch.tensor([[0, 1, 1, 1], [0, 1, 0, 1], [1, 0, 0, 1]]).double()
+    theta = torch.where(theta == 0, torch.nan, theta)[..., None]  # (meta-iteration, run, M)
+    steps = ((row, row[None]) for row in theta)
+    assert training._first_not_finite(steps, 9, 12, 4).tolist() == [10, 12, 11, 0]
 
 
 ADAM = {
@@ -178,8 +208,7 @@ def test_diverged_at_is_the_first_meta_iteration_whose_theta_is_not_finite(risky
     every, rarely = (
         small.train_settings("fomaml", end, **risky, validation={"interval": n}) for n in (1, 1022)
     )
-    h = Hyperparameters(**every["hyperparameters"])
-    middle = begin(algorithms.load("fomaml"), FLUX, SEEDS, h)._replace(
+    middle = begin(algorithms.load("fomaml"), FLUX, SEEDS, every.hyperparameters)._replace(
         meta_iteration=begun, validation_loss=torch.zeros(1, len(SEEDS), dtype=torch.float64)
     )
     found = []

@@ -3,9 +3,8 @@ import shutil
 import pytest
 import small
 
-from metabench.records import provenance
+from metabench.records import headers, provenance
 from metabench.records.provenance import canonical, code_digest, config_digest, describe, digest
-from metabench.study import plans
 
 
 @pytest.fixture
@@ -22,11 +21,18 @@ def tree(tmp_path, monkeypatch):
 NAMES = ("fomaml", "reptile", "joint", "random", "ridge")
 
 
+SETTINGS = {name: (small.train_settings(name, 5), small.evaluate_settings(name)) for name in NAMES}
+BASELINES = small.baseline_settings({})
+
+
 def digests():
+    """The code digest of each job, by its name."""
     code_digest.cache_clear()
-    trained = {f"train {name}": plans.train_code(name) for name in NAMES}
-    evaluated = {f"evaluate {name}": plans.evaluate_code(name) for name in NAMES}
-    return trained | evaluated | {"baselines": plans.baselines_code()}
+    found = {"baselines": headers.of_baselines(BASELINES)["code"]}
+    for name, (training, evaluation) in SETTINGS.items():
+        found[f"train {name}"] = headers.training(training, "0-1", "torch")["code"]
+        found[f"evaluate {name}"] = headers.evaluation(evaluation, "0-1", "torch", "")["code"]
+    return found
 
 
 def both(*names):
@@ -43,25 +49,31 @@ EVERYTHING = both(*NAMES) | {"baselines"}
     [
         ("learning/algorithms/fomaml.py", both("fomaml")),
         ("learning/algorithms/reptile.py", both("reptile")),
-        ("learning/algorithms/protocol.py", EVERYTHING),
+        ("learning/algorithm.py", EVERYTHING),
+        ("learning/hyperparameters.py", EVERYTHING),
+        ("learning/settings.py", EVERYTHING),
         ("learning/algorithms/__init__.py", set()),
         ("learning/linear.py", both("ridge")),
         ("learning/optimizers.py", EVERYTHING),
         ("learning/tasks/sine_or_line.py", EVERYTHING),
+        ("learning/tasks/plane_wave.py", EVERYTHING),
         ("learning/fields.py", EVERYTHING),
         ("learning/training.py", TRAINING),
         ("learning/evaluation.py", EVERYTHING),
         ("learning/network.py", EVERYTHING),
         ("learning/randomness.py", EVERYTHING),
         ("learning/baselines.py", {"baselines"}),
-        ("check_algorithm.py", set()),
-        ("records/forms.py", set()),
+        ("check_algorithm/__init__.py", set()),
+        ("records/arrays.py", set()),
+        ("records/states.py", set()),
+        ("records/measured.py", set()),
         ("analysis/statistics.py", set()),
-        ("records/records.py", set()),
-        ("study/plans.py", set()),
+        ("study/cells.py", set()),
+        ("study/jobs.py", set()),
         ("study/config.py", set()),
         ("study/limits.py", set()),
         ("workflow/progress.py", set()),
+        ("jobs.py", set()),
         ("cli.py", set()),
     ],
 )
@@ -72,13 +84,48 @@ def test_editing_a_file_makes_stale_what_runs_it_and_nothing_else(tree, file, st
     assert {name for name, value in digests().items() if value != before[name]} == stale
 
 
-def test_editing_an_algorithm_of_ones_own_makes_stale_what_runs_it(tmp_path):
-    mine = tmp_path / "nudge.py"
-    mine.write_text("from metabench.learning.algorithms.reptile import *\n", encoding="utf-8")
-    before = plans.train_code(str(mine)), plans.evaluate_code(str(mine))
-    code_digest.cache_clear()
-    mine.write_text(f"{mine.read_text(encoding='utf-8')}# edited\n", encoding="utf-8")
-    assert not set(before) & {plans.train_code(str(mine)), plans.evaluate_code(str(mine))}
+CUSTOM = """
+from metabench import {names}
+from metabench.learning.algorithms.reptile import ALGORITHM
+"""
+
+
+@pytest.fixture
+def custom(tmp_path):
+    """An algorithm in a file, and settings of its training and its evaluation."""
+    path = tmp_path / "nudge.py"
+    path.write_text(CUSTOM.format(names="InnerLoop"), encoding="utf-8")
+    changes = {"algorithm": str(path)}
+    return path, *(given.model_copy(update=changes) for given in SETTINGS["reptile"])
+
+
+def test_editing_a_custom_algorithm_makes_stale_what_runs_it(custom):
+    path, training, evaluation = custom
+    found = []
+    for _ in range(2):
+        code_digest.cache_clear()
+        found.append(headers.training(training, "0-1", "torch"))
+        found.append(headers.evaluation(evaluation, "0-1", "torch", ""))
+        path.write_text(f"{path.read_text(encoding='utf-8')}# edited\n", encoding="utf-8")
+    assert len({header["code"] for header in found}) == 4
+    assert found[0]["algorithm_file"] != found[2]["algorithm_file"]
+    of_package = headers.training(SETTINGS["reptile"][0], "0-1", "torch")
+    assert of_package["algorithm_file"] is None, "one of this package has no file to lose"
+
+
+def test_a_public_name_stands_for_the_module_that_defines_it(custom, tree):
+    path, training, _ = custom
+    digests = {}
+    for names in ("InnerLoop", "InnerLoop, solve"):
+        path.write_text(CUSTOM.format(names=names), encoding="utf-8")
+        for edited in (False, True):
+            if edited:
+                (tree / "learning" / "linear.py").write_text("# edited\n", encoding="utf-8")
+            code_digest.cache_clear()
+            digests[names, edited] = headers.training(training, "0-1", "torch")["code"]
+        shutil.copy(small.ROOT / "metabench" / "learning" / "linear.py", tree / "learning")
+    assert digests["InnerLoop", False] == digests["InnerLoop", True]
+    assert digests["InnerLoop, solve", False] != digests["InnerLoop, solve", True]
 
 
 def test_the_digest_of_a_copy_is_that_of_the_package(tree):

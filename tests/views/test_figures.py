@@ -4,254 +4,33 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import handmade
 import numpy as np
-import pandas as pd
 import pytest
 import small
+from docutils.core import publish_parts
+from handmade import PROTOCOLS, SEEDS
 
-from metabench.analysis.tables.columns import COLUMNS
+from metabench.analysis import frames
 from metabench.records import manifests
 from metabench.records.artifacts import ArtifactError
 from metabench.views import figures
+from metabench.views.drawing import style
+from metabench.views.drawing.lines import lines
+from metabench.views.drawing.reading import Tables
 from metabench.views.figures import (
     adaptation,
-    gallery,
-    names,
     step_sizes,
-    style,
     task_losses,
     validation_curves,
 )
 from metabench.views.figures import showcase as showcase_figure
-from metabench.views.figures.lines import lines
-from metabench.views.figures.reading import Tables
-
-SEEDS, TASKS = 3, 40
-PROTOCOLS = {"standard": 4, "robustness": 3}  # updates
-CELLS = [  # algorithm, cell, role, inner and meta step size, meta-iterations, diverged seeds
-    ("fomaml", "f1", "published", 0.02, 0.01, 400, 0),
-    ("fomaml", "f2", "grid", 0.02, 0.1, 400, 2),
-    ("fomaml", "f3", "grid", 0.01, 0.01, 400, 0),
-    ("reptile", "r1", "published", 0.02, 0.1, 400, 1),
-    ("reptile", "r2", "equal-budget", 0.02, 0.1, 1200, 0),
-    ("joint", "j1", "published", np.nan, 0.01, 400, 0),
-    ("random", "n1", "published", np.nan, np.nan, 0, 0),
-    ("anil", "a1", "published", 0.02, 0.01, 400, 0),  # not known to the figures
-]
-
-
-def steps(algorithm: str) -> list[str]:
-    return ["common", "tuned"] if algorithm in ("joint", "random") else ["own", "common"]
-
-
-def regions(protocol: str) -> list[str]:
-    return ["all", "seen", "unseen"] if protocol == "robustness" else ["all"]
-
-
-def statistics(loss: float, diverged: int, last: bool) -> dict[str, Any]:
-    found = {"median": loss / 2, "diverged_share": diverged / SEEDS, "seeds": SEEDS, "tasks": TASKS}
-    found |= (
-        {"mean": np.inf, "mean_lower": np.nan, "mean_upper": np.nan}
-        if diverged
-        else {"mean": loss, "mean_lower": 0.8 * loss, "mean_upper": 1.3 * loss}
-    )
-    ends = {"median_lower": 0.4 * loss, "median_upper": 0.7 * loss} if last else {}
-    return {**found, "median_lower": np.nan, "median_upper": np.nan, **ends}
-
-
-def adaptation_rows() -> list[dict[str, Any]]:
-    rows = []
-    for protocol, updates in PROTOCOLS.items():
-        for region in regions(protocol):
-            where = {"protocol": protocol, "region": region}
-            for n, (algorithm, cell, role, *_, diverged) in enumerate(CELLS):
-                for step in steps(algorithm):
-                    head = {
-                        "algorithm": algorithm,
-                        "cell": cell,
-                        "role": role,
-                        "step": step,
-                        **where,
-                    }
-                    for u in range(updates + 1):
-                        rows.append(
-                            {
-                                **head,
-                                "update": u,
-                                **statistics(4 / (1 + n + u), diverged, u == updates),
-                            }
-                        )
-            for name, loss in (("zero", 4.0), ("gaussian-process", 0.2), ("least-squares", 1e-31)):
-                head = {"algorithm": name, "cell": "-", "role": "baseline", "step": "none", **where}
-                rows.append({**head, "update": updates, **statistics(loss, 0, True), "seeds": 0})
-    return rows
-
-
-def costs(meta_iterations: int) -> dict[str, int]:
-    return {
-        "tasks_seen": 3 * meta_iterations,
-        "gradient_evaluations": 6 * meta_iterations,
-        "point_gradients": 180 * meta_iterations,
-    }
-
-
-def cells() -> pd.DataFrame:
-    rows = [
-        {
-            "algorithm": a,
-            "cell": c,
-            "role": r,
-            "meta_iterations": i,
-            "meta_step_size": m,
-            "inner_step_size": s,
-            "shots": 10,
-        }
-        for a, c, r, s, m, i, _ in CELLS
-    ]
-    return pd.DataFrame(rows)
-
-
-def leaderboard(adapted: pd.DataFrame) -> pd.DataFrame:
-    last = adapted.groupby("protocol")["update"].transform("max")
-    table = adapted[(adapted["update"] == last) & (adapted["region"] == "all")].drop(
-        columns=["update", "region"]
-    )
-    about = [
-        {
-            "cell": c,
-            "selected": c in ("f3", "r1", "j1", "n1", "a1"),
-            "runs_ok": SEEDS - d,
-            "runs_diverged": d,
-            **costs(i),
-        }
-        for _, c, *_, i, d in CELLS
-    ]
-    settings = cells()[["cell", "meta_step_size", "inner_step_size"]]
-    table = table.merge(pd.DataFrame(about), how="left", on="cell").merge(
-        settings, how="left", on="cell"
-    )
-    return table.assign(selected=table["selected"].eq(True))
-
-
-def history() -> pd.DataFrame:
-    rows = []
-    for algorithm, cell, *_, iterations, diverged in CELLS:
-        for seed in range(SEEDS):
-            for i in range(0, iterations + 1, 100):
-                loss = np.inf if seed < diverged and i > 100 else 6 / (1 + i / 100) + 0.1 * seed
-                head = {"algorithm": algorithm, "cell": cell, "seed": seed, "meta_iteration": i}
-                rows.append({**head, **costs(i), "validation_loss": loss})
-    return pd.DataFrame(rows)
-
-
-def task_rows() -> pd.DataFrame:
-    spread = np.geomspace(0.01, 10, TASKS)
-    frames = []
-    for protocol in PROTOCOLS:
-        for algorithm, cell, *_, diverged in CELLS:
-            step = "own" if "own" in steps(algorithm) else "tuned"
-            for seed in range(SEEDS):
-                losses = np.full(TASKS, np.inf) if seed < diverged else spread
-                frames.append(
-                    pd.DataFrame(
-                        {
-                            "algorithm": algorithm,
-                            "cell": cell,
-                            "seed": seed,
-                            "step": step,
-                            "protocol": protocol,
-                            "loss": losses,
-                        }
-                    )
-                )
-        for name in ("zero", "gaussian-process", "least-squares"):
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "algorithm": name,
-                        "cell": "-",
-                        "seed": -1,
-                        "step": "none",
-                        "protocol": protocol,
-                        "loss": spread,
-                    }
-                )
-            )
-    return (
-        pd.concat(frames).assign(region="all").astype({"algorithm": "category", "loss": "float32"})
-    )
-
-
-def comparisons() -> pd.DataFrame:
-    pair = {
-        "algorithm_a": "fomaml",
-        "cell_a": "f1",
-        "step_a": "own",
-        "algorithm_b": "reptile",
-        "cell_b": "r1",
-        "step_b": "own",
-        "region": "all",
-        "update": 4,
-        "attainable_p": 0.25,
-    }
-    known = {"difference": -0.4, "lower": -0.6, "upper": -0.2, "p_value": 0.25, "p_holm": 0.5}
-    lost = {
-        "difference": -np.inf,
-        "lower": np.nan,
-        "upper": np.nan,
-        "p_value": 0.25,
-        "p_holm": np.nan,
-    }
-    wins = {"probability_of_improvement": 0.7, "probability_lower": 0.4, "probability_upper": 0.9}
-    return pd.DataFrame(
-        [
-            {**pair, **wins, **found, "role": role, "protocol": protocol}
-            for protocol in PROTOCOLS
-            for role, found in (("published", known), ("equal-budget", lost))
-        ]
-    )
-
-
-def showcase() -> tuple[pd.DataFrame, pd.DataFrame]:
-    x = np.linspace(-5.5, 5.5, 23)
-    frames = [
-        pd.DataFrame(
-            {"x": x, "truth": np.sin(x), "before": 0 * x, "after": np.cos(x) / (seed >= diverged)}
-        ).assign(algorithm=algorithm, cell=cell, role=role, seed=seed, protocol=protocol)
-        for algorithm, cell, role, *_, diverged in CELLS
-        if role == "published"
-        for protocol in PROTOCOLS
-        for seed in range(SEEDS)
-    ]
-    points = [
-        pd.DataFrame({"x": x[::5], "y": np.sin(x[::5])}).assign(protocol=protocol)
-        for protocol in PROTOCOLS
-    ]
-    return pd.concat(frames), pd.concat(points)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a small study's tables, as the contract has them, with diverged runs."""
-    where = tmp_path_factory.mktemp("tables")
-    adapted = pd.DataFrame(adaptation_rows())
-    with np.errstate(divide="ignore"):
-        pictures, points = showcase()
-    tables = {
-        "adaptation": adapted,
-        "cells": cells(),
-        "leaderboard": leaderboard(adapted),
-        "history": history(),
-        "comparisons": comparisons(),
-        "showcase": pictures,
-        "points": points,
-    }
-    for name, table in tables.items():
-        assert set(table) <= set(COLUMNS)
-        table.to_csv(where / f"{name}.csv", index=False)
-    task_rows().to_parquet(where / "tasks.parquet", index=False)
-    manifests.write(where, [path.name for path in where.iterdir()], {"kind": "tables"})
-    return where
+    """Return the folder of a small study's tables."""
+    return handmade.write(handmade.tables(), tmp_path_factory.mktemp("made") / "tables")
 
 
 @pytest.fixture(scope="module")
@@ -268,8 +47,15 @@ def published(tables: Tables, algorithm: str) -> str:
     return str(style.styles([algorithm])[algorithm].label)
 
 
+def test_the_tables_made_by_hand_have_columns_of_real_ones() -> None:
+    real = small.ROOT / "results" / "reference" / "flux" / "tables"
+    for name, table in handmade.tables().items():
+        assert set(table.columns) <= set(frames.read(real, name).columns), name
+
+
 def test_the_files_are_exactly_those_that_the_names_promise(drawn: list[Path]) -> None:
-    stems = figures.figure_names(["anil", "fomaml", "joint", "random", "reptile"], list(PROTOCOLS))
+    published = ["anil", "fomaml", "joint", "random", "reptile"]
+    stems = [picture.stem for picture in figures.of_study(published, list(PROTOCOLS))]
     assert len(set(stems)) == len(stems)
     assert {path.name for path in drawn[0].parent.iterdir()} == {
         manifests.NAME,
@@ -316,37 +102,80 @@ def test_nothing_in_a_file_tells_when_or_with_which_version_it_was_drawn(drawn: 
 def test_every_progress_step_is_one_figure(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps: list[None] = []
+    every = figures.of_study
+    few = ("equal_budget", "comparisons")
     monkeypatch.setattr(
-        figures, "figure_names", lambda algorithms, protocols: ["equal_budget", "comparisons"]
+        figures,
+        "of_study",
+        lambda *study: [picture for picture in every(*study) if picture.stem in few],
     )
-    assert (
-        len(figures.draw_all(folder, tmp_path, lambda: steps.append(None))) == 2 * len(steps) == 4
+    steps: list[None] = []
+    drawn = figures.draw_all(folder, tmp_path, lambda: steps.append(None))
+    assert len(drawn) == 2 * len(steps) == 4
+    assert figures.count(folder) == 2
+
+
+def test_the_names_of_figures_are_known_without_seaborn() -> None:
+    """The workflow asks for them each time that it starts, and seaborn takes a second to import."""
+    code = (
+        "import sys; from metabench.views.figures import of_study;"
+        "print(len(of_study(['reptile'], ['standard'])), 'seaborn' in sys.modules)"
     )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["9", "False"]
 
 
-def test_names_need_neither_matplotlib_nor_pandas() -> None:
-    code = "import sys, metabench.views.figures.names; print({'matplotlib', 'pandas', 'numpy'} & set(sys.modules))"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
-        == "set()"
-    )
+def test_every_figure_has_a_heading_labels_and_a_caption_in_the_report() -> None:
+    for picture in figures.of_study(["reptile", "under_scored"], ["standard", "one-shot"]):
+        assert picture.family.category and picture.labels
+        # Snakemake adds links to every caption; a paragraph must end before them.
+        parts = publish_parts(picture.family.caption, settings_overrides={"report_level": 2})
+        assert parts["whole"].strip() and "system-message" not in parts["whole"]
 
 
-def test_every_figure_has_an_entry_in_the_report_and_a_caption() -> None:
-    captions = small.ROOT / "workflow" / "report" / "figures"
-    used = set()
-    for stem in figures.figure_names(["reptile", "under_scored"], ["standard", "one-shot"]):
-        category, labels, caption = figures.report_entry(stem)
-        assert category and labels
-        used.add(caption)
-    assert {path.name for path in captions.iterdir()} == used
-    assert figures.report_entry("showcase_under_scored_one-shot")[1] == {
+def test_a_figure_says_what_fills_its_name() -> None:
+    found = {p.stem: p for p in figures.of_study(["under_scored"], ["one-shot"])}
+    assert found["showcase_under_scored_one-shot"].labels == {
         "algorithm": "under_scored",
         "protocol": "one-shot",
     }
-    with pytest.raises(ValueError, match="no figure is called 'nothing'"):
-        names.family_of("nothing")
+    assert found["adaptation_one-shot_median"].labels == {
+        "protocol": "one-shot",
+        "statistic": "median",
+    }
+    assert found["equal_budget"].labels == {"figure": "equal budget"}
+
+
+MINE = """
+from matplotlib.figure import Figure
+
+NAME = "mine_{protocol}_{size}"
+CHOICES = {"size": ("small", "large")}
+CATEGORY = "Mine"
+CAPTION = "What I wanted to see."
+
+
+def draw(tables, protocol, size):
+    figure = Figure()
+    figure.suptitle(f"{protocol} {size}")
+    return figure
+"""
+
+
+def test_a_file_in_the_folder_is_a_figure_and_nothing_else_need_name_it(
+    tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path)])
+    figures.families.cache_clear()
+    try:
+        found = {picture.stem: picture for picture in figures.of_study([], ["standard"])}
+    finally:
+        monkeypatch.undo()
+        figures.families.cache_clear()
+    assert {"mine_standard_small", "mine_standard_large"} <= found.keys()
+    drawn = found["mine_standard_large"].draw(tables)
+    assert drawn.get_suptitle() == "standard large"
 
 
 def test_every_algorithm_has_a_colour_and_marker_of_its_own() -> None:
@@ -392,7 +221,7 @@ def test_bars_of_the_median_are_the_tables_intervals_after_the_last_update(table
     )
 
 
-@pytest.mark.parametrize("statistic", names.STATISTICS)
+@pytest.mark.parametrize("statistic", adaptation.CHOICES["statistic"])
 def test_updates_start_at_zero_and_losses_are_logarithmic(tables: Tables, statistic: str) -> None:
     axes = adaptation.draw(tables, "robustness", statistic).axes[0]
     assert axes.get_xlim()[0] == 0
@@ -466,27 +295,21 @@ def test_a_diverged_seed_is_counted_in_the_showcase(tables: Tables) -> None:
     assert f"after fine-tuning\n(1 of {SEEDS} seeds diverged)" in labels
 
 
-def test_a_study_without_special_cells_or_regions_still_has_every_figure(
-    folder: Path, tmp_path: Path
-) -> None:
-    for path in (path for path in folder.iterdir() if path.name != manifests.NAME):
-        table = Tables(folder)[path.name]
-        gone = {
-            "role": ["equal-budget"],
-            "protocol": ["robustness"],
-            "cell": ["r2"],
-            "region": ["seen", "unseen"],
-        }
-        for column, values in gone.items():
-            table = table[~table[column].isin(values)] if column in table else table
-        write = table.to_parquet if path.suffix == ".parquet" else table.to_csv
-        write(tmp_path / path.name, index=False)
-    for stem in (
-        "equal_budget",
-        "robustness_regions",
-        "comparisons",
-        "validation_curves",
-        "step_sizes_standard",
-    ):
-        written = style.save(gallery.draw(stem, Tables(tmp_path)), tmp_path / stem)
-        assert len(written) == 2 and all(path.stat().st_size > 1000 for path in written)
+def test_a_study_without_special_cells_or_regions_still_has_every_figure(tmp_path: Path) -> None:
+    gone = {
+        "role": ["equal-budget"],
+        "protocol": ["robustness"],
+        "cell": ["r2"],
+        "region": ["seen", "unseen"],
+    }
+    found = handmade.tables()
+    for name, table in found.items():
+        for column in table.columns.intersection(list(gone)):
+            table = table[~table[column].isin(gone[column])]
+        found[name] = table
+    made = Tables(handmade.write(found, tmp_path / "tables"))
+    stems = ("equal_budget", "robustness_regions", "comparisons", "step_sizes_standard")
+    for picture in figures.of_study(made.algorithms, made.protocols):
+        if picture.stem in stems:
+            written = style.save(picture.draw(made), tmp_path / picture.stem)
+            assert len(written) == 2 and all(path.stat().st_size > 1000 for path in written)

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import small
 import yaml
 from click.testing import CliRunner
 from small import ROOT, tiny
@@ -14,6 +15,7 @@ from metabench.records import manifests
 from metabench.records.artifacts import ArtifactError
 from metabench.study import config
 from metabench.study.config import ConfigError
+from metabench.study.jobs import Study
 from metabench.views import literature
 
 ROWS = literature.ROWS
@@ -50,25 +52,25 @@ def test_every_published_number_has_its_source_and_its_place_in_a_study():
     assert len(known.rows) >= 20
     assert all(row.link.startswith("https://") for row in known.rows)
     for row in known.rows:
-        study = config.load(ROOT / "config" / f"{row.ours.study}.yaml")
+        study = Study(config.load(ROOT / "config" / f"{row.ours.study}.yaml"))
         assert row in literature.covered(known, study).rows
 
 
 def test_a_study_covers_the_numbers_whose_cell_protocol_and_update_it_has():
     known = literature.load()
     content = yaml.safe_load((ROOT / "config" / "maml.yaml").read_text())
-    whole = literature.covered(known, config.parse(content))
+    whole = literature.covered(known, small.study(content))
     assert len(whole.rows) == 11 and not whole.variations and whole.margin == known.margin
     content["cells"] = [cell for cell in content["cells"] if cell["algorithm"] != "meta_sgd"]
     assert {row.method for row in whole.rows} - {
-        row.method for row in literature.covered(known, config.parse(content)).rows
+        row.method for row in literature.covered(known, small.study(content)).rows
     } == {"Meta-SGD"}
     for protocol in content["protocols"].values():
         protocol["updates"] = 1
-    assert {row.steps for row in literature.covered(known, config.parse(content)).rows} == {(1,)}
+    assert {row.steps for row in literature.covered(known, small.study(content)).rows} == {(1,)}
     del content["protocols"]["fresh-10"]
-    assert {row.tested for row in literature.covered(known, config.parse(content)).rows} == {5}
-    assert not literature.covered(known, config.parse(tiny())).rows
+    assert {row.tested for row in literature.covered(known, small.study(content)).rows} == {5}
+    assert not literature.covered(known, small.study(tiny())).rows
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+"""A study in MLflow: what is shown of it, and what becomes of a store that was changed or copied."""
+
 import json
 import os
 import shutil
@@ -5,24 +7,30 @@ import sqlite3
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from math import isfinite
 from pathlib import Path
 
 import numpy as np
 import pytest
 import small
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from mlflow import MlflowClient
-from mlflow.entities import ViewType
+from mlflow.entities import Run, ViewType
 from pipeline import serving
 
+from metabench import jobs
 from metabench.analysis import frames, tables
 from metabench.cli import main
-from metabench.records import artifacts, manifests, records
-from metabench.records.provenance import canonical
-from metabench.records.records import Paths
-from metabench.study import config, plans
+from metabench.records import artifacts, manifests
+from metabench.records.layout import Layout
+from metabench.records.measured import COST_COLUMNS
+from metabench.records.running import Running
+from metabench.study import config
+from metabench.study.cells import Cell
+from metabench.study.jobs import seeds_of
 from metabench.views.tracking import contents, mirror, store
+from metabench.workflow.artefacts import batches
 
 FINISHED = "results/tiny"
 # The second step makes FOMAML diverge.
@@ -31,145 +39,98 @@ CONTENT = small.tiny(
     cells=[small.short_fomaml(30, [0.01, 1e6]), small.RANDOM],
     validation={"tasks": 4, "interval": 10},
 )
-STUDY = config.parse(CONTENT)
-JOBS = list(plans.train_jobs(STUDY))
-GOOD, BAD = (cell for cell in plans.cells(STUDY) if cell.algorithm == "fomaml")
-RUNS = len(plans.cells(STUDY)) * STUDY.seeds
+STUDY = small.study(CONTENT)
+GOOD, BAD = (cell for cell in STUDY.cells if cell.algorithm == "fomaml")
+RUNS = len(STUDY.cells) * STUDY.config.seeds
 
 
-def run(*arguments):
-    """Run one metabench command here, and return its output."""
-    result = CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
+def running(root: Path) -> Running:
+    """Return the study as it is run in a folder."""
+    return small.running(CONTENT, root)
 
 
-def cell_command(root, cell, block, name):
-    settings = canonical(contents.cell_settings(STUDY, cell))
-    out = store.marker(root, name, cell, block)
-    return [
-        "track",
-        "cells",
-        "--settings",
-        settings,
-        "--seeds",
-        block,
-        "--root",
-        root,
-        "--store",
-        name,
-        "--out",
-        out,
-    ]
+def track_block(root: Path, cell: Cell, seeds: str, name: str) -> None:
+    """Mirror the runs of one block of a cell's seeds."""
+    with mirror.opened(running(root), name) as opened:
+        opened.track_block(cell, seeds)
 
 
-def study_command(root, name):
-    out = store.study_marker(root, name)
-    return [
-        "track",
-        "study",
-        "--study",
-        json.dumps(CONTENT),
-        "--root",
-        root,
-        "--store",
-        name,
-        "--out",
-        out,
-    ]
-
-
-def track(root):
+def track(root: Path) -> str:
     """Do what the workflow does, and return what it prints last."""
     name = store.store_name(root, "tiny")
-    for cell, block in JOBS:
-        run(*cell_command(root, cell, block, name))
-    return run(*study_command(root, name))
+    for batch in batches(running(root)):
+        jobs.track_cells(running(root), batch, name)
+    return jobs.track_study(running(root), name)
 
 
-def elsewhere(command, cwd):
+def batch_command(root: Path, batch: str, name: str) -> list[str]:
+    """Return the command that mirrors a batch, as a rule of the workflow gives it."""
+    study = ["--study", str(Layout(root).study)]
+    return ["track", "cells", *study, "--batch", batch, "--store", name]
+
+
+def study_command(root: Path, name: str) -> list[str]:
+    """Return the command that mirrors the study's own run."""
+    return ["track", "study", "--study", str(Layout(root).study), "--store", name]
+
+
+def run(command: list[str]) -> Result:
+    """Run one metabench command here."""
+    return CliRunner().invoke(main, command, catch_exceptions=False)
+
+
+def elsewhere(command: list[str], cwd: Path) -> subprocess.Popen[bytes]:
     """Start one metabench command in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(small.ROOT)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "metabench", *map(str, command)], cwd=cwd, env=environment
-    )
+    return subprocess.Popen([sys.executable, "-m", "metabench", *command], cwd=cwd, env=environment)
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """The folder in which a study has been computed and not yet tracked, with a store that has only
-    its tables.
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which a study has been computed and not yet tracked.
+
+    Its store has only its tables: laying them out takes hundreds of small writes.
     """
     folder = tmp_path_factory.mktemp("finished")
     root = folder / FINISHED
-    paths = Paths(root)
-    for cell, block in JOBS:
-        settings = [
-            canonical(make(STUDY, cell)) for make in (plans.train_settings, plans.evaluate_settings)
-        ]
-        theta, losses = paths.trained(cell, block), paths.evaluated(cell, block)
-        run(
-            "train",
-            "--settings",
-            settings[0],
-            "--seeds",
-            block,
-            "--checkpoint",
-            folder / "state",
-            "--out",
-            theta,
-        )
-        run(
-            "evaluate",
-            "--settings",
-            settings[1],
-            "--seeds",
-            block,
-            "--theta",
-            theta,
-            "--out",
-            losses,
-        )
-    run(
-        "baselines",
-        "--settings",
-        canonical(plans.baseline_settings(STUDY)),
-        "--out",
-        paths.baselines,
-    )
-    run("tables", "--study", json.dumps(CONTENT), "--root", root)
+    started = running(root)
+    started.write()
+    small.compute(started)
+    jobs.tables(started)
     (root / "figures").mkdir()
     (root / "figures" / "curve.svg").write_text("<svg/>")
     manifests.write(root / "figures", ["curve.svg"], {})
-    MlflowClient(
-        f"sqlite:///{root}/mlflow.db"
-    ).search_experiments()  # hundreds of small writes, once
+    MlflowClient(f"sqlite:///{root}/mlflow.db").search_experiments()
     return folder
 
 
 @pytest.fixture
-def folder(finished, tmp_path, monkeypatch):
+def folder(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of that folder, with no store named in the environment."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return Path(shutil.copytree(finished, tmp_path / "copy"))
 
 
+Tracked = tuple[Path, MlflowClient, str]
+"""Root, client, printed text."""
+
+
 @pytest.fixture(scope="session")
-def tracked(finished, tmp_path_factory):
-    """A study that has been tracked, for tests that only read: root, client, printed text."""
+def tracked(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracked]:
+    """A study that has been tracked, for tests that only read."""
     root = Path(shutil.copytree(finished, tmp_path_factory.mktemp("tracked") / "copy")) / FINISHED
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         printed = track(root)
-        return root, MlflowClient(store.uri_of(root)), printed
+        yield root, MlflowClient(store.uri_of(root)), printed
 
 
-def all_runs(client, view=ViewType.ACTIVE_ONLY):
+def all_runs(client: MlflowClient, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
     experiment = client.get_experiment_by_name("tiny").experiment_id
-    return client.search_runs([experiment], run_view_type=view)
+    return list(client.search_runs([experiment], run_view_type=view))
 
 
-def children(client):
+def children(client: MlflowClient) -> dict[tuple[str, int], Run]:
     """The runs by (cell, seed), of which each must be there once."""
     runs = [r for r in all_runs(client) if r.data.tags["metabench.kind"] == "run"]
     found = {(r.data.tags["metabench.cell"], int(r.data.tags["metabench.seed"])): r for r in runs}
@@ -177,22 +138,24 @@ def children(client):
     return found
 
 
-def parent(client):
+def parent(client: MlflowClient) -> Run:
     (found,) = [r for r in all_runs(client) if r.data.tags["metabench.kind"] == "study"]
     return found
 
 
-def ids(client, view=ViewType.ALL):
+def ids(client: MlflowClient, view: int = ViewType.ALL) -> list[str]:
     return sorted(r.info.run_id for r in all_runs(client, view))
 
 
-def expected_points(root):
-    """What the tables say must be logged: {(cell, seed): {(metric, step): value}}, infinite values
-    included.
-    """
-    points = {}
+Points = dict[tuple[str, int], float]
+"""Values by metric and step."""
+
+
+def expected_points(root: Path) -> dict[tuple[str, int], Points]:
+    """What the tables say must be logged, by cell and seed; infinite values included."""
+    points: dict[tuple[str, int], Points] = {}
     for row in frames.read(root / "tables", "runs.csv").itertuples():
-        costs = {(name, 0): getattr(row, name) for name in records.COST_COLUMNS.values()}
+        costs = {(name, 0): getattr(row, name) for name in COST_COLUMNS.values()}
         points[row.cell, row.seed] = costs
     history = frames.read(root / "tables", "history.csv")
     for row in history.itertuples():
@@ -209,14 +172,14 @@ def expected_points(root):
     return points
 
 
-def logged_points(client, run):
+def logged_points(client: MlflowClient, run: Run) -> Points:
     found = [m for key in run.data.metrics for m in client.get_metric_history(run.info.run_id, key)]
     points = {(m.key, m.step): m.value for m in found}
     assert len(points) == len(found), "a point was logged twice"
     return points
 
 
-def assert_numbers_are_those_of_the_tables(client, root):
+def assert_numbers_are_those_of_the_tables(client: MlflowClient, root: Path) -> None:
     expected, runs = expected_points(root), children(client)
     assert set(runs) == set(expected)
     for key, run in runs.items():
@@ -226,22 +189,20 @@ def assert_numbers_are_those_of_the_tables(client, root):
         finite = {point: value for point, value in expected[key].items() if isfinite(value)}
         assert set(logged) == set(finite)
         for point, value in finite.items():
-            assert logged[point] == pytest.approx(value, rel=1e-8), (
-                key,
-                point,
-            )  # tables have nine digits
+            nine_digits = pytest.approx(value, rel=1e-8)  # as tables have them
+            assert logged[point] == nine_digits, (key, point)
 
 
-def test_every_number_logged_is_the_number_in_the_tables(tracked):
+def test_every_number_logged_is_the_number_in_the_tables(tracked: Tracked) -> None:
     root, client, _ = tracked
     assert len(children(client)) == RUNS
     assert_numbers_are_those_of_the_tables(client, root)
 
 
-def test_a_diverged_run_is_there_with_its_status_and_without_a_final_loss(tracked):
+def test_a_diverged_run_is_there_with_its_status_and_without_a_final_loss(tracked: Tracked) -> None:
     root, client, _ = tracked
     rows = frames.read(root / "tables", "runs.csv").set_index(["cell", "seed"])
-    assert (rows.loc[BAD.id, "status"] == "diverged").all()
+    assert (rows.loc[BAD.name, "status"] == "diverged").all()
     for key, run in children(client).items():
         row = rows.loc[key]
         assert run.info.status == "FINISHED"
@@ -253,20 +214,20 @@ def test_a_diverged_run_is_there_with_its_status_and_without_a_final_loss(tracke
         assert not [value for value in run.data.metrics.values() if abs(value) > 1e300]
 
 
-def test_a_run_names_what_it_was_made_with(tracked):
+def test_a_run_names_what_it_was_made_with(tracked: Tracked) -> None:
     root, client, _ = tracked
-    run = children(client)[GOOD.id, 2]
+    run = children(client)[GOOD.name, 2]
     about = {
         "algorithm": "fomaml",
-        "cell": GOOD.id,
+        "cell": GOOD.name,
         "role": "published",
         "seed": "2",
         "meta_iterations": "30",
     }
     settings = {"meta_step_size": "0.01", "network.hidden": "[8]", "step_size.standard.own": "0.02"}
     assert run.data.params.items() >= {**about, **settings}.items()
-    assert run.info.run_name == f"fomaml {GOOD.id} seed 2"
-    header = artifacts.read(Paths(root).trained(GOOD, "2-2"))[1]
+    assert run.info.run_name == f"fomaml {GOOD.name}, seed 2"
+    header = artifacts.read(Layout(root).trained(GOOD.path, "2-2"))[1]
     assert run.data.tags["train.code"] == header["code"]
     assert run.data.tags["train.config"] == header["config"]
     assert run.data.tags["train.versions.torch"] == header["versions"]["torch"]
@@ -280,20 +241,27 @@ def test_a_run_names_what_it_was_made_with(tracked):
     }
 
 
-def test_theta_is_the_runs_slice_of_the_block(tracked, tmp_path):
+def test_theta_is_the_runs_slice_of_the_block(tracked: Tracked, tmp_path: Path) -> None:
     root, client, _ = tracked
-    for (cell, seed), run in children(client).items():
+    origins = {
+        (cell.name, seed): (cell, seeds, place)
+        for cell, seeds in STUDY.train_jobs
+        for place, seed in enumerate(seeds_of(seeds))
+    }
+    for key, run in children(client).items():
         file = client.download_artifacts(run.info.run_id, "theta.safetensors", str(tmp_path))
         arrays, header = artifacts.read(file)
-        job = next((c, b) for c, b in JOBS if c.id == cell and seed in plans.seeds_of(b))
-        theta = artifacts.read(Paths(root).trained(*job))[0]["theta"]
-        np.testing.assert_array_equal(arrays["theta"], theta[[plans.seeds_of(job[1]).index(seed)]])
-        assert (
-            header["kind"] == "train" and header["seeds"] == f"{seed}-{seed}"
-        )  # what `metabench predict` reads
+        whole, block, place = origins[key]
+        theta = artifacts.read(Layout(root).trained(whole.path, block))[0]["theta"]
+        np.testing.assert_array_equal(arrays["theta"], theta[[place]])
+        seed = key[1]
+        assert header["kind"] == "train"  # what `metabench predict` reads
+        assert header["seeds"] == f"{seed}-{seed}"
 
 
-def test_the_studys_run_holds_tables_figures_settings_banks_and_all_runs(tracked, tmp_path):
+def test_the_studys_run_holds_tables_figures_settings_banks_and_all_runs(
+    tracked: Tracked, tmp_path: Path
+) -> None:
     root, client, _ = tracked
     run = parent(client)
     assert {r.data.tags["mlflow.parentRunId"] for r in children(client).values()} == {
@@ -301,24 +269,23 @@ def test_the_studys_run_holds_tables_figures_settings_banks_and_all_runs(tracked
     }
     got = Path(client.download_artifacts(run.info.run_id, "", str(tmp_path)))
     for name in [
-        *(f"tables/{table}" for table in tables.NAMES),
+        *(f"tables/{table}" for table in tables.names()),
         "figures/curve.svg",
         "provenance.json",
     ]:
         assert (got / name).read_bytes() == (root / name).read_bytes()
-    assert config.parse(json.loads((got / "config.json").read_text())) == STUDY
+    assert config.parse(json.loads((got / "config.json").read_text())) == STUDY.config
     banks = {d.dataset.name: d for d in run.inputs.dataset_inputs}
     assert set(banks) == {"tiny test-bank", "tiny validation-bank"}
     assert banks["tiny test-bank"].tags[0].value == "test"
     assert json.loads(banks["tiny test-bank"].dataset.profile) == {"num_rows": 6}
     table = np.loadtxt(got / "banks" / "test-bank.csv", delimiter=",", skiprows=1)
     assert len(table) == 6
-    assert (
-        (table[:, 1] >= STUDY.tasks.amplitude[0]) & (table[:, 1] < STUDY.tasks.amplitude[1])
-    ).all()
+    least, largest = STUDY.config.tasks.amplitude
+    assert ((table[:, 1] >= least) & (table[:, 1] < largest)).all()
 
 
-def test_the_studys_headline_is_that_of_the_leaderboard(tracked):
+def test_the_studys_headline_is_that_of_the_leaderboard(tracked: Tracked) -> None:
     root, client, _ = tracked
     logged = logged_points(client, parent(client))
     leaderboard = frames.read(root / "tables", "leaderboard.csv")
@@ -327,67 +294,95 @@ def test_the_studys_headline_is_that_of_the_leaderboard(tracked):
     for row in rows.to_dict("records"):
         cell = "" if row["cell"] == "-" else f" {row['cell']}"
         for name in contents.HEADLINE:
-            value = logged.get(
-                (f"{row['protocol']}/{row['step']}/{row['algorithm']}{cell}/{name}", 0)
-            )
-            assert (
-                value == pytest.approx(row[name], rel=1e-8)
-                if isfinite(row[name])
-                else value is None
-            )
+            metric = f"{row['protocol']}/{row['step']}/{row['algorithm']}{cell}/{name}"
+            value = logged.get((contents.plain(metric), 0))
+            if isfinite(row[name]):
+                assert value == pytest.approx(row[name], rel=1e-8)
+            else:
+                assert value is None
 
 
-def test_tracking_twice_adds_nothing(folder):
+def test_tracking_twice_adds_nothing(folder: Path) -> None:
     root = folder / FINISHED
     track(root)
     client = MlflowClient(store.uri_of(root))
-    before, text = ids(client), store.study_marker(root, store.store_name(root, "tiny")).read_text()
+    marker = Layout(root).study_marker(store.store_name(root, "tiny"))
+    before, text = ids(client), marker.read_text()
     track(root)
     assert ids(client) == before
     assert len(before) == RUNS + 1
-    assert store.study_marker(root, store.store_name(root, "tiny")).read_text() == text
+    assert Layout(root).study_marker(store.store_name(root, "tiny")) == marker
+    assert marker.read_text() == text
     assert_numbers_are_those_of_the_tables(client, root)
 
 
-def test_only_a_changed_run_is_replaced_a_lost_one_comes_back_and_a_foreign_one_goes(folder):
+def test_only_a_changed_run_is_replaced_a_lost_one_comes_back_and_a_foreign_one_goes(
+    folder: Path,
+) -> None:
     root = folder / FINISHED
     track(root)
     client = MlflowClient(store.uri_of(root))
     before = {key: r.info.run_id for key, r in children(client).items()}
-    path = Paths(root).evaluated(GOOD, "0-1")
+    path = Layout(root).evaluated(GOOD.path, "standard", "0-1")
     arrays, header = artifacts.read(path)
     arrays["test/standard/own"][:, :, 1] *= 2  # of the block's second seed
     artifacts.write(path, arrays, header)
-    run("tables", "--study", json.dumps(CONTENT), "--root", root)
-    client.delete_run(before[GOOD.id, 2])  # as somebody might in MLflow's pages
+    jobs.tables(running(root))
+    client.delete_run(before[GOOD.name, 2])  # as somebody might in MLflow's pages
     experiment = client.get_experiment_by_name("tiny").experiment_id
-    client.create_run(
-        experiment, tags=mirror._run_tags(("fomaml", "00000000", 0)), run_name="of an older grid"
-    )
+    foreign = mirror._run_tags(("fomaml", "inner 0.02, meta 0.5", 0))
+    client.create_run(experiment, tags=foreign, run_name="of an older grid")
     name = store.store_name(root, "tiny")
-    run(*cell_command(root, GOOD, "0-1", name))
-    run(*study_command(root, name))
+    track_block(root, GOOD, "0-1", name)
+    jobs.track_study(running(root), name)
     after = {key: r.info.run_id for key, r in children(client).items()}
     assert set(after) == set(before)
-    assert {key for key in after if after[key] != before[key]} == {(GOOD.id, 1), (GOOD.id, 2)}
+    assert {key for key in after if after[key] != before[key]} == {(GOOD.name, 1), (GOOD.name, 2)}
     assert_numbers_are_those_of_the_tables(client, root)
     assert {r.data.tags["mlflow.parentRunId"] for r in children(client).values()} == {
         parent(client).info.run_id
     }
 
 
-def test_a_job_killed_half_way_leaves_no_second_run_behind(folder, monkeypatch):
+def test_a_run_is_found_again_whatever_quotes_are_in_the_name_of_its_cell(folder: Path) -> None:
+    root = folder / FINISHED
+    with mirror.opened(running(root), store.store_name(root, "tiny")) as opened:
+        for name in ("loss it's, meta 0.1", 'loss "it\'s"', "loss 50%_\\", "loss [it]*"):
+            key = ("mine", name, 0)
+            made = opened.client.create_run(opened.experiment, tags=mirror._run_tags(key))
+            (found,) = opened._children(mirror._called(name))[key]
+            assert found.info.run_id == made.info.run_id
+
+
+def test_a_run_has_the_status_that_the_tables_say_where_only_its_loss_is_lost(
+    folder: Path,
+) -> None:
+    root = folder / FINISHED
+    path = Layout(root).evaluated(GOOD.path, "standard", "2-2")
+    arrays, header = artifacts.read(path)
+    arrays["test/standard/own"][0, 0] = np.inf  # on the whole grid before any update
+    artifacts.write(path, arrays, header)
+    jobs.tables(running(root))
+    rows = frames.read(root / "tables", "runs.csv").set_index(["cell", "seed"])
+    tags = contents.runs(running(root), GOOD, "2-2")[2].tags
+    assert tags["status"] == rows.loc[(GOOD.name, 2), "status"] == "diverged"
+    assert "diverged_at" not in tags
+
+
+def test_a_job_killed_half_way_leaves_no_second_run_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = folder / FINISHED
     name, write = store.store_name(root, "tiny"), mirror.Mirror._write_files
 
-    def killed(self, run_id, files):
+    def killed(self: mirror.Mirror, run_id: str, files: dict[str, bytes]) -> None:
         if "theta.safetensors" in files and len(children(self.client)) == 2:
             raise KeyboardInterrupt
         write(self, run_id, files)
 
     monkeypatch.setattr(mirror.Mirror, "_write_files", killed)
-    with pytest.raises(AssertionError):  # click turns the interrupt into exit code 1
-        run(*cell_command(root, GOOD, "0-1", name))
+    with pytest.raises(KeyboardInterrupt):
+        track_block(root, GOOD, "0-1", name)
     client = MlflowClient(store.uri_of(root))
     assert sorted(r.info.status for r in children(client).values()) == ["FINISHED", "RUNNING"]
     monkeypatch.undo()
@@ -399,7 +394,9 @@ def test_a_job_killed_half_way_leaves_no_second_run_behind(folder, monkeypatch):
     assert_numbers_are_those_of_the_tables(client, root)
 
 
-def test_looking_for_the_store_leaves_no_trace_and_is_stable(folder, monkeypatch):
+def test_looking_for_the_store_leaves_no_trace_and_is_stable(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = folder / FINISHED
     before = sorted(folder.rglob("*"))
     names = {store.store_name(root, "tiny") for _ in range(2)}
@@ -409,22 +406,27 @@ def test_looking_for_the_store_leaves_no_trace_and_is_stable(folder, monkeypatch
     assert sorted(folder.rglob("*")) == before
 
 
-def test_a_changed_uri_is_another_store_and_back_again_is_the_first(folder, monkeypatch):
+def test_a_changed_uri_is_another_store_and_back_again_is_the_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = folder / FINISHED
-    run(*cell_command(root, GOOD, "2-2", first := store.store_name(root, "tiny")))
+    first = store.store_name(root, "tiny")
+    track_block(root, GOOD, "2-2", first)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/other.db")
     assert store.store_name(root, "tiny") != first
-    with pytest.raises(AssertionError, match="MLFLOW_TRACKING_URI now means"):
-        run(*cell_command(root, GOOD, "2-2", first))
+    with pytest.raises(store.StoreError, match="MLFLOW_TRACKING_URI now means"):
+        track_block(root, GOOD, "2-2", first)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert store.store_name(root, "tiny") == first
 
 
 @pytest.mark.parametrize("loss", ["experiment", "artifacts"])
-def test_a_deleted_experiment_or_artifact_folder_is_noticed_and_rebuilt(folder, loss):
+def test_a_deleted_experiment_or_artifact_folder_is_noticed_and_rebuilt(
+    folder: Path, loss: str
+) -> None:
     root = folder / FINISHED
     first = store.store_name(root, "tiny")
-    run(*cell_command(root, GOOD, "0-1", first))
+    track_block(root, GOOD, "0-1", first)
     client = MlflowClient(store.uri_of(root))
     if loss == "experiment":
         client.delete_experiment(client.get_experiment_by_name("tiny").experiment_id)
@@ -434,13 +436,13 @@ def test_a_deleted_experiment_or_artifact_folder_is_noticed_and_rebuilt(folder, 
     track(root)
     assert store.store_name(root, "tiny") == first.replace("-1", "-2")
     assert_numbers_are_those_of_the_tables(client, root)
-    assert client.list_artifacts(children(client)[GOOD.id, 0].info.run_id)
+    assert client.list_artifacts(children(client)[GOOD.name, 0].info.run_id)
 
 
 @pytest.mark.slow
 def test_a_deleted_store_is_noticed_and_two_writers_rebuild_it_without_colliding(
-    folder, monkeypatch
-):
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(folder)
     root = Path(FINISHED)
     (root / "mlflow.db").unlink()
@@ -448,42 +450,132 @@ def test_a_deleted_store_is_noticed_and_two_writers_rebuild_it_without_colliding
         (root / "track" / name).mkdir(parents=True)  # without a marker: no generation
     first = store.store_name(root, "tiny")
     assert first.endswith("-1")
-    store.write_marker(
-        store.marker(root, first, GOOD, "0-1"), {}, {"runs": {}}
-    )  # as if the store had been there
+    marker = Layout(root).marker(first, GOOD.path, "0-1")
+    store.write_marker(marker, {}, {"runs": {}})  # as if the store had been there
     second = store.store_name(root, "tiny")
     assert second == first.replace("-1", "-2")
     writers = [
-        elsewhere(cell_command(root, GOOD, block, second), folder) for block in ("0-1", "2-2")
+        elsewhere(batch_command(root, batch, second), folder) for batch in ("fomaml_0", "random_0")
     ]
     assert [writer.wait() for writer in writers] == [0, 0]
     assert store.store_name(root, "tiny") == second
     client = MlflowClient(f"sqlite:///{root.absolute()}/mlflow.db")
-    assert set(children(client)) == {(GOOD.id, seed) for seed in range(3)}
+    assert set(children(client)) == set(expected_points(root))
     assert parent(client).info.status == "RUNNING"
     Path("results/tiny/mlflow.db").unlink()
     assert store.store_name(root, "tiny") == first.replace("-1", "-3")
 
 
-def test_a_moved_results_folder_is_noticed(folder):
+def test_a_moved_results_folder_is_noticed_and_its_runs_are_led_to_it(folder: Path) -> None:
     link = folder.with_name("link")  # which keeps the URI while the folder moves
     link.symlink_to(folder)
     root = link / FINISHED
-    run(*cell_command(root, GOOD, "2-2", name := store.store_name(root, "tiny")))
+    name = store.store_name(root, "tiny")
+    jobs.track_cells(running(root), "random_0", name)
     assert store.store_name(root, "tiny") == name
+    before = ids(MlflowClient(store.uri_of(root)))
     link.unlink()
-    link.symlink_to(folder.rename(folder.with_name("moved")))
-    assert store.store_name(root, "tiny") == name.replace("-1", "-2")
+    link.symlink_to(moved := folder.rename(folder.with_name("moved")))
+    second = name.replace("-1", "-2")
+    assert store.store_name(root, "tiny") == second
+    assert elsewhere(batch_command(root, "random_0", second), moved).wait() == 0
+    assert store.store_name(root, "tiny") == second
+    client = MlflowClient(store.uri_of(moved / FINISHED))
+    assert ids(client) == before, "they were whole"
+    assert_all_lead_into(client, moved)
+
+
+def assert_all_lead_into(client: MlflowClient, folder: Path) -> None:
+    """Hold that no experiment and no run of ours, deleted ones among them, points elsewhere."""
+    experiments = client.search_experiments(view_type=ViewType.ALL)
+    ours = [e for e in experiments if store.ARTIFACTS_TAG in e.tags]
+    runs = client.search_runs([e.experiment_id for e in ours], run_view_type=ViewType.ALL)
+    places = [e.artifact_location for e in ours] + [r.info.artifact_uri for r in runs]
+    assert len(places) > 2
+    assert all(Path(place).is_relative_to(folder) for place in places), places
+
+
+def documented_gc(study: str) -> list[str]:
+    """The command that docs/tracking.md gives to remove deleted runs, for another study."""
+    page = (small.ROOT / "docs" / "tracking.md").read_text()
+    (line,) = [line.strip() for line in page.splitlines() if line.strip().startswith("mlflow gc")]
+    return line.replace("results/flux/", f"results/{study}/").split()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", ["kept", "deleted"])
+def test_what_gc_deletes_in_a_copied_folder_is_not_the_original(
+    folder: Path, experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    track(folder / FINISHED)
+    original = bytes_of(folder)
+    copied = Path(shutil.copytree(folder, folder.with_name("copied"), copy_function=shutil.copy2))
+    root = copied / FINISHED
+    client = MlflowClient(store.uri_of(root))
+    before = ids(client)
+    gone = children(client)[GOOD.name, 0].info.run_id
+    shutil.rmtree(root / "mlartifacts" / gone)
+    if experiment == "deleted":
+        client.delete_experiment(client.get_experiment_by_name("tiny").experiment_id)
+    track(root)
+    kept = set(before) & set(ids(client, ViewType.ACTIVE_ONLY))
+    assert len(kept) == (RUNS if experiment == "kept" else 0), "all but the one that had no file"
+    assert_all_lead_into(client, copied)
+    monkeypatch.chdir(copied)  # with relative paths, as in the page
+    command = [Path(sys.executable).with_name("mlflow"), *documented_gc("tiny")[1:]]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0 and "Traceback" not in answer.stderr, answer.stderr
+    assert set(ids(client)) == set(ids(client, ViewType.ACTIVE_ONLY))
+    assert bytes_of(folder) == original
+    assert store.store_name(folder / FINISHED, "tiny").endswith("-1"), "nothing to be done there"
+    assert_numbers_are_those_of_the_tables(client, root)
+    assert all(client.list_artifacts(r.info.run_id) for r in all_runs(client))
+
+
+def bytes_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("whose", ["run", "study"])
+def test_a_run_whose_artifacts_are_gone_is_noticed_and_written_anew(
+    folder: Path, whose: str
+) -> None:
+    root = folder / FINISHED
+    track(root)
+    client, first = MlflowClient(store.uri_of(root)), store.store_name(root, "tiny")
+    before = set(ids(client, ViewType.ACTIVE_ONLY))
+    gone = parent(client) if whose == "study" else children(client)[GOOD.name, 2]
+    shutil.rmtree(root / "mlartifacts" / gone.info.run_id)
+    assert store.store_name(root, "tiny") == first.replace("-1", "-2")
+    track(root)
+    assert store.store_name(root, "tiny") == first.replace("-1", "-2")
+    assert before - set(ids(client, ViewType.ACTIVE_ONLY)) == {gone.info.run_id}
+    assert len(all_runs(client)) == RUNS + 1
+    assert all(client.list_artifacts(r.info.run_id) for r in all_runs(client))
+
+
+def test_an_experiment_that_somebody_else_placed_is_left_where_it_is(folder: Path) -> None:
+    root = folder / FINISHED
+    client = MlflowClient(store.uri_of(root))
+    place = str(folder / "elsewhere")
+    found = client.create_run(client.create_experiment("another", place)).info.run_id
+    store.relocate(store.uri_of(root))
+    track_block(root, GOOD, "2-2", store.store_name(root, "tiny"))
+    assert client.get_experiment_by_name("another").artifact_location == place
+    assert client.get_run(found).info.artifact_uri.startswith(place)
 
 
 @pytest.mark.parametrize(
     "uri", ["postgresql://me:secret@db/flux", "./mlruns", "http://me:secret@127.0.0.1:9"]
 )
-def test_a_store_that_cannot_be_asked_is_the_newest_known(folder, monkeypatch, uri):
+def test_a_store_that_cannot_be_asked_is_the_newest_known(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     root = folder / FINISHED
     first = store.store_name(root, "tiny")
-    store.write_marker(store.marker(root, first.replace("-1", "-4"), GOOD, "0-1"), {}, {})
+    marker = Layout(root).marker(first.replace("-1", "-4"), GOOD.path, "0-1")
+    store.write_marker(marker, {}, {})
     assert first.endswith("-1")
     assert store.store_name(root, "tiny") == first.replace("-1", "-4")
     assert "secret" not in store.shown(uri) + store.ui_line(uri) or uri.startswith("postgresql")
@@ -493,7 +585,9 @@ def test_a_store_that_cannot_be_asked_is_the_newest_known(folder, monkeypatch, u
     ("trouble", "said"),
     [("rubbish", "delete it and run again"), ("locked", "another program"), ("folder", "mlruns")],
 )
-def test_a_store_that_cannot_be_written_is_one_clear_line(folder, monkeypatch, trouble, said):
+def test_a_store_that_cannot_be_written_is_one_clear_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, trouble: str, said: str
+) -> None:
     root = folder / FINISHED
     database = root / "mlflow.db"
     if trouble == "rubbish":
@@ -504,15 +598,15 @@ def test_a_store_that_cannot_be_written_is_one_clear_line(folder, monkeypatch, t
     else:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{folder}/mlruns")
     name = store.store_name(root, "tiny")
-    result = CliRunner().invoke(main, [str(a) for a in cell_command(root, GOOD, "2-2", name)])
+    result = run(batch_command(root, "random_0", name))
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("metabench: cannot write to the MLflow store")
     assert said in line
-    assert not store.marker(root, name, GOOD, "2-2").exists()
+    assert not list((root / "track").rglob("*.json"))
 
 
-def test_a_long_curve_is_thinned_evenly_and_keeps_its_ends():
+def test_a_long_curve_is_thinned_evenly_and_keeps_its_ends() -> None:
     rows = contents.pd.DataFrame({"update": range(1001), "mean": np.arange(1001.0)})
     steps = [point.step for point in contents._curve("x", rows, "update", "mean")]
     assert (steps[0], steps[-1], len(steps) <= contents.CURVE) == (0, 1000, True)
@@ -521,55 +615,47 @@ def test_a_long_curve_is_thinned_evenly_and_keeps_its_ends():
 
 
 @pytest.mark.slow
-def test_the_printed_line_shows_the_study_and_a_server_is_written_like_a_file(folder, monkeypatch):
+def test_the_printed_line_shows_the_study_and_a_server_is_written_like_a_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(folder)
     root = Path(FINISHED)
     name = store.store_name(root, "tiny")
-    run(*cell_command(root, GOOD, "2-2", name))
+    track_block(root, GOOD, "2-2", name)
     line = store.ui_line(store.uri_of(root))
     assert line.endswith("mlflow ui --backend-store-uri sqlite:///results/tiny/mlflow.db")
     assert shutil.which(line.split()[0])  # runs as printed, in a shell that is not activated too
     with serving(line, folder) as (address, _):
         client = MlflowClient(address)
-        run_id = children(client)[GOOD.id, 2].info.run_id
-        with urllib.request.urlopen(
-            f"{address}/get-artifact?path=theta.safetensors&run_uuid={run_id}"
-        ) as answer:
-            assert (
-                answer.read()
-                == Path(
-                    f"results/tiny/mlartifacts/{run_id}/artifacts/theta.safetensors"
-                ).read_bytes()
-            )
+        run_id = children(client)[GOOD.name, 2].info.run_id
+        address_of_theta = f"{address}/get-artifact?path=theta.safetensors&run_uuid={run_id}"
+        stored = Path(f"results/tiny/mlartifacts/{run_id}/artifacts/theta.safetensors")
+        with urllib.request.urlopen(address_of_theta) as answer:
+            assert answer.read() == stored.read_bytes()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        run(*cell_command(root, GOOD, "2-2", served := store.store_name(root, "tiny")))
-        assert ids(client) == sorted(
-            [run_id, parent(client).info.run_id]
-        )  # the same store: nothing doubles
+        served = store.store_name(root, "tiny")
+        track_block(root, GOOD, "2-2", served)
+        same_store = sorted([run_id, parent(client).info.run_id])
+        assert ids(client) == same_store, "nothing doubles"
         assert store.store_name(root, "tiny") == served
         client.delete_experiment(client.get_experiment_by_name("tiny").experiment_id)
         assert store.store_name(root, "tiny") == served.replace("-1", "-2")
         assert f"open {address}" in track(root)
         assert_numbers_are_those_of_the_tables(client, root)
         theta = client.download_artifacts(
-            children(client)[GOOD.id, 2].info.run_id, "theta.safetensors", str(folder)
+            children(client)[GOOD.name, 2].info.run_id, "theta.safetensors", str(folder)
         )
         assert artifacts.read(theta)[1]["seeds"] == "2-2"
     assert store.store_name(root, "tiny") == served.replace("-1", "-2")  # nobody answers
-    result = CliRunner().invoke(
-        main, [str(a) for a in study_command(root, served.replace("-1", "-2"))]
-    )
+    result = run(study_command(root, served.replace("-1", "-2")))
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "it does not answer" in result.stderr
 
 
-def test_cells_seeds_and_markers_that_do_not_match_are_refused_before_the_store_is_opened(folder):
+def test_an_unknown_batch_is_refused_before_the_store_is_opened(folder: Path) -> None:
     root = folder / FINISHED
-    name = store.store_name(root, "tiny")
     before = sorted(folder.rglob("*"))
-    result = CliRunner().invoke(
-        main, [str(a) for a in [*cell_command(root, GOOD, "0-1", name), "--seeds", "2-2"]]
-    )
+    result = run(batch_command(root, "fomaml_1", store.store_name(root, "tiny")))
     assert result.exit_code == 2
-    assert "must be given equally often, got 1, 2 and 1 times" in result.stderr
+    assert "unknown batch 'fomaml_1'; choose from fomaml_0, random_0" in result.stderr
     assert sorted(folder.rglob("*")) == before

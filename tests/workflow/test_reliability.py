@@ -26,87 +26,93 @@ from pipeline import BIN, copy, environment, free_port, serving
 
 from metabench.analysis import frames, tables
 from metabench.cli import main
-from metabench.learning import algorithms, engine, training
-from metabench.records import artifacts, locks, records
-from metabench.records.provenance import canonical
-from metabench.records.records import Paths
-from metabench.study import config, plans
-from metabench.views.tracking import contents, mirror, store
+from metabench.learning import engine, training
+from metabench.records import artifacts, headers, locks, states
+from metabench.records.layout import Layout
+from metabench.study.jobs import Study, TrainJob
+from metabench.views.tracking import mirror, store
+from metabench.workflow import artefacts
+
+LENGTH = 30_000
+"""Meta-iterations of the training that is disturbed: seconds, of which a checkpoint is a part."""
 
 CONTENT = small.tiny(
-    cells=[small.short_fomaml(100_000, 0.01), small.RANDOM],
+    cells=[small.short_fomaml(LENGTH, 0.01), small.RANDOM],
     validation={"tasks": 4, "interval": 1000},
 )
-STUDY = config.parse(CONTENT)
-JOB, OTHER = plans.train_jobs(STUDY)
+STUDY = small.study(CONTENT)
+JOB, OTHER = STUDY.train_jobs
 TINY = Path("results/tiny")
-PATHS = Paths(TINY)
+PATHS = Layout(TINY)
+CONFIG = Path("config/tiny.yaml")
+TRAINED = PATHS.trained(JOB.cell.path, JOB.seeds)
+EVALUATED = PATHS.evaluated(JOB.cell.path, "standard", JOB.seeds)
+BASELINES = PATHS.baselines("standard")
+CHECKPOINT = PATHS.checkpoint(JOB.cell.path, JOB.seeds)
 MARK = "metabench: "
 LAID_OUT = Path("store.db")
 """A store of MLflow in which nothing is."""
 SERVE = f"mlflow ui --backend-store-uri sqlite:///{LAID_OUT}"
 
 
-def train(job=JOB, study=STUDY) -> list[object]:
-    files = ["--checkpoint", PATHS.checkpoint(*job), "--out", PATHS.trained(*job)]
-    return [
-        "train",
-        "--settings",
-        canonical(plans.train_settings(study, job[0])),
-        "--seeds",
-        job[1],
-        *files,
-    ]
+def file_of(content: dict[str, Any]) -> Path:
+    """Write a changed study of the same name beside the study's own file."""
+    path = Path("config/changed.yaml")
+    path.write_text(yaml.safe_dump(content))
+    return path
 
 
-def evaluate(job=JOB, study=STUDY) -> list[object]:
-    files = ["--theta", PATHS.trained(*job), "--out", PATHS.evaluated(*job)]
-    return [
-        "evaluate",
-        "--settings",
-        canonical(plans.evaluate_settings(study, job[0])),
-        "--seeds",
-        job[1],
-        *files,
-    ]
+def of(job: TrainJob, study: Path) -> list[object]:
+    """Return the part of a command line that names a job of a study."""
+    cell = f"{job.cell.algorithm}/{job.cell.name}"
+    return ["--study", study, "--cell", cell, "--seeds", job.seeds]
+
+
+def train(job: TrainJob = JOB, study: Path = CONFIG) -> list[object]:
+    return ["train", *of(job, study)]
+
+
+def evaluate(job: TrainJob = JOB, study: Path = CONFIG, group: str = "standard") -> list[object]:
+    return ["evaluate", *of(job, study), "--group", group]
 
 
 def baselines() -> list[object]:
-    return [
-        "baselines",
-        "--settings",
-        canonical(plans.baseline_settings(STUDY)),
-        "--out",
-        PATHS.baselines,
-    ]
+    return ["baselines", "--study", CONFIG, "--group", "standard"]
 
 
-def tabulate(study=STUDY) -> list[object]:
-    return ["tables", "--study", canonical(plans.study_settings(study)), "--root", TINY]
+def tabulate(study: Path = CONFIG) -> list[object]:
+    return ["tables", "--study", study]
 
 
 def draw() -> list[object]:
     return ["figures", "--tables", TINY / "tables", "--out", TINY / "figures"]
 
 
-def track(job=JOB) -> list[object]:
-    root = TINY.absolute()  # MLflow remembers a store by its name
-    name = store.store_name(root, "tiny")
-    settings, out = canonical(contents.cell_settings(STUDY, job[0])), store.marker(root, name, *job)
-    return [
-        "track",
-        "cells",
-        "--settings",
-        settings,
-        "--seeds",
-        job[1],
-        "--root",
-        root,
-        "--store",
-        name,
-        "--out",
-        out,
+def track(job: TrainJob = JOB) -> list[object]:
+    (batch,) = [
+        name
+        for name, jobs in artefacts.batches(small.running(CONTENT, TINY)).items()
+        if job in jobs
     ]
+    name = store.store_name(TINY, "tiny")
+    return ["track", "cells", "--study", CONFIG, "--batch", batch, "--store", name]
+
+
+def only_fomaml(**changes: Any) -> tuple[dict[str, Any], TrainJob]:
+    """Return a study of one cell of FOMAML with some hyperparameters replaced, and its job."""
+    content = CONTENT | {"cells": [CONTENT["cells"][0] | changes]}
+    (job,) = small.study(content).train_jobs
+    return content, job
+
+
+def half_trained(study: Study, job: TrainJob) -> artifacts.Arrays:
+    """Return the state of a training job after 1000 meta-iterations."""
+    settings = small.changed(study.train_settings(job.cell), meta_iterations=1000)
+    return states.from_state(training.train(settings, (0, 1), job.cell.value))
+
+
+def header(study: Study, job: TrainJob) -> artifacts.Header:
+    return headers.training(study.train_settings(job.cell), job.seeds, engine.name())
 
 
 def run(arguments: list[object]) -> str:
@@ -136,11 +142,9 @@ def started(
     """Start a program in a process group of its own; where it is given, a folder of `without` hides
     a package.
     """
-    variables = (
-        environment()
-        | ({"PYTHONPATH": str(missing)} if missing else {})
-        | options.pop("variables", {})
-    )
+    variables = environment() | options.pop("variables", {})
+    if missing:
+        variables["PYTHONPATH"] = os.pathsep.join([str(missing), variables.get("PYTHONPATH", "")])
     words = [str(BIN / str(command[0])), *map(str, command[1:])]
     pipe = subprocess.PIPE
     return subprocess.Popen(
@@ -225,7 +229,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = copy(tmp_path_factory.mktemp("finished"))
     (folder / "config" / "tiny.yaml").write_text(yaml.safe_dump(CONTENT))
-    small.compute(STUDY, folder / TINY)
+    small.compute(small.running(CONTENT, folder / TINY))
+    shutil.rmtree(folder / TINY / "checkpoints")  # a lost record would be there again at once
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run(tabulate())
@@ -262,53 +267,51 @@ DAMAGES = ("truncated", "flipped", "foreign", "shape")
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_damaged_checkpoint_is_said_and_trained_anew_to_the_same_bytes(
+def test_a_damaged_checkpoint_is_reported_and_trained_again_to_the_same_bytes(
     folder: Path, how: str
 ) -> None:
-    short = config.parse(CONTENT | {"cells": [CONTENT["cells"][0] | {"meta_iterations": 300}]})
-    (job,) = plans.train_jobs(short)
-    run(train(job, short))
-    checkpoint, whole = PATHS.checkpoint(*job), PATHS.trained(*job).read_bytes()
-    PATHS.trained(*job).unlink()
+    content, job = only_fomaml(meta_iterations=300)
+    study = file_of(content)
+    run(train(job, study))
+    checkpoint = PATHS.checkpoint(job.cell.path, job.seeds)
+    trained = PATHS.trained(job.cell.path, job.seeds)
+    whole = trained.read_bytes()
+    trained.unlink()
     damage(checkpoint, how)
-    assert records.trained_share(PATHS, short, *job) == 0
-    _, first, *rest = run(train(job, short)).splitlines()  # after the engine's
-    assert first.startswith(f"starting afresh: {checkpoint} ") and "300 of 300 (100%)" in rest[-1]
-    assert PATHS.trained(*job).read_bytes() == checkpoint.read_bytes() == whole
+    shares = {a.path: a.share() for a in artefacts.artefacts(small.running(content, TINY), "x")}
+    assert shares[trained] == 0
+    _, first, *rest = run(train(job, study)).splitlines()  # after the engine's
+    assert first.startswith(f"restarted from the beginning: {checkpoint} ")
+    assert "300 of 300 (100%)" in rest[-1]
+    assert trained.read_bytes() == checkpoint.read_bytes() == whole
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_damaged_record_is_refused_in_one_line_and_made_again_once_it_is_deleted(
+def test_a_damaged_record_is_refused_in_one_line_and_rebuilt_once_it_is_deleted(
     folder: Path, how: str
 ) -> None:
-    before, checkpoint = contents_of(TINY), PATHS.checkpoint(*JOB)
-    checkpoint.parent.mkdir(parents=True)
-    shutil.copy(PATHS.trained(*JOB), checkpoint)  # as training leaves it
-    makers = {
-        PATHS.trained(*JOB): train(),
-        PATHS.evaluated(*JOB): evaluate(),
-        PATHS.baselines: baselines(),
-    }
-    for path, maker in makers.items():
+    before = contents_of(TINY)
+    CHECKPOINT.parent.mkdir(parents=True)
+    shutil.copy(TRAINED, CHECKPOINT)  # as training leaves it
+    for path, maker in {TRAINED: train(), EVALUATED: evaluate(), BASELINES: baselines()}.items():
         damage(path, how)
-        for reader in (tabulate(), evaluate()) if path == PATHS.trained(*JOB) else (tabulate(),):
+        for reader in (tabulate(), evaluate()) if path == TRAINED else (tabulate(),):
             assert str(path) in refused(reader)
         path.unlink()
         run(maker)
         assert path.read_bytes() == before[path.relative_to(TINY)]
     run(tabulate())
-    assert (
-        contents_of(TINY / "tables").items()
-        <= {p.relative_to("tables"): b for p, b in before.items() if p.parts[0] == "tables"}.items()
-    )
+    rebuilt = {
+        Path("tables") / path: content for path, content in contents_of(TINY / "tables").items()
+    }
+    assert rebuilt.items() <= before.items()
 
 
 def test_a_checkpoint_in_the_place_of_a_record_is_refused(folder: Path) -> None:
-    settings, path = plans.train_settings(STUDY, JOB[0]), PATHS.trained(*JOB)
-    half = training.train({**settings, "meta_iterations": 1000}, (0, 1), algorithms.load("fomaml"))
-    artifacts.write(path, records.from_state(half), records.training_header(settings, JOB[1]))
-    for reader in (evaluate(), tabulate()):
-        assert f"{path} is a checkpoint after 1000 of 100000 meta-iterations" in refused(reader)
+    artifacts.write(TRAINED, half_trained(STUDY, JOB), header(STUDY, JOB))
+    said = refused(evaluate())
+    assert f"{TRAINED} is a checkpoint after 1000 of 100000 meta-iterations" in said
+    assert f"{TRAINED} is not the record of a finished training" in refused(tabulate())
 
 
 def test_a_run_that_is_not_a_number_after_its_first_step_is_counted_in_every_table(
@@ -320,55 +323,44 @@ def test_a_run_that_is_not_a_number_after_its_first_step_is_counted_in_every_tab
         "inner_step_size": 1e6,
         "published": None,
     }
-    study = config.parse(CONTENT | {"cells": [*CONTENT["cells"], wild]})
-    job = next(job for job in plans.train_jobs(study) if job[0].role == "grid")
+    content = CONTENT | {"cells": [*CONTENT["cells"], wild]}
+    study = file_of(content)
+    (job,) = [job for job in small.study(content).train_jobs if job.cell.role == "grid"]
     assert "2 of 2 runs diverged; they stay in every table" in run(train(job, study))
-    run(evaluate(job, study))
+    for group in CONTENT["protocols"]:
+        run(evaluate(job, study, group))
     run(tabulate(study))
     rows = frames.read(TINY / "tables", "runs.csv").set_index("cell")
-    assert (rows.loc[job[0].id, ["status", "diverged_at"]] == ["diverged", 1]).all(axis=None)
-    assert (rows.loc[[JOB[0].id, OTHER[0].id], "status"] == "ok").all()
+    assert (rows.loc[job.cell.name, ["status", "diverged_at"]] == ["diverged", 1]).all(axis=None)
+    assert (rows.loc[[JOB.cell.name, OTHER.cell.name], "status"] == "ok").all()
     board = frames.read(TINY / "tables", "leaderboard.csv").set_index("cell")
-    assert (board.loc[job[0].id, "diverged_share"] == 1).all() and np.isinf(
-        board.loc[job[0].id, "mean"]
-    ).all()
+    assert (board.loc[job.cell.name, "diverged_share"] == 1).all()
+    assert np.isinf(board.loc[job.cell.name, "mean"]).all()
 
 
-def test_a_disk_that_fills_during_training_keeps_the_last_checkpoint_to_go_on_from(
+def test_a_disk_that_fills_during_training_keeps_the_last_checkpoint_to_resume_from(
     folder: Path,
 ) -> None:
-    settings, checkpoint = plans.train_settings(STUDY, JOB[0]), PATHS.checkpoint(*JOB)
-    whole = PATHS.trained(*JOB).read_bytes()
-    PATHS.trained(*JOB).unlink()
-    half = training.train({**settings, "meta_iterations": 1000}, (0, 1), algorithms.load("fomaml"))
-    artifacts.write(
-        "half.safetensors", records.from_state(half), records.training_header(settings, JOB[1])
-    )
-    size = Path("half.safetensors").stat().st_size
-    code, _, said = ended(metabench(train(), preexec_fn=partial(no_file_larger_than, size)))
-    assert (
-        only_line(code, said).startswith(f"{MARK}cannot write {checkpoint}: ")
-        and "File too large" in said
-    )
-    assert contents_of(checkpoint.parent).keys() == {
-        Path(checkpoint.name),
-        Path(checkpoint.stem + ".lock"),
-    }
-    assert (
-        checkpoint.read_bytes() == Path("half.safetensors").read_bytes()
-        and not PATHS.trained(*JOB).exists()
-    )
-    assert "going on from the checkpoint after 1000 of 100000 meta-iterations" in run(train())
-    assert PATHS.trained(*JOB).read_bytes() == whole
+    whole = TRAINED.read_bytes()
+    TRAINED.unlink()
+    half = Path("half.safetensors")
+    artifacts.write(half, half_trained(STUDY, JOB), header(STUDY, JOB))
+    full = partial(no_file_larger_than, half.stat().st_size)
+    code, _, said = ended(metabench(train(), preexec_fn=full))
+    assert only_line(code, said).startswith(f"{MARK}cannot write {CHECKPOINT}: ")
+    assert "File too large" in said
+    left = {Path(CHECKPOINT.name), Path(f"{CHECKPOINT.stem}.lock")}
+    assert contents_of(CHECKPOINT.parent).keys() == left
+    assert CHECKPOINT.read_bytes() == half.read_bytes() and not TRAINED.exists()
+    assert "resuming from the checkpoint after 1000 of 100000 meta-iterations" in run(train())
+    assert TRAINED.read_bytes() == whole
 
 
 def test_a_disk_that_fills_while_tables_are_written_leaves_each_old_or_new_and_none_drawn(
     folder: Path,
 ) -> None:
-    other, old = (
-        config.parse(CONTENT | {"statistics": {"resamples": 60}}),
-        contents_of(TINY / "tables"),
-    )
+    other = file_of(CONTENT | {"statistics": {"resamples": 60}})
+    old = contents_of(TINY / "tables")
     code, _, said = ended(
         metabench(tabulate(other), preexec_fn=partial(no_file_larger_than, 50_000))
     )
@@ -381,7 +373,7 @@ def test_a_disk_that_fills_while_tables_are_written_leaves_each_old_or_new_and_n
         mixed.keys()
         == old.keys()
         == new.keys()
-        == {Path(name) for name in (*tables.NAMES, "manifest.json")}
+        == {Path(name) for name in (*tables.names(), "manifest.json")}
     )
     for path, found in mixed.items():
         assert found in (old[path], new[path]), path
@@ -395,7 +387,7 @@ def test_a_disk_that_fills_while_tables_are_written_leaves_each_old_or_new_and_n
 def test_a_disk_that_fills_while_a_store_is_written_is_one_line_and_the_next_call_completes_it(
     folder: Path, laid_out: bool
 ) -> None:
-    database = TINY.absolute() / "mlflow.db"
+    database = TINY / "mlflow.db"
     if laid_out:
         shutil.copy(LAID_OUT, database)
     size = database.stat().st_size + 20_000 if laid_out else 100_000
@@ -408,7 +400,7 @@ def test_a_disk_that_fills_while_a_store_is_written_is_one_line_and_the_next_cal
         "mlflow.db.lock",
         *(["mlflow.db"] if laid_out else []),
     }
-    assert ended(metabench(track()))[0] == 0
+    run(track())
     assert statuses(f"sqlite:///{database}") == ["FINISHED", "FINISHED"]
 
 
@@ -431,7 +423,7 @@ def test_a_store_that_another_program_holds_is_tracked_once_it_is_let_go(
         held.execute("BEGIN EXCLUSIVE")
         assert "another program is writing to it" in refused(track())
     run(track())
-    assert statuses(f"sqlite:///{TINY.absolute()}/mlflow.db") == ["FINISHED"] * 4
+    assert statuses(f"sqlite:///{TINY}/mlflow.db") == ["FINISHED"] * 4
 
 
 @pytest.mark.slow
@@ -475,7 +467,7 @@ def test_a_store_that_is_down_fails_tracking_alone_and_the_next_call_only_tracks
     assert reason.startswith(
         f"{MARK}cannot write to the MLflow store http://127.0.0.1:{port}: it does not answer"
     )
-    assert reason.endswith("(2 jobs)") and "the same command goes on" in last
+    assert reason.endswith("(2 jobs)") and "the same command resumes" in last
     made = contents_of(TINY / "tables") | contents_of(TINY / "figures")
     with serving(SERVE, folder, port) as server:
         code, out, said = ended(snakemake(variables=variables))
@@ -533,15 +525,10 @@ def test_a_results_folder_that_cannot_be_written_is_one_line_and_exit_code_2(fol
 def test_a_second_study_in_a_folder_is_refused_in_one_line_and_the_first_is_not_disturbed(
     folder: Path,
 ) -> None:
-    record, log = (
-        PATHS.trained(*JOB),
-        TINY / "logs" / "train" / "fomaml" / JOB[0].id / f"{JOB[1]}.log",
-    )
+    record, log = TRAINED, PATHS.log("train", JOB.cell.path, JOB.seeds)
     whole = record.read_bytes()
     record.unlink()
-    lock = locks.take(
-        PATHS.checkpoint(*JOB).with_suffix(".lock")
-    )  # so that the first is still at it
+    lock = locks.take(CHECKPOINT.with_suffix(".lock"))  # so that the first is still at it
     assert lock
     first = snakemake(record)
     until(lambda: log.exists() and f"waiting for process {os.getpid()}" in log.read_text(), first)
@@ -555,8 +542,8 @@ def test_a_second_study_in_a_folder_is_refused_in_one_line_and_the_first_is_not_
 
 
 def test_two_trainings_of_the_same_runs_wait_for_each_other_and_train_once(folder: Path) -> None:
-    whole = PATHS.trained(*JOB).read_bytes()
-    lock = locks.take(path := PATHS.checkpoint(*JOB).with_suffix(".lock"))
+    whole = TRAINED.read_bytes()
+    lock = locks.take(path := CHECKPOINT.with_suffix(".lock"))
     assert lock
     both = [metabench(train()) for _ in range(2)]
     for process in both:
@@ -566,49 +553,49 @@ def test_two_trainings_of_the_same_runs_wait_for_each_other_and_train_once(folde
             process.stderr.readline()
             == f"waiting for process {os.getpid()}, which trains the same runs\n"
         )
-    PATHS.trained(*JOB).unlink()
+    TRAINED.unlink()
     lock.close()
     answers = [ended(process) for process in both]
     assert [code for code, _, _ in answers] == [0, 0]
     said = sorted(text for _, _, text in answers)
-    assert said[0] == "going on from the checkpoint after 100000 of 100000 meta-iterations\n"
-    assert "going on" not in said[1] and "100000 of 100000 (100%)" in said[1]
+    assert said[0] == "resuming from the checkpoint after 100000 of 100000 meta-iterations\n"
+    assert "resuming" not in said[1] and "100000 of 100000 (100%)" in said[1]
     assert locks.holder(path) in {str(process.pid) for process in both}
-    assert PATHS.trained(*JOB).read_bytes() == whole
+    assert TRAINED.read_bytes() == whole
 
 
 def test_an_interrupted_training_says_so_in_one_line_and_goes_on_to_the_same_bytes(
     folder: Path,
 ) -> None:
-    whole = PATHS.trained(*JOB).read_bytes()
-    PATHS.trained(*JOB).unlink()
+    whole = TRAINED.read_bytes()
+    TRAINED.unlink()
     process = metabench(train())
-    until(PATHS.checkpoint(*JOB).exists, process)
+    until(CHECKPOINT.exists, process)
     process.send_signal(signal.SIGINT)
     code, _, said = ended(process)
-    assert "interrupted; the same command goes on" in only_line(code, said, 130)
-    assert not PATHS.trained(*JOB).exists()
-    assert "going on from the checkpoint after" in run(train())
-    assert PATHS.trained(*JOB).read_bytes() == whole
+    assert "interrupted; the same command resumes" in only_line(code, said, 130)
+    assert not TRAINED.exists()
+    assert "resuming from the checkpoint after" in run(train())
+    assert TRAINED.read_bytes() == whole
 
 
 @pytest.mark.slow
 @pytest.mark.workflow
 def test_an_interrupted_study_needs_no_unlock_and_goes_on_to_the_same_bytes(folder: Path) -> None:
-    record = PATHS.trained(*JOB)
+    record = TRAINED
     whole = record.read_bytes()
     record.unlink()
     process = snakemake(record)
-    until(PATHS.checkpoint(*JOB).exists, process)
+    until(CHECKPOINT.exists, process)
     os.killpg(process.pid, signal.SIGINT)
     code, out, said = ended(process)
     assert code == 1 and "Traceback" not in out + said and not record.exists()
     assert (
-        f"{MARK}some jobs failed; what is finished is kept, and the same command goes on"
+        f"{MARK}some jobs failed; what is finished is kept, and the same command resumes"
         in said.splitlines()
     )
     code, out, said = ended(snakemake(record))
-    assert code == 0 and "going on from the checkpoint after" in out, said
+    assert code == 0 and "resuming from the checkpoint after" in out, said
     assert record.read_bytes() == whole
 
 
@@ -617,16 +604,21 @@ def test_an_interrupted_study_needs_no_unlock_and_goes_on_to_the_same_bytes(fold
 def test_a_killed_training_job_lets_the_others_finish_and_goes_on_from_its_checkpoint(
     folder: Path,
 ) -> None:
-    before, targets = contents_of(TINY), (PATHS.trained(*JOB), PATHS.evaluated(*OTHER))
+    before, targets = (
+        contents_of(TINY),
+        (TRAINED, PATHS.evaluated(OTHER.cell.path, "standard", OTHER.seeds)),
+    )
     shutil.rmtree(TINY)
-    process, checkpoint = snakemake(*targets), PATHS.checkpoint(*JOB)
+    process, checkpoint = snakemake(*targets), CHECKPOINT
     until(checkpoint.exists, process)
     os.kill(int(locks.holder(checkpoint.with_suffix(".lock"))), signal.SIGKILL)
     code, _, said = ended(process)
     assert code == 1 and "Traceback" not in said
-    assert not PATHS.trained(*JOB).exists() and PATHS.evaluated(*OTHER).exists()
+    assert (
+        not TRAINED.exists() and PATHS.evaluated(OTHER.cell.path, "standard", OTHER.seeds).exists()
+    )
     code, out, said = ended(snakemake(*targets))
-    assert code == 0 and "going on from the checkpoint after" in out, said
+    assert code == 0 and "resuming from the checkpoint after" in out, said
     assert ran(said) == {"train"} and said.count("Finished jobid") == 1
     for path in targets:
         assert path.read_bytes() == before[path.relative_to(TINY)]

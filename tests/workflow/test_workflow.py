@@ -1,5 +1,6 @@
 """Real Snakemake runs of the smoke study."""
 
+import ctypes
 import os
 import random
 import re
@@ -10,18 +11,20 @@ import zipfile
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import small
 import yaml
-from pipeline import BIN, copy, digests, environment, snakemake
+from pipeline import copy, digests, snakemake
 from small import ROOT
 from soak import COMPARED, KINDS, disturbed, same, start
 
 from metabench.learning import engine
-from metabench.records import records
-from metabench.study import config, plans
+from metabench.records import arrays
+from metabench.study import config
 
 TRACKING = {"track_fomaml_0", "track_joint_0", "track_random_0", "track_reptile_0", "track_study"}
 
@@ -38,15 +41,21 @@ def jobs(answer: subprocess.CompletedProcess[str]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if name not in ("all", "total")}
 
 
+def of_smoke(folder: Path) -> dict[str, Any]:
+    """Return the content of a folder's smoke study."""
+    return config.read(folder / "config" / "smoke.yaml")
+
+
 def scheduled(folder: Path, **changes: object) -> dict[str, int]:
     """Return how many jobs of each rule would run if keys of the smoke study were replaced."""
     path = folder / "config" / "changed.yaml"
-    path.write_text(
-        yaml.safe_dump(
-            {**yaml.safe_load((folder / "config" / "smoke.yaml").read_text()), **changes}
-        )
-    )
-    return jobs(snakemake(folder, "--cores", "1", "--dry-run", config="config/changed.yaml"))
+    path.write_text(yaml.safe_dump(of_smoke(folder) | changes, sort_keys=False))
+    return jobs(dry(folder, config="config/changed.yaml"))
+
+
+def dry(folder: Path, *targets: str, **options: str) -> subprocess.CompletedProcess[str]:
+    """Ask Snakemake what it would do."""
+    return snakemake(folder, *targets, "--cores", "1", "--dry-run", **options)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +74,7 @@ def test_the_smoke_study_leaves_every_table_and_figure(study: Path) -> None:
     from metabench.records import manifests
 
     root = study / "results" / "smoke"
-    assert {path.name for path in (root / "tables").iterdir()} == {*tables.NAMES, manifests.NAME}
+    assert {path.name for path in (root / "tables").iterdir()} == {*tables.names(), manifests.NAME}
     svg, png = (
         {path.stem for path in (root / "figures").glob(f"*.{kind}")} for kind in ("svg", "png")
     )
@@ -73,10 +82,14 @@ def test_the_smoke_study_leaves_every_table_and_figure(study: Path) -> None:
     assert (root / "provenance.json").exists()
 
 
+def nothing(answer: subprocess.CompletedProcess[str]) -> bool:
+    """Return whether Snakemake found that nothing is to be done."""
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return "Nothing to be done" in answer.stdout + answer.stderr
+
+
 def test_a_second_call_has_nothing_to_do(study: Path) -> None:
-    assert (
-        "Nothing to be done" in (answer := snakemake(study, "--cores", "2")).stdout + answer.stderr
-    )
+    assert nothing(snakemake(study, "--cores", "2"))
 
 
 def with_blocks_of_two(folder: Path) -> Path:
@@ -110,41 +123,60 @@ def test_the_bytes_of_torch_are_the_same_with_one_core_and_other_seed_blocks_and
     two, one = folders
     assert digests(one, "tables") == digests(two, "tables")
     assert runs(one) == runs(two)
-    again = snakemake(two, "--cores", "1", "--dry-run", "tables", METABENCH_ENGINE="")
+    again = dry(two, "tables", METABENCH_ENGINE="")
     assert ("was made from another engine" in again.stderr) is compiled
     assert jobs(again).get("train") == (6 if compiled else None)
 
 
 def runs(folder: Path) -> dict[tuple[str, int, str], str]:
-    """Return the digest of each array of each run's records, theta among them: by cell, seed and
-    name.
-    """
-    study, found = config.load(folder / "config" / "smoke.yaml"), {}
-    for cell in plans.cells(study):
-        record = records.read_cell(records.Paths(folder / "results" / "smoke"), study, cell)
-        arrays = {**record.evaluation, "theta": record.theta, "diverged_at": record.diverged_at}
-        arrays["validation"] = record.validation_loss.T
-        for name, array in arrays.items():
-            axis = records._run_axis(name) if name in record.evaluation else 0
-            for run, seed in enumerate(record.seeds):
-                found[cell.id, int(seed), name] = sha256(
-                    np.ascontiguousarray(array.take(run, axis))
-                ).hexdigest()
+    """Return the digest of each array of each run, theta among them: by cell, seed and name."""
+    started, found = small.running(of_smoke(folder), folder / "results" / "smoke"), {}
+    for cell in started.study.cells:
+        record = started.reader.cell(cell)
+        of_run = {"theta": record.theta, "diverged_at": record.diverged_at}
+        of_run["validation"] = record.validation_loss.T
+        axes = dict.fromkeys(of_run, 0)
+        for group in started.study.groups:
+            settings = started.study.evaluate_settings(cell, group)
+            for name, (array, _) in arrays.evaluation(settings, len(record.seeds)).items():
+                of_run[name], axes[name] = record.evaluation[name], array.axes.index("run")
+        for name, values in of_run.items():
+            for run, seed in enumerate(record.seeds.tolist()):
+                part = np.ascontiguousarray(values.take(run, axes[name]))
+                found[cell.title, seed, name] = sha256(part).hexdigest()
     return found
 
 
-def test_more_seeds_and_more_cells_leave_finished_jobs_alone(study: Path) -> None:
-    assert (
-        scheduled(study, seeds=5)["train"] == 6
-    )  # seeds 3 and 4 of six cells; the block 0-2 stays
-    cells = yaml.safe_load((study / "config" / "smoke.yaml").read_text())["cells"]
-    cells[1]["meta_step_size"] = [0.1, 0.2]
-    cells[1]["published"] = {"meta_step_size": 0.1}
-    jobs = scheduled(study, cells=cells)
-    assert jobs["train"] == 1 and jobs["evaluate"] == 1 and jobs["tables"] == 1
+def test_more_seeds_cells_and_protocols_leave_finished_jobs_alone(study: Path) -> None:
+    more = scheduled(study, seeds=5)  # seeds 3 and 4 of six cells; the block 0-2 stays
+    assert (more["train"], more["evaluate"], "baselines" in more) == (6, 12, False)
+    cells = of_smoke(study)["cells"]
+    cells[1] |= {"meta_step_size": [0.1, 0.2], "published": {"meta_step_size": 0.1}}
+    larger = scheduled(study, cells=cells)
+    assert (larger["train"], larger["evaluate"], larger["tables"]) == (1, 2, 1)
+    near = {"shots": [3, 4], "support": [-1.0, 1.0], "updates": 2}
+    near["gaussian_process_length_scale"] = 1.5
+    wider = scheduled(study, protocols=of_smoke(study)["protocols"] | {"near": near})
+    assert (wider.get("train"), wider["evaluate"], wider["baselines"]) == (None, 6, 1)
 
 
-def test_deleted_files_come_back_with_the_same_bytes(study: Path, tmp_path: Path) -> None:
+def test_a_changed_key_reruns_what_depends_on_it_and_nothing_else(study: Path) -> None:
+    protocols = of_smoke(study)["protocols"]
+    protocols["standard"]["updates"] = 31
+    one_group = scheduled(study, protocols=protocols)
+    assert (one_group.get("train"), one_group["evaluate"], one_group["baselines"]) == (None, 6, 1)
+    assert set(one_group) > TRACKING
+    statistics = scheduled(study, statistics={"resamples": 100})
+    assert set(statistics) == {"tables", "figures", "track_study"}
+    everything = scheduled(study, validation={"tasks": 20, "interval": 100})
+    assert (everything["train"], everything["evaluate"], "baselines" in everything) == (
+        6,
+        12,
+        False,
+    )
+
+
+def test_deleted_files_come_back_with_the_same_bytes(study: Path) -> None:
     before = digests(study, *COMPARED)
     root = study / "results" / "smoke"
     for path in ("tables/runs.csv", "figures/comparisons.png"):
@@ -153,39 +185,29 @@ def test_deleted_files_come_back_with_the_same_bytes(study: Path, tmp_path: Path
     answer = snakemake(study, "--cores", "2")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert digests(study, *COMPARED) == before
-    assert "Nothing to be done" in (again := snakemake(study, "--cores", "2")).stdout + again.stderr
+    assert nothing(snakemake(study, "--cores", "2"))
 
 
 def edited(folder: Path) -> dict[str, str]:
-    """Return an environment whose package, in a folder, has another constant in Reptile's file."""
+    """Return the variable that has a package run in which Reptile's file has a constant more."""
     shutil.copytree(
         ROOT / "metabench", folder / "metabench", ignore=shutil.ignore_patterns("__pycache__")
     )
-    source = folder / "metabench" / "algorithms" / "reptile.py"
+    source = folder / "metabench" / "learning" / "algorithms" / "reptile.py"
     source.write_text(source.read_text() + "\nCONSTANT = 1\n")
-    return {**environment(), "PYTHONPATH": str(folder)}
+    return {"PYTHONPATH": str(folder)}
 
 
 def test_editing_an_algorithm_reruns_its_cells_and_what_follows_and_nothing_else(
     study: Path, tmp_path: Path
 ) -> None:
-    command = [
-        str(BIN / "snakemake"),
-        "--configfile",
-        "config/smoke.yaml",
-        "--cores",
-        "1",
-        "--dry-run",
-    ]
-    answer = subprocess.run(
-        command, cwd=study, capture_output=True, text=True, env=edited(tmp_path), check=True
-    )
+    answer = dry(study, **edited(tmp_path))
     for stage in ("train", "evaluate", "track/[^/]+"):
         found = set(re.findall(rf"output: results/smoke/{stage}/(\w+)/", answer.stdout))
         assert found == {"reptile"}, stage
     assert jobs(answer) == {
         "train": 2,
-        "evaluate": 2,
+        "evaluate": 4,
         "tables": 1,
         "figures": 1,
         "track_reptile_0": 1,
@@ -193,30 +215,24 @@ def test_editing_an_algorithm_reruns_its_cells_and_what_follows_and_nothing_else
     }
 
 
-def test_a_file_of_ones_own_enters_grid_tables_figures_report_and_mlflow(
+def test_a_custom_algorithm_enters_grid_tables_figures_report_and_mlflow(
     study: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(study, tmp_path / "own")
     shutil.copytree(ROOT / "examples", folder / "examples")
-    changed = yaml.safe_load((folder / "config" / "smoke.yaml").read_text())
-    prox = {
-        "meta_batch_size": 2,
-        "shots": 5,
-        "inner_steps": 3,
-        "inner_step_size": 0.02,
-        "meta_step_size": [0.1, 0.5],
-    }
-    published = {"meta_step_size": 0.5}
-    changed["cells"].append(
-        {"algorithm": "examples/prox.py", "meta_iterations": 200, **prox, "published": published}
-    )
-    (folder / "config" / "own.yaml").write_text(yaml.safe_dump(changed))
+    prox = {"meta_batch_size": 2, "shots": 5, "inner_steps": 3, "inner_step_size": 0.02}
+    prox |= {"algorithm": "examples/prox.py", "meta_iterations": 200, "meta_step_size": 0.5}
+    prox |= {"strength": [0.5, 1.0], "published": {"strength": 0.5}}
+    changed = of_smoke(folder)
+    changed["cells"].append(prox)
+    (folder / "config" / "own.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
     answer = snakemake(folder, "--cores", "2", config="config/own.yaml")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     root = folder / "results" / "smoke"
     board = pd.read_csv(root / "tables" / "leaderboard.csv")
-    assert set(board.loc[board["algorithm"] == "prox", "step"]) == {"own", "common"}
-    assert len(board.loc[board["algorithm"] == "prox", "cell"].unique()) == 2
+    rows = board[board["algorithm"] == "prox"]
+    assert set(rows["step"]) == {"own", "common"} and set(rows["strength"]) == {0.5, 1.0}
+    assert len(rows["cell"].unique()) == 2
     compared = pd.read_csv(root / "tables" / "comparisons.csv")
     assert ((compared["algorithm_a"] == "fomaml") & (compared["algorithm_b"] == "prox")).any()
     assert (root / "figures" / "showcase_prox_robustness.svg").exists()
@@ -224,11 +240,11 @@ def test_a_file_of_ones_own_enters_grid_tables_figures_report_and_mlflow(
     report = snakemake(folder, "--report", "results/smoke/report.zip", config="config/own.yaml")
     assert report.returncode == 0, report.stderr
     assert any("prox" in name for name in zipfile.ZipFile(root / "report.zip").namelist())
-    # What Snakemake sees of an edit: its cells and what follows.
+    # What Snakemake makes of an edit: its cells and what follows.
     path = folder / "examples" / "prox.py"
-    path.write_text(path.read_text().replace("LAMBDA = 0.5", "LAMBDA = 0.25"))
-    again = jobs(snakemake(folder, "--cores", "1", "--dry-run", config="config/own.yaml"))
-    assert again["train"] == again["evaluate"] == 2 and "track_fomaml_0" not in again
+    path.write_text(path.read_text().replace("return h.strength", "return 0.9 * h.strength"))
+    again = jobs(dry(folder, config="config/own.yaml"))
+    assert (again["train"], again["evaluate"], "track_fomaml_0" in again) == (2, 4, False)
 
 
 def test_the_report_of_a_study_holds_the_published_numbers_that_it_covers(tmp_path: Path) -> None:
@@ -252,19 +268,72 @@ def test_the_report_of_a_study_holds_the_published_numbers_that_it_covers(tmp_pa
     names = zipfile.ZipFile(root / "report.zip").namelist()
     assert {"literature.csv", "literature.svg"} <= {Path(name).name for name in names}
     (root / "literature" / "literature.csv").write_text("other\n")
-    assert jobs(snakemake(folder, "--cores", "1", "--dry-run", config="config/openai.yaml")) == {
-        "literature": 1
-    }
+    assert jobs(dry(folder, config="config/openai.yaml")) == {"literature": 1}
 
 
-def test_touched_files_more_cores_and_another_readme_rerun_nothing(study: Path) -> None:
-    files = [path for path in study.rglob("*") if path.is_file() and ".snakemake" not in path.parts]
+def touch_in_disorder(folder: Path) -> list[Path]:
+    """Give every file of a study another time, in no order; return the files."""
+    files = [path for path in (folder / "results").rglob("*") if path.is_file()]
     random.Random(0).shuffle(files)
     for n, path in enumerate(files):
         os.utime(path, (n, time.time() - n))
+    return files
+
+
+def listing(folder: Path) -> dict[Path, tuple[int, int, int, str]]:
+    """Return time, owner, mode and content of all that is below a study's results."""
+    found = {}
+    for path in sorted((folder / "results").rglob("*")):
+        about = path.stat()
+        content = sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        found[path] = (about.st_mtime_ns, about.st_uid, about.st_mode, content)
+    return found
+
+
+def test_touched_files_more_cores_and_a_different_readme_rerun_nothing(study: Path) -> None:
+    touch_in_disorder(study)
     (study / "README.md").write_text("another")
-    answer = snakemake(study, "--cores", "3", "--dry-run")
-    assert "Nothing to be done" in answer.stdout + answer.stderr
+    before = listing(study)
+    assert nothing(snakemake(study, "--cores", "3", "--dry-run"))
+    assert nothing(snakemake(study, "--cores", "3"))
+    assert listing(study) == before
+
+
+def test_a_dry_run_of_stale_results_changes_no_file_and_no_time(study: Path) -> None:
+    touch_in_disorder(study)
+    before = listing(study)
+    assert scheduled(study, validation={"tasks": 20, "interval": 100})["train"] == 6
+    assert listing(study) == before
+
+
+def as_somebody_else() -> None:
+    """Be bound by the permissions of files, as an ordinary user is, even where tests run as root."""
+    if os.geteuid() == 0:
+        drop, overrule, own = 24, 1, 3  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_FOWNER
+        libc = ctypes.CDLL(None)
+        libc.prctl(drop, overrule)
+        libc.prctl(drop, own)
+
+
+def test_a_dry_run_works_on_read_only_results_of_another_user_with_times_out_of_order(
+    study: Path, tmp_path: Path
+) -> None:
+    folder = copy(tmp_path)
+    shutil.copytree(study / "results", folder / "results", symlinks=True)
+    touch_in_disorder(folder)
+    below = [folder / "results", *(folder / "results").rglob("*")]
+    for path in below:
+        if os.geteuid() == 0:
+            os.chown(path, 12345, 12345)
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = listing(folder)
+    whole = dry(folder, "tables", "figures", preexec_fn=as_somebody_else)
+    assert nothing(whole)
+    stale = dry(folder, "figures", preexec_fn=as_somebody_else, **edited(tmp_path / "edited"))
+    assert jobs(stale) == {"train": 2, "evaluate": 4, "tables": 1, "figures": 1}
+    assert listing(folder) == before
+    for path in below:
+        path.chmod(0o755)  # so that pytest can remove them
 
 
 def test_a_clone_with_copied_results_reruns_nothing_but_the_tracking_of_a_store_that_moved(
@@ -278,60 +347,35 @@ def test_a_clone_with_copied_results_reruns_nothing_but_the_tracking_of_a_store_
         )  # with new times
         if with_metadata:
             shutil.copytree(study / ".snakemake", folder / ".snakemake")
-        answer = snakemake(folder, "--cores", "1", "--dry-run")
-        assert answer.returncode == 0 and set(jobs(answer)) == TRACKING, with_metadata
+        assert set(jobs(dry(folder))) == TRACKING, with_metadata
 
 
-def test_results_copied_without_metadata_are_used_where_valid_and_made_again_where_stale(
+def test_results_copied_without_metadata_are_used_where_valid_and_rebuilt_where_stale(
     study: Path, tmp_path: Path
 ) -> None:
     folder = copy(tmp_path / "copied")
-    shutil.copytree(
-        study / "results", folder / "results", ignore=shutil.ignore_patterns("mlflow.db")
-    )
-    command = [
-        str(BIN / "snakemake"),
-        "--configfile",
-        "config/smoke.yaml",
-        "--cores",
-        "1",
-        "--dry-run",
-        "figures",
-    ]
-    answer = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, env=edited(tmp_path), check=True
-    )
-    assert jobs(answer) == {"train": 2, "evaluate": 2, "tables": 1, "figures": 1}
-    assert "files are made again" in answer.stderr and "was made from another code" in answer.stderr
+    apart = shutil.ignore_patterns("mlflow.db")
+    shutil.copytree(study / "results", folder / "results", ignore=apart)
+    answer = dry(folder, "figures", **edited(tmp_path))
+    assert jobs(answer) == {"train": 2, "evaluate": 4, "tables": 1, "figures": 1}
+    assert "stale files to rebuild" in answer.stderr
+    assert "was made from another code" in answer.stderr
     foreign = next((folder / "results/smoke/evaluate/fomaml").rglob("*.safetensors"))
+    mine = foreign.read_bytes()
     shutil.copy(next((study / "results/smoke/evaluate/joint").rglob("*.safetensors")), foreign)
-    assert jobs(snakemake(folder, "--cores", "1", "--dry-run", "figures")) == {
-        "evaluate": 1,
-        "tables": 1,
-        "figures": 1,
-    }
-    runs = folder / "results" / "smoke" / "tables" / "runs.csv"
-    shutil.copy(
-        study
-        / "results"
-        / "smoke"
-        / "evaluate"
-        / foreign.relative_to(folder / "results/smoke/evaluate"),
-        foreign,
-    )
-    runs.write_text(runs.read_text().replace("ok", "ko"))
-    assert jobs(snakemake(folder, "--cores", "1", "--dry-run", "figures")) == {
-        "tables": 1,
-        "figures": 1,
-    }
+    assert jobs(dry(folder, "figures")) == {"evaluate": 1, "tables": 1, "figures": 1}
+    foreign.write_bytes(mine)
+    table = folder / "results" / "smoke" / "tables" / "runs.csv"
+    table.write_text(table.read_text().replace("ok", "ko"))
+    assert jobs(dry(folder, "figures")) == {"tables": 1, "figures": 1}
 
 
 @pytest.mark.parametrize(
     "pattern",
     [
         "train/random/*/*.safetensors",
-        "evaluate/joint/*/*.safetensors",
-        "baselines.safetensors",
+        "evaluate/joint/*/robustness/*.safetensors",
+        "baselines/standard.safetensors",
         "tables/tasks.parquet",
         "tables/manifest.json",
         "provenance.json",
@@ -341,11 +385,11 @@ def test_results_copied_without_metadata_are_used_where_valid_and_made_again_whe
         "track/*/study.json",
     ],
 )
-def test_any_durable_file_that_is_deleted_is_made_again(study: Path, pattern: str) -> None:
+def test_any_durable_file_that_is_deleted_is_rebuilt(study: Path, pattern: str) -> None:
     path = next((study / "results" / "smoke").glob(pattern))
     kept = path.read_bytes()
     path.unlink()
-    answer = snakemake(study, "--cores", "1", "--dry-run")
+    answer = dry(study)
     path.write_bytes(kept)
     made = ", ".join(re.findall(r"^    output: (.*)$", answer.stdout, re.MULTILINE))
     assert str(path.relative_to(study)) in made.split(", ")
@@ -356,11 +400,134 @@ def test_the_report_holds_every_figure_and_table(study: Path) -> None:
     assert answer.returncode == 0, answer.stdout + answer.stderr
     with zipfile.ZipFile(study / "results" / "smoke" / "report.zip") as archive:
         names = " ".join(archive.namelist())
-    for path in [
-        *(study / "results/smoke/figures").glob("*.svg"),
-        *(study / "results/smoke/tables").glob("*.csv"),
-    ]:
+        page = archive.read("report/report.html").decode()
+    results = study / "results" / "smoke"
+    figures = list((results / "figures").glob("*.svg"))
+    tables = [path for path in (results / "tables").iterdir() if path.suffix != ".json"]
+    assert figures and tables
+    for path in [*figures, *tables]:
         assert path.name in names
+    assert page.count('"caption": "<p>') == len(figures) + len(tables)
+
+
+def refused(answer: subprocess.CompletedProcess[str]) -> str:
+    """Return the one line with which Snakemake ended at once."""
+    assert answer.returncode == 2 and "Traceback" not in answer.stderr, answer.stderr
+    (line,) = [line for line in answer.stderr.splitlines() if line.startswith("metabench: ")]
+    assert answer.stderr.rstrip().endswith(line)
+    return line
+
+
+def test_a_report_of_a_study_whose_file_was_changed_is_one_line_that_says_what_to_run(
+    study: Path,
+) -> None:
+    changed = of_smoke(study) | {"statistics": {"resamples": 100}}
+    (study / "config" / "changed.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
+    before = listing(study)
+    answer = snakemake(study, "--report", "changed.zip", config="config/changed.yaml")
+    line = refused(answer)
+    assert "tables/manifest.json was made from another config" in line
+    assert line.endswith("snakemake --cores all --configfile config/changed.yaml")
+    assert len(answer.stderr.splitlines()) == 2  # the other one names the profile
+    assert listing(study) == before and not (study / "changed.zip").exists()
+
+
+def test_a_report_of_an_unfinished_study_is_one_line_that_says_what_to_run(tmp_path: Path) -> None:
+    answer = snakemake(copy(tmp_path), "--report", "early.zip")
+    line = refused(answer)
+    assert "safetensors is not there; run it first: " in line
+    assert len(answer.stderr.splitlines()) == 2 and not (tmp_path / "early.zip").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "near"),
+    [
+        ("train/reptile/inner-0.5/0-2", "train/reptile/inner-0.02_meta-0.1_600-iterations/0-2"),
+        ("train/random/untrained/0-1", "train/random/untrained/0-2"),
+        ("train/random/untrained/00-2", "train/random/untrained/0-2"),
+        ("train/joint/untrained/0-2", "train/joint/meta-0.01_600-iterations/0-2"),
+        ("evaluate/random/untrained/standart/0-2", "evaluate/random/untrained/standard/0-2"),
+        ("baselines/robust", "baselines/robustness"),
+    ],
+)
+def test_a_target_that_is_no_file_of_the_study_is_one_line_with_what_was_meant(
+    study: Path, target: str, near: str
+) -> None:
+    before = listing(study)
+    line = refused(dry(study, f"results/smoke/{target}.safetensors"))
+    assert f"results/smoke/{target}.safetensors is not a file of study smoke" in line
+    assert line.endswith(f"near it is results/smoke/{near}.safetensors")
+    assert listing(study) == before
+
+
+def elsewhere(folder: Path, job: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a job as Snakemake has a cluster run it; its command line is that of the executor."""
+    line = ["--target-jobs", job, "--allowed-rules", job.partition(":")[0], "--cores", "all"]
+    line += ["--force", "--no-hooks", "--nolock", "--ignore-incomplete", "--mode", "remote"]
+    return snakemake(folder, *line, **variables)
+
+
+UNTRAINED = "train:algorithm=random,cell=untrained,seeds=0-2"
+
+
+@pytest.fixture
+def begun(study: Path, tmp_path: Path) -> Path:
+    """The study with one record missing, all others spoilt, and its file edited since."""
+    folder = copy(tmp_path / "begun")
+    shutil.copytree(study / "results", folder / "results")
+    for path in (folder / "results").rglob("*.safetensors"):
+        path.write_bytes(b"spoilt")
+    shutil.rmtree(folder / "results/smoke/checkpoints")
+    (folder / "results/smoke/train/random/untrained/0-2.safetensors").unlink()
+    edited_since = folder / "config" / "smoke.yaml"
+    edited_since.write_text(edited_since.read_text().replace("[32, 32]", "[16]"))
+    return folder
+
+
+def test_a_job_on_another_machine_uses_the_engine_and_the_study_that_was_started(
+    study: Path, begun: Path
+) -> None:
+    answer = elsewhere(begun, UNTRAINED, METABENCH_ENGINE="torch", MLFLOW_TRACKING_URI="http://x:1")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "stale" not in answer.stderr
+    record = "results/smoke/train/random/untrained/0-2.safetensors"
+    assert (begun / record).read_bytes() == (study / record).read_bytes()
+
+
+def test_a_machine_without_the_engine_of_the_study_says_so_in_one_line_of_the_jobs_log(
+    study: Path, begun: Path, tmp_path: Path
+) -> None:
+    if engine.library() is None:
+        pytest.skip("no kernel was compiled here")
+    kernels = shutil.ignore_patterns("__pycache__", "kernel_*")
+    shutil.copytree(ROOT / "metabench", tmp_path / "bare" / "metabench", ignore=kernels)
+    answer = elsewhere(begun, UNTRAINED, PYTHONPATH=str(tmp_path / "bare"))
+    assert answer.returncode != 0
+    (line,) = (begun / "results/smoke/logs/train/random/untrained/0-2.log").read_text().splitlines()
+    assert line.startswith("metabench: the study was started with the fused engine, and ")
+    assert "run its jobs on machines that have one, or start all of it again" in line
+
+
+SUBMIT = """#!/bin/sh
+# A scheduler: it takes a job and runs it here.
+sh "$1" > "$1.said" 2>&1 &
+echo $!
+"""
+
+
+def test_a_study_runs_on_a_cluster_without_a_number_of_cores(tmp_path: Path) -> None:
+    pytest.importorskip("snakemake_executor_plugin_cluster_generic")
+    folder = copy(tmp_path)
+    content = small.tiny(cells=[small.RANDOM], validation={"tasks": 4, "interval": 10})
+    (folder / "config" / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    (folder / "submit").write_text(SUBMIT)
+    (folder / "submit").chmod(0o755)
+    line = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", "./submit"]
+    answer = snakemake(folder, *line, "--jobs", "2", config="config/tiny.yaml")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "about 1 min on 2 cores" in answer.stderr
+    assert (folder / "results/tiny/figures/manifest.json").exists()
+    assert list((folder / "results/tiny/track").rglob("study.json"))
 
 
 def test_a_mistake_in_the_study_file_is_one_line_exit_code_2_and_writes_nothing(
@@ -378,7 +545,7 @@ def test_a_mistake_in_the_study_file_is_one_line_exit_code_2_and_writes_nothing(
     assert "Traceback" not in answer.stderr and not (folder / "results").exists()
 
 
-def test_a_killed_study_goes_on_to_the_same_bytes(study: Path, tmp_path: Path) -> None:
+def test_a_killed_study_resumes_to_the_same_bytes(study: Path, tmp_path: Path) -> None:
     """One kill of each kind at a random moment, with training jobs in a shuffled order: see
     tests/soak.py.
     """

@@ -1,21 +1,20 @@
-"""A deliberately wrong algorithm: it draws from the global generator.
-
-    theta <- theta - meta_step_size * g
-
-Reference: none.
-"""
+"""A deliberately wrong algorithm: it draws from the global generator."""
 
 import torch
 
-from metabench.learning.adaptation import adapted, one_copy_per_task
-from metabench.learning.algorithms.protocol import descending as predictions  # noqa: F401
-from metabench.learning.algorithms.protocol import initial_weights as begin  # noqa: F401
-from metabench.learning.algorithms.protocol import second_order_cost as cost  # noqa: F401
-from metabench.learning.algorithms.protocol import support_and_query as sample  # noqa: F401
+from metabench import (
+    Algorithm,
+    InnerLoop,
+    Queries,
+    adapted,
+    one_copy_per_task,
+    second_order_cost,
+    support_and_query,
+)
 
-HYPERPARAMETERS = ("inner_step_size", "inner_steps", "meta_batch_size", "meta_step_size", "shots")
-OPTIONS = ()
-STEPS = ("own", "common")
+
+class Hyperparameters(InnerLoop):
+    queries: Queries = None
 
 
 def meta_gradient(network, theta, batch, h):
@@ -23,4 +22,8 @@ def meta_gradient(network, theta, batch, h):
     support, query = batch
     copies = one_copy_per_task(theta, h.meta_batch_size)
     phi = adapted(network, copies, support.repeated(h.inner_steps), h.inner_step_size)
-    return network.summed_gradient(phi + 1e-3 * torch.randn(phi.shape, dtype=phi.dtype), *query)
+    phi = phi + 1e-3 * torch.randn(phi.shape, dtype=phi.dtype)
+    return network.summed_gradient(phi, *query)
+
+
+ALGORITHM = Algorithm(Hyperparameters, second_order_cost, support_and_query, meta_gradient)

@@ -1,19 +1,18 @@
-"""A deliberately wrong algorithm: it adapts to the query set's labels as well.
+"""A deliberately wrong algorithm: it adapts to the query set's labels as well."""
 
-    theta <- theta - meta_step_size * g
+from metabench import (
+    Algorithm,
+    InnerLoop,
+    Queries,
+    adapted,
+    one_copy_per_task,
+    second_order_cost,
+    support_and_query,
+)
 
-Reference: none.
-"""
 
-from metabench.learning.adaptation import adapted, one_copy_per_task
-from metabench.learning.algorithms.protocol import descending as predictions  # noqa: F401
-from metabench.learning.algorithms.protocol import initial_weights as begin  # noqa: F401
-from metabench.learning.algorithms.protocol import second_order_cost as cost  # noqa: F401
-from metabench.learning.algorithms.protocol import support_and_query as sample  # noqa: F401
-
-HYPERPARAMETERS = ("inner_step_size", "inner_steps", "meta_batch_size", "meta_step_size", "shots")
-OPTIONS = ()
-STEPS = ("own", "common")
+class Hyperparameters(InnerLoop):
+    queries: Queries = None
 
 
 def meta_gradient(network, theta, batch, h):
@@ -23,3 +22,6 @@ def meta_gradient(network, theta, batch, h):
     phi = adapted(network, copies, support.repeated(h.inner_steps), h.inner_step_size)
     phi = adapted(network, phi, query.repeated(h.inner_steps), h.inner_step_size)
     return network.summed_gradient(phi, *query)
+
+
+ALGORITHM = Algorithm(Hyperparameters, second_order_cost, support_and_query, meta_gradient)

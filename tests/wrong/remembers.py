@@ -1,22 +1,22 @@
-"""A deliberately wrong algorithm: it is not deterministic, since it remembers how often it was
-called.
-
-    theta <- theta - meta_step_size * g
-
-Reference: none.
-"""
+"""A deliberately wrong algorithm: it remembers how often it was called."""
 
 from itertools import count
 
-from metabench.learning.adaptation import adapted, one_copy_per_task
-from metabench.learning.algorithms.protocol import descending as predictions  # noqa: F401
-from metabench.learning.algorithms.protocol import initial_weights as begin  # noqa: F401
-from metabench.learning.algorithms.protocol import second_order_cost as cost  # noqa: F401
-from metabench.learning.algorithms.protocol import support_and_query as sample  # noqa: F401
+from metabench import (
+    Algorithm,
+    InnerLoop,
+    Queries,
+    adapted,
+    one_copy_per_task,
+    second_order_cost,
+    support_and_query,
+)
 
-HYPERPARAMETERS = ("inner_step_size", "inner_steps", "meta_batch_size", "meta_step_size", "shots")
-OPTIONS = ()
-STEPS = ("own", "common")
+
+class Hyperparameters(InnerLoop):
+    queries: Queries = None
+
+
 CALLS = count(1)
 
 
@@ -26,3 +26,6 @@ def meta_gradient(network, theta, batch, h):
     copies = one_copy_per_task(theta, h.meta_batch_size)
     phi = adapted(network, copies, support.repeated(h.inner_steps), h.inner_step_size)
     return network.summed_gradient(phi, *query) / next(CALLS)
+
+
+ALGORITHM = Algorithm(Hyperparameters, second_order_cost, support_and_query, meta_gradient)

@@ -1,19 +1,18 @@
-"""A deliberately wrong algorithm: it forgets to add up over tasks.
+"""A deliberately wrong algorithm: it forgets to add up over tasks."""
 
-    theta <- theta - meta_step_size * g
+from metabench import (
+    Algorithm,
+    InnerLoop,
+    Queries,
+    adapted,
+    one_copy_per_task,
+    second_order_cost,
+    support_and_query,
+)
 
-Reference: none.
-"""
 
-from metabench.learning.adaptation import adapted, one_copy_per_task
-from metabench.learning.algorithms.protocol import descending as predictions  # noqa: F401
-from metabench.learning.algorithms.protocol import initial_weights as begin  # noqa: F401
-from metabench.learning.algorithms.protocol import second_order_cost as cost  # noqa: F401
-from metabench.learning.algorithms.protocol import support_and_query as sample  # noqa: F401
-
-HYPERPARAMETERS = ("inner_step_size", "inner_steps", "meta_batch_size", "meta_step_size", "shots")
-OPTIONS = ()
-STEPS = ("own", "common")
+class Hyperparameters(InnerLoop):
+    queries: Queries = None
 
 
 def meta_gradient(network, theta, batch, h):
@@ -21,4 +20,8 @@ def meta_gradient(network, theta, batch, h):
     support, query = batch
     copies = one_copy_per_task(theta, h.meta_batch_size)
     phi = adapted(network, copies, support.repeated(h.inner_steps), h.inner_step_size)
-    return network.loss_and_gradient(phi, *query)[1]
+    _, gradient = network.loss_and_gradient(phi, *query)
+    return gradient
+
+
+ALGORITHM = Algorithm(Hyperparameters, second_order_cost, support_and_query, meta_gradient)

@@ -1,38 +1,37 @@
 rule evaluate:
-    """Adapt one block of trained initializations to the held-out tasks, under every protocol."""
+    """Adapt one block of trained initializations to the held-out tasks, under a group of protocols."""
     input:
-        study.renew,
-        theta="results/{study}/train/{algorithm}/{cell}/{seeds}.safetensors",
+        study.inputs(files.trained(CELL, "{seeds}")),
     output:
-        "results/{study}/evaluate/{algorithm}/{cell}/{seeds}.safetensors",
+        files.evaluated(CELL, "{group}", "{seeds}"),
     log:
-        "results/{study}/logs/evaluate/{algorithm}/{cell}/{seeds}.log",
+        files.log("evaluate", CELL, "{group}", "{seeds}"),
     benchmark:
-        "results/{study}/benchmarks/evaluate/{algorithm}/{cell}/{seeds}.tsv"
+        files.benchmark("evaluate", CELL, "{group}", "{seeds}")
     priority: 10
     conda:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=3000,
+        mem_mb=study.evaluate_memory,
         runtime=60,
     params:
-        settings=study.evaluate_settings,
+        study=files.study,
     shell:
-        "metabench evaluate --settings {params.settings:q} --seeds {wildcards.seeds}"
-        " --theta {input.theta} --out {output} 2>&1 | tee -i {log}"
+        "metabench evaluate --study {params.study} --cell {wildcards.algorithm}/{wildcards.cell}"
+        " --group {wildcards.group} --seeds {wildcards.seeds} 2>&1 | tee -i {log}"
 
 
 rule baselines:
-    """Evaluate the predictors that learn nothing."""
+    """Evaluate the predictors that learn nothing, under a group of protocols."""
     input:
-        study.renew,
+        study.inputs(),
     output:
-        "results/{study}/baselines.safetensors",
+        files.baselines("{group}"),
     log:
-        "results/{study}/logs/baselines.log",
+        files.log("baselines", "{group}"),
     benchmark:
-        "results/{study}/benchmarks/baselines.tsv"
+        files.benchmark("baselines", "{group}")
     conda:
         "../../environment.yml"
     threads: 1
@@ -40,6 +39,6 @@ rule baselines:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=study.baselines_settings,
+        study=files.study,
     shell:
-        "metabench baselines --settings {params.settings:q} --out {output} 2>&1 | tee -i {log}"
+        "metabench baselines --study {params.study} --group {wildcards.group} 2>&1 | tee -i {log}"

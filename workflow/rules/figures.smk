@@ -1,19 +1,14 @@
 rule figures:
     """Draw every figure from the tables alone."""
     input:
-        study.renew,
-        study.tables,
+        study.inputs(*study.tables),
     output:
-        [
-            report(path, **study.figure_entry(path))
-            for path in study.figures
-            if path.endswith(".svg")
-        ],
-        [path for path in study.figures if not path.endswith(".svg")],
+        [report(path, **entry) for path, entry in study.figure_entries.items()],
+        [path for path in study.figures if path not in study.figure_entries],
     log:
-        f"{study.root}/logs/figures.log",
+        files.log("figures"),
     benchmark:
-        f"{study.root}/benchmarks/figures.tsv"
+        files.benchmark("figures")
     conda:
         "../../environment.yml"
     threads: 1
@@ -21,7 +16,7 @@ rule figures:
         mem_mb=2000,
         runtime=30,
     params:
-        tables=study.root / "tables",
-        out=study.root / "figures",
+        tables=files.tables,
+        out=files.figures,
     shell:
         "metabench figures --tables {params.tables} --out {params.out} 2>&1 | tee -i {log}"

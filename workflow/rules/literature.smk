@@ -1,10 +1,9 @@
 if study.literature:
 
     rule literature:
-        """Hold the published numbers that this study covers against its own."""
+        """Compare the published numbers that this study covers with its own."""
         input:
-            study.renew,
-            study.tables,
+            study.inputs(*study.tables),
         output:
             report(
                 study.literature[:2],
@@ -14,9 +13,9 @@ if study.literature:
             ),
             study.literature[2:],
         log:
-            f"{study.root}/logs/literature.log",
+            files.log("literature"),
         benchmark:
-            f"{study.root}/benchmarks/literature.tsv"
+            files.benchmark("literature")
         localrule: True
         conda:
             "../../environment.yml"
@@ -25,9 +24,7 @@ if study.literature:
             mem_mb=1000,
             runtime=10,
         params:
-            settings=study.study_settings,
-            studies=study.root.parent,
-            out=study.root / "literature",
+            study=files.study,
+            out=files.literature,
         shell:
-            "metabench literature --study {params.settings:q} --studies {params.studies}"
-            " --out {params.out} 2>&1 | tee -i {log}"
+            "metabench literature --study {params.study} --out {params.out} 2>&1 | tee -i {log}"

@@ -1,20 +1,15 @@
 rule tables:
     """Aggregate the losses of all runs into tables with their statistics."""
     input:
-        study.renew,
-        study.records,
+        study.inputs(*study.records),
     output:
-        [
-            report(path, **study.table_entry(path))
-            for path in study.tables
-            if not path.endswith(".json")
-        ],
-        [path for path in study.tables if path.endswith(".json")],
-        study.provenance,
+        [report(path, **entry) for path, entry in study.table_entries.items()],
+        [path for path in study.tables if path not in study.table_entries],
+        files.provenance,
     log:
-        f"{study.root}/logs/tables.log",
+        files.log("tables"),
     benchmark:
-        f"{study.root}/benchmarks/tables.tsv"
+        files.benchmark("tables")
     conda:
         "../../environment.yml"
     threads: 1
@@ -22,7 +17,6 @@ rule tables:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=study.study_settings,
-        root=study.root,
+        study=files.study,
     shell:
-        "metabench tables --study {params.settings:q} --root {params.root} 2>&1 | tee -i {log}"
+        "metabench tables --study {params.study} 2>&1 | tee -i {log}"

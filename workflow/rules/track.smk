@@ -1,18 +1,17 @@
 # A rule for each batch of training jobs: what one of them mirrors has no wildcards in common.
-for batch, jobs in study.batches.items():
+for batch in study.batches:
 
     rule:
         name:
             f"track_{batch}"
         input:
-            study.renew,
-            study.records_of(jobs),
+            study.inputs(*study.records_of(batch)),
         output:
-            study.markers_of(jobs),
+            study.markers_of(batch),
         log:
-            f"{study.root}/logs/track/{study.store}/{batch}.log",
+            files.log("track", study.store, batch),
         benchmark:
-            f"{study.root}/benchmarks/track/{study.store}/{batch}.tsv"
+            files.benchmark("track", study.store, batch)
         priority: 20
         localrule: True
         conda:
@@ -23,27 +22,24 @@ for batch, jobs in study.batches.items():
             runtime=30,
             mlflow_writers=1,
         params:
-            jobs=study.track_options(jobs),
-            root=study.root,
+            study=files.study,
+            batch=batch,
             store=study.store,
         shell:
-            "metabench track cells {params.jobs:q} --root {params.root} --store {params.store} 2>&1 | tee -i {log}"
+            "metabench track cells --study {params.study} --batch {params.batch}"
+            " --store {params.store} 2>&1 | tee -i {log}"
 
 
 rule track_study:
-    """Mirror what belongs to the whole study, once all cells are mirrored, and say how to look at it."""
+    """Mirror what belongs to the whole study, once all cells are mirrored."""
     input:
-        study.renew,
-        study.cells_tracked,
-        study.tables,
-        study.provenance,
-        study.figures,
+        study.inputs(*study.made_by("track_cells"), *study.tables, files.provenance, *study.figures),
     output:
-        study.tracked,
+        study.made_by("track_study"),
     log:
-        f"{study.root}/logs/track/{study.store}/study.log",
+        files.log("track", study.store, "study"),
     benchmark:
-        f"{study.root}/benchmarks/track/{study.store}/study.tsv"
+        files.benchmark("track", study.store, "study")
     localrule: True
     conda:
         "../../environment.yml"
@@ -53,9 +49,7 @@ rule track_study:
         runtime=30,
         mlflow_writers=1,
     params:
-        settings=study.study_settings,
-        root=study.root,
+        study=files.study,
         store=study.store,
     shell:
-        "metabench track study --study {params.settings:q} --root {params.root} --store {params.store}"
-        " --out {output} 2>&1 | tee -i {log}"
+        "metabench track study --study {params.study} --store {params.store} 2>&1 | tee -i {log}"

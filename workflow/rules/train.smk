@@ -1,22 +1,21 @@
 rule train:
     """Meta-train one block of seeds of one cell as one tensor program."""
     input:
-        study.renew,
+        study.inputs(),
     output:
-        "results/{study}/train/{algorithm}/{cell}/{seeds}.safetensors",
+        files.trained(CELL, "{seeds}"),
     log:
-        "results/{study}/logs/train/{algorithm}/{cell}/{seeds}.log",
+        files.log("train", CELL, "{seeds}"),
     benchmark:
-        "results/{study}/benchmarks/train/{algorithm}/{cell}/{seeds}.tsv"
+        files.benchmark("train", CELL, "{seeds}")
     conda:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=study.train_runtime,
+        mem_mb=study.train_memory,
+        runtime=study.train_minutes,
     params:
-        settings=study.train_settings,
-        checkpoint="results/{study}/checkpoints/{algorithm}/{cell}/{seeds}.safetensors",
+        study=files.study,
     shell:
-        "metabench train --settings {params.settings:q} --seeds {wildcards.seeds}"
-        " --checkpoint {params.checkpoint} --out {output} 2>&1 | tee -i {log}"
+        "metabench train --study {params.study} --cell {wildcards.algorithm}/{wildcards.cell}"
+        " --seeds {wildcards.seeds} 2>&1 | tee -i {log}"

@@ -1,18 +1,17 @@
-"""CAVIA: adapt a few context parameters alone, which are concatenated to the input, and share the
-network.
+"""CAVIA: adapt a few context parameters, which are inputs beside x, and share the network.
 
-    z_1 = x W_1 + c W_c + b_1                               a context c ``(C,)`` is a shift of the
-    first layer's biases
-    c_0 = 0,   c_{k+1} = c_k - alpha dL(theta, W_c, c_k; support)/dc        inner_steps steps of
-    inner_step_size [theta, W_c] <- [theta, W_c] - meta_step_size * sum_t dL(theta, W_c, c_U; query)
-    / d[theta, W_c]
+    z_1 = x W_1 + c W_c + b_1           a context c ``(C,)`` shifts the biases of the first layer
+    c_0 = 0,   c_{k+1} = c_k - alpha dL(theta, W_c, c_k; support)/dc
+    [theta, W_c] <- [theta, W_c] - meta_step_size * sum_t dL(theta, W_c, c_U; query)/d[theta, W_c]
 
-The outer gradient goes through the adaptation, by the chain rule: with s(c) = theta + shift of b_1
-by c W_c, g = grad L(s; support), its part g_b in the biases, and H the Hessian at s,
+alpha is inner_step_size, and k runs over inner_steps. The outer gradient goes through the
+adaptation, by the chain rule: with s(c) = theta + shift of b_1 by c W_c, g = grad L(s; support),
+its part g_b in the biases, and H the Hessian at s,
 
-    dL/dc = W_c g_b,   u_U = W_c grad_b L(s(c_U); query),   q_k = -alpha H(s(c_k)) shift(u_{k+1}
-    W_c) u_k = u_{k+1} + W_c q_{k,b} dL/dtheta = grad L(s(c_U); query) + sum_k q_k dL/dW_c = c_U x
-    grad_b L(s(c_U); query) + sum_k (c_k x q_{k,b} - alpha u_{k+1} x g_{k,b})
+    dL/dc = W_c g_b,   u_U = W_c grad_b L(s(c_U); query)
+    q_k = -alpha H(s(c_k)) shift(u_{k+1} W_c),   u_k = u_{k+1} + W_c q_{k,b}
+    dL/dtheta = grad L(s(c_U); query) + sum_k q_k
+    dL/dW_c = c_U x grad_b L(s(c_U); query) + sum_k (c_k x q_{k,b} - alpha u_{k+1} x g_{k,b})
 
 Reference: Zintgraf et al. 2019, arXiv:1810.03642, section 3.
 """
@@ -27,36 +26,39 @@ import torch
 from torch import Tensor
 
 from metabench.learning.adaptation import one_copy_per_task, predicted
-from metabench.learning.algorithms.protocol import Batch, Hyperparameters, initial_weights
-from metabench.learning.algorithms.protocol import second_order_cost as cost
-from metabench.learning.algorithms.protocol import support_and_query as sample
+from metabench.learning.algorithm import (
+    Adaptation,
+    Algorithm,
+    Batch,
+    Question,
+    initial_weights,
+    second_order_cost,
+    support_and_query,
+)
+from metabench.learning.hyperparameters import ContextSize, InnerLoop, MetaBatchSize, Queries
 from metabench.learning.network import Network
+from metabench.learning.optimizers import INNER_OPTIMIZERS
 from metabench.learning.randomness import uniforms
 from metabench.learning.tasks import Points
 
-__all__ = ["begin", "cost", "meta_gradient", "predictions", "sample"]
 
-HYPERPARAMETERS = (
-    "context",
-    "inner_step_size",
-    "inner_steps",
-    "meta_batch_size",
-    "meta_step_size",
-    "shots",
-)
-OPTIONS = ("queries",)
-STEPS = ("own", "common")
+class Hyperparameters(InnerLoop):
+    """Its source adapts five numbers in one step."""
+
+    meta_batch_size: MetaBatchSize = 3
+    context: ContextSize = 5
+    queries: Queries = None
 
 
 def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
-    """Return the initial weights of each seed, and W_c uniform on +-1/sqrt(1 + C), ``(run, P + C *
-    width)``.
+    """Return the initial weights of each seed, and W_c, ``(run, P + C * width)``.
+
+    W_c is uniform on +-1/sqrt(features + C), since x and the context are inputs side by side.
     """
     count = h.context * network.widths[1]
     unit = torch.stack([torch.from_numpy(uniforms(seed, "init", 1, count)) for seed in seeds])
-    return torch.cat(
-        [initial_weights(network, seeds, h), (2 * unit - 1) / sqrt(1 + h.context)], dim=-1
-    )
+    weight = (2 * unit - 1) / sqrt(network.widths[0] + h.context)
+    return torch.cat([initial_weights(network, seeds, h), weight], dim=-1)
 
 
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
@@ -93,19 +95,14 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     return torch.cat([total, along_weight.flatten(-2)], dim=-1).sum(-2)
 
 
-def predictions(
-    network: Network,
-    theta: Tensor,
-    batches: Points,
-    x: Tensor,
-    h: Hyperparameters,
-    step_size: Tensor | None = None,
-    every: bool = True,
-) -> Tensor:
-    """Adapt the context and predict; see `metabench.learning.algorithms.protocol.Algorithm`."""
-    alpha = h.inner_step_size if step_size is None else step_size[..., None]
-    path = (step.shifted for step in _adaptation(network, theta, batches, h, alpha))
-    return predicted(network, path, x, every)
+def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
+    """Adapt the context and predict."""
+    alpha: float | Tensor = question.multiple * h.inner_step_size
+    if question.step_size is not None:
+        alpha = question.step_size[..., None]
+    rule = question.optimizer or "sgd"
+    steps = _adaptation(network, theta, question.batches, h, alpha, rule)
+    return predicted(network, (step.shifted for step in steps), question.x, question.every)
 
 
 class _Step(NamedTuple):
@@ -120,16 +117,24 @@ class _Step(NamedTuple):
 
 
 def _adaptation(
-    network: Network, theta: Tensor, batches: Points, h: Hyperparameters, alpha: float | Tensor
+    network: Network,
+    theta: Tensor,
+    batches: Points,
+    h: Hyperparameters,
+    alpha: float | Tensor,
+    optimizer: str = "sgd",
 ) -> Iterator[_Step]:
     """Yield steps 0 .. U; the last has no gradient."""
     shared, weight = theta[..., : network.parameters], _weight(network, theta, h)
-    context = theta.new_zeros((*theta.shape[:-1], h.context))
-    for batch in batches.unbind():
+    context, rule = theta.new_zeros((*theta.shape[:-1], h.context)), INNER_OPTIMIZERS[optimizer]
+    memory = context.new_zeros(rule.moments, *context.shape)
+    for done, batch in enumerate(batches.unbind()):
         shifted = _shift(network, shared, _combined(context, weight))
         _, gradient = network.loss_and_gradient(shifted, *batch)
-        yield _Step(context, shifted, gradient[..., network.first_bias])
-        context = context - alpha * _times(weight, gradient[..., network.first_bias])
+        at_biases = gradient[..., network.first_bias]
+        yield _Step(context, shifted, at_biases)
+        against, memory = rule.direction(_times(weight, at_biases), memory, done)
+        context = context - alpha * against
     yield _Step(context, _shift(network, shared, _combined(context, weight)), context.new_zeros(0))
 
 
@@ -158,3 +163,13 @@ def _times(weight: Tensor, at_biases: Tensor) -> Tensor:
 def _outer(context: Tensor, at_biases: Tensor) -> Tensor:
     """c x g_b, ``(..., C, width)``."""
     return context[..., None] * at_biases[..., None, :]
+
+
+ALGORITHM = Algorithm(
+    hyperparameters=Hyperparameters,
+    cost=second_order_cost,
+    sample=support_and_query,
+    meta_gradient=meta_gradient,
+    begin=begin,
+    adaptation=Adaptation(predictions),
+)

@@ -1,8 +1,7 @@
 """First-order MAML: differentiate AT the adapted parameters, not THROUGH the adaptation.
 
-    phi_t = adapt(theta, support_t)                    inner_steps full-batch steps of
-    inner_step_size
-    g     = sum_t grad L(phi_t; query_t)               the query set is the grid, or fresh points
+    phi_t = adapt(theta, support_t)             inner_steps full-batch steps of inner_step_size
+    g     = sum_t grad L(phi_t; query_t)        the query set is the grid, or fresh points
     theta <- theta - meta_step_size * g
 
 The gradients of a meta-batch are SUMMED, as in the Flux script: a step of 0.01 on the sum of three
@@ -16,25 +15,22 @@ from __future__ import annotations
 from torch import Tensor
 
 from metabench.learning.adaptation import one_copy_per_task
-from metabench.learning.algorithms.protocol import Batch, Cost, Hyperparameters
-from metabench.learning.algorithms.protocol import descending as predictions
-from metabench.learning.algorithms.protocol import initial_weights as begin
-from metabench.learning.algorithms.protocol import support_and_query as sample
+from metabench.learning.algorithm import Algorithm, Batch, Cost, query_points, support_and_query
+from metabench.learning.hyperparameters import InnerLoop, MetaBatchSize, Queries
 from metabench.learning.network import Network
 from metabench.learning.tasks import TaskDistribution
 
-__all__ = ["begin", "cost", "meta_gradient", "predictions", "sample"]
 
-HYPERPARAMETERS = ("inner_step_size", "inner_steps", "meta_batch_size", "meta_step_size", "shots")
-OPTIONS = ("queries",)
-STEPS = ("own", "common")
+class Hyperparameters(InnerLoop):
+    """Defaults are those of the Flux script."""
+
+    meta_batch_size: MetaBatchSize = 3
+    queries: Queries = None
 
 
 def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
-    """Count a gradient on the support set for each inner step of each task, and one on its query
-    set.
-    """
-    queries = h.queries or tasks.grid_points
+    """Count a gradient for each inner step of each task, and one on its query set."""
+    queries = query_points(h, tasks)
     return Cost(
         tasks=h.meta_batch_size,
         gradient_evaluations=h.meta_batch_size * (h.inner_steps + 1),
@@ -59,3 +55,11 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     copies = one_copy_per_task(theta, h.meta_batch_size)
     inner_loop = *support.repeated(h.inner_steps), h.inner_step_size
     return network.summed_gradient(copies, *query, after=inner_loop)  # at phi_t, which is not kept
+
+
+ALGORITHM = Algorithm(
+    hyperparameters=Hyperparameters,
+    cost=cost,
+    sample=support_and_query,
+    meta_gradient=meta_gradient,
+)

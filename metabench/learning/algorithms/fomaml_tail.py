@@ -1,14 +1,12 @@
 """First-order MAML with its last mini-batch held out: Reptile's data, and MAML's question.
 
-    phi_t = adapt(theta, first mini-batches of task t)    inner_steps steps of inner_step_size, one
-    a mini-batch
+    phi_t = adapt(theta, first mini-batches of task t)    inner_steps steps, one a mini-batch
     g     = mean_t grad L(phi_t; the last mini-batch)     whose points were not adapted to
     theta <- theta - meta_step_size * g
 
 Here gradients are averaged over tasks, as Reptile averages its directions.
 
-Reference: Nichol et al. 2018, arXiv:1803.02999, section 6.2, where it is FOMAML with a separate
-    tail.
+Reference: Nichol et al. 2018, arXiv:1803.02999, section 6.2: FOMAML with a separate tail.
 """
 
 from __future__ import annotations
@@ -16,24 +14,22 @@ from __future__ import annotations
 from torch import Tensor
 
 from metabench.learning.adaptation import adapted, mean_over_tasks, one_copy_per_task
-from metabench.learning.algorithms.protocol import Batch, Cost, Hyperparameters, fits_the_grid
-from metabench.learning.algorithms.protocol import descending as predictions
-from metabench.learning.algorithms.protocol import initial_weights as begin
+from metabench.learning.algorithm import Algorithm, Batch, Cost, require_mini_batches
+from metabench.learning.hyperparameters import InnerLoop, InnerOptimizer, InnerSteps
 from metabench.learning.network import Network
 from metabench.learning.tasks import TaskBlock, TaskDistribution
 
-__all__ = ["begin", "cost", "meta_gradient", "predictions", "sample"]
 
-HYPERPARAMETERS = ("inner_step_size", "inner_steps", "meta_batch_size", "meta_step_size", "shots")
-OPTIONS = ("inner_optimizer",)
-STEPS = ("own", "common")
+class Hyperparameters(InnerLoop):
+    """Defaults are those of Reptile: five mini-batches, of which the last is held out."""
+
+    inner_steps: InnerSteps = 4
+    inner_optimizer: InnerOptimizer = "sgd"
 
 
 def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
-    """Count a gradient for each mini-batch; raise ValueError where the grid is too small for that
-    many.
-    """
-    fits_the_grid("fomaml_tail", "(inner_steps + 1)", h.inner_steps + 1, h.shots, tasks)
+    """Count a gradient for each mini-batch; raise ValueError where the grid is too small."""
+    require_mini_batches("(inner_steps + 1)", h.inner_steps + 1, h.shots, tasks)
     gradients = h.meta_batch_size * (h.inner_steps + 1)
     return Cost(
         tasks=h.meta_batch_size, gradient_evaluations=gradients, point_gradients=gradients * h.shots
@@ -41,13 +37,12 @@ def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
 
 
 def sample(tasks: TaskBlock, h: Hyperparameters) -> Batch:
-    """Shuffle each task's grid and cut it; the mini-batch axis comes second, after the iteration."""
+    """Shuffle each task's grid and cut it; the mini-batch axis is the second."""
     return (tasks.mini_batches(h.inner_steps + 1, h.shots),)
 
 
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
-    """Average over tasks the gradient on the last mini-batch, taken at the parameters adapted to
-    the others.
+    """Average over tasks the gradient on the last mini-batch, after adaptation to the others.
 
     Args:
         network: The network.
@@ -65,3 +60,11 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     )  # (run, task, P)
     _, gradient = network.loss_and_gradient(phi, *mini_batches.at(-1))
     return mean_over_tasks(gradient)
+
+
+ALGORITHM = Algorithm(
+    hyperparameters=Hyperparameters,
+    cost=cost,
+    sample=sample,
+    meta_gradient=meta_gradient,
+)

@@ -1,5 +1,4 @@
-"""Joint training: one network for all tasks at once, by plain gradient descent and without an inner
-loop.
+"""Joint training: one network for all tasks at once, without an inner loop.
 
     g = grad L(theta; points of all tasks)             fresh points of new tasks, as many of each
     theta <- theta - meta_step_size * g
@@ -14,17 +13,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from metabench.learning.algorithms.protocol import Batch, Cost, Hyperparameters
-from metabench.learning.algorithms.protocol import descending as predictions
-from metabench.learning.algorithms.protocol import initial_weights as begin
+from metabench.learning.algorithm import YARDSTICK, Algorithm, Batch, Cost
+from metabench.learning.hyperparameters import OuterLoop, Shots
 from metabench.learning.network import Network
 from metabench.learning.tasks import Points, TaskBlock, TaskDistribution
 
-__all__ = ["begin", "cost", "meta_gradient", "predictions", "sample"]
 
-HYPERPARAMETERS = ("meta_batch_size", "meta_step_size", "shots")
-OPTIONS = ()
-STEPS = ("common", "tuned")
+class Hyperparameters(OuterLoop):
+    """Defaults are those of the Flux script."""
+
+    shots: Shots = 50
 
 
 def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
@@ -53,3 +51,12 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     (points,) = batch
     _, gradient = network.loss_and_gradient(theta, *points)
     return gradient
+
+
+ALGORITHM = Algorithm(
+    hyperparameters=Hyperparameters,
+    cost=cost,
+    sample=sample,
+    meta_gradient=meta_gradient,
+    adaptation=YARDSTICK,
+)

@@ -1,11 +1,9 @@
-"""MAML++, as far as it applies to regression: learned step sizes, and the query loss of every inner
-step.
+"""MAML++, as far as it applies to regression: learned step sizes, and a loss at every inner step.
 
-    phi_{k+1} = phi_k - alpha_k * grad L(phi_k; support)     alpha ``(inner_steps, layers)``, one
-    size for a layer
-    L = sum_t (1 / U) sum_{k=1..U} L(phi_k; query)           multi-step loss, with the same weight
-    for each step v_k = (v_{k+1} - H(phi_k; support) (alpha_k * v_{k+1})) + (1 / U) grad L(phi_k;
-    query) [theta, alpha] <- [theta, alpha] - meta_step_size * dL / d[theta, alpha]
+    phi_{k+1} = phi_k - alpha_k * grad L(phi_k; support)     alpha ``(inner_steps, layers)``
+    L = sum_t (1 / U) sum_{k=1..U} L(phi_k; query)           each step has the same weight
+    v_k = (v_{k+1} - H(phi_k; support) (alpha_k * v_{k+1})) + (1 / U) grad L(phi_k; query)
+    [theta, alpha] <- [theta, alpha] - meta_step_size * dL / d[theta, alpha]
 
 Steps beyond those of training take the last one's sizes. The cosine decay of the outer step is
 `meta_schedule: cosine`. Left out: batch normalization, of which these networks have none, and what
@@ -18,35 +16,40 @@ Reference: Antoniou et al. 2019, arXiv:1810.09502, section 4.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, count, islice
+from itertools import count, islice
 
 import torch
 from torch import Tensor
 
-from metabench.learning.adaptation import elementwise_path, one_copy_per_task, predicted
-from metabench.learning.algorithms.protocol import (
+from metabench.learning.adaptation import elementwise_path, one_copy_per_task
+from metabench.learning.algorithm import (
+    Adaptation,
+    Algorithm,
     Batch,
     Cost,
-    Hyperparameters,
+    Question,
     descending,
+    descending_elementwise,
     initial_weights,
+    query_points,
+    support_and_query,
 )
-from metabench.learning.algorithms.protocol import support_and_query as sample
+from metabench.learning.hyperparameters import InnerLoop, InnerSteps, MetaBatchSize, Queries
 from metabench.learning.network import Network
-from metabench.learning.tasks import Points, TaskDistribution
+from metabench.learning.tasks import TaskDistribution
 
-__all__ = ["begin", "cost", "meta_gradient", "predictions", "sample"]
 
-HYPERPARAMETERS = ("inner_step_size", "inner_steps", "meta_batch_size", "meta_step_size", "shots")
-OPTIONS = ("queries",)
-STEPS = ("own", "common")
+class Hyperparameters(InnerLoop):
+    """Its source takes five inner steps."""
+
+    meta_batch_size: MetaBatchSize = 3
+    inner_steps: InnerSteps = 5
+    queries: Queries = None
 
 
 def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
-    """Count, for each inner step of each task, a gradient, a Hessian-vector product and a query
-    gradient.
-    """
-    steps, queries = h.meta_batch_size * h.inner_steps, h.queries or tasks.grid_points
+    """Count a gradient, a Hessian product and a query gradient for each inner step of each task."""
+    steps, queries = h.meta_batch_size * h.inner_steps, query_points(h, tasks)
     return Cost(
         h.meta_batch_size,
         gradient_evaluations=4 * steps,
@@ -92,23 +95,13 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     return torch.cat([v, *reversed(along_sizes)], dim=-1).sum(-2)
 
 
-def predictions(
-    network: Network,
-    theta: Tensor,
-    batches: Points,
-    x: Tensor,
-    h: Hyperparameters,
-    step_size: Tensor | None = None,
-    every: bool = True,
-) -> Tensor:
-    """Adapt with the learned step sizes, or by plain descent with a given one, and predict; see
-    `Algorithm`.
-    """
+def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
+    """Adapt with the learned step sizes, or by plain descent with a given one, and predict."""
     start = theta[..., : network.parameters]
-    if step_size is not None:
-        return descending(network, start, batches, x, h, step_size, every)
-    path = (phi for _, phi in elementwise_path(network, start, batches, _sizes(network, theta, h)))
-    return predicted(network, chain([start], path), x, every)
+    if question.step_size is not None:
+        return descending(network, start, question, h)
+    sizes = (question.multiple * size for size in _sizes(network, theta, h))
+    return descending_elementwise(network, start, sizes, question)
 
 
 def _sizes(network: Network, theta: Tensor, h: Hyperparameters) -> Iterator[Tensor]:
@@ -122,3 +115,13 @@ def _by_layer(network: Network, numbers: Tensor) -> Tensor:
     return torch.stack(
         [part.sum(-1) for part in numbers.split(network.layer_sizes, dim=-1)], dim=-1
     )
+
+
+ALGORITHM = Algorithm(
+    hyperparameters=Hyperparameters,
+    cost=cost,
+    sample=support_and_query,
+    meta_gradient=meta_gradient,
+    begin=begin,
+    adaptation=Adaptation(predictions),
+)

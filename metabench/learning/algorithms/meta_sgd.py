@@ -1,5 +1,4 @@
-"""Meta-SGD: learn the size and sign of the inner step of each parameter, together with the
-initialization.
+"""Meta-SGD: learn the size and sign of the inner step of each parameter with the initialization.
 
     phi_{k+1} = phi_k - alpha * grad L(phi_k; support)      alpha ``(P,)`` begins at inner_step_size
     v_U = grad L(phi_U; query),   v_k = v_{k+1} - H(phi_k; support) (alpha * v_{k+1})
@@ -14,41 +13,42 @@ Reference: Li et al. 2017, arXiv:1707.09835, algorithm 1, which takes one inner 
 
 from __future__ import annotations
 
-from itertools import chain, repeat
+from itertools import repeat
 
 import torch
 from torch import Tensor
 
-from metabench.learning.adaptation import elementwise_path, one_copy_per_task, predicted
-from metabench.learning.algorithms.protocol import (
+from metabench.learning.adaptation import elementwise_path, one_copy_per_task
+from metabench.learning.algorithm import (
+    Adaptation,
+    Algorithm,
     Batch,
-    Hyperparameters,
+    Question,
     descending,
+    descending_elementwise,
     initial_weights,
+    second_order_cost,
+    support_and_query,
 )
-from metabench.learning.algorithms.protocol import second_order_cost as cost
-from metabench.learning.algorithms.protocol import support_and_query as sample
+from metabench.learning.hyperparameters import InnerLoop, MetaBatchSize, Queries
 from metabench.learning.network import Network
-from metabench.learning.tasks import Points
 
-__all__ = ["begin", "cost", "meta_gradient", "predictions", "sample"]
 
-HYPERPARAMETERS = ("inner_step_size", "inner_steps", "meta_batch_size", "meta_step_size", "shots")
-OPTIONS = ("queries",)
-STEPS = ("own", "common")
+class Hyperparameters(InnerLoop):
+    """Its source takes one inner step."""
+
+    meta_batch_size: MetaBatchSize = 3
+    queries: Queries = None
 
 
 def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
-    """Return the initial weights of each seed, and inner_step_size for each of them, ``(run, 2
-    P)``.
-    """
+    """Return the initial weights of each seed, and inner_step_size for each of them."""
     theta = initial_weights(network, seeds, h)
     return torch.cat([theta, torch.full_like(theta, h.inner_step_size)], dim=-1)
 
 
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
-    """Sum over tasks the gradient of the query loss after adaptation, with respect to theta and
-    alpha.
+    """Sum over tasks the gradient of the query loss after adaptation, for theta and alpha.
 
     Args:
         network: The network.
@@ -74,20 +74,20 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     return torch.cat([v, along_alpha], dim=-1).sum(-2)
 
 
-def predictions(
-    network: Network,
-    theta: Tensor,
-    batches: Points,
-    x: Tensor,
-    h: Hyperparameters,
-    step_size: Tensor | None = None,
-    every: bool = True,
-) -> Tensor:
-    """Adapt with the learned step sizes, or by plain descent with a given one, and predict; see
-    `Algorithm`.
-    """
+def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
+    """Adapt with the learned step sizes, or by plain descent with a given one, and predict."""
     start, alpha = theta.chunk(2, dim=-1)
-    if step_size is not None:
-        return descending(network, start, batches, x, h, step_size, every)
-    path = (phi for _, phi in elementwise_path(network, start, batches, repeat(alpha)))
-    return predicted(network, chain([start], path), x, every)
+    if question.step_size is not None:
+        return descending(network, start, question, h)
+    sizes = repeat(question.multiple * alpha)
+    return descending_elementwise(network, start, sizes, question)
+
+
+ALGORITHM = Algorithm(
+    hyperparameters=Hyperparameters,
+    cost=second_order_cost,
+    sample=support_and_query,
+    meta_gradient=meta_gradient,
+    begin=begin,
+    adaptation=Adaptation(predictions),
+)

@@ -1,14 +1,12 @@
-"""A conditional neural process: one network describes the support set, another predicts from the
-description.
+"""A conditional neural process: one network describes the support set, and another predicts.
 
-    r = mean over the support set of e(x, y)                 e: two inputs, the network's hidden
-    layers, C outputs
-    f(x | support) = d(x, r)                                 d: 1 + C inputs, the network's hidden
-    layers, one output theta <- theta - meta_step_size * d/dtheta sum_t L(f( . | support_t);
-    query_t)
+    r = mean over the support set of e(x, y)         encoder e: x and y in, C numbers out
+    f(x | support) = d(x, r)                         decoder d: x and C numbers in, one out
+    theta <- theta - meta_step_size * d/dtheta sum_t L(f( . | support_t); query_t)
 
-There is no gradient at test time: the first update is the last. Before it, r is 0. Trained, as all
-else here, on the squared error, where its authors take a likelihood.
+Both have the network's hidden layers. There is no gradient at test time: the first update is the
+last. Before it, r is 0. Trained, as all else here, on the squared error, where its authors take a
+likelihood.
 
 Reference: Garnelo et al. 2018, arXiv:1807.01613, section 2.
 """
@@ -19,18 +17,28 @@ import torch
 from torch import Tensor
 
 from metabench.learning.adaptation import one_copy_per_task
-from metabench.learning.algorithms.protocol import Batch, Hyperparameters, before_and_after
-from metabench.learning.algorithms.protocol import support_and_query as sample
-from metabench.learning.algorithms.protocol import whole_task_cost as cost
+from metabench.learning.algorithm import (
+    Adaptation,
+    Algorithm,
+    Batch,
+    Question,
+    before_and_after,
+    support_and_query,
+    whole_task_cost,
+)
+from metabench.learning.hyperparameters import ContextSize, MetaBatchSize, OuterLoop, Queries, Shots
 from metabench.learning.linear import gradient_of
 from metabench.learning.network import Network
 from metabench.learning.tasks import Points
 
-__all__ = ["begin", "cost", "meta_gradient", "predictions", "sample"]
 
-HYPERPARAMETERS = ("context", "meta_batch_size", "meta_step_size", "shots")
-OPTIONS = ("queries",)
-STEPS = ("own",)
+class Hyperparameters(OuterLoop):
+    """There are no inner steps."""
+
+    meta_batch_size: MetaBatchSize = 3
+    shots: Shots = 10
+    context: ContextSize = 64
+    queries: Queries = None
 
 
 def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
@@ -64,35 +72,27 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     return gradient_of(losses, theta)
 
 
-def predictions(
-    network: Network,
-    theta: Tensor,
-    batches: Points,
-    x: Tensor,
-    h: Hyperparameters,
-    step_size: Tensor | None = None,
-    every: bool = True,
-) -> Tensor:
-    """Describe the support set and predict; see `metabench.learning.algorithms.protocol.Algorithm`."""
-    described = _encoded(network, theta, batches.at(0), h)
-    before, after = (
-        _decoded(network, theta, r, x, h) for r in (torch.zeros_like(described), described)
-    )
-    return before_and_after(before, after, len(batches.x), every)
+def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
+    """Describe the support set and predict."""
+    described = _encoded(network, theta, question.batches.at(0), h)
+    before = _decoded(network, theta, torch.zeros_like(described), question.x, h)
+    after = _decoded(network, theta, described, question.x, h)
+    return before_and_after(before, after, question)
 
 
 def _networks(network: Network, h: Hyperparameters) -> tuple[Network, Network]:
     """Return the shapes of encoder and decoder."""
     hidden = network.widths[1:-1]
-    shapes = (2, *hidden, h.context), (1 + h.context, *hidden, 1)
-    encoder, decoder = (Network(shape, network.activation) for shape in shapes)
+    features = network.widths[0]
+    encoder = Network((features + 1, *hidden, h.context), network.activation)
+    decoder = Network((features + h.context, *hidden, 1), network.activation)
     return encoder, decoder
 
 
 def _encoded(network: Network, theta: Tensor, support: Points, h: Hyperparameters) -> Tensor:
     """Return r, ``(..., C)``."""
     encoder, _ = _networks(network, h)
-    pairs = torch.cat(torch.broadcast_tensors(*support), dim=-1)
+    pairs = torch.cat([support.x.expand(*support.y.shape[:-1], -1), support.y], dim=-1)
     return encoder.predict(theta[..., : encoder.parameters], pairs).mean(-2)
 
 
@@ -102,5 +102,16 @@ def _decoded(
     """Return d(x, r), ``(..., point, 1)``."""
     encoder, decoder = _networks(network, h)
     stack, points = described.shape[:-1], x.shape[-2]
-    inputs = x.expand(*stack, points, 1), described[..., None, :].expand(*stack, points, h.context)
-    return decoder.predict(theta[..., encoder.parameters :], torch.cat(inputs, dim=-1))
+    at_points = described[..., None, :].expand(*stack, points, -1)
+    inputs = torch.cat([x.expand(*stack, points, -1), at_points], dim=-1)
+    return decoder.predict(theta[..., encoder.parameters :], inputs)
+
+
+ALGORITHM = Algorithm(
+    hyperparameters=Hyperparameters,
+    cost=whole_task_cost,
+    sample=support_and_query,
+    meta_gradient=meta_gradient,
+    begin=begin,
+    adaptation=Adaptation(predictions, steps=("own",)),
+)

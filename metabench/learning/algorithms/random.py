@@ -12,17 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metabench.learning.algorithms.protocol import Batch, Cost, Hyperparameters
-from metabench.learning.algorithms.protocol import descending as predictions
-from metabench.learning.algorithms.protocol import initial_weights as begin
+from metabench.learning.algorithm import YARDSTICK, Algorithm, Batch, Cost
+from metabench.learning.hyperparameters import Hyperparameters
 from metabench.learning.network import Network
 from metabench.learning.tasks import TaskBlock, TaskDistribution
-
-__all__ = ["begin", "cost", "meta_gradient", "predictions", "sample"]
-
-HYPERPARAMETERS = ()
-OPTIONS = ()
-STEPS = ("common", "tuned")
 
 
 def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
@@ -38,3 +31,12 @@ def sample(tasks: TaskBlock, h: Hyperparameters) -> Batch:
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
     """Return a zero direction, ``(run, P)``."""
     return torch.zeros_like(theta)
+
+
+ALGORITHM = Algorithm(
+    hyperparameters=Hyperparameters,
+    cost=cost,
+    sample=sample,
+    meta_gradient=meta_gradient,
+    adaptation=YARDSTICK,
+)

@@ -1,7 +1,7 @@
 """Reptile: move the initialization towards the parameters that a few steps on one task lead to.
 
-    phi_t = adapt(theta, mini-batches of task t)       inner_steps steps of inner_step_size, one a
-    mini-batch theta <- theta + meta_step_size * mean_t (phi_t - theta)
+    phi_t = adapt(theta, mini-batches of task t)        inner_steps steps, one a mini-batch
+    theta <- theta + meta_step_size * mean_t (phi_t - theta)
 
 The points of a task are the query grid, shuffled and cut into disjoint mini-batches, as in the Flux
 script: there is no split into support and query set.
@@ -14,24 +14,22 @@ from __future__ import annotations
 from torch import Tensor
 
 from metabench.learning.adaptation import adapted, mean_over_tasks, one_copy_per_task
-from metabench.learning.algorithms.protocol import Batch, Cost, Hyperparameters, fits_the_grid
-from metabench.learning.algorithms.protocol import descending as predictions
-from metabench.learning.algorithms.protocol import initial_weights as begin
+from metabench.learning.algorithm import Algorithm, Batch, Cost, require_mini_batches
+from metabench.learning.hyperparameters import InnerLoop, InnerOptimizer, InnerSteps
 from metabench.learning.network import Network
 from metabench.learning.tasks import TaskBlock, TaskDistribution
 
-__all__ = ["begin", "cost", "meta_gradient", "predictions", "sample"]
 
-HYPERPARAMETERS = ("inner_step_size", "inner_steps", "meta_batch_size", "meta_step_size", "shots")
-OPTIONS = ("inner_optimizer",)
-STEPS = ("own", "common")
+class Hyperparameters(InnerLoop):
+    """Defaults are those of the Flux script."""
+
+    inner_steps: InnerSteps = 5
+    inner_optimizer: InnerOptimizer = "sgd"
 
 
 def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
-    """Count a gradient for each mini-batch; raise ValueError where the grid is too small for that
-    many.
-    """
-    fits_the_grid("reptile", "inner_steps", h.inner_steps, h.shots, tasks)
+    """Count a gradient for each mini-batch; raise ValueError where the grid is too small."""
+    require_mini_batches("inner_steps", h.inner_steps, h.shots, tasks)
     gradients = h.meta_batch_size * h.inner_steps
     return Cost(
         tasks=h.meta_batch_size, gradient_evaluations=gradients, point_gradients=gradients * h.shots
@@ -39,13 +37,12 @@ def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
 
 
 def sample(tasks: TaskBlock, h: Hyperparameters) -> Batch:
-    """Shuffle each task's grid and cut it; the mini-batch axis comes second, after the iteration."""
+    """Shuffle each task's grid and cut it; the mini-batch axis is the second."""
     return (tasks.mini_batches(h.inner_steps, h.shots),)
 
 
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
-    """Point from the adapted parameters back to the initialization: descending it moves towards
-    them.
+    """Point from the adapted parameters back to the initialization.
 
     Args:
         network: The network.
@@ -62,3 +59,11 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
         network, copies, mini_batches, h.inner_step_size, h.inner_optimizer
     )  # (run, task, P)
     return theta - mean_over_tasks(phi)
+
+
+ALGORITHM = Algorithm(
+    hyperparameters=Hyperparameters,
+    cost=cost,
+    sample=sample,
+    meta_gradient=meta_gradient,
+)

@@ -1,15 +1,13 @@
 """A ridge head: learned features, and on them the exact Bayesian update of the output layer.
 
-    f(x) = h(x) w_0 + b                      the network itself is the prior mean, h its last hidden
-    layer
+    f(x) = h(x) w_0 + b            the prior mean is the network itself, h its last hidden layer
     f(x | support) = f(x) + h(x) h(X)' (h(X) h(X)' + lambda I)^-1 (Y - f(X)),    lambda = exp(l)
     [theta, l] <- [theta, l] - meta_step_size * d/d[theta, l] sum_t L(f( . | support_t); query_t)
 
 The support set is used at once: there are no inner steps, and the first update is the last.
 
-References: Bertinetto et al. 2019, arXiv:1805.08136 (R2-D2); Harrison et al. 2018, arXiv:1807.08912
-    (ALPaCA), which
-has the prior mean.
+References: Bertinetto et al. 2019, arXiv:1805.08136 (R2-D2); Harrison et al. 2018,
+arXiv:1807.08912 (ALPaCA), which has the prior mean.
 """
 
 from __future__ import annotations
@@ -18,23 +16,28 @@ import torch
 from torch import Tensor
 
 from metabench.learning.adaptation import one_copy_per_task
-from metabench.learning.algorithms.protocol import (
+from metabench.learning.algorithm import (
+    Adaptation,
+    Algorithm,
     Batch,
-    Hyperparameters,
+    Question,
     before_and_after,
     initial_weights,
+    support_and_query,
+    whole_task_cost,
 )
-from metabench.learning.algorithms.protocol import support_and_query as sample
-from metabench.learning.algorithms.protocol import whole_task_cost as cost
+from metabench.learning.hyperparameters import MetaBatchSize, OuterLoop, Queries, Shots
 from metabench.learning.linear import gradient_of, product, solve
 from metabench.learning.network import Network
 from metabench.learning.tasks import Points
 
-__all__ = ["begin", "cost", "meta_gradient", "predictions", "sample"]
 
-HYPERPARAMETERS = ("meta_batch_size", "meta_step_size", "shots")
-OPTIONS = ("queries",)
-STEPS = ("own",)
+class Hyperparameters(OuterLoop):
+    """There are no inner steps."""
+
+    meta_batch_size: MetaBatchSize = 3
+    shots: Shots = 10
+    queries: Queries = None
 
 
 def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
@@ -65,18 +68,11 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     return gradient_of(losses, theta)
 
 
-def predictions(
-    network: Network,
-    theta: Tensor,
-    batches: Points,
-    x: Tensor,
-    h: Hyperparameters,
-    step_size: Tensor | None = None,
-    every: bool = True,
-) -> Tensor:
-    """Update the head and predict; see `metabench.learning.algorithms.protocol.Algorithm`."""
-    after = _given(network, theta, batches.at(0), x)
-    return before_and_after(network.predict(theta[..., :-1], x), after, len(batches.x), every)
+def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
+    """Update the head and predict."""
+    before = network.predict(theta[..., :-1], question.x)
+    after = _given(network, theta, question.batches.at(0), question.x)
+    return before_and_after(before, after, question)
 
 
 def _given(network: Network, theta: Tensor, support: Points, x: Tensor) -> Tensor:
@@ -88,3 +84,13 @@ def _given(network: Network, theta: Tensor, support: Points, x: Tensor) -> Tenso
     )
     weight = solve(covariance, support.y - network.predict(theta, support.x))  # (..., shots, 1)
     return network.predict(theta, x) + product(at_x, product(at_support.mT, weight))
+
+
+ALGORITHM = Algorithm(
+    hyperparameters=Hyperparameters,
+    cost=whole_task_cost,
+    sample=support_and_query,
+    meta_gradient=meta_gradient,
+    begin=begin,
+    adaptation=Adaptation(predictions, steps=("own",)),
+)

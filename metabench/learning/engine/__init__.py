@@ -48,6 +48,24 @@ def name() -> str:
     return "torch" if library() is None else "fused"
 
 
+def use(engine: str) -> None:
+    """Compute with an engine from now on: that which a study was started with.
+
+    Raises:
+        EngineError: It is not there. Numbers of two engines differ by rounding, so another one is
+            no way out.
+    """
+    os.environ[VARIABLE] = engine
+    name.cache_clear()
+    if engine == "fused" and library() is None:
+        raise EngineError(
+            f"the study was started with the fused engine, and {platform.node()} has no kernel for "
+            f"its processor; run its jobs on machines that have one, or start all of it again with "
+            f"{VARIABLE}=torch"
+        )
+    name()
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """Load the best compiled kernel that this processor can run; None if there is none.

@@ -64,11 +64,15 @@ Descent = tuple[Tensor, Tensor, float | Tensor]
 """Steps to take: x and y of each, and their size."""
 
 
-@cache
 def kernel(widths: tuple[int, ...], activation: str) -> Kernel | None:
     """Return the kernel of a network, or None where torch has to compute."""
+    return _kernel(widths, activation) if engine.name() == "fused" else None
+
+
+@cache
+def _kernel(widths: tuple[int, ...], activation: str) -> Kernel | None:
     covered = len(widths) > 2 and widths[0] == widths[-1] == 1 and activation in ACTIVATIONS
-    return Kernel(widths[1:-1], activation) if covered and engine.name() == "fused" else None
+    return Kernel(widths[1:-1], activation) if covered else None
 
 
 def covers(theta: Tensor) -> bool:

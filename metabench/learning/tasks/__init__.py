@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from metabench.learning.tasks.distribution import Points, Task, TaskDistribution, scale
+from metabench.learning.tasks.distribution import Points, Task, TaskDistribution, lattice, scale
+from metabench.learning.tasks.plane_wave import PlaneWave, PlaneWaveDistribution
 from metabench.learning.tasks.sine import Sine, SineDistribution
 from metabench.learning.tasks.sine_or_line import SineOrLine, SineOrLineDistribution
 from metabench.learning.tasks.streams import Bank, TaskBlock, TaskStream
@@ -21,6 +22,8 @@ __all__ = [
     "FAMILIES",
     "AnyDistribution",
     "Bank",
+    "PlaneWave",
+    "PlaneWaveDistribution",
     "Points",
     "Sine",
     "SineDistribution",
@@ -31,23 +34,30 @@ __all__ = [
     "TaskDistribution",
     "TaskStream",
     "distribution",
+    "lattice",
     "scale",
 ]
 
 AnyDistribution = Annotated[
-    SineDistribution | SineOrLineDistribution, Field(discriminator="family")
+    SineDistribution | SineOrLineDistribution | PlaneWaveDistribution,
+    Field(discriminator="family"),
 ]
 """What the section `tasks` of a study may be."""
 
 FAMILIES: dict[str, type[TaskDistribution]] = {
     family.model_fields["family"].default: family
-    for family in (SineDistribution, SineOrLineDistribution)
+    for family in (SineDistribution, SineOrLineDistribution, PlaneWaveDistribution)
 }
 """The class of each family."""
 
 
 def distribution(settings: Mapping[str, Any]) -> TaskDistribution:
-    """Return the distribution that the section `tasks` of a study spells; raise ValueError as its
-    class does.
+    """Return the distribution that a section `tasks` describes.
+
+    Raises:
+        ValueError: There is no such family, or a setting is none of its own.
     """
+    if settings["family"] not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise ValueError(f"unknown family {settings['family']!r:.60}; choose from {known}")
     return FAMILIES[settings["family"]](**settings)

@@ -50,7 +50,7 @@ class Task(Protocol):
     """A stack of tasks: a dataclass of their parameters, each ``(..., task)``, float64."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return y without noise at x ``(..., task, point, feature)``, of the same shape."""
+        """Return y without noise ``(..., task, point, 1)`` at x ``(..., task, point, feature)``."""
 
 
 class TaskDistribution(Model, ABC):
@@ -73,9 +73,19 @@ class TaskDistribution(Model, ABC):
     training_tasks: Count | None = None
 
     @property
+    def features(self) -> int:
+        """How many numbers an x is made of."""
+        return 1
+
+    @property
     def grid(self) -> Tensor:
-        """The query grid, ``(point, feature)``, float64."""
-        return torch.linspace(*self.domain, self.grid_points, dtype=torch.float64)[:, None]
+        """The query grid, ``(point, feature)``, float64: the product of the grids of the features."""
+        return lattice(self.domain, self.grid_points, self.features)
+
+    @property
+    def grid_size(self) -> int:
+        """How many points the query grid has."""
+        return int(self.grid_points**self.features)
 
     @property
     @abstractmethod
@@ -105,6 +115,12 @@ class TaskDistribution(Model, ABC):
         if not self.noise:
             return y
         return y + self.noise * torch.from_numpy(normals(draw()))[..., None]
+
+
+def lattice(interval: Interval, points: int, features: int) -> Tensor:
+    """Return evenly spaced points in each feature, ``(points ** features, feature)``, float64."""
+    axis = torch.linspace(*interval, points, dtype=torch.float64)
+    return torch.cartesian_prod(*[axis] * features).reshape(-1, features)
 
 
 def scale(unit: Tensor, interval: Interval) -> Tensor:

@@ -104,19 +104,19 @@ class TaskBlock:
             ``(iteration, batch, run, task, shots, feature)``.
         """
         order, y = self.shuffles()[..., : count * shots], self.query().y
-        taken = Points(
-            self.grid[order], y.gather(-2, order[..., None])
-        )  # (iteration, run, task, point, feature)
-        return Points(*(p.unflatten(-2, (count, shots)).movedim(-3, 1).contiguous() for p in taken))
+        x, y = self.grid[order], y.gather(-2, order[..., None])  # (iteration, run, task, point, .)
+        cut = (points.unflatten(-2, (count, shots)).movedim(-3, 1) for points in (x, y))
+        return Points(*(points.contiguous() for points in cut))
 
     def _points(self, purpose: str, count: int) -> Tensor:
-        return scale(self._uniforms(purpose, count), self.stream.distribution.domain)[..., None]
+        """Draw points on the domain, ``(iteration, run, task, count, feature)``."""
+        distribution = self.stream.distribution
+        unit = self._uniforms(purpose, count * distribution.features)
+        return scale(unit, distribution.domain).unflatten(-1, (count, distribution.features))
 
     def shuffles(self) -> Tensor:
-        """Return a random order of the query grid for each task, ``(iteration, run, task,
-        grid_points)``, integers.
-        """
-        length = self.stream.distribution.grid_points
+        """Return an order of the query grid for each task, ``(iteration, run, task, point)``."""
+        length = self.stream.distribution.grid_size
         return self._by_iteration(
             lambda seed, block: permutations(seed, "train-shuffle", block, BLOCK, length)
         )
@@ -171,27 +171,36 @@ class Bank:
 
         More shots begin with the points of fewer, and protocols share their draws up to scale.
         """
-        x = scale(torch.from_numpy(self._uniforms(self.purpose, shots)), interval)[..., None]
-        noise = f"{self.purpose}-noise"
-        return Points(
-            x, self.distribution.observed(self.drawn(x), lambda: self._uniforms(noise, shots))
-        )
+        x = self._points(self.purpose, shots, interval)
+        return Points(x, self.distribution.observed(self.drawn(x), lambda: self._noise(shots)))
 
     def query(self, points: int = 0) -> Points:
-        """Return each task's query set without noise: fresh points, or the grid where `points` is
-        0.
+        """Return each task's query set without noise: fresh points, or the grid.
+
+        Args:
+            points: How many fresh points; 0 stands for the grid.
 
         Returns:
-            x ``(task, point, feature)``, or ``(point, feature)`` of the grid; and y ``(task, point,
-            1)``.
+            x ``(task, point, feature)``, or ``(point, feature)`` of the grid; and y
+            ``(task, point, 1)``.
         """
-        domain, purpose = self.distribution.domain, f"{self.purpose}-query"
-        fresh = torch.from_numpy(self._uniforms(purpose, points)) if points else None
-        x = self.distribution.grid if fresh is None else scale(fresh, domain)[..., None]
+        if points:
+            x = self._points(f"{self.purpose}-query", points, self.distribution.domain)
+        else:
+            x = self.distribution.grid
         return Points(x, self.drawn(x))
 
-    def _uniforms(self, purpose: str, shots: int) -> NDArray[np.float64]:
-        """Return uniform numbers for each task's points, ``(task, shots)``."""
-        return np.stack(
-            [uniforms(self.study, purpose, 1 + k, self.tasks) for k in range(shots)], axis=-1
-        )
+    def _points(self, purpose: str, count: int, interval: Interval) -> Tensor:
+        """Draw points of each task, ``(task, count, feature)``."""
+        features = self.distribution.features
+        unit = torch.from_numpy(self._uniforms(purpose, count * features))
+        return scale(unit, interval).unflatten(-1, (count, features))
+
+    def _noise(self, shots: int) -> NDArray[np.float64]:
+        """Return the uniform numbers that the noise of the labels is made from."""
+        return self._uniforms(f"{self.purpose}-noise", shots)
+
+    def _uniforms(self, purpose: str, count: int) -> NDArray[np.float64]:
+        """Return uniform numbers for each task, ``(task, count)``."""
+        columns = [uniforms(self.study, purpose, 1 + k, self.tasks) for k in range(count)]
+        return np.stack(columns, axis=-1)

@@ -1,38 +1,147 @@
 """Every figure of a study, drawn from its table files alone.
 
+A file of this folder draws one family of figures and declares what there is to know about it:
+
+    NAME       name of its files without suffix; fields stand in braces
+    CHOICES    values of the fields other than `algorithm` and `protocol` (optional)
+    CATEGORY   its heading in the report
+    CAPTION    its caption in the report, in reStructuredText
+    draw       draws one figure from the tables of a study and the fields of its name
+
 Statistics and their intervals come out of the tables; a figure computes none. The same tables give
 the same bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from itertools import product
 from pathlib import Path
-from typing import Any
+from pkgutil import iter_modules
+from string import Formatter
+from typing import Any, NamedTuple
 
+from matplotlib.figure import Figure
+
+from metabench.records import manifests
 from metabench.records.provenance import code_digest, made_from
-from metabench.views.figures.names import figure_names, report_entry
+from metabench.views.drawing import style
+from metabench.views.drawing.reading import Tables
 
-__all__ = ["count", "draw_all", "figure_names", "header", "report_entry"]
-
-PACKAGES = ("matplotlib", "seaborn", "numpy", "pandas")
+PACKAGES = ("matplotlib", "pillow", "seaborn", "numpy", "pandas")
 """The packages on whose version the bytes of a figure may depend."""
+
+
+class Family(NamedTuple):
+    """Figures of one kind: what a file of this folder declares.
+
+    Args:
+        key: Name of the file, without suffix.
+        name: Name of each figure, with its fields in braces.
+        choices: Values of the fields that a study does not fill.
+        category: Heading in the report.
+        caption: Caption in the report.
+        draw: Draws one figure from tables and fields.
+    """
+
+    key: str
+    name: str
+    choices: Mapping[str, Sequence[str]]
+    category: str
+    caption: str
+    draw: Callable[..., Figure]
+
+    @property
+    def fields(self) -> list[str]:
+        """The fields of the name."""
+        return [field for _, field, _, _ in Formatter().parse(self.name) if field]
+
+
+class Picture(NamedTuple):
+    """One figure of a study.
+
+    Args:
+        family: What kind of figure it is.
+        fields: What stands in the braces of the family's name.
+    """
+
+    family: Family
+    fields: dict[str, str]
+
+    @property
+    def stem(self) -> str:
+        """File name without suffix."""
+        return self.family.name.format(**self.fields)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What tells it from the others under its heading in the report."""
+        return self.fields or {"figure": self.family.key.replace("_", " ")}
+
+    def draw(self, tables: Tables) -> Figure:
+        """Draw it."""
+        return self.family.draw(tables, **self.fields)
+
+
+def _modules() -> list[str]:
+    """Return the full names of the files of this folder: whatever lies here is a figure."""
+    return [f"{__name__}.{module.name}" for module in iter_modules(__path__)]
+
+
+@cache
+def families() -> tuple[Family, ...]:
+    """Return what each file of this folder declares, in the order of their names."""
+    return tuple(_family(name) for name in _modules())
+
+
+def _family(name: str) -> Family:
+    """Return what one file declares."""
+    module = import_module(name)
+    return Family(
+        key=name.rpartition(".")[2],
+        name=module.NAME,
+        choices=getattr(module, "CHOICES", {}),
+        category=module.CATEGORY,
+        caption=module.CAPTION,
+        draw=module.draw,
+    )
+
+
+def of_study(algorithms: Sequence[str], protocols: Sequence[str]) -> list[Picture]:
+    """Return the figures of a study, which are known before it runs.
+
+    Args:
+        algorithms: Those with a published cell.
+        protocols: The evaluation settings.
+
+    Example:
+        >>> [picture.stem for picture in of_study(["reptile"], ["standard"])][:3]
+        ['adaptation_standard_mean', 'adaptation_standard_median', 'comparisons']
+    """
+    known = {"algorithm": algorithms, "protocol": protocols}
+    return [picture for family in families() for picture in _pictures(family, known)]
+
+
+def _pictures(family: Family, known: Mapping[str, Sequence[str]]) -> Iterator[Picture]:
+    """Yield a figure for each combination of the values of a family's fields."""
+    values = {**known, **family.choices}
+    for filling in product(*(values[field] for field in family.fields)):
+        yield Picture(family, dict(zip(family.fields, filling, strict=True)))
 
 
 def header(tables: str) -> dict[str, Any]:
     """Return what figures are made from; `tables` is the digest of the content of the tables."""
-    code = code_digest("metabench.views.figures", "metabench.views.figures.gallery")
+    code = code_digest(__name__, *_modules())
     return made_from("figures", {}, code, PACKAGES, tables=tables)
 
 
 def count(folder: Path) -> int:
     """Return how many figures a study has; raise as `draw_all` does."""
-    from metabench.records import manifests
-    from metabench.views.figures.reading import Tables
-
     manifests.read(folder)
     tables = Tables(folder)
-    return len(figure_names(tables.algorithms, tables.protocols))
+    return len(of_study(tables.algorithms, tables.protocols))
 
 
 def draw_all(folder: Path, out: Path, advance: Callable[[], None] = lambda: None) -> list[Path]:
@@ -44,21 +153,17 @@ def draw_all(folder: Path, out: Path, advance: Callable[[], None] = lambda: None
         advance: Called after each figure.
 
     Returns:
-        The files: those of `figure_names` for the study's published algorithms and its protocols.
+        The files: those of `of_study` for the study's published algorithms and its protocols.
 
     Raises:
-        ArtifactError: A table is missing, damaged, or another than the manifest of its folder says.
+        ArtifactError: A table is missing or damaged, or differs from its folder's manifest.
     """
-    from metabench.records import manifests
-    from metabench.views.figures import gallery, style
-    from metabench.views.figures.reading import Tables
-
     made = header(manifests.read(folder)["content"])
     tables = Tables(folder)
     written: list[Path] = []
     with style.settings():
-        for stem in figure_names(tables.algorithms, tables.protocols):
-            written += style.save(gallery.draw(stem, tables), out / stem)
+        for picture in of_study(tables.algorithms, tables.protocols):
+            written += style.save(picture.draw(tables), out / picture.stem)
             advance()
     manifests.write(out, [path.name for path in written], made)
     return written

@@ -5,9 +5,23 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from metabench.views.figures.curves import curves
-from metabench.views.figures.reading import Tables
-from metabench.views.figures.style import WIDTH, loss_axis, message
+from metabench.views.drawing.curves import curves
+from metabench.views.drawing.reading import Tables
+from metabench.views.drawing.style import WIDTH, legend_below, loss_axis, message, titled
+
+NAME = "robustness_regions"
+CATEGORY = "Robustness"
+CAPTION = """
+Mean loss against updates where the support points come from part of the domain only: on the grid
+points inside that part (left) and outside it (right), on one logarithmic axis. On the left the
+points themselves help; on the right an adaptation has nothing to go by but what was meta-learned
+about the form of the tasks.
+
+Lines, bands, bars and arrows are those of the adaptation figures: solid the published cells, dashed
+what validation selects, dotted the baselines without gradient steps; bands are intervals of the
+mean over seeds and tasks (95 % unless the study asks for another level), bars at the right those of
+the baselines, over tasks alone.
+"""
 
 REGIONS = {"seen": "inside the support interval", "unseen": "outside of it"}
 
@@ -23,12 +37,12 @@ def draw(tables: Tables) -> Figure:
         limits: list[float] = []
         for axes, (region, title) in zip(row, REGIONS.items(), strict=True):
             curves(axes, tables, protocol, region, "mean")
-            axes.set_title(f"{protocol}: {title}")
+            axes.set_title(titled(f"{protocol}:", title))
             axes.set_xlabel("updates")
             limits += axes.get_ylim()
         loss_axis(row[0], "y", np.array(limits), margin=1)
         row[0].set_ylabel(f"mean MSE over {tables.size(protocol)}")
     if tables.note:
         figure.suptitle(tables.note.removeprefix(", "), fontsize=8)
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    legend_below(figure, panels[0, 0], 3)
     return figure

@@ -9,17 +9,27 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from metabench.views.figures.reading import Tables
-from metabench.views.figures.style import GREY
+from metabench.views.drawing.reading import Tables
+from metabench.views.drawing.style import GREY, titled
+
+NAME = "showcase_{algorithm}_{protocol}"
+CATEGORY = "Showcase"
+CAPTION = """
+One wave before and after fine-tuning, as the source of the study shows it: the published cell's
+prediction from the sampled points. Strong lines are the first seed, faint lines all other seeds;
+grey dashed before, coloured after fine-tuning. FOMAML and Reptile adapt with their own inner step
+size, joint training and the random initialization with the study's common one. Curves that leave
+the axes have diverged; the legend counts the seeds whose predictions are not finite. An
+illustration of one task and one draw of points, the same for all algorithms: no conclusion rests on
+it.
+"""
 
 BEFORE: dict[str, Any] = {"linestyle": (0, (4, 1.5)), "linewidth": 1.2}
 AFTER: dict[str, Any] = {"linestyle": "-", "linewidth": 1.6}
 
 
 def draw(tables: Tables, algorithm: str, protocol: str) -> Figure:
-    """Draw an algorithm's published cell on the showcase wave: the first seed in full, the others
-    faint.
-    """
+    """Draw an algorithm's published cell: the first seed in full, the others faint."""
     rows = tables.rows("showcase.csv", algorithm=algorithm, protocol=protocol)
     rows = rows[rows["cell"] == rows["cell"].min()]
     points = tables.rows("points.csv", protocol=protocol)
@@ -47,7 +57,7 @@ def draw(tables: Tables, algorithm: str, protocol: str) -> Figure:
     )
     _dress(axes, wave)
     updates = tables.rows("adaptation.csv", protocol=protocol)["update"].max()
-    axes.set_title(f"{style.label}, {protocol} protocol, {updates} updates")
+    axes.set_title(f"{style.label}, {titled(protocol, f'protocol, {updates} updates')}")
     figure.legend(loc="outside lower center", ncols=2)
     return figure
 

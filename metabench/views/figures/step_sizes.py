@@ -1,26 +1,58 @@
-"""Final loss of every cell of the step-size grids, a heat map for each algorithm."""
+"""Final loss of every cell of the grids, a heat map for each algorithm."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 
-from metabench.views.figures.reading import Tables
-from metabench.views.figures.style import WIDTH, compact, loss_axis, message
+from metabench.views.drawing.reading import Tables
+from metabench.views.drawing.style import (
+    NO_LOSS,
+    WIDTH,
+    broken,
+    compact,
+    inches,
+    loss_axis,
+    message,
+    titled,
+)
 
-SIZES = ["inner_step_size", "meta_step_size"]
-KEYS = ["algorithm", "cell", "role"]
+NAME = "step_sizes_{protocol}"
+CATEGORY = "Step sizes"
+CAPTION = """
+Final loss of every cell of the step-size grids. Each field gives the mean and, in brackets, the
+median over all seeds and test tasks, and the share of adaptations that diverged if it is 0.05 % or
+more. Colours are the mean's, on one logarithmic scale for all panels; the darkest is no better than
+predicting zero. A frame marks the published cell, a star the cell that the validation bank selects.
+FOMAML and Reptile adapt with the step size of their training; joint training has none, and is shown
+with the common step size and with one that each seed tunes on the validation bank.
+
+Hatched fields have no finite mean: in some seed the initialization diverged in training, in as many
+of all seeds as written there. No run is left out of any mean. A selected cell on the edge of its
+grid may have a better one outside.
+"""
+
+STEP_SIZES = ("inner_step_size", "meta_step_size")
+"""They come before other hyperparameters where axes are chosen."""
+
 CMAP = "viridis_r"
 WIDEST = 11.0
 """Inches of a row of panels."""
+
+FIELD = 0.62
+"""Inches of a field at least."""
+
+ROOM = 0.4
+"""Inches that a panel has for the ticks of its vertical axis; longer ones make it wider."""
 
 SETTINGS = {
     ("meta_optimizer", "adam"): "Adam outside",
@@ -28,152 +60,259 @@ SETTINGS = {
     ("meta_schedule", "cosine"): "cosine decay",
     ("inner_optimizer", "adam"): "Adam inside",
 }
-"""How settings other than the default are spelled where the grids of an algorithm differ in them.
-"""
+"""Shorter words for some settings."""
+
+PLAIN = {("meta_optimizer", "sgd"), ("meta_schedule", "constant"), ("inner_optimizer", "sgd")}
+"""Settings that go without saying."""
+
+
+class Axis(NamedTuple):
+    """One axis of a heat map.
+
+    Args:
+        label: What it shows.
+        ticks: What is written at each place.
+        by: The column of the leaderboard that tells a row's place.
+        places: The place of each value of that column.
+    """
+
+    label: str
+    ticks: list[str]
+    by: str
+    places: dict[str, int]
+
+    def place(self, row: Any) -> int:
+        """Return where a row of the leaderboard is on this axis."""
+        return self.places[getattr(row, self.by)]
 
 
 class Grid(NamedTuple):
     """One heat map.
 
     Args:
-        title: The algorithm, and settings beside the step sizes if it has cells of several.
-        rows: Leaderboard rows; `row` is the place on the vertical axis, `meta_step_size` on the
-            other.
-        vertical: Name of the vertical axis.
+        title: The algorithm, and the hyperparameters that all its cells here have in common.
+        rows: Rows of the leaderboard, one for each field.
+        vertical: The vertical axis.
+        horizontal: The horizontal axis.
     """
 
     title: str
     rows: pd.DataFrame
-    vertical: str
+    vertical: Axis
+    horizontal: Axis
 
     @property
-    def table(self) -> pd.DataFrame:
-        """Mean losses by row and column."""
-        return self.rows.pivot(index="row", columns="meta_step_size", values="mean")
+    def means(self) -> NDArray[np.float64]:
+        """Mean losses by row and column; not a number where there is no cell."""
+        found = np.full((len(self.vertical.ticks), len(self.horizontal.ticks)), np.nan)
+        for row in self.rows.itertuples():
+            found[self.vertical.place(row), self.horizontal.place(row)] = row.mean
+        return found
+
+    @property
+    def width(self) -> float:
+        """How many inches its panel needs, labels included."""
+        field = max(FIELD, *(inches(tick) + 0.1 for tick in self.horizontal.ticks))
+        beside = max(inches(tick) for tick in self.vertical.ticks) - ROOM
+        upright = self.vertical.by == "step"
+        return 0.7 + (0 if upright else max(beside, 0)) + field * max(len(self.horizontal.ticks), 2)
 
 
 def draw(tables: Tables, protocol: str) -> Figure:
     """Draw the mean loss after a protocol's last update, and the median below it."""
-    grids = _grids(tables, protocol)
+    grids = [
+        grid for algorithm in _in_order(tables) for grid in _grids(tables, protocol, algorithm)
+    ]
     if not grids:
-        return message("No algorithm of this study has a step size.")
+        return message("No algorithm of this study has a step size or a grid.")
     norm = _norm(pd.concat(grid.rows for grid in grids)["mean"], tables.zero(protocol))
-    rows = _rows(grids)
-    heights = [1.1 + 0.52 * max(grid.table.shape[0] for grid in row) for row in rows]
-    widest = max(sum(_width(grid) for grid in row) for row in rows)
+    bands = _bands(grids)
+    heights = [1.1 + 0.52 * max(len(grid.vertical.ticks) for grid in band) for band in bands]
+    widest = max(sum(grid.width for grid in band) for band in bands)
     figure = Figure(figsize=(max(WIDTH, 0.9 + widest), 0.4 + sum(heights)), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[widest, 0.9], squeeze=False)[0]
-    for band, row in zip(
-        left.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0], rows, strict=True
-    ):
-        widths = [_width(grid) for grid in row]
-        rest = [spare] if (spare := widest - sum(widths)) > 0.1 else []
-        panels = band.subplots(
-            1, len(widths) + len(rest), width_ratios=[*widths, *rest], squeeze=False
-        )[0]
-        for axes, grid in zip(panels, row, strict=False):
+    rows = left.subfigures(len(bands), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for row, band in zip(rows, bands, strict=True):
+        for axes, grid in zip(_panels(row, band, widest), band, strict=True):
             _draw(axes, grid, norm)
-        for axes in panels[len(row) :]:
-            axes.set_axis_off()
-    bar = figure.colorbar(
-        ScalarMappable(norm, CMAP), cax=right.add_axes((0.1, 0.2, 0.18, 0.6)), extend="max"
-    )
+    place = right.add_axes((0.1, 0.2, 0.18, 0.6))
+    bar = figure.colorbar(ScalarMappable(norm, CMAP), cax=place, extend="max")
     loss_axis(bar.ax, "y", np.array([norm.vmin, norm.vmax]), margin=1)
     bar.set_label("mean MSE after the last update")
     figure.suptitle(f"{protocol} protocol: mean (median) over {tables.size(protocol)}", fontsize=8)
     return figure
 
 
-def _width(grid: Grid) -> float:
-    """Return how many inches a panel needs, labels included."""
-    return 0.7 + 0.62 * max(grid.table.shape[1], 2)
-
-
-def _rows(grids: list[Grid]) -> list[list[Grid]]:
+def _bands(grids: list[Grid]) -> list[list[Grid]]:
     """Break the panels into rows of `WIDEST` inches at most."""
-    rows: list[list[Grid]] = [[]]
+    bands: list[list[Grid]] = [[]]
     for grid in grids:
-        if rows[-1] and sum(map(_width, [*rows[-1], grid])) > WIDEST:
-            rows.append([])
-        rows[-1].append(grid)
-    return rows
+        used = sum(other.width for other in bands[-1])
+        if bands[-1] and used + grid.width > WIDEST:
+            bands.append([])
+        bands[-1].append(grid)
+    return bands
 
 
-def _grids(tables: Tables, protocol: str) -> list[Grid]:
-    """Return a grid for each algorithm and for each combination of its other settings."""
-    cells = tables["cells.csv"]
-    cells = cells[cells["role"].isin(["published", "grid"]) & cells["meta_step_size"].notna()]
-    board = tables.rows("leaderboard.csv", protocol=protocol)
-    others = [column for column in cells.columns if column not in (*KEYS, *SIZES)]
-    found = []
-    without = cells.groupby("algorithm")["inner_step_size"].count() == 0
-    for algorithm in without.sort_values(kind="stable").index:
-        mine = cells[cells["algorithm"] == algorithm]
-        varied = [column for column in others if mine[column].nunique(dropna=False) > 1]
-        for values, group in mine.groupby(varied, dropna=False) if varied else [((), mine)]:
-            note = "".join(
-                _setting(name, value) for name, value in zip(varied, values, strict=True)
-            )
-            rows = board[board["cell"].isin(group["cell"]) & (board["algorithm"] == algorithm)]
-            found.append(_grid(tables.styles[str(algorithm)].label + note, rows))
-    return found
+def _panels(row: Any, band: list[Grid], widest: float) -> list[Axes]:
+    """Return axes for a row of grids, as wide as each needs; what is left over stays empty."""
+    widths = [grid.width for grid in band]
+    spare = widest - sum(widths)
+    if spare > 0.1:
+        widths.append(spare)
+    panels = row.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
+    for axes in panels[len(band) :]:
+        axes.set_axis_off()
+    return list(panels[: len(band)])
 
 
-def _setting(name: str, value: Any) -> str:
-    """Spell a setting in a line of its own; an empty one has its default and is not spelled."""
-    if pd.isna(value):
-        return ""
-    return f"\n{SETTINGS.get((name, value)) or f'{name} {value:g}'}"
+def _in_order(tables: Tables) -> list[str]:
+    """Return the algorithms, those without an inner step size last."""
+    names = sorted(set(tables["cells.csv"]["algorithm"]))
+    inner = STEP_SIZES[0]
+    return sorted(names, key=lambda name: inner not in _settings(tables, name))
 
 
-def _grid(title: str, rows: pd.DataFrame) -> Grid:
-    """Lay out the cells of one grid: by inner step size, or by step of adaptation where training
-    has none.
+def _settings(tables: Tables, algorithm: str) -> pd.DataFrame:
+    """Return the hyperparameters that an algorithm reads, step sizes first: a row for each cell."""
+    cells = tables.rows("cells.csv", algorithm=algorithm)
+    cells = cells[cells["role"].isin(["published", "grid"])].set_index("cell")
+    known = [name for name in tables.hyperparameters if cells[name].notna().any()]
+    sizes = [size for size in STEP_SIZES if size in known]
+    return cells[sizes + [name for name in known if name not in sizes]]
+
+
+def _grids(tables: Tables, protocol: str, algorithm: str) -> Iterator[Grid]:
+    """Yield the heat maps of an algorithm, one for each combination of what is not on its axes."""
+    settings = _settings(tables, algorithm)
+    board = tables.rows("leaderboard.csv", protocol=protocol, algorithm=algorithm)
+    board = board[board["cell"].isin(settings.index)]
+    steps = sorted(set(board["step"]))
+    if "own" in steps:
+        board, steps = board[board["step"] == "own"], ["own"]
+
+    # The step of adaptation takes an axis where an algorithm has no step of its own.
+    axes = _axes(settings, 2 if steps == ["own"] else 1)
+    if not axes:
+        return
+    others = [name for name in tables.hyperparameters if name in _varied(settings)]
+    others = [name for name in others if name not in axes]
+    groups = settings.groupby(others, dropna=False) if others else [((), settings)]
+    for values, group in groups:
+        title = tables.styles[algorithm].label + _note(others, values)
+        rows = board[board["cell"].isin(group.index)]
+        across = [_axis(group[name]) for name in axes]
+        if len(across) < 2:
+            across.insert(0, _axis_of_steps(steps))
+        yield Grid(title, rows, *across)
+
+
+def _varied(settings: pd.DataFrame) -> list[str]:
+    """Return the hyperparameters that vary."""
+    return [str(name) for name in settings if settings[name].nunique(dropna=False) > 1]
+
+
+def _axes(settings: pd.DataFrame, count: int) -> list[str]:
+    """Return the hyperparameters on the axes, the vertical one first.
+
+    They are the first that vary. Where fewer vary than there are axes, a step size that does not
+    vary takes one.
     """
-    if rows["inner_step_size"].notna().all():
-        own = rows[rows["step"] == "own"]
-        return Grid(
-            title, own.assign(row=own["inner_step_size"].map("{:g}".format)), "inner step size"
-        )
-    alone = set(rows["step"]) == {"own"}
-    return Grid(
-        title, rows.assign(row="" if alone else rows["step"]), "" if alone else "step of adaptation"
-    )
+    varied = _varied(settings)
+    shapes = [tuple(pd.factorize(settings[name], use_na_sentinel=False)[0]) for name in varied]
+    # What varies only together with another is no grid, but settings that are given side by side.
+    free = [
+        name
+        for name, shape in zip(varied, shapes, strict=True)
+        if name in STEP_SIZES or shapes.count(shape) == 1
+    ]
+    fixed = [size for size in STEP_SIZES if size in settings and size not in varied]
+    chosen = [*free, *fixed][:count]
+    return sorted(chosen, key=list(settings.columns).index)
+
+
+def _axis(values: pd.Series) -> Axis:
+    """Return the axis of a hyperparameter, given the value of each cell."""
+    ranks = {str(cell): _rank(value) for cell, value in values.items()}
+    spelled = {_rank(value): _spell(value) for value in values}
+    order = sorted(spelled)
+    label = broken(str(values.name)).replace("_", " ")
+    places = {cell: order.index(rank) for cell, rank in ranks.items()}
+    return Axis(label, [spelled[rank] for rank in order], "cell", places)
+
+
+def _axis_of_steps(steps: list[str]) -> Axis:
+    """Return the axis of the steps of adaptation; it says nothing where there is only one's own."""
+    places = {step: n for n, step in enumerate(steps)}
+    if steps == ["own"]:
+        return Axis("", [""], "step", places)
+    return Axis("step of adaptation", steps, "step", places)
+
+
+def _rank(value: Any) -> tuple[int, float, str]:
+    """Return what orders values of any type: a missing one, then numbers, then words."""
+    if pd.isna(value):
+        return (0, 0.0, "")
+    if isinstance(value, str):
+        return (2, 0.0, value)
+    return (1, float(value), "")
+
+
+def _spell(value: Any) -> str:
+    """Spell the value of a hyperparameter; an empty one stands for its default."""
+    if pd.isna(value):
+        return "default"
+    return broken(value) if isinstance(value, str) else f"{value:g}"
+
+
+def _note(names: Iterable[str], values: Iterable[Any]) -> str:
+    """Spell settings, each in a line of its own; those that have their default are left out."""
+    lines = []
+    for name, value in zip(names, values, strict=True):
+        if not pd.isna(value) and (name, value) not in PLAIN:
+            lines.append(SETTINGS.get((name, value)) or titled(name, _spell(value)))
+    return "".join(f"\n{line}" for line in lines)
 
 
 def _norm(losses: pd.Series, zero: float) -> LogNorm:
     """Return logarithmic colours for all panels; the dark end is no better than predicting zero."""
-    known = losses[np.isfinite(losses)]
-    top = zero if np.isfinite(zero) else known.max()
-    return LogNorm(min(known.min(), 0.5 * top), top) if len(known) else LogNorm(0.1, 10)
+    known = losses[np.isfinite(losses) & (losses > 0)]
+    if not len(known):
+        return LogNorm(*NO_LOSS)
+    top = zero if np.isfinite(zero) and zero > 0 else known.max()
+    return LogNorm(min(known.min(), 0.5 * top), top)
 
 
 def _draw(axes: Axes, grid: Grid, norm: LogNorm) -> None:
-    table = grid.table
-    ends = {
-        "norm": norm,
-        "vmin": norm.vmin,
-        "vmax": norm.vmax,
-    }  # else it looks for the ends itself, and fails on inf
+    """Draw one heat map."""
+    import seaborn as sns  # takes a second, which who asks only for the names of figures is spared
+
+    means = grid.means
+    # Without them seaborn looks for the ends itself, and fails on infinite values.
+    ends: dict[str, Any] = {"norm": norm, "vmin": norm.vmin, "vmax": norm.vmax}
     sns.heatmap(
-        table, mask=~table.map(np.isfinite), cmap=CMAP, cbar=False, linewidths=1, ax=axes, **ends
+        means.clip(ends["vmin"]),  # a logarithm has no colour for a loss of exactly 0
+        mask=~np.isfinite(means),
+        cmap=CMAP,
+        cbar=False,
+        linewidths=1,
+        ax=axes,
+        **ends,
     )
     for row in grid.rows.itertuples():
-        _mark(
-            axes, row, table.columns.get_loc(row.meta_step_size), table.index.get_loc(row.row), norm
-        )
+        _mark(axes, row, grid.horizontal.place(row), grid.vertical.place(row), norm)
     axes.set_title(grid.title)
-    axes.set_xlabel("meta step size")
-    axes.set_ylabel(grid.vertical)
-    axes.set_xticklabels([f"{size:g}" for size in table.columns], rotation=0)
-    axes.set_yticklabels(
-        axes.get_yticklabels(), rotation=90 if grid.vertical.startswith("step") else 0, va="center"
-    )
+    axes.set_xlabel(grid.horizontal.label)
+    axes.set_ylabel(grid.vertical.label)
+    axes.set_xticklabels(grid.horizontal.ticks, rotation=0)
+    upright = 90 if grid.vertical.by == "step" else 0
+    axes.set_yticklabels(grid.vertical.ticks, rotation=upright, va="center")
 
 
 def _mark(axes: Axes, row: Any, x: int, y: int, norm: LogNorm) -> None:
-    """Write a cell's numbers, frame the published one, star the selected one, hatch one without a
-    finite mean.
+    """Write a cell's numbers.
+
+    The published cell has a frame, the selected one a star, one without a finite mean is hatched.
     """
     colour = "black"
     if not np.isfinite(row.mean):
@@ -182,7 +321,7 @@ def _mark(axes: Axes, row: Any, x: int, y: int, norm: LogNorm) -> None:
                 (x, y), 1, 1, facecolor="#e4e4e4", hatch="////", edgecolor="#b4b4b4", linewidth=0
             )
         )
-    elif norm(row.mean) > 0.4:
+    elif row.mean > 0 and norm(row.mean) > 0.4:
         colour = "white"
     axes.text(x + 0.5, y + 0.5, _text(row), ha="center", va="center", fontsize=6, color=colour)
     if row.selected:

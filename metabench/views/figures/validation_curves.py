@@ -1,10 +1,8 @@
-"""Validation loss in training, against meta-iterations and against three measures of what they
-cost.
-"""
+"""Validation loss in training, against meta-iterations and three measures of what they cost."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,8 +10,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from metabench.views.figures.reading import Tables
-from metabench.views.figures.style import WIDTH, loss_axis, message
+from metabench.views.drawing.reading import Tables
+from metabench.views.drawing.style import WIDTH, Style, legend_below, loss_axis, message
+
+NAME = "validation_curves"
+CATEGORY = "Training"
+CAPTION = """
+Mean loss on the validation bank in the course of training, after the last update of the study's
+validation protocol; against meta-iterations and against what they cost: tasks drawn, gradients of
+one task's loss, and points whose gradient was computed (the measure of arithmetic). The loss axis
+is logarithmic.
+
+Faint lines are the seeds, strong lines their mean; there is no interval. Solid lines are the
+published cells, dashed ones those that train until another's budget of point-gradients is spent;
+they start out as the published cell and continue it. The dotted line is the initialization without
+training. If a seed diverges, a cross marks its last finite loss, the mean ends there, since no seed
+is left out of it, and the legend counts such seeds.
+"""
 
 SPENT = {
     "meta_iteration": "meta-iterations",
@@ -27,96 +40,96 @@ LOOKS: dict[str, dict[str, Any]] = {
     "equal-budget": {"linestyle": (0, (3, 1)), "linewidth": 1.5},
 }
 
+FAINT: dict[str, Any] = {"alpha": 0.2, "linewidth": 0.5, "zorder": 1.5}
+UNTRAINED: dict[str, Any] = {"linestyle": (0, (1, 1)), "linewidth": 1.2}
+
+
+class Cell(NamedTuple):
+    """A cell that is drawn.
+
+    Args:
+        role: Its role, one of `LOOKS`.
+        style: How its algorithm looks.
+        rows: Its rows of history.csv.
+    """
+
+    role: str
+    style: Style
+    rows: pd.DataFrame
+
 
 def draw(tables: Tables) -> Figure:
     """Draw the published cells, and those at another's budget."""
     if not tables.algorithms:
         return message("No cell of this study is published.")
+    cells = _cells(tables)
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     panels = figure.subplots(2, 2, sharey=True)
     for axes, (column, label) in zip(panels.flat, SPENT.items(), strict=True):
-        for role, look in LOOKS.items():
-            for algorithm, cell in _cells(tables, role):
-                _draw(axes, tables, algorithm, cell, role, column, look)
+        for cell in cells:
+            # Many algorithms leave no room for the lines of single seeds.
+            _draw(axes, cell, column, seeds=not tables.crowded)
         _dress(axes, label)
     for axes in panels[:, 0]:
         axes.set_ylabel("validation MSE")
-    figure.legend(
-        *panels[0, 0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=4 if tables.crowded else 3,
-    )
+    legend_below(figure, panels[0, 0], 4 if tables.crowded else 3)
     return figure
 
 
-def _cells(tables: Tables, role: str) -> list[tuple[str, str]]:
-    """Return algorithm and cell of each cell with a role."""
-    return [
-        (n, c)
-        for n in tables.algorithms
-        for c in tables.rows("cells.csv", role=role, algorithm=n)["cell"]
-    ]
+def _cells(tables: Tables) -> list[Cell]:
+    """Return the cells that are drawn, the published ones first."""
+    found = []
+    for role in LOOKS:
+        for algorithm in tables.algorithms:
+            for name in tables.rows("cells.csv", role=role, algorithm=algorithm)["cell"]:
+                rows = tables.rows("history.csv", algorithm=algorithm, cell=name)
+                found.append(Cell(role, tables.styles[algorithm], rows))
+    return found
 
 
-def _draw(
-    axes: Axes,
-    tables: Tables,
-    algorithm: str,
-    cell: str,
-    role: str,
-    column: str,
-    look: dict[str, Any],
-) -> None:
-    """Draw a cell: a faint line for each seed, their mean, and a cross where a seed's loss stops
-    being finite.
+def _draw(axes: Axes, cell: Cell, column: str, seeds: bool) -> None:
+    """Draw a cell against what it spent.
 
-    Where there are many algorithms the lines of single seeds are left out.
+    A faint line is a seed, a strong one their mean. A cross is where a seed's loss stops being
+    finite.
     """
-    style, rows = (
-        tables.styles[algorithm],
-        tables.rows("history.csv", algorithm=algorithm, cell=cell),
-    )
-    wide = rows.pivot(index=column, columns="seed", values="validation_loss")
-    lost = int((~np.isfinite(wide.iloc[-1])).sum())
-    label = style.label + ("" if role == "published" else f", {role}")
-    label += f"\n({lost} of {wide.shape[1]} seeds diverged)" if lost else ""
+    wide = cell.rows.pivot(index=column, columns="seed", values="validation_loss")
+    mean, colour, label = wide.mean(axis=1), cell.style.colour, _label(cell, wide)
     if len(wide) == 1:
-        mean = wide.mean(axis=1).iloc[0]
-        axes.axhline(
-            mean,
-            color=style.colour,
-            label=f"{label} (untrained)",
-            linestyle=(0, (1, 1)),
-            linewidth=1.2,
-        )
+        axes.axhline(mean.iloc[0], color=colour, label=f"{label} (untrained)", **UNTRAINED)
         return
-    if not tables.crowded:
-        axes.plot(
-            wide.index,
-            wide.mask(~np.isfinite(wide)),
-            color=style.colour,
-            alpha=0.2,
-            linewidth=0.5,
-            zorder=1.5,
-        )
-    mean = wide.mean(axis=1)
-    axes.plot(wide.index, mean.mask(~np.isfinite(mean)), color=style.colour, label=label, **look)
-    _crosses(axes, wide, style.colour)
+    if seeds:
+        axes.plot(wide.index, wide.mask(~np.isfinite(wide)), color=colour, **FAINT)
+    known = mean.mask(~np.isfinite(mean))
+    axes.plot(wide.index, known, color=colour, label=label, **LOOKS[cell.role])
+    _crosses(axes, wide, colour)
+
+
+def _label(cell: Cell, wide: pd.DataFrame) -> str:
+    """Name a cell, and say what the axis does not show of it."""
+    last = wide.iloc[-1]
+    label = cell.style.label + ("" if cell.role == "published" else f", {cell.role}")
+    if lost := int((~np.isfinite(last)).sum()):
+        label += f"\n({lost} of {wide.shape[1]} seeds diverged)"
+    return label + ("\n(0 at the end)" if (last == 0).all() else "")
 
 
 def _crosses(axes: Axes, wide: pd.DataFrame, colour: str) -> None:
     """Mark the last finite loss of each seed that has diverged by the end."""
-    for losses in (wide[seed] for seed in wide if not np.isfinite(wide[seed].iloc[-1])):
-        known = losses[np.isfinite(losses)]
-        axes.plot(
-            known.index[-1:], known.iloc[-1:], "x", color=colour, markersize=6, markeredgewidth=1.5
-        )
+    for seed in wide:
+        if not np.isfinite(wide[seed].iloc[-1]):
+            known = wide[seed][np.isfinite(wide[seed])].iloc[-1:]
+            axes.plot(known.index, known, "x", color=colour, markersize=6, markeredgewidth=1.5)
 
 
 def _dress(axes: Axes, label: str) -> None:
-    losses = np.concatenate([line.get_ydata() for line in axes.get_lines()]).astype(float)
+    """Fit a panel's axes to its lines."""
+    lines = axes.get_lines()
+    losses = np.concatenate([line.get_ydata() for line in lines]).astype(float)
     loss_axis(axes, "y", losses)
     axes.set_xlim(left=0)
+    if not np.isfinite(losses).any():  # then nothing else says how far the axis goes
+        axes.set_xlim(right=np.concatenate([line.get_xdata() for line in lines]).max())
     axes.set_xlabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))

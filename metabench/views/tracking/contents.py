@@ -9,6 +9,7 @@ and a diverged run has its status.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -19,16 +20,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from metabench.analysis import frames
-from metabench.learning import engine
-from metabench.learning.algorithms.protocol import Cost, Hyperparameters
-from metabench.records import artifacts, manifests, records
+from metabench.analysis import curves, frames
+from metabench.records import artifacts, headers, manifests
 from metabench.records.artifacts import Header
+from metabench.records.measured import COST_COLUMNS, CellRecord
 from metabench.records.provenance import code_digest, config_digest, describe, digest, made_from
-from metabench.records.records import COST_COLUMNS, CellRecord, Paths
-from metabench.study import config, plans
-from metabench.study.config import StudyConfig
-from metabench.study.plans import Cell
+from metabench.records.running import Running
+from metabench.study.cells import Cell
+from metabench.study.jobs import Study
 
 MIRROR = "metabench.views.tracking.mirror"
 """The module that writes what stands here into MLflow."""
@@ -36,8 +35,16 @@ MIRROR = "metabench.views.tracking.mirror"
 CURVE = 200
 """Points of a logged curve at most; a longer one is thinned evenly and keeps its last point."""
 
+THETA = "theta.safetensors"
+"""Name of the file of a run: what it learned."""
+
 HEADLINE = ("mean", "mean_lower", "mean_upper", "median", "iqm", "diverged_share")
 """Columns of the leaderboard that the study's run shows."""
+
+
+def plain(name: str) -> str:
+    """Return a name of a metric or parameter in the characters that MLflow allows."""
+    return re.sub(r"[^\w .:/-]", "", name)
 
 
 class Point(NamedTuple):
@@ -85,98 +92,79 @@ class Content:
         return config_digest([asdict(self) | {"files": files}])
 
 
-def cell_settings(study: StudyConfig, cell: Cell) -> dict[str, Any]:
-    """Return all that a cell's runs show: the cell, and the study without its other cells and its
-    seeds.
-    """
-    alone = {
-        "cells": [{"algorithm": cell.module, "meta_iterations": cell.meta_iterations}],
-        "seeds": 1,
+def shown(study: Study, cell: Cell) -> dict[str, Any]:
+    """Return the settings that a cell's runs show: how they were trained and evaluated."""
+    evaluated = {
+        group: study.evaluate_settings(cell, group).model_dump(mode="json")
+        for group in study.groups
     }
-    shared = (
-        "study",
-        "source",
-        "tasks",
-        "network",
-        "protocols",
-        "validation",
-        "evaluation",
-        "showcase",
-    )
-    whole = plans.study_settings(study)
-    spelled = {
-        **vars(cell),
-        "hyperparameters": cell.hyperparameters.given,
-        "cost": cell.cost._asdict(),
-    }
-    return {"cell": spelled, "study": {key: whole[key] for key in shared} | alone}
-
-
-def cell_header(study: StudyConfig, paths: Paths, cell: Cell, block: str) -> Header:
-    """Return what the runs of a block are made from; raise ArtifactError where its records are not
-    there.
-    """
-    files = {"theta": paths.trained(cell, block), "losses": paths.evaluated(cell, block)}
-    digests = {name: artifacts.read_header(path)["content"] for name, path in files.items()}
-    return made_from("track", cell_settings(study, cell), code_digest(MIRROR), (), **digests)
-
-
-def study_header(study: StudyConfig, root: Path) -> Header:
-    """Return what the study's own run is made from; raise ArtifactError where tables or figures are
-    not there.
-    """
-    digests = {name: manifests.read(root / name)["content"] for name in ("tables", "figures")}
-    return made_from("track study", plans.study_settings(study), code_digest(MIRROR), (), **digests)
-
-
-def read_settings(settings: Mapping[str, Any]) -> tuple[StudyConfig, Cell]:
-    """Return the study and the cell that `cell_settings` spelled."""
-    cell = settings["cell"]
-    parts = {
-        "hyperparameters": Hyperparameters(**cell["hyperparameters"]),
-        "cost": Cost(**cell["cost"]),
-    }
-    return config.parse(settings["study"]), Cell(**{**cell, **parts})
-
-
-def runs(study: StudyConfig, record: CellRecord, block: str) -> dict[int, Content]:
-    """Return what each run of a block shows, by seed."""
-    history = records.history(record).groupby("seed")
-    curves = records.curves(record, list(study.protocols)).groupby("seed")
-    sources = _sources(study, record.cell, block)
     return {
-        seed: Content(
-            name=f"{record.cell.algorithm} {record.cell.id} seed {seed}",
-            params=_params(study, record, run),
-            points=_run_points(history.get_group(seed), curves.get_group(seed))
-            + _costs(record.cell),
-            tags=_status(int(record.diverged_at[run])) | sources,
-            files={"theta.safetensors": _theta(study, record, run)},
-        )
-        for run, seed in enumerate(record.seeds.tolist())
+        "source": study.config.source,
+        "role": cell.role,
+        "train": study.train_settings(cell).model_dump(mode="json"),
+        "evaluate": evaluated,
     }
 
 
-def _params(study: StudyConfig, record: CellRecord, run: int) -> dict[str, str]:
-    cell = record.cell
-    settings = plans.train_settings(study, cell)
-    known = cell.hyperparameters.given
+def cell_header(running: Running, cell: Cell, seeds: str) -> Header:
+    """Return what the runs of a block are made from; raise ArtifactError where records lack."""
+    layout = running.layout
+    paths = [layout.trained(cell.path, seeds)]
+    paths += [layout.evaluated(cell.path, group, seeds) for group in running.study.groups]
+    digests = [artifacts.read_header(path)["content"] for path in sorted(paths)]
+    settings = shown(running.study, cell)
+    return made_from("track", settings, code_digest(MIRROR), (), records=digests)
+
+
+def study_header(running: Running) -> Header:
+    """Return what the study's own run is made from; raise ArtifactError where files lack."""
+    layout, settings = running.layout, running.study.config.model_dump(mode="json")
+    folders = {"tables": layout.tables, "figures": layout.figures}
+    digests = {name: manifests.read(folder)["content"] for name, folder in folders.items()}
+    return made_from("track study", settings, code_digest(MIRROR), (), **digests)
+
+
+def runs(running: Running, cell: Cell, seeds: str) -> dict[int, Content]:
+    """Return what each run of a block shows, by seed."""
+    record = running.reader.block(cell, seeds)
+    history = curves.history(record).groupby("seed")
+    of_updates = curves.curves(record, list(running.study.protocols)).groupby("seed")
+    sources = _sources(running, cell, seeds)
+    found = {}
+    for run, seed in enumerate(record.seeds.tolist()):
+        points = _run_points(history.get_group(seed), of_updates.get_group(seed))
+        found[seed] = Content(
+            name=f"{cell.title}, seed {seed}",
+            params=_params(running.study, record, run),
+            points=points + _costs(cell),
+            tags=_status(record, run) | sources,
+            files={THETA: _theta(running, record, run)},
+        )
+    return found
+
+
+def _params(study: Study, record: CellRecord, run: int) -> dict[str, str]:
+    """Return what a run was made with, each value as text under a dotted name."""
+    cell, settings = record.cell, study.train_settings(record.cell).model_dump(mode="json")
     steps = {
         f"step_size.{protocol}.{step}": float(record.step_size(protocol, step)[run])
         for protocol in study.protocols
         for step in record.steps(protocol)
     }
-    head = {"study": study.study, "algorithm": cell.algorithm, "cell": cell.id, "role": cell.role}
-    rest = {key: settings[key] for key in ("tasks", "network", "validation")}
-    protocols = {"protocol": plans.evaluate_settings(study, cell)["protocols"]}
     values = {
-        **head,
+        "study": study.name,
+        "algorithm": cell.algorithm,
+        "cell": cell.name,
+        "role": cell.role,
         "seed": int(record.seeds[run]),
         "meta_iterations": cell.meta_iterations,
-        **known,
+        **cell.hyperparameters.model_dump(mode="json"),
         **steps,
+        **{key: settings[key] for key in ("tasks", "network", "validation")},
+        "protocol": {name: p.model_dump(mode="json") for name, p in study.protocols.items()},
+        "test_tasks": study.config.evaluation.tasks,
     }
-    return dict(_flat({**values, **rest, **protocols, "test_tasks": study.evaluation.tasks}))
+    return dict(_flat(values))
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -185,7 +173,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+            yield plain(f"{prefix}{key}"), value if isinstance(value, str) else json.dumps(value)
 
 
 def _run_points(history: pd.DataFrame, curves: pd.DataFrame) -> list[Point]:
@@ -195,7 +183,7 @@ def _run_points(history: pd.DataFrame, curves: pd.DataFrame) -> list[Point]:
     for (protocol, step, region), part in curves.groupby(["protocol", "step", "region"]):
         for statistic in ("mean", "median"):
             curve = _curve(f"{protocol}/{step}/{region}/{statistic}", part, "update", statistic)
-            final = f"{protocol}/{step}/final_{statistic}" if region == "all" else None
+            final = plain(f"{protocol}/{step}/final_{statistic}") if region == "all" else None
             points += [*curve, Point(final, curve[-1].value)] if final else curve
     finite = [point for point in points if isfinite(point.value)]
     return [*finite, Point("non_finite_points", len(points) - len(finite))]
@@ -219,20 +207,22 @@ def _curve(key: str, rows: pd.DataFrame, step: str, value: str) -> list[Point]:
     return kept if kept[-1] == points[-1] else [*kept, points[-1]]
 
 
-def _status(diverged_at: int) -> dict[str, str]:
-    """Return whether a run diverged, and after which meta-iteration."""
-    return (
-        {"status": "diverged", "diverged_at": str(diverged_at)} if diverged_at else {"status": "ok"}
-    )
+def _status(record: CellRecord, run: int) -> dict[str, str]:
+    """Return whether a run diverged, as the table of runs says it, and when theta did."""
+    found = {"status": "diverged" if record.diverged[run] else "ok"}
+    if diverged_at := int(record.diverged_at[run]):
+        found["diverged_at"] = str(diverged_at)
+    return found
 
 
-def _sources(study: StudyConfig, cell: Cell, block: str) -> dict[str, str]:
+def _sources(running: Running, cell: Cell, seeds: str) -> dict[str, str]:
     """Return the digests and versions that the records of a block embed."""
-    headers = {
-        "train": records.training_header(plans.train_settings(study, cell), block),
-        "evaluate": records.evaluation_header(plans.evaluate_settings(study, cell), block, ""),
-    }
-    return _digests(headers)
+    trained = headers.training(running.study.train_settings(cell), seeds, running.engine)
+    found = {"train": trained}
+    for group in running.study.groups:
+        settings = running.study.evaluate_settings(cell, group)
+        found[f"evaluate.{group}"] = headers.evaluation(settings, seeds, running.engine, "")
+    return _digests(found)
 
 
 def _digests(headers: Mapping[str, Header]) -> dict[str, str]:
@@ -243,45 +233,42 @@ def _digests(headers: Mapping[str, Header]) -> dict[str, str]:
     )
 
 
-def _theta(study: StudyConfig, record: CellRecord, run: int) -> bytes:
-    """Return one run's initialization ``(1, P)`` as a safetensors file, a trained record of one
-    seed.
-    """
+def _theta(running: Running, record: CellRecord, run: int) -> bytes:
+    """Return one run's initialization ``(1, P)`` as a safetensors file, a record of one seed."""
     seed = int(record.seeds[run])
-    header = records.training_header(plans.train_settings(study, record.cell), f"{seed}-{seed}")
+    settings = running.study.train_settings(record.cell)
+    header = headers.training(settings, f"{seed}-{seed}", running.engine)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "theta.safetensors"
         artifacts.write(path, {"theta": record.theta[run : run + 1]}, header)
         return path.read_bytes()
 
 
-def whole_study(study: StudyConfig, root: Path) -> Content:
-    """Return what the study's own run shows: tables, figures, settings, provenance and task banks."""
+def whole_study(running: Running) -> Content:
+    """Return what the study's own run shows: tables, figures, settings, provenance and banks."""
     from metabench.analysis import tables  # brings scipy, for which a cell's job need not wait
 
-    names = [*tables.NAMES, manifests.NAME]
+    layout, study = running.layout, running.study
+    names = [*tables.names(), manifests.NAME]
     folders = {
-        "tables": [root / "tables" / name for name in names],
-        "figures": _pictures(root / "figures"),
+        "tables": [layout.tables / name for name in names],
+        "figures": _pictures(layout.figures),
     }
-    files = {
-        f"{folder}/{path.name}": path.read_bytes()
-        for folder, paths in folders.items()
-        for path in paths
-    }
-    files["provenance.json"] = (root / "provenance.json").read_bytes()
-    settings = plans.study_settings(study)
+    files = {f"{folder}/{p.name}": p.read_bytes() for folder, ps in folders.items() for p in ps}
+    files["provenance.json"] = layout.provenance.read_bytes()
+    settings = study.config.model_dump(mode="json")
     files["config.json"] = (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode()
     banks = {f"{purpose}-bank": _bank_table(study, purpose) for purpose in ("validation", "test")}
     files |= {f"banks/{name}.csv": table for name, table in banks.items()}
     numbered = {f"cell.{n}": json.dumps(group) for n, group in enumerate(settings.pop("cells"))}
+    count = f"{len(study.cells)} cells, {study.config.seeds} seeds"
     return Content(
-        name=study.study,
+        name=study.name,
         params=dict(_flat(settings | numbered)),
-        points=_headline(frames.read(root / "tables", "leaderboard.csv")),
+        points=_headline(frames.read(layout.tables, "leaderboard.csv")),
         tags={
-            "mlflow.note.content": f"{study.source}\n\n{len(plans.cells(study))} cells, {study.seeds} seeds",
-            **_digests({"tables": manifests.read(root / "tables")}),
+            "mlflow.note.content": f"{study.config.source}\n\n{count}",
+            **_digests({"tables": manifests.read(layout.tables)}),
         },
         files=files,
         datasets=[_dataset(study, name, digest(table)) for name, table in banks.items()],
@@ -308,43 +295,38 @@ def _headline(leaderboard: pd.DataFrame) -> list[Point]:
 def _row_name(row: pd.Series) -> str:
     """Spell a row of the leaderboard: ``standard/own/fomaml 8c4afc43``, ``standard/none/zero``."""
     cell = "" if row["cell"] == "-" else f" {row['cell']}"
-    return f"{row['protocol']}/{row['step']}/{row['algorithm']}{cell}"
+    return plain(f"{row['protocol']}/{row['step']}/{row['algorithm']}{cell}")
 
 
-def _bank_table(study: StudyConfig, purpose: str) -> bytes:
-    """Return a bank as CSV: each task, and its support points as shares of a protocol's support
-    interval.
-    """
+def _bank_table(study: Study, purpose: str) -> bytes:
+    """Return a bank as CSV: each task, and its support points as shares of their interval."""
     from metabench.learning.tasks import Bank  # brings torch
 
-    tasks = study.evaluation.tasks if purpose == "test" else study.validation.tasks
-    bank = Bank(study.study, f"{purpose}-bank", study.tasks, tasks)
+    tasks = study.config.tasks
+    bank = Bank(study.name, f"{purpose}-bank", tasks, _tasks_of(study, purpose))
     shots = max(protocol.shots for protocol in study.protocols.values())
-    support = bank.support(shots, (0.0, 1.0)).x[..., 0].numpy()
-    columns = {name: value.numpy() for name, value in vars(bank.drawn).items() if value is not None}
-    columns |= {f"support_{k}": support[:, k] for k in range(shots)}
-    return (
-        pd.DataFrame(columns)
-        .rename_axis("task")
-        .to_csv(float_format="%.9g", lineterminator="\n")
-        .encode()
-    )
+    support = bank.support(shots, (0.0, 1.0)).x.flatten(1).numpy()
+    columns = {n: value.numpy() for n, value in vars(bank.drawn).items() if value is not None}
+    columns |= {f"support_{k}": support[:, k] for k in range(support.shape[1])}
+    table = pd.DataFrame(columns).rename_axis("task")
+    return table.to_csv(float_format="%.9g", lineterminator="\n").encode()
 
 
-def _dataset(study: StudyConfig, name: str, content: str) -> Dataset:
-    tasks = study.evaluation.tasks if name == "test-bank" else study.validation.tasks
-    settings = {
-        "study": study.study,
-        "purpose": name,
-        "tasks": tasks,
-        **study.tasks.model_dump(mode="json"),
-    }
-    return Dataset(f"{study.study} {name}", name.removesuffix("-bank"), content, settings)
+def _tasks_of(study: Study, purpose: str) -> int:
+    return study.banks.test if purpose == "test" else study.banks.validation
+
+
+def _dataset(study: Study, name: str, content: str) -> Dataset:
+    purpose = name.removesuffix("-bank")
+    settings = {"study": study.name, "purpose": name, "tasks": _tasks_of(study, purpose)}
+    settings |= study.config.tasks.model_dump(mode="json")
+    return Dataset(f"{study.name} {name}", purpose, content, settings)
 
 
 @cache
-def surroundings() -> dict[str, str]:
-    """Return tags of where tracking runs: commit, versions, processor. They may differ where
-    results agree.
+def surroundings(engine: str) -> dict[str, str]:
+    """Return tags of where tracking runs: commit, versions, processor; and the study's engine.
+
+    They may differ where results agree.
     """
-    return dict(_flat(describe(engine.name())))
+    return dict(_flat(describe(engine)))

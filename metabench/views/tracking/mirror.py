@@ -2,15 +2,16 @@
 commands alone.
 
 Runs are found by their tags (algorithm, cell, seed) and compared by a digest of all they show. The
-same digest on a finished run: nothing to do. Otherwise a new run is written, and when it is
-complete the old ones are deleted; so a killed job leaves an unfinished run that its repetition
-replaces.
+same digest on a finished run that has its artifacts: nothing to do. Otherwise a new run is written,
+and when it is complete the old ones are deleted; so a killed job leaves an unfinished run that its
+repetition replaces. A store that was copied is first led to its own folder.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,18 +21,15 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from metabench.records import records
 from metabench.records.artifacts import replacing
-from metabench.records.records import Paths
-from metabench.study import plans
-from metabench.study.config import StudyConfig
-from metabench.study.plans import Cell
+from metabench.records.running import Running
+from metabench.study.cells import Cell
+from metabench.study.jobs import seeds_of
 from metabench.views.tracking import contents, store
 from metabench.views.tracking.contents import Content
-from metabench.views.tracking.store import StoreError
+from metabench.views.tracking.store import DIGEST_TAG, StoreError
 
 PARENT = "mlflow.parentRunId"
-DIGEST = "metabench.digest"
 POINTS, ITEMS = 1000, 100
 """Metrics, and parameters or tags, of a request at most."""
 
@@ -40,17 +38,17 @@ Key = tuple[str, str, int]
 
 
 @contextmanager
-def opened(root: Path, study: str, name: str) -> Iterator[Mirror]:
+def opened(running: Running, name: str) -> Iterator[Mirror]:
     """Yield the mirror of a study in the current store, as its only writer.
 
     Args:
-        root: The study's folder.
-        study: Its name.
+        running: The study.
         name: The store's, as `metabench.views.tracking.store.store_name` gave it.
 
     Raises:
         StoreError: The store cannot be written, or is another one than was meant.
     """
+    root, study = running.layout.root, running.study.name
     uri = store.uri_of(root)
     if name.rpartition("-")[0] != store.prefix(uri):
         raise StoreError(
@@ -60,7 +58,8 @@ def opened(root: Path, study: str, name: str) -> Iterator[Mirror]:
         with store.only_writer(root, uri):
             _create_database(uri)
             store.require_answer(uri, study)
-            yield Mirror.open(root, study, name, uri)
+            store.relocate(uri)
+            yield Mirror.open(running, name, uri)
     except (MlflowException, OSError) as error:
         raise StoreError(
             f"cannot write to the MLflow store {store.shown(uri)}: {_reason(error, uri)}"
@@ -106,22 +105,21 @@ class Mirror:
 
     Args:
         client: MLflow's.
-        root: The study's folder.
+        running: The study.
+        name: Name of the store.
         experiment: The experiment's id.
-        study: The study's name.
     """
 
-    def __init__(self, client: MlflowClient, root: Path, experiment: str, study: str) -> None:
-        self.client, self.root, self.experiment, self.study = client, root, experiment, study
+    def __init__(self, client: MlflowClient, running: Running, name: str, experiment: str) -> None:
+        self.client, self.running, self.name, self.experiment = client, running, name, experiment
 
     @classmethod
-    def open(cls, root: Path, study: str, name: str, uri: str) -> Self:
+    def open(cls, running: Running, name: str, uri: str) -> Self:
         """Find or make the experiment, and give it the store's name."""
+        study = running.study.name
         client, tag = _client(uri), store.generation_tag(uri)
         experiment = client.get_experiment_by_name(study)
-        if experiment and (
-            experiment.lifecycle_stage != "active" or store.moved(experiment.tags, uri)
-        ):
+        if experiment and experiment.lifecycle_stage != "active":
             _set_aside(client, experiment)
             experiment = None
         found = (
@@ -130,53 +128,60 @@ class Mirror:
             else _create(client, study, store.artifact_folder(uri))
         )
         client.set_experiment_tag(found, tag, name.rpartition("-")[2])
-        return cls(client, root, found, study)
+        return cls(client, running, name, found)
 
-    def track_block(self, study: StudyConfig, cell: Cell, block: str) -> dict[str, str]:
-        """Mirror the runs of one block of a cell's seeds; return their digests by seed."""
-        paths = Paths(self.root)
-        shown = contents.runs(study, records.read_block(paths, study, cell, block), block)
-        when = int(paths.evaluated(cell, block).stat().st_mtime * 1000)
-        old = self._children(f"tags.`metabench.cell` = '{cell.id}'")
-        parent = self._parent(when)
-        for seed, content in shown.items():
-            key = (cell.algorithm, cell.id, seed)
-            self._settle(old.get(key, []), content, _run_tags(key) | {PARENT: parent}, when)
-        return {str(seed): content.digest for seed, content in shown.items()}
-
-    def track_study(
-        self, study: StudyConfig, tracked: Mapping[tuple[Cell, str], Mapping[str, str]]
-    ) -> int:
-        """Mirror the study's own run, and make its children exactly the study's runs.
-
-        Args:
-            study: The study.
-            tracked: The digests that `track_block` returned for each job.
+    def track_block(self, cell: Cell, seeds: str) -> dict[str, str]:
+        """Mirror the runs of one block of a cell's seeds, and write the marker that says so.
 
         Returns:
-            How many runs there are.
+            The digest of what each run shows, by its seed.
         """
-        children = self._children()
-        for (cell, block), digests in tracked.items():
-            keys = {
-                (cell.algorithm, cell.id, int(seed)): digest for seed, digest in digests.items()
+        layout = self.running.layout
+        marker = layout.marker(self.name, cell.path, seeds)
+        shown = contents.runs(self.running, cell, seeds)
+        when = int(layout.trained(cell.path, seeds).stat().st_mtime * 1000)
+        old = self._children(_called(cell.name))
+        parent = self._parent(when)
+        for seed, content in shown.items():
+            key = (cell.algorithm, cell.name, seed)
+            self._settle(old.get(key, []), content, _run_tags(key) | {PARENT: parent}, when)
+        digests = {str(seed): content.digest for seed, content in shown.items()}
+        header = contents.cell_header(self.running, cell, seeds)
+        store.write_marker(marker, header, {"runs": digests})
+        return digests
+
+    def track_study(self) -> str:
+        """Mirror the study's own run, and make its children exactly the study's runs.
+
+        Returns:
+            How many runs there are, and how to look at them.
+        """
+        layout, jobs = self.running.layout, self.running.study.train_jobs
+        children, wanted = self._children(), set[Key]()
+        for cell, seeds in jobs:
+            marker = layout.marker(self.name, cell.path, seeds)
+            told = store.read_marker(marker)["runs"]
+            digests = {
+                (cell.algorithm, cell.name, seed): told[str(seed)] for seed in seeds_of(seeds)
             }
+            wanted |= digests.keys()
             if not all(
-                any(_complete(run, keys[key]) for run in children.get(key, [])) for key in keys
+                self._held(children.get(key, []), digest) for key, digest in digests.items()
             ):
-                self.track_block(study, cell, block)  # somebody deleted a run
-        content = contents.whole_study(study, self.root)
-        when = int((self.root / "provenance.json").stat().st_mtime * 1000)
-        parent = self._settle(
-            self._search("tags.`metabench.kind` = 'study'"), content, _study_tags(study.study), when
-        )
-        wanted = {
-            (c.algorithm, c.id, seed) for c, block in tracked for seed in plans.seeds_of(block)
-        }
+                self.track_block(cell, seeds)  # somebody deleted a run, or its artifacts
+        content = contents.whole_study(self.running)
+        when = int(layout.provenance.stat().st_mtime * 1000)
+        old = self._search("tags.`metabench.kind` = 'study'")
+        parent = self._settle(old, content, _study_tags(self.running.study.name), when)
         for key, runs in self._children().items():
             self._adopt(runs if key in wanted else [], parent)
             self._delete([] if key in wanted else runs)
-        return len(wanted)
+        look = store.ui_line(store.uri_of(layout.root))
+        header = contents.study_header(self.running)
+        marker = layout.study_marker(self.name)
+        store.write_marker(marker, header, {"runs": len(wanted), "look": look})
+        study = self.running.study.name
+        return f"{len(wanted)} runs of {study} are in MLflow; to look at them:\n{look}"
 
     def _parent(self, when: int) -> str:
         """Return the study's run; an empty one is made by the first cell, and completed when all
@@ -185,18 +190,19 @@ class Mirror:
         found = self._search("tags.`metabench.kind` = 'study'")
         if found:
             return found[0].info.run_id
-        run = self.client.create_run(self.experiment, when, _study_tags(self.study), self.study)
+        study = self.running.study.name
+        run = self.client.create_run(self.experiment, when, _study_tags(study), study)
         return run.info.run_id
 
     def _settle(self, old: list[Run], content: Content, tags: Mapping[str, str], when: int) -> str:
         """Leave exactly one run that shows the content, and return its id."""
-        complete = [run for run in old if _complete(run, content.digest)]
+        complete = [run for run in old if self._complete(run, content.digest, content.files)]
         if complete:
             kept = complete[0].info.run_id
             self._adopt(complete[:1], tags.get(PARENT))
         else:
             kept = self._write(
-                content, tags, when, [run for run in old if DIGEST not in run.data.tags]
+                content, tags, when, [run for run in old if DIGEST_TAG not in run.data.tags]
             )
         self._delete([run for run in old if run.info.run_id != kept])
         return kept
@@ -205,10 +211,10 @@ class Mirror:
         """Write a run, into an empty one if there is, and finish it when all is there; return its
         id.
         """
-        digest = {DIGEST: content.digest}
+        digest = {DIGEST_TAG: content.digest}
         if empty:
             run_id = empty[0].info.run_id
-            self.client.set_tag(run_id, DIGEST, content.digest)
+            self.client.set_tag(run_id, DIGEST_TAG, content.digest)
         else:
             run_id = self.client.create_run(
                 self.experiment, when, {**tags, **digest}, content.name
@@ -216,7 +222,7 @@ class Mirror:
         params = [Param(key, value[:6000]) for key, value in content.params.items()]
         labels = [
             RunTag(key, value[:5000])
-            for key, value in (contents.surroundings() | content.tags).items()
+            for key, value in (contents.surroundings(self.running.engine) | content.tags).items()
         ]
         for n in range(0, max(len(params), len(labels)), ITEMS):
             self.client.log_batch(run_id, params=params[n : n + ITEMS], tags=labels[n : n + ITEMS])
@@ -228,6 +234,30 @@ class Mirror:
             self.client.log_inputs(run_id, [_dataset(dataset) for dataset in content.datasets])
         self.client.set_terminated(run_id, end_time=when)
         return run_id
+
+    def _held(self, runs: list[Run], digest: str) -> bool:
+        """Return whether one of some runs is complete and shows what has this digest."""
+        return any(self._complete(run, digest, [contents.THETA]) for run in runs)
+
+    def _complete(self, run: Run, digest: str, files: Iterable[str]) -> bool:
+        """Return whether a run is finished, shows what has a digest, and has its files."""
+        shown = run.info.status == "FINISHED" and run.data.tags.get(DIGEST_TAG) == digest
+        return shown and self._has(run, files)
+
+    def _has(self, run: Run, files: Iterable[str]) -> bool:
+        """Return whether a run has some files; of a server it costs one request a folder."""
+        place = run.info.artifact_uri
+        if place.startswith("/"):
+            return all(Path(place, name).is_file() for name in files)
+        folders = {str(Path(name).parent) for name in files}
+        listed = [
+            file.path
+            for folder in folders
+            for file in self.client.list_artifacts(
+                run.info.run_id, None if folder == "." else folder
+            )
+        ]
+        return set(files) <= set(listed)
 
     def _write_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
         with TemporaryDirectory() as folder:
@@ -270,8 +300,13 @@ class Mirror:
             self.client.delete_run(run.info.run_id)
 
 
-def _complete(run: Run, digest: str) -> bool:
-    return run.info.status == "FINISHED" and run.data.tags.get(DIGEST) == digest
+def _called(name: str) -> str:
+    """Return the condition for runs of cells of a name, and of names that differ in a quote.
+
+    MLflow has no way to write a quote within quotes; `_` stands for any character.
+    """
+    pattern = re.sub(r"""['"\\]""", "_", name)
+    return f"tags.`metabench.cell` LIKE '{pattern}'"
 
 
 def _run_tags(key: Key) -> dict[str, str]:
@@ -306,9 +341,7 @@ def _create(client: MlflowClient, study: str, artifacts: str | None) -> str:
 
 
 def _set_aside(client: MlflowClient, experiment: Experiment) -> None:
-    """Free the name of an experiment that was deleted or whose artifacts are gone; its runs stay,
-    deleted.
-    """
+    """Free the name of an experiment that was deleted; its runs stay, deleted."""
     found, name = experiment.experiment_id, experiment.name
     if experiment.lifecycle_stage != "active":
         client.restore_experiment(found)  # the name of a deleted one cannot be changed

@@ -30,10 +30,12 @@ from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 from metabench.records import locks
 from metabench.records.artifacts import ArtifactError, Header, replacing
 from metabench.records.provenance import digest
-from metabench.study.plans import Cell
 
 ARTIFACTS_TAG = "metabench.artifacts"
 """Tag of an experiment: the folder of its artifacts, where metabench chose it."""
+
+DIGEST_TAG = "metabench.digest"
+"""Tag of a run: a digest of all that it shows."""
 
 SQLITE = "sqlite:///"
 SECONDS = 3.0
@@ -66,10 +68,17 @@ def ui_line(uri: str) -> str:
     """Return the command that shows a store, or where its own server shows it."""
     if _is_server(uri):
         return f"open {shown(uri)}"
-    command = Path(sys.executable).with_name("mlflow")
-    if command.is_relative_to(Path.cwd()):
-        command = command.relative_to(Path.cwd())
-    return f"{shlex.quote(str(command))} ui --backend-store-uri {shlex.quote(uri)}"
+    return shlex.join([program("mlflow"), "ui", "--backend-store-uri", uri])
+
+
+def program(name: str) -> str:
+    """Return how a person here calls a program that stands beside this interpreter."""
+    return str(here(Path(sys.executable).with_name(name)))
+
+
+def here(path: Path) -> Path:
+    """Return a path as a person here writes it: relative to this folder where it is below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def database(uri: str) -> Path | None:
@@ -84,7 +93,7 @@ def database(uri: str) -> Path | None:
 def artifact_folder(uri: str) -> str | None:
     """Return where a sqlite store's artifacts belong, beside it; None where the store decides."""
     file = database(uri)
-    return str(file.parent.resolve() / "mlartifacts") if file else None
+    return str(file.resolve().parent / "mlartifacts") if file else None
 
 
 def prefix(uri: str) -> str:
@@ -100,13 +109,54 @@ def generation_tag(uri: str) -> str:
 
 
 def moved(tags: dict[str, str], uri: str) -> bool:
-    """Return whether a sqlite store's artifacts are no longer where its experiment says, so that it
-    cannot show them.
+    """Return whether a sqlite store was copied or moved: its experiment has artifacts elsewhere.
 
     MLflow writes their absolute path into the store.
     """
     folder, now = tags.get(ARTIFACTS_TAG), artifact_folder(uri)
-    return folder is not None and now is not None and (folder != now or not Path(folder).is_dir())
+    return None not in (folder, now) and folder != now
+
+
+def relocate(uri: str) -> None:
+    """Have the runs of a sqlite store keep their artifacts beside it, wherever it was copied from.
+
+    Otherwise `mlflow gc` in a copy deletes the artifacts of the original. MLflow has no way to
+    change these paths but its tables. Experiments whose artifacts metabench did not place are left
+    alone.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    file, folder = database(uri), artifact_folder(uri)
+    if file is None or not _read_only(file, "SELECT 1 FROM experiment_tags LIMIT 1", []):
+        return
+    strays = "SELECT experiment_id FROM experiment_tags WHERE key = ? AND value <> ?"
+    place = f"UPDATE experiments SET artifact_location = ? WHERE experiment_id IN ({strays})"
+    runs = (
+        "UPDATE runs SET artifact_uri = ? || '/' || run_uuid || '/artifacts'"
+        f" WHERE experiment_id IN ({strays})"
+    )
+    tags = "UPDATE experiment_tags SET value = ? WHERE key = ? AND value <> ?"
+    try:
+        with closing(sqlite3.connect(file, timeout=SECONDS)) as connection, connection:
+            for statement in (runs, place, tags):  # the tags last: they say who is a stray
+                connection.execute(statement, [folder, ARTIFACTS_TAG, folder])
+    except sqlite3.DatabaseError as error:
+        raise StoreError(error) from None
+
+
+def lost(uri: str, study: str) -> bool:
+    """Return whether a finished run of ours in a sqlite store has no artifacts beside it."""
+    file, folder = database(uri), artifact_folder(uri)
+    if file is None or folder is None:
+        return False
+    query = (
+        "SELECT run_uuid FROM experiments JOIN runs USING (experiment_id) JOIN tags USING (run_uuid)"
+        " WHERE experiments.name = ? AND experiments.lifecycle_stage = 'active'"
+        " AND runs.lifecycle_stage = 'active' AND runs.status = 'FINISHED' AND tags.key = ?"
+    )
+    found = _read_only(file, query, [study, DIGEST_TAG])
+    return not all(any(Path(folder, run, "artifacts").glob("*")) for (run,) in found)
 
 
 def store_name(root: Path, study: str) -> str:
@@ -126,19 +176,10 @@ def store_name(root: Path, study: str) -> str:
     except StoreError:
         return f"{prefix(uri)}-{max(known, default=1)}"
     generation = tags.get(generation_tag(uri))
-    if generation is None or moved(tags, uri):
+    placed = ARTIFACTS_TAG in tags
+    if generation is None or moved(tags, uri) or (placed and lost(uri, study)):
         return f"{prefix(uri)}-{max(known, default=0) + 1}"
     return f"{prefix(uri)}-{generation}"
-
-
-def marker(root: Path, name: str, cell: Cell, block: str) -> Path:
-    """Return the file that says that a block of a cell's seeds is in a store."""
-    return root / "track" / name / cell.algorithm / cell.id / f"{block}.json"
-
-
-def study_marker(root: Path, name: str) -> Path:
-    """Return the file that says that the whole study is in a store."""
-    return root / "track" / name / "study.json"
 
 
 def write_marker(path: Path, header: Header, content: dict[str, Any]) -> None:
@@ -199,22 +240,27 @@ def _is_server(uri: str) -> bool:
 
 
 def _sqlite_tags(file: Path, study: str) -> dict[str, str]:
-    if not file.is_file():
-        return {}
     query = (
         "SELECT key, value FROM experiments JOIN experiment_tags USING (experiment_id)"
         " WHERE name = ? AND lifecycle_stage = 'active'"
     )
+    return dict(_read_only(file, query, [study]))
+
+
+def _read_only(file: Path, query: str, values: list[str]) -> list[Any]:
+    """Return the rows of a query, none where there is no database yet; leave no trace."""
+    if not file.is_file():
+        return []
     try:
         address = f"file:{quote(str(file.absolute()))}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, timeout=SECONDS)) as connection:
-            return dict(connection.execute(query, [study]).fetchall())
+            return connection.execute(query, values).fetchall()
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):
-            return {}
+            return []
         raise StoreError(error) from None
     except sqlite3.DatabaseError:  # not a database: planned anew, so that it is not passed over
-        return {}
+        return []
 
 
 def _server_tags(uri: str, study: str) -> dict[str, str]:

@@ -1,0 +1,177 @@
+"""What the columns of tables hold: their type and their meaning.
+
+Here are the columns that several tables share. A column that only one table has is declared in the
+file of that table. A test compares both with the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import pandas as pd
+
+TEXT, NUMBER, COUNT, FLAG = "text", "number", "count", "flag"
+"""The types of columns: words, real numbers, whole numbers, and yes or no."""
+
+
+class Column(NamedTuple):
+    """What a column holds.
+
+    Args:
+        type: One of the types above.
+        meaning: In words.
+    """
+
+    type: str
+    meaning: str
+
+
+KEYS = {
+    "algorithm": Column(TEXT, "Name of the algorithm, or of a baseline that has no cell."),
+    "cell": Column(
+        TEXT,
+        "Name of the cell; cells.csv gives its hyperparameters. `-` for a baseline without seeds.",
+    ),
+    "role": Column(
+        TEXT,
+        "published (the source's own values), grid, equal-budget (published values at another's "
+        "budget), baseline; in comparisons the kind of pair: published, selected, equal-budget or "
+        "yardstick.",
+    ),
+    "seed": Column(COUNT, "The replicate."),
+    "protocol": Column(TEXT, "The evaluation setting."),
+    "step": Column(
+        TEXT,
+        "Which step size adaptation uses: own (the algorithm's: inner_step_size, or what it "
+        "learned, or none where it takes no gradient steps), common (the study's), tuned (chosen "
+        "by each run on the validation bank), none (a baseline).",
+    ),
+    "region": Column(
+        TEXT,
+        "Part of the query grid: all, seen (inside the support interval), unseen (outside it).",
+    ),
+    "update": Column(COUNT, "Gradient steps taken on the support set, from 0."),
+    "x": Column(NUMBER, "Where the wave is looked at."),
+}
+
+HYPERPARAMETERS = {
+    "meta_iterations": Column(COUNT, "Outer updates in all."),
+    "meta_step_size": Column(NUMBER, "Size of the outer update."),
+    "meta_batch_size": Column(COUNT, "Tasks of a meta-iteration."),
+    "shots": Column(
+        COUNT, "Support points of each inner step (of each outer step, for joint training)."
+    ),
+    "inner_steps": Column(COUNT, "Gradient steps on each task in training."),
+    "inner_step_size": Column(NUMBER, "Size of those steps, or what learned sizes began with."),
+    "queries": Column(
+        COUNT, "Fresh query points of each task in training; empty stands for the grid."
+    ),
+    "context": Column(
+        COUNT, "Numbers that adapt or that describe a task (CAVIA, conditional neural process)."
+    ),
+    "meta_optimizer": Column(TEXT, "Rule of the outer update: sgd, plain descent, or adam."),
+    "meta_schedule": Column(
+        TEXT, "How the outer step size decays over training: constant, linear or cosine."
+    ),
+    "inner_optimizer": Column(TEXT, "Rule of the inner steps: sgd or adam."),
+}
+"""Those of the algorithms of this package. A study may have more: cells.csv has them all."""
+
+VARIED = {
+    "hidden": Column(TEXT, "Widths of the hidden layers, where cells differ in them."),
+    "activation": Column(TEXT, "Activation of the network, where cells differ in it."),
+    "initialization": Column(TEXT, "How weights begin, where cells differ in it."),
+    "training_tasks": Column(COUNT, "Tasks of training, where cells differ in it; empty: no end."),
+}
+
+COSTS = {
+    "tasks_seen": Column(COUNT, "Tasks that training drew, for each run."),
+    "gradient_evaluations": Column(
+        COUNT, "Gradients of one task's loss over one batch of points, for each run."
+    ),
+    "point_gradients": Column(
+        COUNT, "Points whose gradient was computed, for each run: the measure of arithmetic."
+    ),
+}
+
+STATISTICS = {
+    "mean": Column(
+        NUMBER,
+        "Mean over all seeds and tasks, inf if one of them is; in curves.parquet over tasks.",
+    ),
+    "mean_lower": Column(
+        NUMBER,
+        "Lower end of the mean's interval over seeds and tasks (over tasks alone where seeds is "
+        "0).",
+    ),
+    "mean_upper": Column(NUMBER, "Upper end of it."),
+    "mean_finite": Column(NUMBER, "Mean over the finite losses alone; `finite` counts them."),
+    "finite": Column(
+        COUNT, "How many losses are finite, of seeds * tasks (of tasks, where seeds is 0)."
+    ),
+    "median": Column(
+        NUMBER,
+        "Median over all seeds and tasks, diverged adaptations counting as inf; in curves.parquet "
+        "over tasks.",
+    ),
+    "median_lower": Column(
+        NUMBER, "Lower end of the median's interval; at a protocol's last update only."
+    ),
+    "median_upper": Column(NUMBER, "Upper end of it."),
+    "iqm": Column(NUMBER, "Interquartile mean, diverged adaptations counting as inf."),
+    "iqm_lower": Column(NUMBER, "Lower end of its interval; at a protocol's last update only."),
+    "iqm_upper": Column(NUMBER, "Upper end of it."),
+    "p95": Column(NUMBER, "95th percentile, diverged adaptations counting as inf."),
+    "diverged_share": Column(
+        NUMBER, "Share of adaptations whose loss is not finite or above the divergence limit."
+    ),
+    "seeds": Column(COUNT, "Training seeds behind the row; 0 for a baseline without seeds."),
+    "tasks": Column(COUNT, "Test tasks behind the row."),
+}
+
+CHOICE = {
+    "step_size": Column(
+        NUMBER,
+        "Step size of adaptation; in the leaderboard its median over runs. What learned sizes "
+        "began with.",
+    ),
+    "validation_loss": Column(
+        NUMBER,
+        "Mean loss over the validation bank after the protocol's last update; in selection and "
+        "leaderboard the median over seeds of it.",
+    ),
+    "selected": Column(
+        FLAG,
+        "Whether validation selects this cell of its algorithm, for this protocol and step.",
+    ),
+    "frequency": Column(NUMBER, "Share of resamples of the seeds that select this cell."),
+    "on_edge": Column(
+        TEXT,
+        "Step sizes of the selected cell that lie on an edge of the grid: a better one may lie "
+        "outside.",
+    ),
+    "held_out_mean": Column(
+        NUMBER,
+        "Mean test loss of each seed under the cell that the other seeds select: free of the "
+        "winner's curse. On the selected cell's row.",
+    ),
+}
+
+SHARED = KEYS | HYPERPARAMETERS | COSTS | STATISTICS | CHOICE
+"""The columns that more than one table has."""
+
+
+def with_whole_counts(table: pd.DataFrame, own: Mapping[str, Column]) -> pd.DataFrame:
+    """Return a table whose counts are whole numbers, even where some are missing.
+
+    Without this pandas turns a count with an empty field into a real number, and large ones lose
+    digits.
+
+    Args:
+        table: Any table.
+        own: The columns that no other table has.
+    """
+    known = {**SHARED, **own}
+    counts = [name for name in table if name in known and known[name].type == COUNT]
+    return table.astype(dict.fromkeys(counts, "Int64"))

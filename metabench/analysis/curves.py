@@ -1,0 +1,60 @@
+"""Curves of one cell as rows: its validation loss in training and its losses over updates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from metabench.records.measured import COST_COLUMNS, REGIONS, CellRecord
+
+
+def history(record: CellRecord) -> pd.DataFrame:
+    """Return the validation curve with a row for each seed and evaluation."""
+    evaluations, runs = record.validation_loss.shape
+    done = np.repeat(record.meta_iterations, runs)
+    spent = {COST_COLUMNS[name]: done * count for name, count in record.cell.cost._asdict().items()}
+    return pd.DataFrame(
+        {
+            "algorithm": record.cell.algorithm,
+            "cell": record.cell.name,
+            "seed": np.tile(record.seeds, evaluations),
+            "meta_iteration": done,
+            **spent,
+            "validation_loss": record.validation_loss.ravel(),
+        }
+    ).sort_values(["seed", "meta_iteration"], ignore_index=True)
+
+
+def curves(record: CellRecord, protocols: list[str]) -> pd.DataFrame:
+    """Return the adaptation curve with a row for each protocol, step, region, seed and update: mean
+    over the tasks.
+    """
+    frames = []
+    for protocol in protocols:
+        for step in record.steps(protocol):
+            losses = record.losses(protocol, step)  # (region, update, run, task)
+            regions, updates = losses.shape[:2]
+            index = pd.MultiIndex.from_product(
+                [REGIONS[:regions], range(updates), record.seeds],
+                names=["region", "update", "seed"],
+            )
+            frame = pd.DataFrame(
+                {"mean": losses.mean(-1).ravel(), "median": np.median(losses, axis=-1).ravel()},
+                index,
+            )
+            sizes = np.tile(record.step_size(protocol, step), regions * updates)
+            frames.append(frame.reset_index().assign(protocol=protocol, step=step, step_size=sizes))
+    head = {"algorithm": record.cell.algorithm, "cell": record.cell.name}
+    order = [
+        "algorithm",
+        "cell",
+        "seed",
+        "protocol",
+        "step",
+        "step_size",
+        "region",
+        "update",
+        "mean",
+        "median",
+    ]
+    return pd.concat(frames).assign(**head)[order].sort_values(order[:8], ignore_index=True)

@@ -1,0 +1,134 @@
+"""Everything measured in a study, as tables are built from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from metabench.analysis.columns import HYPERPARAMETERS
+from metabench.analysis.statistics import Resamples, resamples
+from metabench.learning.hyperparameters import spelled
+from metabench.records.measured import COST_COLUMNS, CellRecord
+from metabench.records.running import Running
+from metabench.study.cells import Cell
+from metabench.study.config import StudyConfig
+from metabench.study.schema import StudyProtocol
+
+DIVERGENCE = 10
+"""An adaptation has diverged if its loss exceeds this many times a reference (`Study.limit`)."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything measured in a study.
+
+    Args:
+        config: The study.
+        protocols: Its protocols by name.
+        cells: A record for each cell.
+        baselines: Losses ``(region, task)`` of the seedless baselines by ``test/PROTOCOL/NAME``.
+        contents: A digest of all this.
+    """
+
+    config: StudyConfig
+    protocols: dict[str, StudyProtocol]
+    cells: list[CellRecord]
+    baselines: dict[str, NDArray[Any]]
+    contents: str
+    _built: dict[Callable[[Study], pd.DataFrame], pd.DataFrame] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def table(self, build: Callable[[Study], pd.DataFrame]) -> pd.DataFrame:
+        """Return a table, building it only once: some are made from others."""
+        if build not in self._built:
+            self._built[build] = build(self)
+        return self._built[build]
+
+    @cached_property
+    def varied(self) -> list[str]:
+        """What differs between cells beside hyperparameters: columns of settings."""
+        every = [_beyond(record.cell) for record in self.cells]
+        return [key for key in every[0] if len({cell[key] for cell in every}) > 1]
+
+    def limit(self, protocol: str) -> NDArray[np.float64]:
+        """Return the loss above which an adaptation counts as diverged, ``(region, task)``.
+
+        Ten times the larger of two losses of the zero predictor: on this task, and on average over
+        tasks. The first alone would call a slow adaptation to a nearly flat wave diverged.
+        """
+        zero = self.baselines[f"test/{protocol}/zero"].astype(np.float64)
+        return DIVERGENCE * np.maximum(zero, zero.mean(-1, keepdims=True))
+
+    def draws(self) -> Resamples:
+        """Return the resamples of seeds and tasks, the same for all cells."""
+        config = self.config
+        return resamples(
+            config.study, config.seeds, config.evaluation.tasks, config.statistics.resamples
+        )
+
+    def baseline_losses(self, protocol: str) -> Iterator[tuple[str, NDArray[np.float64]]]:
+        """Yield name and losses ``(region, 1, task)`` of each seedless baseline."""
+        prefix = f"test/{protocol}/"
+        for key in sorted(self.baselines):
+            if key.startswith(prefix):
+                yield key.removeprefix(prefix), self.baselines[key].astype(np.float64)[:, None]
+
+
+def read(running: Running) -> Study:
+    """Read all records of a study.
+
+    Raises:
+        ArtifactError: A record is missing, damaged, or made from other settings, source or
+            versions.
+    """
+    study, reader = running.study, running.reader
+    cells = [reader.cell(cell) for cell in study.cells]
+    contents = reader.contents()
+    return Study(study.config, study.protocols, cells, reader.baselines(), contents)
+
+
+def name(record: CellRecord) -> dict[str, str]:
+    """Return the columns that name a cell where a row says nothing of its role."""
+    return {column: record.head[column] for column in ("algorithm", "cell")}
+
+
+def settings(study: Study, record: CellRecord) -> dict[str, Any]:
+    """Return the settings of a cell as columns.
+
+    A hyperparameter is empty where the algorithm does not read it. What else a group of cells may
+    vary has a column where it varies.
+    """
+    cell = record.cell
+    found: dict[str, Any] = dict.fromkeys(HYPERPARAMETERS)
+    found |= {"meta_iterations": cell.meta_iterations}
+    found |= cell.hyperparameters.model_dump(mode="json")
+    return found | {column: _beyond(cell)[column] for column in study.varied}
+
+
+def _beyond(cell: Cell) -> dict[str, Any]:
+    """Return what a group of cells may vary beside hyperparameters."""
+    return {
+        "hidden": spelled(cell.network.hidden),
+        "activation": cell.network.activation,
+        "initialization": cell.network.initialization,
+        "training_tasks": cell.tasks.training_tasks,
+    }
+
+
+def costs(record: CellRecord) -> dict[str, int]:
+    """Return what each run of a cell spends in training."""
+    each = record.cell.cost._asdict()
+    return {COST_COLUMNS[what]: record.cell.meta_iterations * count for what, count in each.items()}
+
+
+def joined(blocks: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of all cells in one table, sorted by run."""
+    keys = ["algorithm", "cell", "seed"]
+    return pd.concat(list(blocks)).sort_values(keys, kind="stable", ignore_index=True)

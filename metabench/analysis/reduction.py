@@ -1,0 +1,136 @@
+"""What a reference keeps of a study's tables: fewer digits and rows, and digests of the full files.
+
+Full tables of all studies would make a repository of 85 MB, and each new run would add as much to
+its history. What is kept here is enough to draw every figure and to compare a new study with. The
+digests still tell whether its tables have the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from metabench.analysis import frames
+from metabench.records import manifests
+from metabench.records.artifacts import ArtifactError
+
+SHORT = 11
+"""Significant binary digits of what is compared with a tolerance, or drawn."""
+
+PRECISION = 2.0**-SHORT
+"""Relative error of those, at most: 0.05%, a tenth of the tolerance of the comparison."""
+
+BITS = {
+    "adaptation.csv": 24,  # as many as float32 has: pages print numbers of this table
+    "curves.parquet": SHORT,
+    "history.csv": SHORT,
+    "showcase.csv": SHORT,
+    "tasks.parquet": SHORT,
+}
+"""The tables that are reduced, and their significant binary digits; the others stay as they are."""
+
+EXACT = ("step_size", "x")
+"""Numbers that identify rows."""
+
+REGION_TASKS = 100
+"""Tasks whose losses on the seen and unseen part of the grid are kept.
+
+The median over them is as good for telling whether a run has other losses; the loss on the whole
+grid is kept for all tasks.
+"""
+
+
+def write(folder: Path, out: Path) -> None:
+    """Write a folder of reduced tables, and last of all their manifest.
+
+    The manifest says under `made` which full tables they stand for: the digest of each file, and
+    that of all.
+
+    Args:
+        folder: Full tables with their manifest.
+        out: Where to write.
+
+    Raises:
+        ArtifactError: A table does not match the manifest, or they are reduced already.
+    """
+    header = manifests.read(folder)
+    if "made" in header:
+        raise ArtifactError(f"{folder} is a reference already; make one from a study's full tables")
+    out.mkdir(parents=True, exist_ok=True)
+    names = [_write_table(folder, name, out) for name in header["files"]]
+    made = {"content": header["content"], "files": header["files"]}
+    manifests.write(out, names, {**header, "kind": "reference", "made": made})
+
+
+def _write_table(folder: Path, name: str, out: Path) -> str:
+    """Write one table, reduced or as it is, and return the name of its file."""
+    if name not in BITS:
+        shutil.copyfile(folder / name, out / name)
+        return name
+    table = thin(name, frames.read(folder, name))
+    for column in _numbers(table):
+        table[column] = shortened(table[column].to_numpy(), BITS[name])
+    path = (out / name).with_suffix(".parquet")
+    frames.pack(table, path)
+    return path.name
+
+
+def _numbers(table: pd.DataFrame) -> list[str]:
+    """Return the columns of a table that are shortened."""
+    return [name for name in table.select_dtypes("floating") if name not in EXACT]
+
+
+def thin(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a full table that a reference keeps."""
+    if name == "tasks.parquet":
+        kept = (table["region"] == "all") | (table["task"] < REGION_TASKS)
+    elif name == "curves.parquet":
+        # Adaptation at the common step is in adaptation.csv, over all runs together.
+        kept = table["step"] != "common"
+    else:
+        return table
+    return table[kept].reset_index(drop=True)
+
+
+def shortened(values: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Return numbers of so many significant binary digits, rounded to nearest; the rest are 0.
+
+    Readers see ordinary numbers, and a compressor sees the zeros. The relative error is at most
+    2^-bits. What is not finite stays as it is.
+
+    Example:
+        >>> shortened(np.array([1.0, 3.14159, -0.001, np.inf]), 4).tolist()
+        [1.0, 3.25, -0.0009765625, inf]
+    """
+    fraction, exponent = np.frexp(values)  # 0.5 <= |fraction| < 1
+    with np.errstate(over="ignore"):
+        short = np.ldexp(np.round(np.ldexp(fraction, bits)), exponent - bits)
+    # The largest numbers would be rounded up to infinity, which means something else.
+    return np.where(np.isfinite(values) & ~np.isfinite(short), values, short)
+
+
+def made(folder: Path) -> Mapping[str, str]:
+    """Return the digests of the full tables that a folder stands for, by name; none if it is full.
+
+    Raises:
+        ArtifactError: The folder is reduced, and a file does not match its manifest.
+    """
+    try:
+        header = json.loads((folder / manifests.NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(header, dict) or "made" not in header:
+        return {}
+    try:
+        return dict(manifests.read(folder)["made"]["files"])
+    except (LookupError, TypeError, ValueError):
+        raise ArtifactError(
+            f"{folder / manifests.NAME} does not say which tables the reference was made from"
+        ) from None

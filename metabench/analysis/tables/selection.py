@@ -1,0 +1,82 @@
+"""What the validation bank says of each candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from metabench.analysis import frames
+from metabench.analysis.columns import Column
+from metabench.analysis.measured import Study
+from metabench.analysis.selection import Selection, algorithms, candidates, selection_of
+
+NAME = "selection.csv"
+CAPTION = """
+What the validation bank says: median validation loss of each candidate, which one is selected, how
+often it is under resampled seeds, whether it lies on the grid's edge, and the test loss free of the
+winner's curse.
+"""
+COLUMNS: dict[str, Column] = {}
+
+SIZES = ("inner_step_size", "meta_step_size")
+"""What a grid may be too narrow in."""
+
+
+def build(study: Study) -> pd.DataFrame:
+    """Return the table: a row for each candidate, protocol and step."""
+    rows: list[dict[str, Any]] = []
+    for algorithm in algorithms(study):
+        first, *_ = candidates(study, algorithm)
+        for protocol in study.protocols:
+            for step in first.steps(protocol):
+                rows += _rows(study, selection_of(study, algorithm, protocol, step))
+    order = ["algorithm", "protocol", "step", "cell"]
+    return pd.DataFrame(rows).sort_values(order, ignore_index=True)
+
+
+def _rows(study: Study, found: Selection) -> Iterator[dict[str, Any]]:
+    """Yield a row for each candidate under one protocol and step."""
+    frequency = found.frequency(study.draws().seeds)
+    winner = found.winner
+    for n, record in enumerate(found.records):
+        yield {
+            **record.head,
+            "protocol": found.protocol,
+            "step": found.step,
+            "validation_loss": float(np.median(found.validation[n])),
+            "selected": n == winner,
+            "frequency": frequency[n],
+            "on_edge": edges(found) if n == winner else "",
+            "held_out_mean": found.held_out_mean if n == winner else np.nan,
+        }
+
+
+def edges(found: Selection) -> str:
+    """Name the step sizes of the winner that are the least or the largest of three or more."""
+    return " ".join(size for size in SIZES if _on_edge(found, size))
+
+
+def _on_edge(found: Selection, size: str) -> bool:
+    values = [getattr(record.cell.hyperparameters, size, 0.0) for record in found.records]
+    if len(set(values)) < 3:
+        return False
+    return values[found.winner] in (min(values), max(values))
+
+
+def edge_warnings(folder: Path) -> list[str]:
+    """Return a line for each selected cell on an edge of its grid: a better one may lie outside.
+
+    Args:
+        folder: The study's tables.
+    """
+    chosen = frames.read(folder, NAME)
+    return [
+        f"warning: {row.algorithm} under {row.protocol} ({row.step} step) selects {row.cell}, on "
+        f"the edge of its grid in {str(row.on_edge).replace(' ', ' and ')}: a better cell may lie "
+        "outside"
+        for row in chosen[chosen["on_edge"].notna()].itertuples()
+    ]

@@ -1,0 +1,61 @@
+"""Loss of each run on each test task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from metabench.analysis.columns import COUNT, NUMBER, Column
+from metabench.analysis.measured import Study, name
+from metabench.records.measured import REGIONS, CellRecord
+
+NAME = "tasks.parquet"
+CAPTION = """
+Loss of each run on each test task at the last update, at its own step size (tuned, where it has
+none). Seed -1 stands for a baseline without seeds.
+"""
+COLUMNS = {
+    "task": Column(COUNT, "Number of the task in the test bank."),
+    "loss": Column(NUMBER, "Mean squared error on the region's grid points."),
+}
+
+ORDER = ["algorithm", "cell", "seed", "protocol", "step", "region", "task", "loss"]
+REPEATED = ("algorithm", "cell", "protocol", "step", "region")
+"""Columns whose few words stand in many rows: as categories they take little room."""
+
+NO_SEED = -1
+
+
+def build(study: Study) -> pd.DataFrame:
+    """Return the table."""
+    found = []
+    for record in study.cells:
+        found += [_of_cell(record, protocol) for protocol in study.protocols]
+    for protocol in study.protocols:
+        for baseline, losses in study.baseline_losses(protocol):
+            head = {"algorithm": baseline, "cell": "-", "protocol": protocol, "step": "none"}
+            found.append(_rows(losses, head, [NO_SEED]))
+    order = ["algorithm", "cell", "seed", "protocol", "step", "region", "task"]
+    table = pd.concat(found).sort_values(order, ignore_index=True)
+    return table.astype(dict.fromkeys(REPEATED, "category"))
+
+
+def _of_cell(record: CellRecord, protocol: str) -> pd.DataFrame:
+    """Return the losses of a cell's runs under one protocol."""
+    step = "own" if "own" in record.steps(protocol) else "tuned"
+    head = {**name(record), "protocol": protocol, "step": step}
+    return _rows(record.losses(protocol, step)[:, -1], head, list(record.seeds))
+
+
+def _rows(losses: Any, head: dict[str, str], seeds: list[int]) -> pd.DataFrame:
+    """Return losses ``(region, seed, task)`` as rows."""
+    regions, _, tasks = losses.shape
+    index = pd.MultiIndex.from_product(
+        [REGIONS[:regions], seeds, range(tasks)], names=["region", "seed", "task"]
+    )
+    # A loss needs no more digits than the engine computes with.
+    table = pd.DataFrame({"loss": losses.ravel().astype(np.float32)}, index)
+    table = table.reset_index().assign(**head).astype({"seed": "int16", "task": "int32"})
+    return table[ORDER]

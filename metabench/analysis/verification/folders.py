@@ -1,0 +1,155 @@
+"""The tables of two folders, matched row by row, or an error that says why they do not match."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from metabench.analysis import frames, reduction
+from metabench.analysis.tables import names
+from metabench.records.artifacts import ArtifactError
+
+CELL = ["algorithm", "cell"]
+ROW = [*CELL, "protocol"]
+
+# runs.csv comes first: where it differs, the studies have different cells or seeds, and an error
+# about it is easier to understand than one about any other table.
+KEYS = {
+    "runs.csv": [*CELL, "seed"],
+    "history.csv": [*CELL, "seed", "meta_iteration"],
+    "tuning.csv": [*ROW, "seed", "step_size"],
+    "tasks.parquet": [*ROW, "region", "seed", "task"],
+    "leaderboard.csv": [*ROW, "step"],
+    "adaptation.csv": [*ROW, "step", "region", "update"],
+}
+"""The tables whose values are compared, and the columns that identify a row of each."""
+
+STABLE = ["median", "median_lower", "median_upper", "iqm", "iqm_lower", "iqm_upper"]
+"""Statistics that a few losses cannot move, so that rounding moves none of them."""
+
+STATISTICS = [*STABLE, "mean", "p95"]
+
+NUMBERS = {
+    "history.csv": ["validation_loss"],
+    "tuning.csv": ["validation_loss"],
+    "tasks.parquet": ["loss"],
+    "leaderboard.csv": STATISTICS,
+    "adaptation.csv": STATISTICS,
+}
+"""The numbers that are compared, table by table."""
+
+Tables = dict[str, pd.DataFrame]
+"""Tables by file name."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Tables of two folders that have the same rows in the same order.
+
+    Args:
+        fresh: Those to be judged.
+        reference: Those that they are compared with.
+        identical: Whether each file has the reference's bytes.
+        reduced: Whether what is compared is as `metabench.analysis.reduction` leaves it.
+    """
+
+    fresh: Tables
+    reference: Tables
+    identical: dict[str, bool]
+    reduced: bool
+
+
+def match(folder: Path, reference: Path) -> Pair:
+    """Read two folders of tables of the same study and seeds, either of them full or reduced.
+
+    Raises:
+        ArtifactError: A table is missing, damaged or cannot be read, or the rows do not match.
+    """
+    digests, known_digests = _digests(folder), _digests(reference)
+    identical = {name: digests.get(name) == known_digests.get(name) for name in names()}
+    reduced = bool(reduction.made(folder) or reduction.made(reference))
+    fresh, known = read(folder), {}
+    for name in dict.fromkeys((*KEYS, *names())):
+        if identical[name]:
+            # The reference is made of this very file, so that nothing need be lost to rounding.
+            known[name] = fresh[name]
+            continue
+        known[name] = _read(reference, name)
+        if reduced:
+            fresh[name] = reduction.thin(name, fresh[name])
+            known[name] = reduction.thin(name, known[name])
+        _require_same_rows(folder / name, fresh[name], known[name])
+    return Pair(fresh, known, identical, reduced and not all(identical.values()))
+
+
+def _digests(folder: Path) -> Mapping[str, str]:
+    """Return the digest of each full table of a folder, or of those that a reduced one stands for."""
+    return reduction.made(folder) or {name: _digest(folder / name) for name in names()}
+
+
+def read(folder: Path) -> Tables:
+    """Read all tables of a folder, rows in the order of their keys; raise as `match` does."""
+    return {name: _read(folder, name) for name in names()}
+
+
+def _read(folder: Path, name: str) -> pd.DataFrame:
+    return _ordered(folder / name, frames.read(folder, name))
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ArtifactError(
+            f"{path.parent} is no complete folder of tables: {path.name}: {error.strerror}"
+        ) from None
+
+
+def _ordered(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with its rows in the order of their keys and its numbers as float64."""
+    if path.name not in KEYS:
+        return table
+    numbers = dict.fromkeys(NUMBERS.get(path.name, []), np.float64)
+    try:
+        return table.astype(numbers).sort_values(KEYS[path.name], ignore_index=True)
+    except (LookupError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{path} is not a table of a study: {error}") from None
+
+
+def _require_same_rows(path: Path, table: pd.DataFrame, reference: pd.DataFrame) -> None:
+    """Raise an error if a table has other columns or rows than the reference's."""
+    if list(table) != list(reference):
+        columns = ", ".join(map(str, table))
+        raise ArtifactError(f"{path} has other columns than the reference: {columns}")
+    keys = KEYS.get(path.name)
+    if keys is None or table[keys].equals(reference[keys]):
+        return
+    rows, wanted = _rows(table[keys]), _rows(reference[keys])
+    if len(rows) != len(table):
+        raise ArtifactError(f"{path} is damaged: {len(table) - len(rows)} rows are repeated")
+    faults = [
+        *_examples(wanted - rows, "are missing"),
+        *_examples(rows - wanted, "are not in the reference"),
+    ]
+    # Equal sets of rows can still differ in their columns' types: then nothing is wrong.
+    if faults:
+        raise ArtifactError(
+            f"{path} is not of the reference's study and seeds: {'; '.join(faults)}"
+        )
+
+
+def _rows(keys: pd.DataFrame) -> set[tuple[object, ...]]:
+    return set(keys.itertuples(index=False, name=None))
+
+
+def _examples(rows: set[tuple[object, ...]], fault: str) -> list[str]:
+    """Return a phrase with the number of rows that have a fault and one of them, if there is any."""
+    if not rows:
+        return []
+    example = " ".join(map(str, min(rows)))
+    return [f"{len(rows)} rows {fault}, such as {example}"]

@@ -1,0 +1,153 @@
+"""What an algorithm declares: hyperparameters, cost and beginning."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metabench.check_algorithm.subject import OUTER, SEEDS, Subject, must, same
+from metabench.learning import algorithms
+from metabench.learning.algorithm import Cost
+from metabench.learning.hyperparameters import Hyperparameters, InnerLoop
+from metabench.learning.network import Network
+from metabench.learning.settings import NAMED_STEPS
+from metabench.study.schema import CellGroup
+
+OF_TRAINING = {*InnerLoop.model_fields, "queries", "context", "inner_optimizer"} - set(OUTER)
+"""Hyperparameters whose meaning says that training depends on them."""
+
+
+def declares_its_hyperparameters(s: Subject) -> None:
+    """Its hyperparameters are a subclass of Hyperparameters, and each has a description."""
+    model: Any = s.algorithm.hyperparameters
+    must(
+        isinstance(model, type) and issubclass(model, Hyperparameters),
+        f"hyperparameters must be a subclass of metabench.Hyperparameters, got {model!r:.60}",
+    )
+    for name, info in model.model_fields.items():
+        must(
+            bool(info.description),
+            f"{name} needs a description: Annotated[float, Field(description=...)]",
+        )
+        must(
+            name not in CellGroup.model_fields,
+            f"{name} has another meaning in a study file; choose another name",
+        )
+    steps: Any = s.algorithm.adaptation.steps
+    must(
+        isinstance(steps, tuple) and len(steps) > 0 and set(steps) <= set(NAMED_STEPS),
+        f"steps must be some of {', '.join(NAMED_STEPS)}; got {steps!r}",
+    )
+
+
+def says_what_it_does(s: Subject) -> None:
+    """Its file begins with a docstring that says what it does."""
+    text = algorithms.module(s.spelled).__doc__ or ""
+    must(bool(text.strip()), "the file must begin with a docstring that says what it does")
+
+
+class Counting(Network):
+    """A network that counts the gradients that are taken of it, and their points, by torch."""
+
+    def _kernel(self, theta: Tensor, *others: float | Tensor) -> None:
+        return None
+
+    @property
+    def counted(self) -> list[int]:
+        """How many gradients, and of how many points."""
+        return self.__dict__.setdefault("found", [0, 0])
+
+    def loss_and_gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Count one gradient a network."""
+        self._count(1, theta, y)
+        return super().loss_and_gradient(theta, x, y)
+
+    def hessian_product(self, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Count two gradients a network."""
+        self._count(2, theta, y)
+        return super().hessian_product(theta, x, y, v)
+
+    def _count(self, gradients: int, theta: Tensor, y: Tensor) -> None:
+        networks = gradients * prod(theta.shape[:-1])
+        self.counted[0] += networks
+        self.counted[1] += networks * y.shape[-2]
+
+
+def counted(s: Subject) -> tuple[int, int]:
+    """Return how many gradients a meta-iteration of one run takes of the network, and points."""
+    network = Counting(s.network.widths, s.network.activation)
+    s.gradient(s.begin((0,)), s.batch((0,)), network)
+    gradients, points = network.counted
+    return gradients, points
+
+
+def counts_its_cost(s: Subject) -> None:
+    """Its cost is that of a meta-batch, and no less than the gradients that it takes."""
+    cost: Any = s.algorithm.cost(s.h, s.tasks)
+    must(
+        isinstance(cost, Cost) and set(map(type, cost)) == {int} and min(cost) >= 0,
+        f"cost must be a Cost of whole numbers, got {cost!r}",
+    )
+    must(
+        cost.tasks == s.meta_batch_size,
+        f"a meta-iteration has {s.meta_batch_size} tasks (meta_batch_size); cost says {cost.tasks}",
+    )
+    gradients, points = counted(s)
+    must(
+        gradients <= cost.gradient_evaluations and points <= cost.point_gradients,
+        f"cost says {cost.gradient_evaluations} gradients and {cost.point_gradients} "
+        f"point-gradients a meta-iteration; counted were {gradients} and {points} "
+        f"(a Hessian-vector product is two)",
+    )
+
+
+def begins_with_its_seed(s: Subject) -> None:
+    """`begin` gives each seed finite float64 numbers of its own, whatever other seeds there are."""
+    theta = s.algorithm.begin(s.network, SEEDS, s.h)
+    must(
+        theta.dim() == 2 and len(theta) == len(SEEDS),
+        f"begin must return (run, M), a row for each seed; got {tuple(theta.shape)}",
+    )
+    must(theta.dtype == torch.float64, f"begin must return float64; got {theta.dtype}")
+    must(bool(theta.isfinite().all()), "begin must return finite numbers")
+    for row, seed in zip(theta, SEEDS, strict=True):
+        alone = s.algorithm.begin(s.network, (seed,), s.h)[0]
+        must(same(alone, row), "a seed must begin alike, alone or beside others")
+    must(len(theta.unique(dim=0)) == len(SEEDS), "begin must give each seed its own numbers")
+
+
+def uses_each_hyperparameter(s: Subject) -> None:
+    """Each hyperparameter changes the direction, or at least what is predicted."""
+    x = s.tasks.grid.double()
+    support = s.held_out(dtype=torch.float64)
+    direction = s.direction()
+    predicted = s.predict(s.begin(dtype=torch.float64), support, x)
+    for name in s.h.model_dump().keys() - set(OUTER):
+        for other in s.others(name):
+            if not same(other.direction(), direction):
+                continue
+            value = getattr(other.h, name)
+            must(
+                name not in OF_TRAINING,
+                f"{name} changes nothing in training: "
+                f"the direction is the same with {getattr(s.h, name)} and {value}",
+            )
+            must(
+                not same(other.predict(other.begin(dtype=torch.float64), support, x), predicted),
+                f"{name} changes nothing: "
+                f"direction and predictions are the same with {getattr(s.h, name)} and {value}",
+            )
+
+
+def leaves_the_outer_step_to_the_outer_loop(s: Subject) -> None:
+    """The direction does not depend on size, optimizer and schedule of the outer step."""
+    direction = s.direction()
+    for name in s.h.model_dump().keys() & set(OUTER):
+        for other in s.others(name):
+            must(
+                same(other.direction(), direction),
+                f"meta_gradient depends on {name}, which the outer loop applies to its result",
+            )

@@ -1,0 +1,308 @@
+"""What is tried: an algorithm with hyperparameters, a network and tasks, all of them small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, get_args
+
+import torch
+from pydantic import ValidationError, create_model
+from torch import Tensor
+
+from metabench.learning import algorithms, training
+from metabench.learning.adaptation import one_copy_per_task
+from metabench.learning.algorithm import Algorithm, Batch, Question
+from metabench.learning.hyperparameters import Hyperparameters, OuterLoop
+from metabench.learning.network import Network
+from metabench.learning.settings import NetworkSettings, Protocol, TrainSettings, Validation
+from metabench.learning.tasks import (
+    AnyDistribution,
+    Bank,
+    Points,
+    SineDistribution,
+    TaskBlock,
+    TaskStream,
+)
+
+SEEDS = (4, 0, 9)
+"""The seeds of the runs."""
+
+ITERATION = 7
+"""The meta-iteration whose data most checks look at."""
+
+UPDATES = 3
+"""Updates of an adaptation."""
+
+STEP_SIZE = 0.02
+"""Size of the updates of what has no step size of its own."""
+
+LAYERS, TASKS = NetworkSettings(hidden=(16, 16)), SineDistribution()
+"""The network and the tasks, unless something else is said."""
+
+EXAMPLE: dict[str, Any] = {
+    "meta_step_size": 0.001,
+    "meta_batch_size": 3,
+    "shots": 5,
+    "inner_steps": 2,
+    "inner_step_size": 0.02,
+    "context": 3,
+}
+"""Hyperparameters that are tried, as far as an algorithm has them; of others, their defaults."""
+
+OUTER = ("meta_step_size", "meta_optimizer", "meta_schedule")
+"""Hyperparameters that the outer loop reads, and no algorithm."""
+
+GENERIC = (0.1, 1, 2, 7, 0.7, "", None)
+"""What a hyperparameter may be of which nothing is known."""
+
+
+class NotHeldError(Exception):
+    """What does not hold, in plain words."""
+
+
+def must(holds: bool, otherwise: str) -> None:
+    """Raise NotHeldError unless a condition holds."""
+    if not holds:
+        raise NotHeldError(otherwise)
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors have the same bits, NaN included."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return torch.equal(a.nan_to_num(nan=1e30), b.nan_to_num(nan=1e30))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An algorithm with all that is needed to try it.
+
+    Args:
+        spelled: Its name, or its file.
+        layers: The network, whose inputs are those of the tasks.
+        tasks: The distribution of tasks.
+        told: Hyperparameters that are others than those of the example.
+    """
+
+    spelled: str
+    layers: NetworkSettings = LAYERS
+    tasks: AnyDistribution = TASKS
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+    def changed(self, **told: Any) -> Subject:
+        """Return the algorithm with other hyperparameters, as far as it has and accepts them."""
+        found = self
+        for name in told.keys() & self.algorithm.hyperparameters.model_fields.keys():
+            other = replace(found, told={**found.told, name: told[name]})
+            found = other if other._is_possible() else found
+        return found
+
+    @cached_property
+    def network(self) -> Network:
+        """The network."""
+        return self.layers.build(self.tasks.features)
+
+    @cached_property
+    def algorithm(self) -> Algorithm:
+        """The algorithm itself."""
+        return algorithms.load(self.spelled)
+
+    @cached_property
+    def h(self) -> Hyperparameters:
+        """Its hyperparameters."""
+        model = self.algorithm.hyperparameters
+        return model.model_validate({**_example(model), **self.told})
+
+    @property
+    def trains(self) -> bool:
+        """Whether it learns anything."""
+        return issubclass(self.algorithm.hyperparameters, OuterLoop)
+
+    @property
+    def meta_batch_size(self) -> int:
+        """Tasks of a meta-iteration."""
+        return self.h.meta_batch_size if isinstance(self.h, OuterLoop) else 0
+
+    @property
+    def takes_given_steps(self) -> bool:
+        """Whether it may adapt with a step size that it is given."""
+        return set(self.algorithm.adaptation.steps) != {"own"}
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether it says that it adapts in steps of some size."""
+        return self.takes_given_steps or hasattr(self.h, "inner_step_size")
+
+    @property
+    def has_own_step(self) -> bool:
+        """Whether it may adapt with a step size of its own."""
+        return "own" in self.algorithm.adaptation.steps
+
+    def begin(self, seeds: tuple[int, ...] = SEEDS, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return what seeds begin with, ``(run, M)``."""
+        return self.algorithm.begin(self.network, seeds, self.h).to(dtype)
+
+    def stream(self, seeds: tuple[int, ...] = SEEDS) -> TaskStream:
+        """Return the training tasks."""
+        return TaskStream(self.tasks, seeds, self.meta_batch_size)
+
+    def sample(self, block: TaskBlock | None = None) -> Batch:
+        """Return the data of a block, by default of the first."""
+        return self.algorithm.sample(block or self.stream().block(0), self.h)
+
+    def batch(
+        self,
+        seeds: tuple[int, ...] = SEEDS,
+        dtype: torch.dtype = torch.float32,
+        iteration: int = ITERATION,
+    ) -> Batch:
+        """Return the data of one meta-iteration."""
+        return one_iteration(self.sample(self.stream(seeds).block(0)), dtype, iteration)
+
+    def gradient(self, theta: Tensor, batch: Batch, network: Network | None = None) -> Tensor:
+        """Return the meta-gradient."""
+        return self.algorithm.meta_gradient(network or self.network, theta, batch, self.h)
+
+    def direction(self, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Return the meta-gradient of what the seeds begin with."""
+        return self.gradient(self.begin(dtype=dtype), self.batch(dtype=dtype))
+
+    def predict(
+        self,
+        theta: Tensor,
+        support: Points,
+        x: Tensor,
+        *,
+        step_size: float | Tensor | None = None,
+        multiple: float = 1.0,
+        updates: int = UPDATES,
+        every: bool = True,
+    ) -> Tensor:
+        """Adapt copies of theta ``(run, M)`` to tasks, and predict.
+
+        Args:
+            theta: What was learned.
+            support: Of each task, ``(task, shots, feature)``, or ``(run, task, shots, feature)``.
+            x: Where to predict.
+            step_size: Size of the updates, or that of each run ``(run,)``; by default its own, or
+                `STEP_SIZE` where it has none.
+            multiple: Factor of its own.
+            updates: How many.
+            every: Whether to predict before and after each of them.
+        """
+        copies = one_copy_per_task(theta, support.x.shape[-3])
+        if step_size is None and not self.has_own_step:
+            step_size = STEP_SIZE * multiple
+        size = None
+        if step_size is not None:
+            of_runs = torch.as_tensor(step_size, dtype=theta.dtype).expand(len(theta))
+            size = of_runs[:, None].expand(copies.shape[:-1])
+        question = Question(support.repeated(updates), x, size, multiple, every=every)
+        return self.algorithm.adaptation.predict(self.network, copies, question, self.h)
+
+    def held_out(
+        self, tasks: int = 4, shots: int = 5, dtype: torch.dtype = torch.float32
+    ) -> Points:
+        """Return support points of held-out tasks, ``(task, shots, feature)``."""
+        bank = Bank("conformance", "validation-bank", self.tasks, tasks)
+        return bank.support(shots, self.tasks.domain).to(dtype)
+
+    def settings(self, meta_iterations: int, interval: int, tasks: int = 4) -> TrainSettings:
+        """Return the settings of a short training."""
+        protocol = Protocol(  # as in training, so that what is learned there helps
+            shots=getattr(self.h, "shots", 5),
+            support=self.tasks.domain,
+            updates=getattr(self.h, "inner_steps", 1),
+        )
+        return TrainSettings(
+            study="conformance",
+            algorithm=self.spelled,
+            hyperparameters=self.h,
+            meta_iterations=meta_iterations,
+            tasks=self.tasks,
+            network=self.layers,
+            validation=Validation(
+                tasks=tasks,
+                interval=interval,
+                protocol=protocol,
+                step=None if self.has_own_step else STEP_SIZE,
+            ),
+        )
+
+    def train(self, meta_iterations: int, interval: int = 4, tasks: int = 4, **more: Any) -> State:
+        """Train for a short time."""
+        settings = self.settings(meta_iterations, interval, tasks)
+        return training.train(settings, SEEDS, self.algorithm, **more)
+
+    def others(self, name: str) -> Iterator[Subject]:
+        """Yield the algorithm with other values of one hyperparameter.
+
+        Those are all others of a choice, and one other of a number.
+        """
+        told = self.h.model_dump()
+        chosen = list(_choices(self.algorithm.hyperparameters.model_fields[name].annotation))
+        for value in chosen or _numbers(told[name]):
+            other = replace(self, told={**told, name: value})
+            if other._is_possible() and getattr(other.h, name) != told[name]:
+                yield other
+                if not chosen:
+                    return
+
+    def _is_possible(self) -> bool:
+        """Return whether the algorithm accepts its hyperparameters."""
+        try:
+            self.algorithm.cost(self.h, self.tasks)
+        except ValueError:  # which a ValidationError is, too
+            return False
+        return True
+
+
+State = training.State
+
+
+def one_iteration(
+    block: Batch, dtype: torch.dtype = torch.float64, iteration: int = ITERATION
+) -> Batch:
+    """Return the data of one meta-iteration of a block: copies, which may be changed."""
+    plain = torch.contiguous_format
+    found = (Points(*points).at(iteration).to(dtype) for points in block)
+    return tuple(Points(*(part.clone(memory_format=plain) for part in pair)) for pair in found)
+
+
+def _example(model: type[Hyperparameters]) -> dict[str, Any]:
+    """Return hyperparameters to try: those of the example, else defaults, else what is accepted."""
+    found = {}
+    for name, info in model.model_fields.items():
+        declared: dict[str, Any] = {name: (info.annotation, info)}
+        one = create_model("One", **declared)
+        default = () if info.is_required() else (info.get_default(call_default_factory=True),)
+        known = (EXAMPLE[name],) if name in EXAMPLE else ()
+        for value in (*known, *default, *_choices(info.annotation), *GENERIC):
+            try:
+                found[name] = getattr(one.model_validate({name: value}), name)
+            except ValidationError:
+                continue
+            break
+    return found
+
+
+def _choices(annotation: Any) -> Iterator[Any]:
+    """Yield the values of a type that lists them."""
+    if annotation is bool:
+        yield from (False, True)
+    for part in get_args(annotation):
+        if isinstance(part, str | int):
+            yield part
+        else:
+            yield from _choices(part)
+
+
+def _numbers(value: Any) -> Iterator[Any]:
+    """Yield other values than one that is not of a short list."""
+    if isinstance(value, int | float):
+        yield from (2 * value, value + 1, value / 2, value - 1)
+    if isinstance(value, tuple) and value:
+        yield from ((*value, value[-1]), value[:-1])
+    yield from reversed(GENERIC[:-1])

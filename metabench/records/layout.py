@@ -1,0 +1,99 @@
+"""Where a study's files are, below its folder `results/STUDY`: each path is said here and once.
+
+Parts of a path may be wildcards of Snakemake: `layout.trained("{algorithm}/{cell}", "{seeds}")`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+RESULTS = Path("results")
+"""The folder of all studies, seen from where a study is run."""
+
+RECORD = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of a study.
+
+    Args:
+        root: Its folder, for instance ``results/flux``.
+    """
+
+    root: Path
+
+    @classmethod
+    def of(cls, study: str) -> Layout:
+        """Return the layout of a study by its name."""
+        return cls(RESULTS / study)
+
+    @property
+    def study(self) -> Path:
+        """The study as it is run: its file's content in full, and the engine."""
+        return self.root / "study.json"
+
+    @property
+    def lock(self) -> Path:
+        """The lock of the process that runs the study."""
+        return self.root / ".lock"
+
+    def checkpoint(self, cell: str, seeds: str) -> Path:
+        """Return where a training job keeps its state."""
+        return self.root / "checkpoints" / cell / f"{seeds}{RECORD}"
+
+    def trained(self, cell: str, seeds: str) -> Path:
+        """Return the record of a training job."""
+        return self.root / "train" / cell / f"{seeds}{RECORD}"
+
+    def evaluated(self, cell: str, group: str, seeds: str) -> Path:
+        """Return the record of an evaluation job."""
+        return self.root / "evaluate" / cell / group / f"{seeds}{RECORD}"
+
+    def baselines(self, group: str) -> Path:
+        """Return the record of the baselines under a group of protocols."""
+        return self.root / "baselines" / f"{group}{RECORD}"
+
+    @property
+    def tables(self) -> Path:
+        """The folder of the tables."""
+        return self.root / "tables"
+
+    @property
+    def provenance(self) -> Path:
+        """Where, from what and by which engine the results were computed."""
+        return self.root / "provenance.json"
+
+    @property
+    def figures(self) -> Path:
+        """The folder of the figures."""
+        return self.root / "figures"
+
+    def caption(self, kind: str, name: str) -> Path:
+        """Return the file from which Snakemake's report reads a caption.
+
+        It is absolute, since Snakemake looks for other paths beside the rules.
+        """
+        return (self.root / "captions" / kind / f"{name}.rst").absolute()
+
+    @property
+    def literature(self) -> Path:
+        """The folder of the published numbers that the study covers."""
+        return self.root / "literature"
+
+    def marker(self, store: str, cell: str, seeds: str) -> Path:
+        """Return the file that says that a block of a cell's seeds is in an MLflow store."""
+        return self.root / "track" / store / cell / f"{seeds}.json"
+
+    def study_marker(self, store: str) -> Path:
+        """Return the file that says that the whole study is in an MLflow store."""
+        return self.root / "track" / store / "study.json"
+
+    def log(self, *parts: str) -> Path:
+        """Return the log of a job."""
+        return self.root / "logs" / ("/".join(parts) + ".log")
+
+    def benchmark(self, *parts: str) -> Path:
+        """Return the file in which Snakemake notes what a job took."""
+        return self.root / "benchmarks" / ("/".join(parts) + ".tsv")

@@ -1,0 +1,158 @@
+"""Files that take the place of locks where a file system has none.
+
+Such a file is made only where there is none, which every file system can do, and removed at the
+end. It says which process of which machine holds the lock. Its time is renewed while that process
+lives. So what a dead process left is told from a lock: on its own machine at once, on others by a
+time that stands still. Times are compared with that of a new file in the same folder, because the
+clocks of machines differ.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from platform import node
+from tempfile import TemporaryFile
+from threading import Event, Thread
+
+SUFFIX = ".held"
+ASK = 0.5
+"""Seconds after which a lock that another process holds is asked for again."""
+RENEW = 10.0
+"""Seconds after which the holder renews the time of its file."""
+DEAD = 120.0
+"""Seconds after which a file that was not renewed belongs to nobody."""
+
+
+def take(path: Path, wait: bool) -> ExitStack:
+    """Take the lock of a file; it is held until what is returned is closed, or the process ends.
+
+    Raises:
+        BlockingIOError: Another process holds it, and it is not to be waited for.
+        OSError: The file cannot be written.
+    """
+    held, mine = _beside(path), _identity(os.getpid())
+    while not _make(held, mine):
+        if _remove_dead(held):
+            continue
+        if not wait:
+            raise BlockingIOError
+        time.sleep(ASK)
+    lock, ended = ExitStack(), Event()
+    lock.callback(_give_back, held, mine)
+    lock.callback(ended.set)
+    Thread(target=_renew, args=(held, ended), daemon=True).start()
+    atexit.register(lock.close)
+    return lock
+
+
+def holder(path: Path) -> str | None:
+    """Return who holds the lock of a file by a file beside it, and a way out; None if nobody."""
+    held = _beside(path)
+    try:
+        machine, process, _ = _read(held)
+    except FileNotFoundError:
+        return None
+    where = "" if machine == node() else f" on {machine}"
+    return f"{process}{where} (if it has ended, delete {held})"
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + SUFFIX)
+
+
+def _make(held: Path, mine: str) -> bool:
+    """Make the file; return False where there is one."""
+    try:
+        file = held.open("x", encoding="utf-8")
+    except FileExistsError:
+        return False
+    try:
+        with file:
+            file.write(mine)
+    except OSError:
+        held.unlink(missing_ok=True)  # an empty one would belong to nobody
+        raise
+    return True
+
+
+def _renew(held: Path, ended: Event) -> None:
+    """Renew the time of the file until the lock is given back."""
+    while not ended.wait(RENEW):
+        with suppress(OSError):
+            os.utime(held)
+
+
+def _give_back(held: Path, mine: str) -> None:
+    """Remove the file where it is still this process's: not in a fork, nor after it was lost."""
+    with suppress(FileNotFoundError):
+        if mine == _identity(os.getpid()) == " ".join(_read(held)):
+            held.unlink()
+
+
+def _remove_dead(held: Path) -> bool:
+    """Remove the file where its process is dead; return whether it is worth asking again.
+
+    One process at a time may do so: a slower one would remove what a faster one has made since.
+    It is the one that makes the file `removing`.
+    """
+    try:
+        if not _dead(held):
+            return False
+        removing = held.with_name(f"{held.name}.removing")
+        if not _make(removing, ""):
+            if _silent(removing):  # its process was killed just then
+                removing.unlink(missing_ok=True)
+            return False
+        try:
+            if _dead(held):
+                held.unlink()
+        finally:
+            removing.unlink(missing_ok=True)
+    except FileNotFoundError:
+        pass  # it was given back in the meantime
+    return True
+
+
+def _dead(held: Path) -> bool:
+    """Return whether the process that made the file has ended."""
+    machine, process, born = _read(held)
+    if machine == node():
+        return _identity(int(process)) != f"{machine} {process} {born}"
+    return _silent(held)
+
+
+def _silent(held: Path) -> bool:
+    """Return whether nobody has renewed the time of the file for long."""
+    with TemporaryFile(dir=held.parent) as new:
+        return os.fstat(new.fileno()).st_mtime - held.stat().st_mtime > DEAD
+
+
+def _read(held: Path) -> tuple[str, str, str]:
+    """Return machine, process and when that began; an unknown machine where the file is not ours."""
+    words = held.read_text(encoding="utf-8", errors="replace").split(" ")
+    if len(words) != 3 or not words[1].isdecimal():
+        return "an unknown machine", "unknown", ""
+    return words[0], words[1], words[2]
+
+
+def _identity(process: int) -> str:
+    """Return what tells a living process from all others of all machines; empty if it is dead.
+
+    Its number may be given to another one later, so the time at which it began belongs to it.
+    Linux tells it, in ticks since the machine was started.
+    """
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        pass  # it is somebody else's, and lives
+    except (ProcessLookupError, OverflowError):
+        return ""
+    born = "-"
+    with suppress(OSError):
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+        born = stat.rpartition(")")[2].split()[19]
+    return f"{node()} {process} {born}"

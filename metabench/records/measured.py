@@ -1,0 +1,189 @@
+"""Everything measured of a cell, read back from its records and checked against its study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metabench.learning.settings import NAMED_STEPS
+from metabench.records import arrays, artifacts, headers
+from metabench.records.artifacts import AGAIN, Arrays, ArtifactError
+from metabench.records.layout import Layout
+from metabench.records.provenance import config_digest
+from metabench.study.cells import Cell
+from metabench.study.jobs import Study, seeds_of
+
+REGIONS = ("all", "seen", "unseen")
+"""Parts of the query grid, in the order of the evaluation's region axis."""
+
+COST_COLUMNS = {
+    "tasks": "tasks_seen",
+    "gradient_evaluations": "gradient_evaluations",
+    "point_gradients": "point_gradients",
+}
+"""Column of each field of `metabench.learning.algorithm.Cost`."""
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """Everything measured of one cell, or of one block of its seeds.
+
+    Args:
+        cell: The cell.
+        seeds: ``(run,)``.
+        theta: ``(run, M)``.
+        diverged_at: First meta-iteration after which theta was not finite, 0 if never, ``(run,)``.
+        meta_iterations: Of the validation curve, ``(evaluation,)``.
+        validation_loss: ``(evaluation, run)``.
+        evaluation: The arrays of all evaluations by name (`metabench.records.arrays`).
+        digest: Of the records it was read from.
+    """
+
+    cell: Cell
+    seeds: NDArray[np.int64]
+    theta: NDArray[np.float32]
+    diverged_at: NDArray[np.int64]
+    meta_iterations: NDArray[np.int64]
+    validation_loss: NDArray[np.float64]
+    evaluation: Arrays
+    digest: str
+
+    @property
+    def head(self) -> dict[str, str]:
+        """The columns that name the cell in a table."""
+        return {"algorithm": self.cell.algorithm, "cell": self.cell.name, "role": self.cell.role}
+
+    @property
+    def diverged(self) -> NDArray[np.bool_]:
+        """Whether each run's theta, or its loss before any adaptation, is not finite, ``(run,)``."""
+        lost = [self.diverged_at > 0]
+        for name, losses in self.evaluation.items():
+            if name.startswith("test/"):
+                on_whole_grid, before = 0, 0
+                lost.append(~np.isfinite(losses[on_whole_grid, before]).all(-1))
+        return np.any(lost, axis=0)
+
+    def steps(self, protocol: str) -> list[str]:
+        """Return the step rules that a protocol was evaluated with, the named ones first."""
+        prefix = f"test/{protocol}/"
+        found = [name.removeprefix(prefix) for name in self.evaluation if name.startswith(prefix)]
+        named = [step for step in NAMED_STEPS if step in found]
+        return [*named, *(step for step in found if step not in named)]
+
+    def losses(self, protocol: str, step: str) -> NDArray[np.float64]:
+        """Return test losses ``(region, update, run, task)``; what is not a number is infinite."""
+        return infinite(self.evaluation[f"test/{protocol}/{step}"])
+
+    def validation(self, protocol: str, step: str) -> NDArray[np.float64]:
+        """Return each run's mean validation loss at the protocol's last update, ``(run,)``."""
+        return infinite(self.evaluation[f"validation/{protocol}/{step}"]).mean(-1)
+
+    def step_size(self, protocol: str, step: str) -> NDArray[np.float64]:
+        """Return each run's step size of adaptation, ``(run,)``."""
+        return self.evaluation[f"step_size/{protocol}/{step}"]
+
+
+def infinite(losses: NDArray[Any]) -> NDArray[np.float64]:
+    """Return losses as float64, infinite where they are no numbers."""
+    return np.nan_to_num(losses.astype(np.float64), nan=np.inf, posinf=np.inf)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads the records of a study.
+
+    Args:
+        study: The study.
+        layout: Its files.
+        engine: The engine that its records must be made by.
+    """
+
+    study: Study
+    layout: Layout
+    engine: str
+
+    def block(self, cell: Cell, seeds: str) -> CellRecord:
+        """Read one block of a cell's seeds.
+
+        Raises:
+            ArtifactError: A file is missing, damaged, or made from other settings, source,
+                versions or by another engine.
+        """
+        settings = self.study.train_settings(cell)
+        path = self.layout.trained(cell.path, seeds)
+        trained, header = artifacts.read(path)
+        artifacts.require(path, header, headers.training(settings, seeds, self.engine))
+        runs, done = seeds_of(seeds), settings.meta_iterations
+        if not np.array_equal(trained.get("meta_iteration", np.zeros(0)), [done]):
+            raise ArtifactError(f"{path} is not the record of a finished training; {AGAIN}")
+        arrays.hold(path, trained, arrays.state(settings, len(runs), done))
+
+        evaluation: Arrays = {}
+        digests = [header["content"]]
+        for group in self.study.groups:
+            found, digest = self._evaluation(cell, group, seeds, header["content"])
+            evaluation |= found
+            digests.append(digest)
+
+        count = len(trained["validation_loss"])
+        points = np.arange(count) * settings.validation.interval
+        return CellRecord(
+            cell=cell,
+            seeds=np.array(runs),
+            theta=trained["theta"],
+            diverged_at=trained["diverged_at"],
+            meta_iterations=np.minimum(points, cell.meta_iterations),
+            validation_loss=infinite(trained["validation_loss"]),
+            evaluation=evaluation,
+            digest=config_digest(digests),
+        )
+
+    def _evaluation(self, cell: Cell, group: str, seeds: str, theta: str) -> tuple[Arrays, str]:
+        """Return the arrays of an evaluation, and the digest of its content."""
+        path = self.layout.evaluated(cell.path, group, seeds)
+        found, header = artifacts.read(path)
+        settings = self.study.evaluate_settings(cell, group)
+        artifacts.require(path, header, headers.evaluation(settings, seeds, self.engine, theta))
+        arrays.hold(path, found, arrays.evaluation(settings, len(seeds_of(seeds))))
+        return found, header["content"]
+
+    def cell(self, cell: Cell) -> CellRecord:
+        """Read all seeds of a cell; raise as `block` does."""
+        blocks = [self.block(cell, seeds) for seeds in self.study.blocks]
+        declared: arrays.Declared = {}
+        for group in self.study.groups:
+            settings = self.study.evaluate_settings(cell, group)
+            declared |= arrays.evaluation(settings, self.study.config.seeds)
+        return CellRecord(
+            cell=cell,
+            seeds=np.concatenate([block.seeds for block in blocks]),
+            theta=np.concatenate([block.theta for block in blocks]),
+            diverged_at=np.concatenate([block.diverged_at for block in blocks]),
+            meta_iterations=blocks[0].meta_iterations,
+            validation_loss=np.concatenate([block.validation_loss for block in blocks], axis=1),
+            evaluation=arrays.join([block.evaluation for block in blocks], declared),
+            digest=config_digest([block.digest for block in blocks]),
+        )
+
+    def baselines(self) -> Arrays:
+        """Read the baselines' arrays under all protocols; raise as `block` does."""
+        every: Arrays = {}
+        for group in self.study.groups:
+            path = self.layout.baselines(group)
+            found, header = artifacts.read(path)
+            settings = self.study.baseline_settings(group)
+            artifacts.require(path, header, headers.of_baselines(settings))
+            arrays.hold(path, found, arrays.of_baselines(settings))
+            every |= found
+        return every
+
+    def contents(self) -> str:
+        """Return a digest of the content of all records of the study, in whatever order it has them."""
+        paths = [self.layout.trained(cell.path, seeds) for cell, seeds in self.study.train_jobs]
+        for cell, group, seeds in self.study.evaluate_jobs:
+            paths.append(self.layout.evaluated(cell.path, group, seeds))
+        paths += [self.layout.baselines(group) for group in self.study.groups]
+        return config_digest([artifacts.read_header(path)["content"] for path in sorted(paths)])

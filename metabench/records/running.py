@@ -1,0 +1,96 @@
+"""A study as it is run: its content and its engine, decided once and told to every job.
+
+`results/STUDY/study.json` is written when a study starts. Its jobs read it, on other machines too,
+so that neither an edited study file nor another processor mixes what belongs apart.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metabench.learning import engine
+from metabench.records.artifacts import AGAIN, ArtifactError, write_text
+from metabench.records.layout import RESULTS, Layout
+from metabench.records.measured import Reader
+from metabench.study import config
+from metabench.study.jobs import Study
+
+
+@dataclass(frozen=True)
+class Running:
+    """A checked study with its files and its engine; ConfigError if it has mistakes.
+
+    Args:
+        study: The study.
+        layout: Its files.
+        engine: The engine that computes it.
+    """
+
+    study: Study
+    layout: Layout
+    engine: str
+
+    def __post_init__(self) -> None:
+        self.study.check()
+
+    @classmethod
+    def start(cls, study: Study) -> Running:
+        """Return a study as this machine runs it; raise EngineError as `engine.name` does."""
+        return cls(study, Layout.of(study.name), engine.name())
+
+    @property
+    def reader(self) -> Reader:
+        """Reads its records."""
+        return Reader(self.study, self.layout, self.engine)
+
+    def write(self) -> None:
+        """Write study.json for the jobs, unless it says this already."""
+        content = {"engine": self.engine, "study": self.study.config.model_dump(mode="json")}
+        text = json.dumps(content, indent=2) + "\n"  # in the order of the file, which has a meaning
+        write_text(self.layout.study, text)
+
+
+def read(given: str | Path, started: bool = True) -> Running:
+    """Return the study that a person or a rule names.
+
+    Args:
+        given: A study file (.yaml), a study as it is run (study.json), or the name of a study: it
+            stands for results/NAME/study.json if the study was started, or else for
+            config/NAME.yaml.
+        started: Whether a name may stand for a study as it is run, or is its file alone.
+
+    Raises:
+        ConfigError: The file is no study.
+        ArtifactError: There is no such study, or study.json is damaged.
+        EngineError: The study was not started, and this machine's engine cannot be told.
+    """
+    path = Path(given)
+    if path.suffix not in (".yaml", ".yml", ".json"):
+        places = [Layout(RESULTS / str(given)).study] if started else []
+        places.append(Path("config") / f"{given}.yaml")
+        found = [place for place in places if place.is_file()]
+        if not found:
+            sought = " or ".join(map(str, places))
+            raise ArtifactError(f"no study is called {str(given)!r:.60}: there is no {sought}")
+        path = found[0]
+    if path.suffix != ".json":
+        return Running.start(Study(config.load(path)))
+    content = _content(path)
+    study = Study(config.parse(content["study"], str(path)))
+    return Running(study, Layout(path.parent), content["engine"])
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Return the content of study.json; raise ArtifactError where it is not what `write` writes."""
+    try:
+        content = config.read_json(path.read_text(encoding="utf-8"), path.name)
+        if set(content) != {"engine", "study"}:
+            raise ValueError(f"it must hold engine and study, it has {', '.join(content)}")
+        if content["engine"] not in engine.NAMES:
+            raise ValueError(f"its engine must be one of {', '.join(engine.NAMES)}")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise ArtifactError(f"{path} is not a study as it is run: {error}; {AGAIN}") from None
+    return content

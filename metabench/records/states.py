@@ -1,0 +1,104 @@
+"""From tensors to files and back: the one module of the records that knows torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metabench.learning.settings import EvaluateSettings, TrainSettings
+from metabench.learning.training import State
+from metabench.records import arrays, artifacts
+from metabench.records.artifacts import AGAIN, Arrays, ArtifactError, Header
+from metabench.study.jobs import seeds_of
+
+
+def from_state(state: State) -> Arrays:
+    """Return a training state as arrays."""
+    tensors = {name: value for name, value in state._asdict().items() if name != "meta_iteration"}
+    return {"meta_iteration": np.array([state.meta_iteration]), **from_tensors(tensors)}
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> Arrays:
+    """Return named tensors as arrays."""
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def read_checkpoint(path: Path, settings: TrainSettings, expected: Header) -> State | None:
+    """Return the state that a killed job left.
+
+    Returns:
+        None if there is none, or if it cannot be trusted, which is reported.
+    """
+    if not path.exists():
+        return None
+    try:
+        found, header = artifacts.read(path)
+        artifacts.require(path, header, expected)
+        return to_state(path, found, settings, header)
+    except ArtifactError as error:
+        print(f"restarted from the beginning: {error}", file=sys.stderr)
+        return None
+
+
+def read_theta(path: Path, settings: EvaluateSettings, seeds: str) -> tuple[Tensor, str]:
+    """Return what the runs of a trained record learned, ``(run, M)``, and its content's digest.
+
+    Args:
+        path: The record.
+        settings: Of the evaluation that reads it.
+        seeds: The block of seeds it must hold.
+
+    Raises:
+        ArtifactError: It is damaged, unfinished, or of another study, algorithm, network, block of
+            seeds or distribution of tasks; how many tasks it was trained on is the cell's.
+    """
+    found, header = artifacts.read(path)
+    dumped = settings.model_dump(mode="json")
+    same = ("study", "algorithm", "hyperparameters", "tasks", "network")
+    expected = {"kind": "train", "seeds": seeds, **{name: dumped[name] for name in same}}
+    told = {**header, **header.get("settings", {})}
+    told["tasks"] = {**told.get("tasks", {}), "training_tasks": settings.tasks.training_tasks}
+    artifacts.require(path, told, expected)
+    theta = found.get("theta", np.zeros(0))
+    shape = (len(seeds_of(seeds)), arrays.learned(settings))
+    if theta.shape != shape or theta.dtype != np.float32:
+        raise ArtifactError(
+            f"{path} must hold theta float32 {shape}, it has {theta.dtype} {theta.shape}; {AGAIN}"
+        )
+    require_finished(path, found, header)
+    return torch.from_numpy(theta), header["content"]
+
+
+def require_finished(path: Path, found: Arrays, header: Header) -> None:
+    """Raise ArtifactError where a record is that of a checkpoint."""
+    done, total = _done(found), header["settings"]["meta_iterations"]
+    if done < total:
+        raise ArtifactError(
+            f"{path} is a checkpoint after {done} of {total} meta-iterations; {AGAIN}"
+        )
+
+
+def to_state(path: Path, found: Arrays, settings: TrainSettings, header: Header) -> State:
+    """Return arrays as a training state.
+
+    Raises:
+        ArtifactError: They cannot be those of their own header.
+    """
+    done, total = _done(found), settings.meta_iterations
+    runs = len(seeds_of(header["seeds"]))
+    arrays.hold(path, found, arrays.state(settings, runs, done))
+    if not 0 <= done <= total:
+        raise ArtifactError(f"{path} holds {done} of {total} meta-iterations; {AGAIN}")
+    tensors = {name: torch.from_numpy(a) for name, a in found.items() if name != "meta_iteration"}
+    return State(meta_iteration=done, **tensors)
+
+
+def _done(found: Arrays) -> int:
+    """Return how many meta-iterations a record holds, -1 if it does not say."""
+    count = found.get("meta_iteration", np.zeros(0))
+    return int(count[0]) if count.shape == (1,) else -1

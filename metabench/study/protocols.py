@@ -1,0 +1,205 @@
+"""From the protocols of a study file to protocols: each entry is a group, the product of its lists.
+
+A group without lists is one protocol of its own name. In a group with lists each protocol is called
+after the group and the values that it has of them: `robustness shots 5, noise 0.1`.
+"""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import Any, NamedTuple
+
+from metabench.learning.evaluation import regions
+from metabench.learning.hyperparameters import spelled
+from metabench.learning.settings import Protocol, Showcase
+from metabench.learning.tasks import FAMILIES, TaskDistribution
+from metabench.study import grids
+from metabench.study.limits import PROTOCOLS
+from metabench.study.messages import ConfigError, Mistakes, check, shorten
+from metabench.study.schema import StudyConfig, StudyProtocol
+
+SHOWN = 10
+"""Protocols that a message lists at most."""
+
+Groups = dict[str, dict[str, StudyProtocol]]
+"""The protocols of each group by name."""
+
+NO_CHANGES = {
+    "domain": "is a key of the protocol itself",
+    "noise": "is a key of the protocol itself",
+    "training_tasks": "is about training alone",
+}
+"""Settings of tasks that a protocol's `tasks` does not have, and why."""
+
+
+def groups(config: StudyConfig) -> Groups:
+    """Return the protocols of a study, by group and name.
+
+    Raises:
+        ConfigError: A line for each mistake: a protocol lacks a key, has one too many, or cannot
+            be.
+    """
+    mistakes = Mistakes()
+    wanted = []
+    for name, content in config.protocols.items():
+        with mistakes.collected():
+            wanted.append(_group(config, name, content))
+    mistakes.report()
+    if (count := sum(group.size for group in wanted)) > PROTOCOLS:
+        raise ConfigError(f"a study has {PROTOCOLS} protocols at most, got {count} (protocols)")
+
+    found: Groups = {}
+    for group in wanted:
+        with mistakes.collected():
+            found[group.name] = _expand(config, group)
+    mistakes.report()
+    names = [name for group in found.values() for name in group]
+    if config.validation.protocol not in names:
+        raise ConfigError(
+            f"unknown protocol {shorten(config.validation.protocol)}; choose from "
+            f"{_listed(names)} (validation.protocol)"
+        )
+    return found
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+class _Group(NamedTuple):
+    """An entry of a study file: a grid of protocols, and one of changes to their tasks."""
+
+    name: str
+    own: dict[str, Any]
+    """Keys of the protocol itself."""
+    changes: dict[str, Any]
+    """Settings of its tasks that are not those of the study."""
+    family: type[TaskDistribution]
+    """Whose types say which of the changes are lists of values; families agree where they share."""
+
+    @property
+    def place(self) -> str:
+        """The keys that lead to it."""
+        return f"protocols.{self.name}"
+
+    @property
+    def size(self) -> int:
+        """How many protocols it has."""
+        return grids.size(StudyProtocol, self.own) * grids.size(self.family, self.changes)
+
+    @property
+    def varied(self) -> list[str]:
+        """The keys that are given as lists of values."""
+        return [
+            *grids.varied(StudyProtocol, self.own),
+            *grids.varied(self.family, self.changes),
+        ]
+
+
+def _group(config: StudyConfig, name: str, content: dict[str, Any]) -> _Group:
+    """Return the group that an entry describes; raise ConfigError where it is no grid."""
+    place = f"protocols.{name}"
+    own = {key: value for key, value in content.items() if key != "tasks"}
+    changes = content.get("tasks")
+    if not isinstance(changes, dict | None):
+        raise ConfigError(
+            f"tasks must be a mapping of keys to values, got {shorten(changes)} ({place}.tasks)"
+        )
+    changes = changes or {}
+    families = grids.values(TaskDistribution, "family", changes.get("family", config.tasks.family))
+    family = FAMILIES.get(str(families[0]) if families else "", type(config.tasks))
+    mistakes = Mistakes()
+    for key in sorted(changes.keys() & NO_CHANGES):
+        mistakes.add(f"{key} {NO_CHANGES[key]} ({place}.tasks.{key})")
+    with mistakes.collected():
+        grids.require_lists(StudyProtocol, own, place)
+    with mistakes.collected():
+        grids.require_lists(family, changes, f"{place}.tasks")
+    mistakes.report()
+    return _Group(name, own, changes, family)
+
+
+def _expand(config: StudyConfig, group: _Group) -> dict[str, StudyProtocol]:
+    """Return the protocols of a group by name."""
+    mistakes = Mistakes()
+    found: dict[str, StudyProtocol] = {}
+    for own in grids.points(StudyProtocol, group.own):
+        for changes in grids.points(group.family, group.changes):
+            point = own | changes
+            values = [f"{key.replace('_', ' ')} {_said(point[key])}" for key in group.varied]
+            name = f"{group.name} {', '.join(values)}".strip()
+            with mistakes.collected():
+                if name in found:
+                    raise ConfigError(f"two protocols are called {name} ({group.place})")
+                found[name] = _protocol(config, own, changes, group.place)
+    mistakes.report()
+    return found
+
+
+def _protocol(
+    config: StudyConfig, own: dict[str, Any], changes: dict[str, Any], place: str
+) -> StudyProtocol:
+    """Return one protocol; raise ConfigError where it cannot be."""
+    if not changes:
+        protocol = check(StudyProtocol, own, place=place)
+    else:
+        tasks = _changed(config.tasks, changes, f"{place}.tasks")
+        told = tasks.model_dump(mode="json", include=set(changes))
+        protocol = check(StudyProtocol, {**own, "tasks": told}, place=place)
+        if tasks.features != config.tasks.features:
+            raise ConfigError(
+                f"tasks of the family {tasks.family} have {tasks.features} inputs, and the "
+                f"networks of this study {config.tasks.features} ({place}.tasks.family)"
+            )
+    _require_support(protocol.distribution(config.tasks), protocol, place)
+    return protocol
+
+
+def _changed(tasks: TaskDistribution, changes: dict[str, Any], place: str) -> TaskDistribution:
+    """Return a distribution with some settings changed; another family keeps what all share."""
+    name = changes.get("family", tasks.family)
+    if not isinstance(name, str) or name not in FAMILIES:
+        known = ", ".join(map(repr, FAMILIES))
+        raise ConfigError(f"unknown family {shorten(name)}; choose from {known} ({place}.family)")
+    family = FAMILIES[name]
+    shared = type(tasks) if isinstance(tasks, family) else TaskDistribution
+    kept = tasks.model_dump(mode="json", include=set(shared.model_fields))
+    return check(family, {**kept, **changes}, place=place)
+
+
+def _said(value: Any) -> str:
+    """Return a value as a protocol's name has it."""
+    if value is None:
+        return "default"
+    if not isinstance(value, list):
+        return spelled(value)
+    is_interval = all(isinstance(item, int | float) for item in value)
+    return (" to " if is_interval else " and ").join(_said(item) for item in value)
+
+
+def _require_support(tasks: TaskDistribution, protocol: Protocol, place: str) -> None:
+    """Raise ConfigError where support points may lie outside the domain, or hold no grid point."""
+    (low, high), (first, last) = tasks.domain, protocol.support
+    if first < low or last > high:
+        raise ConfigError(
+            f"support must lie inside the domain [{low:g}, {high:g}], got [{first:g}, {last:g}] "
+            f"({place}.support)"
+        )
+    measured = regions(tasks, protocol)
+    if not all(len(points) for points in measured.values()):
+        raise ConfigError(
+            f"support must hold a point of the grid, got [{first:g}, {last:g}] ({place}.support)"
+        )
+
+
+def require_showcase(tasks: TaskDistribution, parameters: Showcase) -> None:
+    """Raise ConfigError where a family has no task with such parameters."""
+    every = signature(tasks.one).parameters
+    needed = {name for name, parameter in every.items() if parameter.default is parameter.empty}
+    if not needed <= parameters.keys() <= every.keys():
+        known = ", ".join(name if name in needed else f"{name} (or not)" for name in every)
+        raise ConfigError(
+            f"showcase of family {tasks.family} takes {known}; got {shorten(list(parameters))} "
+            f"(showcase)"
+        )

@@ -1,0 +1,141 @@
+"""Loss against updates on one pair of axes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from metabench.views.drawing.lines import Line, lines, without_marker
+from metabench.views.drawing.reading import Tables
+from metabench.views.drawing.style import loss_axis
+
+CEILING = 10
+"""Losses above this many times the zero predictor's are off the axis.
+
+There an adaptation counts as diverged.
+"""
+
+FAR = 1e40
+"""Stands for an infinite loss, so that the line leaves the axis through its top."""
+
+BARS = 0.02
+"""Between two bars, of the length of the axis."""
+
+MARKS = 8
+"""Markers on a line, about."""
+
+
+def curves(axes: Axes, tables: Tables, protocol: str, region: str, statistic: str) -> None:
+    """Draw every line of a protocol and region.
+
+    Bands are the table's intervals. Where the table has one at the last update alone, or bands
+    would hide each other, it is a bar to the right of it; so are the intervals of baselines, which
+    take no updates.
+    """
+    table = tables.rows("adaptation.csv", protocol=protocol, region=region)
+    last, most = int(table["update"].max()), ceiling(tables.zero(protocol, statistic, region))
+    shown = [(line, line.of(table)) for line in lines(tables, protocol)]
+    bars, above, below = 0, 0, 0
+    for line, rows in shown:
+        _draw(axes, line, rows, statistic, last)
+        bar = statistic != "mean" or line.step == "none" or tables.crowded
+        if not bar:
+            _band(axes, line, rows)
+        losses = rows[statistic].to_numpy(dtype=float)
+        above += _mark(axes, line, rows, ~(losses <= most) | np.isinf(losses), "up", above)
+        below += _mark(axes, line, rows, losses == 0, "down", below)
+        if bar:
+            _bar(axes, line, rows, statistic, last * (1.02 + BARS * bars))
+            bars += 1
+    _dress(axes, pd.concat(rows for _, rows in shown), statistic, most)
+    axes.set_xlim(0, last * (1.03 + BARS * bars))
+    axes.set_xticks(_ticks(last))
+    axes.spines["bottom"].set_bounds(0, last)
+    middle = 0.5 * last / axes.get_xlim()[1]
+    axes.set_xlabel("updates (gradient steps on the support set)", x=middle)
+
+
+def ceiling(zero: float) -> float:
+    """Return the largest loss worth showing, given the zero predictor's, if there is one."""
+    return CEILING * zero if np.isfinite(zero) and zero > 0 else np.inf
+
+
+def _dress(axes: Axes, rows: pd.DataFrame, statistic: str, most: float) -> None:
+    """Fit the loss axis to all losses and intervals that are not too large for it."""
+    columns = [statistic, f"{statistic}_lower", f"{statistic}_upper"]
+    losses = rows[columns].to_numpy(float)
+    loss_axis(axes, "y", losses[losses <= most])
+
+
+def _ticks(last: int) -> list[int]:
+    """Return ticks of updates: equal parts up to the last one, or else round numbers."""
+    for parts in (8, 7, 6, 5, 4):
+        if last % parts == 0:
+            return [last * n // parts for n in range(parts + 1)]
+    ticks = MaxNLocator(8, integer=True).tick_values(0, last)
+    return [int(tick) for tick in ticks if 0 <= tick <= last]
+
+
+def _draw(axes: Axes, line: Line, rows: pd.DataFrame, statistic: str, last: int) -> None:
+    """Draw one line."""
+    x, y = rows["update"].to_numpy(), rows[statistic].to_numpy(dtype=float)
+    y = np.where(np.isfinite(y), y, FAR)
+    if line.step == "none":
+        axes.plot([0, last], [y[-1], y[-1]], label=line.label, **without_marker(line.look))
+        return
+    axes.plot(x, y, label=_label(line, rows), markevery=max(1, last // MARKS), **line.look)
+
+
+def _band(axes: Axes, line: Line, rows: pd.DataFrame) -> None:
+    """Draw the intervals of a mean."""
+    ends = rows["mean_lower"], rows["mean_upper"]
+    axes.fill_between(rows["update"], *ends, color=line.look["color"], alpha=0.15, linewidth=0)
+
+
+def _bar(axes: Axes, line: Line, rows: pd.DataFrame, statistic: str, x: float) -> None:
+    """Draw the interval of the last update."""
+    y, lower, upper = (float(rows[statistic + end].iloc[-1]) for end in ("", "_lower", "_upper"))
+    if np.isfinite([lower, upper]).all():
+        ends = [[y - lower], [upper - y]]
+        axes.errorbar(x, y, ends, fmt="none", ecolor=line.look["color"], capsize=1.5, elinewidth=1)
+
+
+def _label(line: Line, rows: pd.DataFrame) -> str:
+    """Say how many adaptations diverged."""
+    share = float(rows["diverged_share"].iloc[-1])
+    if share == 0:
+        return line.label
+    spelled = "<0.1" if share < 0.0005 else f"{100 * share:.1f}"
+    return f"{line.label}\n({spelled} % diverged)"
+
+
+def _mark(
+    axes: Axes, line: Line, rows: pd.DataFrame, off: NDArray[np.bool_], way: str, place: int
+) -> bool:
+    """Mark the first update whose loss is off the axis, and return whether there is one.
+
+    Args:
+        axes: Where.
+        line: The line.
+        rows: Its rows.
+        off: Which of them are off the axis, ``(update,)``.
+        way: Where the line leaves the axis: up, or down where a loss is exactly 0.
+        place: How many lines have left it this way already; arrows are one beside another.
+    """
+    if not off.any():
+        return False
+    height = 0.97 - 0.04 * place if way == "up" else 0.03 + 0.04 * place
+    axes.plot(
+        rows.loc[off, "update"].iloc[:1],
+        [height],
+        marker=rf"$\{way}arrow$",
+        markersize=7,
+        linestyle="",
+        clip_on=False,
+        color=line.look["color"],
+        transform=axes.get_xaxis_transform(),
+    )
+    return True

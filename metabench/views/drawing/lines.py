@@ -1,0 +1,114 @@
+"""The lines of a loss figure: what stands for each algorithm under a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from metabench.views.drawing.reading import Tables
+
+PUBLISHED: dict[str, Any] = {"linestyle": "-", "linewidth": 1.5}
+SELECTED: dict[str, Any] = {"linestyle": (0, (4, 1.5)), "linewidth": 1.0}
+BASELINE: dict[str, Any] = {"linestyle": (0, (1, 1)), "linewidth": 1.0}
+
+
+class Line(NamedTuple):
+    """One line: rows of the tables, and how they look.
+
+    Args:
+        algorithm: Name of the algorithm or baseline.
+        cell: Its cell.
+        step: Its kind of step size.
+        label: What the legend says.
+        look: Properties of the line.
+    """
+
+    algorithm: str
+    cell: str
+    step: str
+    label: str
+    look: dict[str, Any]
+
+    def of(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of a table that the line is made of."""
+        keys = (
+            (table["algorithm"] == self.algorithm)
+            & (table["cell"] == self.cell)
+            & (table["step"] == self.step)
+        )
+        return table[keys]
+
+
+def lines(
+    tables: Tables, protocol: str, steps: tuple[str, ...] = ("own", "common", "tuned")
+) -> list[Line]:
+    """Return the lines of a protocol.
+
+    Each algorithm has its published cells, at their own step or else the first of `steps` they
+    have; and the cell that validation selects at the best step an algorithm may have (own, else
+    tuned), where that is another line. Where there are too many algorithms for that they have the
+    selected one alone, the best median first. Baselines follow.
+    """
+    board = tables.rows("leaderboard.csv", protocol=protocol)
+    board = board[board["step"].isin(steps)]
+    if tables.crowded:
+        return [*_one_each(tables, board), *_baselines(tables)]
+    found: dict[tuple[str, str, str], Line] = {}
+    for algorithm in tables.algorithms:
+        mine = board[board["algorithm"] == algorithm]
+        for line in [*_published(tables, mine, steps), *_selected(tables, mine)]:
+            found.setdefault(line[:3], line)
+    return [*found.values(), *_baselines(tables)]
+
+
+def _one_each(tables: Tables, board: pd.DataFrame) -> Iterator[Line]:
+    """Yield the line of each algorithm's selected cell, solid, the best median first."""
+    chosen = [
+        line
+        for name in tables.algorithms
+        for line in _selected(tables, board[board["algorithm"] == name])
+    ]
+    for line in sorted(chosen, key=lambda line: float(line.of(board)["median"].iloc[0])):
+        yield line._replace(label=tables.styles[line.algorithm].label, look=line.look | PUBLISHED)
+
+
+def _published(tables: Tables, board: pd.DataFrame, steps: tuple[str, ...]) -> Iterator[Line]:
+    for cell, rows in board[board["role"] == "published"].groupby("cell"):
+        step = next(s for s in steps if s in set(rows["step"]))
+        yield _line(tables, rows["algorithm"].iloc[0], str(cell), step, "", PUBLISHED)
+
+
+def _selected(tables: Tables, board: pd.DataFrame) -> Iterator[Line]:
+    chosen = board[board["selected"].astype(bool)]
+    for step in ("own", "tuned"):
+        for row in chosen[chosen["step"] == step].itertuples():
+            only = len(set(board[board["role"].isin(["published", "grid"])]["cell"])) == 1
+            note = "" if only else ", selected"
+            yield _line(tables, row.algorithm, row.cell, step, note, SELECTED)
+            return
+
+
+def _baselines(tables: Tables) -> Iterator[Line]:
+    for name in tables.baselines:
+        yield _line(tables, name, "-", "none", "", BASELINE)
+
+
+def _line(
+    tables: Tables, algorithm: str, cell: str, step: str, note: str, look: dict[str, Any]
+) -> Line:
+    style = tables.styles[algorithm]
+    note += ", tuned step" if step == "tuned" else ""
+    return Line(
+        algorithm,
+        cell,
+        step,
+        style.label + note,
+        {"color": style.colour, "marker": style.marker, **look},
+    )
+
+
+def without_marker(look: dict[str, Any]) -> dict[str, Any]:
+    """Return how a line looks where it has no points to mark."""
+    return {key: value for key, value in look.items() if key != "marker"}

@@ -1,0 +1,110 @@
+"""A study's tables as the figures need them, read from files alone."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from metabench.analysis import frames
+from metabench.views.drawing.style import Style, styles
+
+ORACLE = "least-squares"
+"""Without noise at rounding level, some 30 powers of ten below all others: named in captions, never
+on an axis.
+"""
+
+
+NAMING = ("algorithm", "cell", "role")
+"""Columns of cells.csv that name a cell; all others are hyperparameters, of whatever algorithm."""
+
+MANY = 6
+"""Algorithms that a figure has room for with two lines and a band each."""
+
+
+class Tables:
+    """The tables of one study, each read when it is first asked for.
+
+    Args:
+        folder: Where they are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._read: dict[str, pd.DataFrame] = {}
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        """Return a table by its file name."""
+        if name not in self._read:
+            self._read[name] = frames.read(self.folder, name)
+        return self._read[name]
+
+    def rows(self, table: str, **where: Any) -> pd.DataFrame:
+        """Return the rows of a table whose columns have these values."""
+        found = self[table]
+        for column, value in where.items():
+            found = found[found[column] == value]
+        return found
+
+    @cached_property
+    def algorithms(self) -> list[str]:
+        """Algorithms with a published cell, those with a way of their own to adapt before the
+        yardsticks without.
+        """
+        own = set(self.rows("adaptation.csv", step="own")["algorithm"])
+        found = self.rows("cells.csv", role="published")["algorithm"].unique()
+        return sorted(found, key=lambda name: (name not in own, name))
+
+    @property
+    def hyperparameters(self) -> list[str]:
+        """The hyperparameters of all algorithms."""
+        return [name for name in self["cells.csv"].columns if name not in NAMING]
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are too many algorithms for two lines and a band each."""
+        return len(self.algorithms) > MANY
+
+    @property
+    def note(self) -> str:
+        """What a title must add where only selected cells are drawn."""
+        return ", cells selected on validation" if self.crowded else ""
+
+    @cached_property
+    def baselines(self) -> list[str]:
+        """Baselines without seeds, the oracle left out."""
+        return sorted(set(self.rows("adaptation.csv", role="baseline")["algorithm"]) - {ORACLE})
+
+    @cached_property
+    def protocols(self) -> list[str]:
+        """The evaluation settings that have figures of their own.
+
+        Those of a grid have names of several words, and are too many for a figure each.
+        """
+        names = set(self["adaptation.csv"]["protocol"])
+        return sorted(name for name in names if " " not in name)
+
+    @cached_property
+    def protocols_with_regions(self) -> list[str]:
+        """Protocols whose support does not cover the whole domain."""
+        found = set(self.rows("adaptation.csv", region="unseen")["protocol"])
+        return [name for name in self.protocols if name in found]
+
+    @cached_property
+    def styles(self) -> dict[str, Style]:
+        """How each algorithm and baseline looks."""
+        return styles(set(self["adaptation.csv"]["algorithm"]))
+
+    def zero(self, protocol: str, statistic: str = "mean", region: str = "all") -> float:
+        """Return the zero predictor's loss; nan in a study without it."""
+        found = self.rows("adaptation.csv", algorithm="zero", protocol=protocol, region=region)[
+            statistic
+        ]
+        return float(found.iloc[0]) if len(found) else float("nan")
+
+    def size(self, protocol: str) -> str:
+        """Spell how many seeds and test tasks stand behind a protocol's numbers."""
+        found = self.rows("adaptation.csv", protocol=protocol)
+        return f"{found['seeds'].max()} seeds × {found['tasks'].max()} tasks"

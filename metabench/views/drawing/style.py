@@ -1,0 +1,251 @@
+"""How figures look: one style for each algorithm in all of them, and the same bytes each time."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from numpy.typing import NDArray
+
+from metabench.records.artifacts import replacing
+from metabench.views.drawing import pixels
+
+WIDTH = 6.5
+"""Inches: the text width of a page."""
+
+LOSS = "MSE on the query grid"
+
+GREY = "#6e6e6e"
+
+NAME = 24
+"""Letters of a name that have room in one line."""
+
+LEGEND = 1.05
+"""Inches of a legend for which panels make room; a higher one makes its figure higher."""
+
+NO_LOSS = np.array([0.1, 10.0])
+"""Ends of a logarithmic axis of losses where there is none to fit it to."""
+
+
+class Style(NamedTuple):
+    """How one algorithm looks."""
+
+    label: str
+    colour: str
+    marker: str
+
+
+# The palettes of Okabe and Ito, https://jfly.uni-koeln.de/color/, and of Tol (muted):
+# told apart by colour-blind readers. Twelve colours are more than anyone tells apart with ease;
+# markers help.
+KNOWN = {
+    "fomaml": Style("FOMAML", "#D55E00", "o"),
+    "reptile": Style("Reptile", "#0072B2", "s"),
+    "joint": Style("Joint training", "#009E73", "^"),
+    "random": Style("Random init.", "#CC79A7", "D"),
+    "maml": Style("MAML", "#E69F00", "v"),
+    "anil": Style("ANIL", "#56B4E9", "p"),
+    "meta_sgd": Style("Meta-SGD", "#882255", "h"),
+    "maml_plus_plus": Style("MAML++", "#332288", "d"),
+    "cavia": Style("CAVIA", "#44AA99", "<"),
+    "ridge": Style("Ridge head", "#999933", ">"),
+    "neural_process": Style("Neural process", "#AA4499", "8"),
+    "fomaml_tail": Style("FOMAML, tail", "#661100", "H"),
+    "gaussian-process": Style("Gaussian process", "#000000", "X"),
+    "zero": Style("Zero predictor", "#8c8c8c", "P"),
+    "least-squares": Style("Least squares", "#b8b8b8", "*"),
+}
+
+OTHERS = ("#117733", "#CC6677", "#88CCEE", "#A07A2E", "#6E6EB4", "#8A8A2A")
+"""Colours of algorithms that have none of their own."""
+
+MARKERS = "vphd<>8H"
+
+
+def styles(names: Iterable[str]) -> dict[str, Style]:
+    """Return a style for each name; unknown ones get free colours in alphabetical order."""
+    names = sorted(set(names))
+    unknown = [name for name in names if name not in KNOWN]
+    found = {}
+    for n, (name, colour) in enumerate(zip(unknown, _colours(len(unknown)), strict=True)):
+        found[name] = Style(broken(name), colour, MARKERS[n % len(MARKERS)])
+    return {name: KNOWN.get(name) or found[name] for name in names}
+
+
+def _colours(count: int) -> list[str]:
+    """Return colours for algorithms that have none of their own."""
+    import seaborn as sns  # takes a second, which who asks only for the names of figures is spared
+
+    more = max(count - len(OTHERS), 0)
+    further = sns.husl_palette(more, l=0.45).as_hex() if more else []
+    return [*OTHERS, *further][:count]
+
+
+def broken(name: str) -> str:
+    r"""Break a long name into lines, after an underscore or a hyphen where there is one.
+
+    Example:
+        >>> broken("reptile"), broken("a_method_with_a_very_long_name")
+        ('reptile', 'a_method_with_a_\nvery_long_name')
+    """
+    if len(name) <= NAME:
+        return name
+    lines = textwrap.wrap(name.replace("_", "_ "), NAME)
+    return "\n".join(line.replace("_ ", "_") for line in lines)
+
+
+def titled(name: str, text: str) -> str:
+    """Return a title that begins with a name; a long name has lines of its own."""
+    return f"{broken(name)}{' ' if len(name) <= NAME else chr(10)}{text}"
+
+
+def inches(text: str, size: float = 7) -> float:
+    """Return about how wide a text is, in the given size in points."""
+    return 0.0083 * size * max(map(len, text.split("\n")))
+
+
+def legend_below(figure: Figure, axes: Axes, most: int) -> None:
+    """Add a legend of the lines of some axes below all panels, in as many columns as fit."""
+    handles, labels = axes.get_legend_handles_labels()
+    for columns in range(most, 0, -1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        size = legend.get_window_extent()
+        if columns == 1 or size.width <= figure.bbox.width:
+            break
+        legend.remove()
+    height = size.height / figure.dpi
+    if height > LEGEND:
+        figure.set_figheight(figure.get_figheight() + height - LEGEND / 2)
+
+
+@contextmanager
+def settings() -> Iterator[None]:
+    """Draw under the project's settings, whatever the user's own are."""
+    import seaborn as sns
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(sns.axes_style("ticks") | sns.plotting_context("paper"))
+        matplotlib.rcParams.update(RC)
+        yield
+
+
+RC: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine has it
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "axes.titlelocation": "left",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.major.width": 0.8,
+    "ytick.major.width": 0.8,
+    "xtick.minor.width": 0.5,
+    "ytick.minor.width": 0.5,
+    "xtick.major.size": 3.5,
+    "ytick.major.size": 3.5,
+    "xtick.minor.size": 2,
+    "ytick.minor.size": 2,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "hatch.linewidth": 0.5,
+    "legend.fontsize": 7,
+    "legend.title_fontsize": 7,
+    "legend.frameon": False,
+    "figure.dpi": 150,
+    "savefig.dpi": 150,
+    "svg.hashsalt": "metabench",
+    "svg.fonttype": "path",
+}
+
+METADATA: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+}
+"""What matplotlib would else put in: the time and its version."""
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure as SVG and as PNG; equal figures give equal bytes."""
+    FigureCanvasAgg(figure)
+    written = []
+    for kind, metadata in METADATA.items():
+        path = stem.with_name(f"{stem.name}.{kind}")
+        with replacing(path) as temporary:
+            if kind == "png":
+                pixels.write(figure, temporary, metadata)
+            else:
+                figure.savefig(temporary, format=kind, metadata=metadata)
+        written.append(path)
+    return written
+
+
+def message(text: str) -> Figure:
+    """Return a figure that only says why there is nothing to show."""
+    figure = Figure(figsize=(WIDTH, 1))
+    figure.text(0.5, 0.5, text, ha="center", va="center", color=GREY)
+    return figure
+
+
+def loss_axis(
+    axes: Axes, which: Literal["x", "y"], losses: NDArray[np.float64], margin: float = 1.2
+) -> None:
+    """Make an axis logarithmic, fit it to the finite losses, and spell its numbers out.
+
+    Args:
+        axes: Where.
+        which: The axis.
+        losses: Everything that should be on it; what is not finite is passed over.
+        margin: Factor left free at both ends.
+    """
+    known = losses[np.isfinite(losses) & (losses > 0)]
+    if not len(known):
+        known = NO_LOSS
+    # Limits come first: a logarithmic axis cannot find its own where no loss is above 0.
+    axes.set(**{f"{which}lim": (known.min() / margin, known.max() * margin)})
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(subs=_ticks(known.max() / known.min()), numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _spelled(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _ticks(span: float) -> tuple[float, ...]:
+    """Return the ticks of each power of ten, given the ratio of the ends of the axis."""
+    if span > 1000:
+        return (1,)
+    return (1, 2, 5) if span > 8 else (1, 1.5, 2, 3, 5, 7)
+
+
+def _spelled(value: float) -> str:
+    """Spell a number of an axis; small ones as a power of ten."""
+    if value >= 0.0005:
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.0e}".split("e")
+    factor = "" if mantissa == "1" else f"{mantissa}\\times"
+    return f"${factor}10^{{{int(exponent)}}}$"
+
+
+def compact(value: float) -> str:
+    """Spell a number with three digits, and large ones short.
+
+    Example:
+        >>> compact(0.04925), compact(5.0), compact(1292958.0), compact(-40024.0)
+        ('0.0493', '5', '1.3e6', '-4e4')
+    """
+    if abs(value) < 1000 or not np.isfinite(value):
+        return f"{value:.3g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"

@@ -1,0 +1,190 @@
+"""Every artefact of a study: its path, what it is made of, its job and what its header must say.
+
+The rules' files, what is stale, what is tracked and the plan all follow from this list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+from pathlib import Path
+
+from metabench.analysis import tables
+from metabench.records import artifacts, headers, manifests
+from metabench.records.artifacts import ArtifactError, Header
+from metabench.records.running import Running
+from metabench.study.cells import Cell
+from metabench.study.jobs import TrainJob
+from metabench.views import figures, literature
+from metabench.views.tracking import contents, store
+from metabench.workflow import estimate
+
+BATCH = 20
+"""Training jobs whose runs one tracking job mirrors: opening a store takes as long as two of them."""
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A file that says what it was made from.
+
+    Args:
+        job: The job that makes it, by the name of its rule.
+        path: The file.
+        made_of: Paths of other artefacts.
+        read: What it says it was made from.
+        expected: What it must say, given the files that it is made of.
+        seconds: How long its job is expected to take, where that is long.
+        share: Which share of its job is done, 0 to 1.
+    """
+
+    job: str
+    path: Path
+    made_of: tuple[Path, ...]
+    read: Callable[[Path], Header]
+    expected: Callable[[], Header]
+    seconds: float = 0.0
+    share: Callable[[], float] = lambda: 0.0
+
+
+def artefacts(running: Running, name: str) -> list[Artefact]:
+    """Return the artefacts of a study, each after those that it is made of.
+
+    Args:
+        running: The study.
+        name: Of the MLflow store to fill.
+    """
+    records = [*_records(running), *_baselines(running)]
+    of_records = tuple(artefact.path for artefact in records)
+    tabled = running.layout.tables / manifests.NAME
+    drawn = running.layout.figures / manifests.NAME
+    markers = list(_markers(running, name))
+    views = [
+        Artefact("tables", tabled, of_records, _manifest, partial(_tables, running)),
+        Artefact("figures", drawn, (tabled,), _manifest, partial(_figures, tabled)),
+        *_literature(running, tabled),
+    ]
+    whole = Artefact(
+        "track_study",
+        running.layout.study_marker(name),
+        (*(marker.path for marker in markers), tabled, drawn),
+        store.read_marker,
+        partial(contents.study_header, running),
+    )
+    return [*records, *markers, *views, whole]
+
+
+def _records(running: Running) -> Iterator[Artefact]:
+    """Yield the records of training and evaluation."""
+    layout = running.layout
+    for cell, seeds in running.study.train_jobs:
+        theta = layout.trained(cell.path, seeds)
+        header = partial(_trained, running, cell, seeds)
+        seconds = estimate.training(running, cell, seeds)
+        share = partial(_trained_share, running, cell, seeds)
+        yield Artefact("train", theta, (), artifacts.read_header, header, seconds, share)
+        for group in running.study.groups:
+            losses = layout.evaluated(cell.path, group, seeds)
+            header = partial(_evaluated, running, cell, group, seeds)
+            seconds = estimate.evaluation(running, cell, group, seeds)
+            share = partial(_done, losses, header)
+            yield Artefact(
+                "evaluate", losses, (theta,), artifacts.read_header, header, seconds, share
+            )
+
+
+def _baselines(running: Running) -> Iterator[Artefact]:
+    for group in running.study.groups:
+        path = running.layout.baselines(group)
+        header = partial(headers.of_baselines, running.study.baseline_settings(group))
+        yield Artefact("baselines", path, (), artifacts.read_header, header)
+
+
+def batches(running: Running) -> dict[str, list[TrainJob]]:
+    """Return the training jobs that one tracking job mirrors, by name: of one algorithm each."""
+    by_algorithm: dict[str, list[TrainJob]] = {}
+    for job in running.study.train_jobs:
+        by_algorithm.setdefault(job.cell.algorithm, []).append(job)
+    return {
+        f"{algorithm}_{n}": jobs[n * BATCH : (n + 1) * BATCH]
+        for algorithm, jobs in by_algorithm.items()
+        for n in range(ceil(len(jobs) / BATCH))
+    }
+
+
+def records_of(running: Running, jobs: list[TrainJob]) -> list[Path]:
+    """Return the records of training jobs and of their evaluations."""
+    layout, found = running.layout, []
+    for cell, seeds in jobs:
+        found.append(layout.trained(cell.path, seeds))
+        found += [layout.evaluated(cell.path, group, seeds) for group in running.study.groups]
+    return found
+
+
+def _markers(running: Running, name: str) -> Iterator[Artefact]:
+    """Yield the markers of what is in the store: one job writes those of a batch."""
+    for jobs in batches(running).values():
+        made_of = tuple(records_of(running, jobs))
+        for cell, seeds in jobs:
+            path = running.layout.marker(name, cell.path, seeds)
+            header = partial(contents.cell_header, running, cell, seeds)
+            yield Artefact("track_cells", path, made_of, store.read_marker, header)
+
+
+def _literature(running: Running, tabled: Path) -> Iterator[Artefact]:
+    """Yield the published numbers beside ours, where the study covers any."""
+    known = literature.covered(literature.load(), running.study)
+    if known.rows:
+        path = running.layout.literature / manifests.NAME
+
+        def header() -> Header:
+            return literature.header(known, {running.study.name: _manifest(tabled)["content"]})
+
+        yield Artefact("literature", path, (tabled,), _manifest, header)
+
+
+def _trained(running: Running, cell: Cell, seeds: str) -> Header:
+    return headers.training(running.study.train_settings(cell), seeds, running.engine)
+
+
+def _evaluated(running: Running, cell: Cell, group: str, seeds: str) -> Header:
+    theta = artifacts.read_header(running.layout.trained(cell.path, seeds))["content"]
+    settings = running.study.evaluate_settings(cell, group)
+    return headers.evaluation(settings, seeds, running.engine, theta)
+
+
+def _tables(running: Running) -> Header:
+    return tables.header(running.study.config, running.reader.contents())
+
+
+def _figures(tabled: Path) -> Header:
+    return figures.header(_manifest(tabled)["content"])
+
+
+def _manifest(path: Path) -> Header:
+    return manifests.read(path.parent)
+
+
+def _done(path: Path, expected: Callable[[], Header]) -> float:
+    """Return 1 where a record is there and is what it must be, else 0."""
+    try:
+        artifacts.require(path, artifacts.read_header(path), expected())
+    except ArtifactError:
+        return 0.0
+    return 1.0
+
+
+def _trained_share(running: Running, cell: Cell, seeds: str) -> float:
+    """Return which share of a training job is done, by the files it leaves."""
+    header = partial(_trained, running, cell, seeds)
+    if _done(running.layout.trained(cell.path, seeds), header):
+        return 1.0
+    checkpoint = running.layout.checkpoint(cell.path, seeds)
+    if not _done(checkpoint, header):
+        return 0.0
+    try:
+        found, _ = artifacts.read(checkpoint)
+        return int(found["meta_iteration"][0]) / max(cell.meta_iterations, 1)
+    except (ArtifactError, LookupError):
+        return 0.0

@@ -1,0 +1,178 @@
+"""How long jobs are expected to take, from what their arithmetic costs on this engine."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from metabench.learning.evaluation import CHUNK
+from metabench.learning.network import Network
+from metabench.learning.randomness import BLOCK
+from metabench.records.running import Running
+from metabench.study.cells import Cell
+from metabench.study.jobs import seeds_of
+
+
+class Pace(NamedTuple):
+    """How fast an engine works, one job on each core.
+
+    Fitted to the jobs of the reference run, ten runs a stack.
+    """
+
+    iteration: float
+    """Seconds of a meta-iteration of a run besides its gradients: draws, update, validation."""
+    gradient: float
+    """Seconds of a gradient besides its arithmetic."""
+    operations: float
+    """Floating-point operations a second (see `Network.operations`)."""
+
+
+PACES = {
+    "fused": Pace(4e-6, 0.5e-6, 170e9),
+    "torch": Pace(30e-6, 10e-6, 55e9),
+    "autograd": Pace(180e-6, 30e-6, 55e9),  # torch's, whichever engine computes the rest
+}
+
+START = 2.0
+"""Seconds until a job begins to compute."""
+
+CLOSING = 45.0
+"""Seconds for tables, figures and tracking of a study such as the default one."""
+
+
+def training(running: Running, cell: Cell, seeds: str) -> float:
+    """Return the seconds that a training job is expected to take."""
+    by_autograd = cell.value.adaptation.steps == ("own",)
+    pace = PACES["autograd" if by_autograd else running.engine]
+    _, gradients, points = cell.cost
+    arithmetic = points * _network(running, cell).operations / pace.operations
+    each = pace.iteration + gradients * pace.gradient + arithmetic
+    return START + cell.meta_iterations * each * len(seeds_of(seeds))
+
+
+def evaluation(running: Running, cell: Cell, group: str, seeds: str) -> float:
+    """Return the seconds that an evaluation is expected to take.
+
+    Each update adapts on the support points and measures on the grid.
+    """
+    config = running.study.config
+    own = getattr(cell.hyperparameters, "inner_step_size", None)
+    points = 0.0
+    for protocol in running.study.groups[group].values():
+        rules = set(cell.value.adaptation.rules(protocol.steps))
+        if own == config.evaluation.common_step_size and "own" in rules:
+            rules.discard("common")  # both rules are one computation
+        of_update = protocol.shots + config.tasks.grid_size / 3
+        points += protocol.updates * of_update * len(rules)
+    tasks = config.evaluation.tasks + config.validation.tasks
+    operations = _network(running, cell).operations * points * tasks * len(seeds_of(seeds))
+    return START + operations / PACES[running.engine].operations
+
+
+class Space(NamedTuple):
+    """What a way to adapt holds of each task that it adapts at a time.
+
+    Bounds that are tight for small stacks, of measurements at widths from 16 to 512 (those of the
+    fused engine are in results/reference/speed/growth.csv).
+    """
+
+    training: float
+    """Networks, in validation."""
+    evaluation: float
+    """Networks, in evaluation."""
+    layers: float
+    """Values of all hidden units at the query points."""
+
+
+SPACES = {
+    "fused": Space(1.5, 1.5, 0),
+    "torch": Space(5, 20, 10),
+    "own": Space(20, 20, 10),  # an algorithm that adapts in its own way, which keeps every update
+}
+
+NUMBER = 4e-6
+"""Megabytes of a number in float32."""
+
+STARTED = 330.0
+"""Megabytes of a process that has imported torch."""
+
+DRAWN = 50e-6
+"""Megabytes of a point that is drawn, in float64 and float32, with what drawing it needs."""
+
+GRID_POINT = 8e-6
+"""Megabytes of a point of the query grid, of which y alone is kept."""
+
+RESULTS = 8
+"""Copies of the losses while they are joined and written."""
+
+
+def training_megabytes(running: Running, cell: Cell, seeds: str) -> float:
+    """Return the most memory that a training job is expected to hold.
+
+    Each run has the points of `BLOCK` meta-iterations, the networks of `CHUNK` tasks that are
+    validated together, and those of a meta-batch.
+    """
+    h: Any = cell.hyperparameters
+    kept = _space(running, cell).training
+    if not cell.value.adaptation.plain:
+        updates = running.study.protocols[running.study.config.validation.protocol].updates
+        kept = max(kept, 2 * updates)
+    batch, steps = getattr(h, "meta_batch_size", 0), getattr(h, "inner_steps", 0)
+    queries = getattr(h, "queries", None) or 0
+    drawn = getattr(h, "shots", 0) * max(1, steps) + queries
+    on_grid = 0 if queries else running.study.config.tasks.grid_size
+    points = BLOCK * batch * (drawn * DRAWN + on_grid * GRID_POINT)
+    networks = CHUNK * kept + batch * (2 * steps + 2)
+    each = points + networks * _network(running, cell).parameters * NUMBER
+    return STARTED + len(seeds_of(seeds)) * each
+
+
+def evaluation_megabytes(running: Running, cell: Cell, group: str, seeds: str) -> float:
+    """Return the most memory that an evaluation is expected to hold.
+
+    Each run has the networks of `CHUNK` tasks, their predictions after each update, and the losses
+    of all tasks.
+    """
+    config, protocols = running.study.config, running.study.groups[group].values()
+    space, network = _space(running, cell), _network(running, cell)
+    points = max(p.queries or config.tasks.grid_size for p in protocols)
+    updates = 1 + max(p.updates for p in protocols)
+    units = sum(network.widths[1:-1])
+    predicted = points * (space.layers * units + 3 * updates)
+    numbers = CHUNK * (space.evaluation * network.parameters + predicted)
+    regions = 3  # at most: all, seen and unseen
+    for protocol in protocols:
+        rules = cell.value.adaptation.rules(protocol.steps)
+        losses = regions * (1 + protocol.updates) * len(rules) * config.evaluation.tasks
+        numbers += RESULTS * losses
+    return STARTED + len(seeds_of(seeds)) * numbers * NUMBER
+
+
+def _space(running: Running, cell: Cell) -> Space:
+    """Return what adapting with a cell's algorithm holds."""
+    return SPACES[running.engine if cell.value.adaptation.plain else "own"]
+
+
+def _network(running: Running, cell: Cell) -> Network:
+    return cell.network.build(running.study.config.tasks.features)
+
+
+def plan(running: Running, cores: int) -> str:
+    """Describe a study: its cells, its jobs and the minutes they are expected to take."""
+    study = running.study
+    lines = [f"study {study.name}: {study.config.source}", ""]
+    widest = max(len(cell.title) for cell in study.cells)
+    total = 0.0
+    for cell in study.cells:
+        seconds = sum(training(running, cell, seeds) for seeds in study.blocks)
+        for group in study.groups:
+            seconds += sum(evaluation(running, cell, group, seeds) for seeds in study.blocks)
+        total += seconds
+        lines.append(f"  {cell.title:<{widest}}  {cell.role:<12} {seconds / 60:5.1f} min")
+    minutes = max(1, round((total / cores + CLOSING) / 60))
+    count = (
+        f"{len(study.cells)} cells, {study.config.seeds} seeds, {len(study.protocols)} protocols: "
+        f"{len(study.train_jobs)} training jobs and {len(study.evaluate_jobs)} evaluations"
+    )
+    return "\n".join(
+        [*lines, "", f"{count}, about {minutes} min on {cores} core{'s' * (cores > 1)}"]
+    )

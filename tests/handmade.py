@@ -1,0 +1,308 @@
+"""Tables made by hand, as figures read them: a small study with diverged runs, and grids."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from metabench.records import manifests
+
+SEEDS, TASKS = 3, 40
+PROTOCOLS = {"standard": 4, "robustness": 3}  # updates
+CELLS = [  # algorithm, cell, role, inner and meta step size, meta-iterations, diverged seeds
+    ("fomaml", "f1", "published", 0.02, 0.01, 400, 0),
+    ("fomaml", "f2", "grid", 0.02, 0.1, 400, 2),
+    ("fomaml", "f3", "grid", 0.01, 0.01, 400, 0),
+    ("reptile", "r1", "published", 0.02, 0.1, 400, 1),
+    ("reptile", "r2", "equal-budget", 0.02, 0.1, 1200, 0),
+    ("joint", "j1", "published", np.nan, 0.01, 400, 0),
+    ("random", "n1", "published", np.nan, np.nan, 0, 0),
+    ("anil", "a1", "published", 0.02, 0.01, 400, 0),  # not known to the figures
+]
+
+
+def steps(algorithm: str) -> list[str]:
+    return ["common", "tuned"] if algorithm in ("joint", "random") else ["own", "common"]
+
+
+def regions(protocol: str) -> list[str]:
+    return ["all", "seen", "unseen"] if protocol == "robustness" else ["all"]
+
+
+def statistics(loss: float, diverged: int, last: bool) -> dict[str, Any]:
+    found = {"median": loss / 2, "diverged_share": diverged / SEEDS, "seeds": SEEDS, "tasks": TASKS}
+    found |= (
+        {"mean": np.inf, "mean_lower": np.nan, "mean_upper": np.nan}
+        if diverged
+        else {"mean": loss, "mean_lower": 0.8 * loss, "mean_upper": 1.3 * loss}
+    )
+    ends = {"median_lower": 0.4 * loss, "median_upper": 0.7 * loss} if last else {}
+    return {**found, "median_lower": np.nan, "median_upper": np.nan, **ends}
+
+
+def adaptation_rows() -> list[dict[str, Any]]:
+    rows = []
+    for protocol, updates in PROTOCOLS.items():
+        for region in regions(protocol):
+            where = {"protocol": protocol, "region": region}
+            for n, (algorithm, cell, role, *_, diverged) in enumerate(CELLS):
+                for step in steps(algorithm):
+                    head = {
+                        "algorithm": algorithm,
+                        "cell": cell,
+                        "role": role,
+                        "step": step,
+                        **where,
+                    }
+                    for u in range(updates + 1):
+                        rows.append(
+                            {
+                                **head,
+                                "update": u,
+                                **statistics(4 / (1 + n + u), diverged, u == updates),
+                            }
+                        )
+            for name, loss in (("zero", 4.0), ("gaussian-process", 0.2), ("least-squares", 1e-31)):
+                head = {"algorithm": name, "cell": "-", "role": "baseline", "step": "none", **where}
+                rows.append({**head, "update": updates, **statistics(loss, 0, True), "seeds": 0})
+    return rows
+
+
+def costs(meta_iterations: int) -> dict[str, int]:
+    return {
+        "tasks_seen": 3 * meta_iterations,
+        "gradient_evaluations": 6 * meta_iterations,
+        "point_gradients": 180 * meta_iterations,
+    }
+
+
+def cells() -> pd.DataFrame:
+    rows = [
+        {
+            "algorithm": a,
+            "cell": c,
+            "role": r,
+            "meta_iterations": i,
+            "meta_step_size": m,
+            "inner_step_size": s,
+            "shots": 10,
+        }
+        for a, c, r, s, m, i, _ in CELLS
+    ]
+    return pd.DataFrame(rows)
+
+
+def leaderboard(adapted: pd.DataFrame) -> pd.DataFrame:
+    last = adapted.groupby("protocol")["update"].transform("max")
+    table = adapted[(adapted["update"] == last) & (adapted["region"] == "all")].drop(
+        columns=["update", "region"]
+    )
+    about = [
+        {
+            "cell": c,
+            "selected": c in ("f3", "r1", "j1", "n1", "a1"),
+            "runs_ok": SEEDS - d,
+            "runs_diverged": d,
+            **costs(i),
+        }
+        for _, c, *_, i, d in CELLS
+    ]
+    settings = cells()[["cell", "meta_step_size", "inner_step_size"]]
+    table = table.merge(pd.DataFrame(about), how="left", on="cell").merge(
+        settings, how="left", on="cell"
+    )
+    return table.assign(selected=table["selected"].eq(True))
+
+
+def history() -> pd.DataFrame:
+    rows = []
+    for algorithm, cell, *_, iterations, diverged in CELLS:
+        for seed in range(SEEDS):
+            for i in range(0, iterations + 1, 100):
+                loss = np.inf if seed < diverged and i > 100 else 6 / (1 + i / 100) + 0.1 * seed
+                head = {"algorithm": algorithm, "cell": cell, "seed": seed, "meta_iteration": i}
+                rows.append({**head, **costs(i), "validation_loss": loss})
+    return pd.DataFrame(rows)
+
+
+def task_rows() -> pd.DataFrame:
+    spread = np.geomspace(0.01, 10, TASKS)
+    frames = []
+    for protocol in PROTOCOLS:
+        for algorithm, cell, *_, diverged in CELLS:
+            step = "own" if "own" in steps(algorithm) else "tuned"
+            for seed in range(SEEDS):
+                losses = np.full(TASKS, np.inf) if seed < diverged else spread
+                frames.append(
+                    pd.DataFrame(
+                        {
+                            "algorithm": algorithm,
+                            "cell": cell,
+                            "seed": seed,
+                            "step": step,
+                            "protocol": protocol,
+                            "loss": losses,
+                        }
+                    )
+                )
+        for name in ("zero", "gaussian-process", "least-squares"):
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "algorithm": name,
+                        "cell": "-",
+                        "seed": -1,
+                        "step": "none",
+                        "protocol": protocol,
+                        "loss": spread,
+                    }
+                )
+            )
+    return (
+        pd.concat(frames).assign(region="all").astype({"algorithm": "category", "loss": "float32"})
+    )
+
+
+def comparisons() -> pd.DataFrame:
+    pair = {
+        "algorithm_a": "fomaml",
+        "cell_a": "f1",
+        "step_a": "own",
+        "algorithm_b": "reptile",
+        "cell_b": "r1",
+        "step_b": "own",
+        "region": "all",
+        "update": 4,
+        "attainable_p": 0.25,
+    }
+    known = {"difference": -0.4, "lower": -0.6, "upper": -0.2, "p_value": 0.25, "p_holm": 0.5}
+    lost = {
+        "difference": -np.inf,
+        "lower": np.nan,
+        "upper": np.nan,
+        "p_value": 0.25,
+        "p_holm": np.nan,
+    }
+    wins = {"probability_of_improvement": 0.7, "probability_lower": 0.4, "probability_upper": 0.9}
+    return pd.DataFrame(
+        [
+            {**pair, **wins, **found, "role": role, "protocol": protocol}
+            for protocol in PROTOCOLS
+            for role, found in (("published", known), ("equal-budget", lost))
+        ]
+    )
+
+
+def showcase() -> tuple[pd.DataFrame, pd.DataFrame]:
+    x = np.linspace(-5.5, 5.5, 23)
+    frames = [
+        pd.DataFrame(
+            {"x": x, "truth": np.sin(x), "before": 0 * x, "after": np.cos(x) / (seed >= diverged)}
+        ).assign(algorithm=algorithm, cell=cell, role=role, seed=seed, protocol=protocol)
+        for algorithm, cell, role, *_, diverged in CELLS
+        if role == "published"
+        for protocol in PROTOCOLS
+        for seed in range(SEEDS)
+    ]
+    points = [
+        pd.DataFrame({"x": x[::5], "y": np.sin(x[::5])}).assign(protocol=protocol)
+        for protocol in PROTOCOLS
+    ]
+    return pd.concat(frames), pd.concat(points)
+
+
+def tables() -> dict[str, pd.DataFrame]:
+    """Return every table that a figure reads, by its file name."""
+    adapted = pd.DataFrame(adaptation_rows())
+    with np.errstate(divide="ignore"):
+        pictures, points = showcase()
+    return {
+        "adaptation.csv": adapted,
+        "cells.csv": cells(),
+        "leaderboard.csv": leaderboard(adapted),
+        "history.csv": history(),
+        "comparisons.csv": comparisons(),
+        "showcase.csv": pictures,
+        "points.csv": points,
+        "tasks.parquet": task_rows(),
+    }
+
+
+def write(found: dict[str, pd.DataFrame], folder: Path) -> Path:
+    """Write tables and their manifest, and return the folder."""
+    folder.mkdir(exist_ok=True)
+    for name, table in found.items():
+        if name.endswith(".parquet"):
+            table.to_parquet(folder / name, index=False)
+        else:
+            table.to_csv(folder / name, index=False)
+    manifests.write(folder, found, {"kind": "tables"})
+    return folder
+
+
+LOSSES = ("mean", "median", "loss", "validation_loss")
+INTERVALS = ("mean_lower", "mean_upper", "median_lower", "median_upper")
+
+
+def infinite() -> dict[str, pd.DataFrame]:
+    """Return the tables of a study whose losses are all infinite."""
+    found = tables()
+    for table in found.values():
+        for column in table.columns.intersection(LOSSES):
+            table[column] = np.inf
+        for column in table.columns.intersection(INTERVALS):
+            table[column] = np.nan
+    found["adaptation.csv"]["diverged_share"] = 1.0
+    found["leaderboard.csv"]["diverged_share"] = 1.0
+    found["showcase.csv"][["before", "after"]] = np.nan
+    nothing = ["difference", "lower", "upper", "probability_lower", "probability_upper", "p_value"]
+    found["comparisons.csv"][[*nothing, "p_holm"]] = np.nan
+    return found
+
+
+def zero(algorithms: set[str]) -> dict[str, pd.DataFrame]:
+    """Return the tables of a study in which the losses of some algorithms are exactly 0."""
+    found = tables()
+    for table in found.values():
+        if "algorithm" in table:
+            rows = table["algorithm"].isin(algorithms)
+            for column in table.columns.intersection([*LOSSES, *INTERVALS]):
+                table.loc[rows & table[column].notna(), column] = 0.0
+    found["comparisons.csv"][["difference", "lower", "upper"]] = 0.0
+    return found
+
+
+def renamed(names: dict[str, str]) -> dict[str, pd.DataFrame]:
+    """Return the tables with other names of algorithms, protocols or cells."""
+    found = {}
+    for name, table in tables().items():
+        texts = {column: str for column in table if str(table[column].dtype) == "category"}
+        found[name] = table.astype(texts).replace(names)
+    return found
+
+
+def grid(rows: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
+    """Return what a figure of grids reads, under one protocol.
+
+    Args:
+        rows: A cell each: its algorithm, its role if that is not grid, its hyperparameters, and
+            `steps`, the steps that it adapts with if it has none of its own. The mean loss of the
+            n-th is n.
+    """
+    cells, board = [], []
+    for n, row in enumerate(rows, 1):
+        steps = row.pop("steps", ["own", "common"])
+        name = ", ".join(f"{key} {value}" for key, value in row.items() if key != "algorithm")
+        cell = {"cell": name, "role": "grid", **row}
+        cells.append(cell)
+        for step in steps:
+            head = {**cell, "protocol": "standard", "step": step, "selected": n == 1}
+            ends = {"mean": n, "median": n / 2, "runs_ok": SEEDS, "runs_diverged": 0}
+            board.append({**head, **ends, "diverged_share": 0.0, "region": "all"})
+    adapted = pd.DataFrame(board).assign(update=1, seeds=SEEDS, tasks=TASKS)
+    return {
+        "cells.csv": pd.DataFrame(cells),
+        "leaderboard.csv": pd.DataFrame(board),
+        "adaptation.csv": adapted,
+    }

@@ -1,0 +1,107 @@
+"""The folder that a repository keeps of a study: reduced tables, their figures, and nothing else."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from small import ROOT
+
+from metabench.analysis import frames, tables
+from metabench.cli import main
+from metabench.records import manifests
+from metabench.views import figures
+
+FLUX = ROOT / "results" / "reference" / "flux"
+STEMS = ["comparisons", "equal_budget"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study's folder with full tables on few tasks, and files that a reference does not keep."""
+    root = tmp_path_factory.mktemp("finished")
+    for name in tables.names():
+        table = frames.read(FLUX / "tables", name)
+        frames.write(
+            table[table["task"] < 20] if "task" in table else table, root / "tables" / name
+        )
+    manifests.write(root / "tables", tables.names(), {"kind": "tables"})
+    shutil.copy(FLUX / "provenance.json", root)
+    (root / "logs").mkdir()
+    return root
+
+
+@pytest.fixture(autouse=True)
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "figure_names", lambda algorithms, protocols: STEMS)
+
+
+def keep(root: Path, out: Path) -> Result:
+    return CliRunner().invoke(main, ["reference", "--root", str(root), "--out", str(out)])
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_it_has_tables_png_figures_and_provenance_and_replaces_what_was_there(
+    finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "reference" / "flux"
+    (out / "figures").mkdir(parents=True)
+    (out / "figures" / "old.svg").write_text("of an earlier run")
+    before = files(finished)
+    assert keep(finished, out).exit_code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["figures", "provenance.json", "tables"]
+    assert sorted(path.name for path in (out / "figures").iterdir()) == [
+        *(f"{stem}.png" for stem in STEMS),
+        manifests.NAME,
+    ]
+    assert list(out.parent.iterdir()) == [out]  # no temporary folder is left
+    assert files(finished) == before
+    assert sum(map(len, files(out).values())) < sum(map(len, before.values())) / 2
+
+
+def test_its_figures_are_those_that_its_own_tables_give(finished: Path, tmp_path: Path) -> None:
+    keep(finished, tmp_path / "kept")
+    for path in figures.draw_all(tmp_path / "kept" / "tables", tmp_path / "drawn"):
+        if path.suffix == ".png":
+            assert path.read_bytes() == (tmp_path / "kept" / "figures" / path.name).read_bytes()
+    made = manifests.read(tmp_path / "kept" / "figures")
+    assert made["tables"] == manifests.read(tmp_path / "kept" / "tables")["content"]
+
+
+def test_the_same_study_gives_the_same_bytes_in_its_own_place_too(
+    finished: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    assert keep(finished, tmp_path / "kept").exit_code == keep(copy, copy).exit_code == 0
+    assert files(copy) == files(tmp_path / "kept")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda root: (root / "tables" / "runs.csv").unlink(), "runs.csv is missing"),
+        (lambda root: (root / "tables" / manifests.NAME).unlink(), "is not a manifest"),
+        (lambda root: keep(root, root), "is a reference already"),
+        (lambda root: (root / "provenance.json").unlink(), "provenance.json"),
+    ],
+)
+def test_what_cannot_be_kept_is_one_line_and_leaves_the_old_one(
+    finished: Path, tmp_path: Path, damage: object, said: str
+) -> None:
+    root, out = shutil.copytree(finished, tmp_path / "copy"), tmp_path / "kept"
+    out.mkdir()
+    (out / "old").write_text("still here")
+    damage(root)
+    answer = keep(root, out)
+    assert answer.exit_code == 2
+    line = answer.output.strip().splitlines()[-1]
+    assert line.startswith("metabench: ") and said in line
+    assert files(out) == {"old": b"still here"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "kept"]

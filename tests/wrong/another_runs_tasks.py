@@ -1,0 +1,33 @@
+"""A deliberately wrong algorithm: each run learns from the tasks of its neighbour."""
+
+from metabench import (
+    Algorithm,
+    InnerLoop,
+    Points,
+    Queries,
+    adapted,
+    one_copy_per_task,
+    second_order_cost,
+    support_and_query,
+)
+
+
+class Hyperparameters(InnerLoop):
+    queries: Queries = None
+
+
+def sample(tasks, h):
+    """Draw data, and hand them to the next run."""
+    support, query = support_and_query(tasks, h)
+    return Points(support.x.roll(1, 1), support.y.roll(1, 1)), Points(query.x, query.y.roll(1, 1))
+
+
+def meta_gradient(network, theta, batch, h):
+    """Return a gradient."""
+    support, query = batch
+    copies = one_copy_per_task(theta, h.meta_batch_size)
+    phi = adapted(network, copies, support.repeated(h.inner_steps), h.inner_step_size)
+    return network.summed_gradient(phi, *query)
+
+
+ALGORITHM = Algorithm(Hyperparameters, second_order_cost, sample, meta_gradient)

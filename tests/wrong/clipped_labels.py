@@ -1,0 +1,27 @@
+"""A deliberately wrong algorithm: it cuts labels off at 1."""
+
+from metabench import (
+    Algorithm,
+    InnerLoop,
+    Points,
+    Queries,
+    adapted,
+    one_copy_per_task,
+    second_order_cost,
+    support_and_query,
+)
+
+
+class Hyperparameters(InnerLoop):
+    queries: Queries = None
+
+
+def meta_gradient(network, theta, batch, h):
+    """Return a gradient."""
+    support, query = (Points(x, y.clamp(-1, 1)) for x, y in batch)
+    copies = one_copy_per_task(theta, h.meta_batch_size)
+    phi = adapted(network, copies, support.repeated(h.inner_steps), h.inner_step_size)
+    return network.summed_gradient(phi, *query)
+
+
+ALGORITHM = Algorithm(Hyperparameters, second_order_cost, support_and_query, meta_gradient)

@@ -1,0 +1,28 @@
+"""A deliberately wrong algorithm: it adapts to the first points of the support set alone."""
+
+from metabench import (
+    Algorithm,
+    InnerLoop,
+    Points,
+    Queries,
+    adapted,
+    one_copy_per_task,
+    second_order_cost,
+    support_and_query,
+)
+
+
+class Hyperparameters(InnerLoop):
+    queries: Queries = None
+
+
+def meta_gradient(network, theta, batch, h):
+    """Return a gradient."""
+    (x, y), query = batch
+    half = Points(x[..., : h.shots // 2, :], y[..., : h.shots // 2, :])
+    copies = one_copy_per_task(theta, h.meta_batch_size)
+    phi = adapted(network, copies, half.repeated(h.inner_steps), h.inner_step_size)
+    return network.summed_gradient(phi, *query)
+
+
+ALGORITHM = Algorithm(Hyperparameters, second_order_cost, support_and_query, meta_gradient)

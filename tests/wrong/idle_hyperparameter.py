@@ -1,0 +1,31 @@
+"""A deliberately wrong algorithm: it declares a hyperparameter and does not use it."""
+
+from typing import Annotated
+
+from metabench import (
+    Algorithm,
+    Field,
+    InnerLoop,
+    Positive,
+    Queries,
+    adapted,
+    one_copy_per_task,
+    second_order_cost,
+    support_and_query,
+)
+
+
+class Hyperparameters(InnerLoop):
+    queries: Queries = None
+    strength: Annotated[Positive, Field(description="Strength of nothing.")] = 0.5
+
+
+def meta_gradient(network, theta, batch, h):
+    """Return a gradient."""
+    support, query = batch
+    copies = one_copy_per_task(theta, h.meta_batch_size)
+    phi = adapted(network, copies, support.repeated(h.inner_steps), h.inner_step_size)
+    return network.summed_gradient(phi, *query)
+
+
+ALGORITHM = Algorithm(Hyperparameters, second_order_cost, support_and_query, meta_gradient)

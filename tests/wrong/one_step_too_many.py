@@ -1,0 +1,26 @@
+"""A deliberately wrong algorithm: it takes one inner step more than it says."""
+
+from metabench import (
+    Algorithm,
+    InnerLoop,
+    Queries,
+    adapted,
+    one_copy_per_task,
+    second_order_cost,
+    support_and_query,
+)
+
+
+class Hyperparameters(InnerLoop):
+    queries: Queries = None
+
+
+def meta_gradient(network, theta, batch, h):
+    """Return a gradient."""
+    support, query = batch
+    copies = one_copy_per_task(theta, h.meta_batch_size)
+    phi = adapted(network, copies, support.repeated(h.inner_steps + 1), h.inner_step_size)
+    return network.summed_gradient(phi, *query)
+
+
+ALGORITHM = Algorithm(Hyperparameters, second_order_cost, support_and_query, meta_gradient)

@@ -1,0 +1,27 @@
+"""A deliberately wrong algorithm: it adapts one copy to the support sets of all tasks."""
+
+from metabench import (
+    Algorithm,
+    InnerLoop,
+    Points,
+    Queries,
+    adapted,
+    one_copy_per_task,
+    second_order_cost,
+    support_and_query,
+)
+
+
+class Hyperparameters(InnerLoop):
+    queries: Queries = None
+
+
+def meta_gradient(network, theta, batch, h):
+    """Return a gradient."""
+    (x, y), query = batch
+    pooled = Points(x.flatten(1, 2), y.flatten(1, 2))
+    phi = adapted(network, theta, pooled.repeated(h.inner_steps), h.inner_step_size)
+    return network.summed_gradient(one_copy_per_task(phi, h.meta_batch_size), *query)
+
+
+ALGORITHM = Algorithm(Hyperparameters, second_order_cost, support_and_query, meta_gradient)

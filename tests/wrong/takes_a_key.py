@@ -1,0 +1,30 @@
+"""A deliberately wrong algorithm: its hyperparameter is called like a key of study files."""
+
+from typing import Annotated
+
+from metabench import (
+    Algorithm,
+    Field,
+    InnerLoop,
+    Queries,
+    adapted,
+    one_copy_per_task,
+    second_order_cost,
+    support_and_query,
+)
+
+
+class Hyperparameters(InnerLoop):
+    queries: Queries = None
+    network: Annotated[float, Field(description="Factor.")] = 0.5
+
+
+def meta_gradient(network, theta, batch, h):
+    """Return a gradient."""
+    support, query = batch
+    copies = one_copy_per_task(theta, h.meta_batch_size)
+    phi = adapted(network, copies, support.repeated(h.inner_steps), h.inner_step_size)
+    return h.network * network.summed_gradient(phi, *query)
+
+
+ALGORITHM = Algorithm(Hyperparameters, second_order_cost, support_and_query, meta_gradient)

@@ -1,0 +1,17 @@
+"""A deliberately wrong algorithm: it returns zeros."""
+
+import torch
+
+from metabench import Algorithm, InnerLoop, Queries, second_order_cost, support_and_query
+
+
+class Hyperparameters(InnerLoop):
+    queries: Queries = None
+
+
+def meta_gradient(network, theta, batch, h):
+    """Return a gradient."""
+    return torch.zeros_like(theta)
+
+
+ALGORITHM = Algorithm(Hyperparameters, second_order_cost, support_and_query, meta_gradient)
