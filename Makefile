@@ -18,10 +18,10 @@ REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 
 	     "name another: make PYTHON=python3.11 ..." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup benchmark smoke report figures verify reference soak bench growth literature test check format lock
+.PHONY: help setup benchmark smoke report figures verify reference soak bench growth literature test test-units test-studies check format lock
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo "Variables: CORES=$(CORES) STUDY=$(STUDY) PYTHON=$(PYTHON) TABLES=$(TABLES) OUT=$(OUT) LEVEL=$(LEVEL) KILLS=$(KILLS)"
 
 setup: $(INSTALLED) ## Make .venv with the locked versions (again only when they change)
@@ -59,8 +59,14 @@ literature: setup ## Hold published numbers against the tables under results/ref
 growth: setup ## Measure how time and memory grow with runs, width, shots, cores and cells
 	$(BIN)/python benchmarks/growth.py --out results/benchmarks
 
-test: check ## Run the checks and all tests
-	$(BIN)/pytest
+test: check ## Run the checks and all tests, those of whole studies beside the others
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-units test-studies
+
+test-units: setup ## Run the tests that start no Snakemake
+	$(BIN)/pytest -m "not workflow"
+
+test-studies: setup ## Run the tests that start Snakemake
+	$(BIN)/pytest -p no:cacheprovider -m workflow tests
 
 check: setup ## Check format, style, types and rules; change nothing
 	$(BIN)/ruff format --check

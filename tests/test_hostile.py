@@ -12,6 +12,7 @@ import tomllib
 from contextlib import chdir
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -186,7 +187,7 @@ def test_every_path_of_a_study_is_plain(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    study = Workflow(Running.start(Study(config.load(path))), None)
+    study = Workflow(Running.start(Study(config.load(path))), SimpleNamespace(is_main_process=True))
     files = [artefact.path for artefact in study.artefacts]
     for name in [*files, *study.tables, *study.figures, *study.literature, study.store]:
         assert re.fullmatch(r"(results/)?[a-zA-Z0-9_./+-]+", str(name)) and ".." not in str(name)
@@ -321,12 +322,16 @@ def test_the_command_refuses_a_template_without_running_it(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "line", [["train", "--settings", "{}"], ["tables", "--study", '{"study": NaN}', "--root", "x"]]
+    "line",
+    [
+        ["train", "--study", "{}", "--cell", "a/b", "--seeds", "0-2"],
+        ["tables", "--study", '{"study": NaN}'],
+    ],
 )
-def test_the_command_refuses_settings_that_are_none_and_writes_nothing(
+def test_the_command_refuses_a_study_that_is_none_and_writes_nothing(
     tmp_path: Path, line: list[str]
 ) -> None:
-    refused(command(tmp_path, *line), "Invalid value for '--s")
+    refused(command(tmp_path, *line), "no study is called")
     assert not list(tmp_path.iterdir())
 
 

@@ -33,7 +33,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "figure_names", lambda algorithms, protocols: STEMS)
+    every = figures.of_study
+    monkeypatch.setattr(
+        figures,
+        "of_study",
+        lambda algorithms, protocols: [
+            picture for picture in every(algorithms, protocols) if picture.stem in STEMS
+        ],
+    )
 
 
 def keep(root: Path, out: Path) -> Result:
