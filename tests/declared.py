@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt
+from marked import renewed
 from pydantic.fields import FieldInfo
 
 from metabench.learning import algorithms
 from metabench.learning.hyperparameters import Hyperparameters, spelled
 
 PAGE = Path(__file__).resolve().parent.parent / "config" / "README.md"
-BEGIN, END = "<!-- hyperparameters -->", "<!-- /hyperparameters -->"
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
@@ -79,10 +79,7 @@ def tables() -> str:
 
 def page() -> str:
     """Return config/README.md with the tables as they must be now."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{tables()}\n{END}{after}"
+    return renewed(PAGE, "hyperparameters", tables())
 
 
 if __name__ == "__main__":

@@ -4,16 +4,16 @@ python tests/rooms.py       renews the table in ARCHITECTURE.md from imports and
 """
 
 import ast
-import sys
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from marked import renewed
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "metabench"
 PAGE = ROOT / "ARCHITECTURE.md"
-BEGIN, END = "<!-- rooms -->", "<!-- /rooms -->"
 
 FOLDERS = ("learning", "study", "records", "analysis", "views", "workflow")
 """The import law: a module imports from its own folder and from those to the left of it."""
@@ -110,12 +110,8 @@ def table() -> str:
 
 def page() -> str:
     """Return ARCHITECTURE.md with the table as it must be now."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    return renewed(PAGE, "rooms", table())
 
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
-    sys.exit()

@@ -19,7 +19,7 @@ NAME = "manifest.json"
 
 def write(folder: Path, names: Iterable[str], header: Header) -> None:
     """Write the manifest of files of a folder under what they were made from."""
-    files = {name: _digest(folder / name) for name in sorted(names)}
+    files = {name: file_digest(folder / name) for name in sorted(names)}
     text = json.dumps(
         {**header, "content": config_digest(files), "files": files}, indent=2, sort_keys=True
     )
@@ -47,12 +47,13 @@ def read(folder: Path) -> Header:
     for name, expected in files.items():
         if not (folder / name).is_file():
             raise ArtifactError(f"{folder / name} is missing, but {path} names it")
-        if _digest(folder / name) != expected:
+        if file_digest(folder / name) != expected:
             raise ArtifactError(
                 f"{folder / name} is damaged or was changed: its bytes do not match {path}"
             )
     return header
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file; raise OSError where it cannot be read."""
     return sha256(path.read_bytes()).hexdigest()

@@ -49,13 +49,19 @@ def evaluated(given, theta=None):
     return states.from_tensors(found)
 
 
+def assert_declared(found, declared):
+    wanted = {name: (array.dtype, shape) for name, (array, shape) in declared.items()}
+    assert {name: (array.dtype.name, array.shape) for name, array in found.items()} == wanted
+    arrays.hold(HERE, found, declared)
+
+
 # What is returned is what is declared.
 
 
 @every_algorithm
 def test_an_evaluation_returns_the_declared_arrays_and_no_other(algorithm):
     given = evaluate_settings(algorithm)
-    arrays.hold(HERE, evaluated(given), arrays.evaluation(given, len(SEEDS)))
+    assert_declared(evaluated(given), arrays.evaluation(given, len(SEEDS)))
 
 
 @pytest.mark.parametrize("steps", [("own", "own x 4"), ("tuned",), ("common", "tuned", "own")])
@@ -64,14 +70,14 @@ def test_an_evaluation_with_other_step_rules_returns_the_declared_arrays(steps):
         "fomaml", protocols={"p": protocol(steps=steps)}, tuning_step_sizes=(0.01, 0.02, 0.04)
     )
     found = evaluated(given)
-    arrays.hold(HERE, found, arrays.evaluation(given, len(SEEDS)))
+    assert_declared(found, arrays.evaluation(given, len(SEEDS)))
     assert {f"test/p/{step}" for step in steps} == {n for n in found if n.startswith("test/")}
     assert ("tuning/p" in found) == ("tuned" in steps)
 
 
 def test_an_evaluation_on_two_inputs_returns_the_declared_arrays():
     given = evaluate_settings("reptile", tasks=PlaneWaveDistribution(grid_points=6))
-    arrays.hold(HERE, evaluated(given), arrays.evaluation(given, len(SEEDS)))
+    assert_declared(evaluated(given), arrays.evaluation(given, len(SEEDS)))
 
 
 @every_algorithm
@@ -81,7 +87,7 @@ def test_training_returns_the_declared_arrays_whenever_it_is_stopped(algorithm, 
     given = small.train_settings(algorithm, iterations, network=HIDDEN)
     state = training.train(given, SEEDS, algorithms.load(algorithm))
     declared = arrays.state(given, len(SEEDS), iterations)
-    arrays.hold(HERE, states.from_state(state), declared)
+    assert_declared(states.from_state(state), declared)
     assert set(declared) == set(training.State._fields)
 
 
@@ -93,7 +99,7 @@ def test_what_the_outer_optimizer_remembers_is_declared(optimizer, moments):
     _, shape = arrays.state(given, 3, 2)["memory"]
     assert shape == (moments, 3, given.shape.parameters)
     state = training.train(given, SEEDS, algorithms.load("fomaml"))
-    arrays.hold(HERE, states.from_state(state), arrays.state(given, 3, 2))
+    assert_declared(states.from_state(state), arrays.state(given, 3, 2))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +116,7 @@ def test_the_baselines_return_the_declared_arrays_and_no_other(tasks):
     }
     known = small.baseline_settings(protocols, bank=9, tasks=tasks)
     found = states.from_tensors(baselines.evaluate(known))
-    arrays.hold(HERE, found, arrays.of_baselines(known))
+    assert_declared(found, arrays.of_baselines(known))
 
 
 def test_a_protocol_with_tasks_of_a_family_without_a_basis_has_no_least_squares():
@@ -125,7 +131,7 @@ def test_a_protocol_with_tasks_of_a_family_without_a_basis_has_no_least_squares(
     declared = arrays.of_baselines(known)
     assert "test/usual/least-squares" in declared
     assert "test/frequencies/least-squares" not in declared
-    arrays.hold(HERE, states.from_tensors(baselines.evaluate(known)), declared)
+    assert_declared(states.from_tensors(baselines.evaluate(known)), declared)
 
 
 # The check of a file's arrays.
@@ -157,7 +163,7 @@ def test_joined_blocks_of_seeds_are_what_all_seeds_at_once_give():
     theta, declared = begun(given), arrays.evaluation(given, len(SEEDS))
     blocks = [evaluated(given, theta[:1]), evaluated(given, theta[1:])]
     joined = arrays.join(blocks, declared)
-    arrays.hold(HERE, joined, declared)
+    assert_declared(joined, declared)
     for name, array in evaluated(given, theta).items():
         assert array.tobytes() == joined[name].tobytes(), name
 

@@ -57,7 +57,7 @@ def run(folder: Path, *line: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=folder, capture_output=True, text=True, env=kept, check=False)
 
 
-def refused(answer: subprocess.CompletedProcess[str], original: Path) -> None:
+def assert_refused(answer: subprocess.CompletedProcess[str], original: Path) -> None:
     """Hold that a command said in one line that the original's code would run, and did nothing."""
     said = [line for line in answer.stderr.splitlines() if line.startswith("metabench: ")]
     assert answer.returncode == 2 and len(said) == 1, answer.stderr
@@ -77,11 +77,11 @@ def test_the_command_of_a_copy_does_not_run_the_code_of_the_original(
 ) -> None:
     folder = copied if where == "its folder" else tmp_path
     answer = run(folder, copied / ".venv/bin/metabench", "plan", "--config", copied / PLAN[-1])
-    refused(answer, original)
+    assert_refused(answer, original)
 
 
 def test_the_command_of_the_original_does_not_run_in_a_copy(original: Path, copied: Path) -> None:
-    refused(run(copied, original / ".venv/bin/metabench", *PLAN), original)
+    assert_refused(run(copied, original / ".venv/bin/metabench", *PLAN), original)
 
 
 def test_a_link_to_a_command_is_that_command(original: Path, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_the_snakefile_of_a_copy_does_not_run_the_code_of_the_original(
     original: Path, copied: Path, whose: str
 ) -> None:
     answer = run(copied, original.with_name(whose) / ".venv/bin/snakemake", *DRY)
-    refused(answer, original)
+    assert_refused(answer, original)
     assert not (copied / "results").exists()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pandas as pd
 
 from metabench.analysis import frames, reduction
 from metabench.analysis.tables import names
+from metabench.records import manifests
 from metabench.records.artifacts import ArtifactError
 
 CELL = ["algorithm", "cell"]
@@ -103,7 +103,7 @@ def _read(folder: Path, name: str) -> pd.DataFrame:
 
 def _digest(path: Path) -> str:
     try:
-        return sha256(path.read_bytes()).hexdigest()
+        return manifests.file_digest(path)
     except OSError as error:
         raise ArtifactError(
             f"{path.parent} is no complete folder of tables: {path.name}: {error.strerror}"
