@@ -1,7 +1,7 @@
-"""From the groups of a study file to cells: each group is the product of all that is a list.
+"""A cell: an algorithm with its hyperparameters, and what it is called.
 
-A cell is an algorithm with its hyperparameters. Its name says in words what is its own, from its
-content alone, so it stays the same when the grid grows:
+Its name says in words what is its own, from its content alone, so it stays the same when the grid
+grows:
 
     reptile inner 0.02, meta 0.1
 """
@@ -9,31 +9,18 @@ content alone, so it stays the same when the grid grows:
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
-from itertools import product
-from math import ceil
-from typing import Any, NamedTuple
 
 from metabench.learning import algorithms
 from metabench.learning.algorithm import Algorithm, Cost
-from metabench.learning.hyperparameters import Hyperparameters, OuterLoop, spelled
-from metabench.learning.settings import META_ITERATIONS, NetworkSettings
+from metabench.learning.hyperparameters import Hyperparameters, spelled
+from metabench.learning.settings import NetworkSettings
 from metabench.learning.tasks import AnyDistribution
-from metabench.study import grids
-from metabench.study.limits import JOBS, NO_NAMES
-from metabench.study.messages import ConfigError, Mistakes, shorten, word
-from metabench.study.schema import (
-    USUAL_ITERATIONS,
-    CellGroup,
-    Length,
-    StudyConfig,
-    TrainingTasks,
-)
+from metabench.study.limits import NO_NAMES
+from metabench.study.messages import ConfigError, shorten
+from metabench.study.schema import USUAL_ITERATIONS, StudyConfig
 
 ROLES = ("published", "grid", "equal-budget")
 """Roles of a cell: the source's own values, another point of the grid, or another's budget."""
@@ -107,216 +94,15 @@ def path_of(name: str) -> str:
     return f"{safe[: LONGEST - 12]}-x{sha256(name.encode()).hexdigest()[:10]}"
 
 
-class _Group(NamedTuple):
-    """A group of a study file, its algorithm, and the keys that lead to it."""
-
-    given: CellGroup
-    algorithm: Algorithm
-    place: str
-
-    @property
-    def size(self) -> int:
-        """How many cells it has."""
-        return (
-            grids.size(NetworkSettings, self.given.network)
-            * grids.size(TrainingTasks, self.given.tasks)
-            * grids.size(self.algorithm.hyperparameters, self.given.hyperparameters)
-            * grids.size(Length, self.given.length)
-        )
-
-
-def cells(config: StudyConfig) -> list[Cell]:
-    """Return the cells of a study in the order of its file, those with equal budgets last.
+def named(cell: Cell, config: StudyConfig, place: str) -> Cell:
+    """Return a cell with its name.
 
     Raises:
-        ConfigError: A line for each mistake: a group lacks a hyperparameter, has one too many or
-            has one that cannot be, or two cells are the same.
+        ConfigError: Text in a user's hyperparameters makes a name that nobody can read.
     """
-    groups = _groups(config)
-    mistakes = Mistakes()
-    found: list[Cell] = []
-    for group in groups:
-        if group.given.equal_budget is None:
-            with mistakes.collected():
-                found += _expand(config, group)
-    mistakes.report()
-    for group in groups:
-        if group.given.equal_budget is not None:
-            with mistakes.collected():
-                reference = _published(found, group.given.equal_budget, group.place)
-                found += _expand(config, group, reference)
-    mistakes.report()
-    _require_distinct(found)
-    return found
-
-
-def _groups(config: StudyConfig) -> list[_Group]:
-    """Return the groups of a study; raise ConfigError where they make more jobs than anybody runs."""
-    mistakes = Mistakes()
-    groups: list[_Group] = []
-    files: dict[str, str] = {}
-    for n, given in enumerate(config.cells):
-        place = f"cells[{n}]"
-        with mistakes.collected():
-            groups.append(_Group(given, _load(given.algorithm, place), place))
-            _require_one_file(files, given.algorithm, place)
-    mistakes.report()
-    jobs = sum(group.size for group in groups) * ceil(config.seeds / config.seed_block)
-    if jobs > JOBS:
-        raise ConfigError(
-            f"cells, seeds and seed_block make {jobs} training jobs; a study has {JOBS} at most "
-            f"(cells)"
-        )
-    return groups
-
-
-def _load(given: str, place: str) -> Algorithm:
-    """Return an algorithm; raise ConfigError where a study cannot use it."""
-    try:
-        algorithm = algorithms.load(given)
-    except ValueError as error:
-        raise ConfigError(f"{error} ({place}.algorithm)") from None
-    model: Any = algorithm.hyperparameters  # in a user's file it may be anything
-    if not (isinstance(model, type) and issubclass(model, Hyperparameters)):
-        raise ConfigError(
-            f"hyperparameters of {given} must be a subclass of metabench.Hyperparameters, got "
-            f"{shorten(model)} ({place}.algorithm)"
-        )
-    if taken := sorted(model.model_fields.keys() & CellGroup.model_fields):
-        raise ConfigError(
-            f"a hyperparameter needs a name of its own; {', '.join(taken)} of {given} is a key of "
-            f"every group of cells ({place}.algorithm)"
-        )
-    return algorithm
-
-
-def _require_one_file(files: dict[str, str], given: str, place: str) -> None:
-    """Raise ConfigError where two files of algorithms would have one name in every table."""
-    other = files.setdefault(algorithms.name(given), given)
-    if other != given:
-        raise ConfigError(
-            f"algorithms are told apart by the names of their files, and {other} and {given} have "
-            f"the same ({place}.algorithm)"
-        )
-
-
-def _require_distinct(found: list[Cell]) -> None:
-    """Raise ConfigError where a cell stands twice, or two cells would share a name or a path."""
-    titles = Counter(cell.title for cell in found)
-    paths = Counter(cell.path for cell in found)
-    for names in (titles, paths):
-        if repeated := [name for name, count in names.items() if count > 1]:
-            raise ConfigError(
-                f"each cell must stand once and have a name of its own; {len(repeated)} do not, "
-                f"the first is {shorten(repeated[0])} (cells)"
-            )
-
-
-def _expand(config: StudyConfig, group: _Group, reference: Cell | None = None) -> list[Cell]:
-    """Return the cells of one group; `reference` is the cell whose point-gradients they spend."""
-    given, place = group.given, group.place
-    known = config.network.model_dump(mode="json")
-    mistakes = Mistakes()
-    with mistakes.collected():
-        networks = grids.checked(NetworkSettings, given.network, f"{place}.network", known)
-    with mistakes.collected():
-        changes = grids.checked(TrainingTasks, given.tasks, f"{place}.tasks")
-    with mistakes.collected():
-        hyperparameters = _hyperparameters(group)
-    with mistakes.collected():
-        lengths = grids.checked(Length, given.length, place)
-    mistakes.report()
-
-    role = "grid" if reference is None else "equal-budget"
-    found = []
-    for network, change, length, h in product(networks, changes, lengths, hyperparameters):
-        tasks = config.tasks.model_copy(update=change.model_dump(exclude_unset=True))
-        iterations = length.meta_iterations
-        with mistakes.collected():
-            cost = _cost(group, h, tasks)
-            if reference is not None:
-                iterations = _equal_budget(reference, cost, place)
-            _require_outer_loop(given.algorithm, h, iterations, place)
-            cell = Cell(given.algorithm, h, iterations, role, cost, network, tasks, name="")
-            name = _name(config, cell)
-            _require_readable(name, place)
-            found.append(replace(cell, name=name))
-    mistakes.report()
-    return found if given.published is None else _mark(found, given.published, group)
-
-
-def _hyperparameters(group: _Group) -> list[Hyperparameters]:
-    """Return the hyperparameters of a group, each point of its grid."""
-    model, given = group.algorithm.hyperparameters, group.given.hyperparameters
-    mistakes = Mistakes()
-    for key in sorted(given.keys() - model.model_fields.keys()):
-        mistakes.add(
-            f"unknown key {shorten(key)}; choose from the hyperparameters of "
-            f"{algorithms.name(group.given.algorithm)}: {_listed(model.model_fields)}; or from the "
-            f"keys of every group: {_listed(CellGroup.model_fields)} ({group.place}.{word(key)})"
-        )
-    known = {key: value for key, value in given.items() if key in model.model_fields}
-    with mistakes.collected(), _named(group, "validation of hyperparameters"):
-        found = grids.checked(model, known, group.place)
-    mistakes.report()
-    return found
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "none"
-
-
-def _cost(group: _Group, h: Hyperparameters, tasks: AnyDistribution) -> Cost:
-    """Return what a meta-iteration spends."""
-    with _named(group, "cost"):
-        cost = group.algorithm.cost(h, tasks)
-    if not isinstance(cost, Cost):
-        raise ConfigError(
-            f"cost of {group.given.algorithm} must return a Cost, got {shorten(cost)} "
-            f"({group.place}.algorithm)"
-        )
-    return cost
-
-
-@contextmanager
-def _named(group: _Group, what: str) -> Iterator[None]:
-    """Name the algorithm in whatever its own code raises: it may be a user's file."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"{error} ({group.place})") from None
-    except Exception as error:
-        raise ConfigError(
-            f"{what} of {group.given.algorithm} fails: {type(error).__name__}: {error} "
-            f"({group.place}.algorithm)"
-        ) from None
-
-
-def _require_outer_loop(algorithm: str, h: Hyperparameters, iterations: int, place: str) -> None:
-    """Raise ConfigError where an algorithm shall train that has nothing to train with."""
-    if iterations and not isinstance(h, OuterLoop):
-        raise ConfigError(
-            f"{algorithms.name(algorithm)} does not train, since its hyperparameters are not a "
-            f"subclass of OuterLoop; give meta_iterations: 0 ({place}.meta_iterations)"
-        )
-
-
-def _equal_budget(reference: Cell, cost: Cost, place: str) -> int:
-    """Return how many meta-iterations spend the point-gradients of the reference."""
-    if not cost.point_gradients:
-        raise ConfigError(
-            f"an algorithm that spends nothing has no equal budget ({place}.equal_budget)"
-        )
-    budget = reference.meta_iterations * reference.cost.point_gradients
-    iterations = budget // cost.point_gradients
-    if not 1 <= iterations <= META_ITERATIONS:
-        raise ConfigError(
-            f"a cell has 1 to {META_ITERATIONS} meta-iterations, its budget is {iterations} "
-            f"({place}.equal_budget)"
-        )
-    return iterations
+    name = _name(config, cell)
+    _require_readable(name, place)
+    return replace(cell, name=name)
 
 
 def _name(config: StudyConfig, cell: Cell) -> str:
@@ -346,54 +132,6 @@ def _require_readable(name: str, place: str) -> None:
             f"characters at most, and none of {', '.join(NO_NAMES)}; hyperparameters make it "
             f"{shorten(name)} ({place})"
         )
-
-
-def _mark(found: list[Cell], published: dict[str, Any], group: _Group) -> list[Cell]:
-    """Give the cell with the source's own values the role `published`."""
-    place = f"{group.place}.published"
-    known = [*group.algorithm.hyperparameters.model_fields, "meta_iterations", "network", "tasks"]
-    mistakes = Mistakes()
-    for key in sorted(published.keys() - known):
-        mistakes.add(
-            f"unknown key {shorten(key)}; choose from {_listed(known)} ({place}.{word(key)})"
-        )
-    mistakes.report()
-    marked = []
-    for cell in found:
-        is_the_one = _has(_content(cell), published)
-        marked.append(replace(cell, role="published") if is_the_one else cell)
-    if (count := sum(cell.role == "published" for cell in marked)) != 1:
-        raise ConfigError(
-            f"published must name exactly one cell of the grid, but {count} have "
-            f"{shorten(published)} ({place})"
-        )
-    return marked
-
-
-def _content(cell: Cell) -> dict[str, Any]:
-    """Return what is said of a cell in a study file."""
-    return {
-        **cell.hyperparameters.model_dump(mode="json"),
-        "meta_iterations": cell.meta_iterations,
-        "network": cell.network.model_dump(mode="json"),
-        "tasks": {"training_tasks": cell.tasks.training_tasks},
-    }
-
-
-def _has(content: Any, wanted: Any) -> bool:
-    """Return whether a content has the wanted values; a mapping may leave keys out."""
-    if isinstance(content, dict) and isinstance(wanted, dict):
-        return all(key in content and _has(content[key], wanted[key]) for key in wanted)
-    return bool(content == wanted)
-
-
-def _published(found: list[Cell], module: str, place: str) -> Cell:
-    for cell in found:
-        if cell.module == module and cell.role == "published":
-            return cell
-    raise ConfigError(
-        f"equal_budget needs a published cell of {module}, and there is none ({place}.equal_budget)"
-    )
 
 
 def find(found: list[Cell], wanted: str) -> Cell:

@@ -25,7 +25,7 @@ from metabench.learning.settings import (
     TrainSettings,
     Validation,
 )
-from metabench.study import cells, protocols
+from metabench.study import cell_groups, cells, protocols
 from metabench.study.cells import Cell
 from metabench.study.limits import EVALUATIONS, SEED_BLOCK, SEEDS
 from metabench.study.messages import ConfigError, Mistakes, shorten
@@ -84,7 +84,7 @@ class Study:
     @cached_property
     def cells(self) -> list[Cell]:
         """The cells in the order of the file."""
-        return cells.cells(self.config)
+        return cell_groups.cells(self.config)
 
     def cell(self, wanted: str) -> Cell:
         """Return the cell that a person or a path means; see `metabench.study.cells.find`."""

@@ -48,7 +48,7 @@ class CellGroup(Model):
     """Cells of one algorithm: the product of all that is given as a list.
 
     Every key that is not named here is a hyperparameter of the algorithm, whose file says what it
-    may be. `metabench.study.cells` checks hyperparameters and whatever may be a list.
+    may be. `metabench.study.cell_groups` checks hyperparameters and whatever may be a list.
 
     Args:
         algorithm: Name of an algorithm, or path of a file.
