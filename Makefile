@@ -60,6 +60,7 @@ growth: setup ## Measure how time and memory grow with runs, width, shots, cores
 	$(BIN)/python benchmarks/growth.py --out results/benchmarks
 
 test: check ## Run the checks and all tests, those of whole studies beside the others
+	@echo "Two halves run beside each other; each is shown when it has ended."
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-units test-studies
 
 test-units: setup ## Run the tests that start no Snakemake
