@@ -217,7 +217,12 @@ def figures(source: Path, out: Path) -> None:
 @click.option("--cell", help="ALGORITHM/NAME of a cell, for instance reptile/published.")
 @click.option("--theta", type=EXISTING, help="Trained record, instead of a study and a cell.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Training seed.")
-@click.option("--points", type=EXISTING, required=True, help="CSV file with the columns x and y.")
+@click.option(
+    "--points",
+    type=EXISTING,
+    required=True,
+    help="CSV file with the columns x (or x1 and x2) and y.",
+)
 @click.option(
     "--updates",
     type=click.IntRange(0, MOST),

@@ -200,16 +200,16 @@ def predict(
     Args:
         record: A trained record.
         seed: Which of its runs.
-        points: A file with the columns x and y.
+        points: A file with the columns x and y, or x1, x2 and y where x has two features.
         updates: Full-batch gradient steps.
         step_size: Their size; by default the algorithm's own, or that of its validation.
-        at: How many evenly spaced x to predict at.
+        at: How many evenly spaced values of each feature of x to predict at.
     """
     from metabench import predict as prediction
     from metabench.analysis import frames
 
     _one_thread()
-    support = frames.read_points(points)
+    support = frames.read_points(points, prediction.features_of(record))
     return frames.spell(prediction.curve(record, seed, support, updates, step_size, at))
 
 

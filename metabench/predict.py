@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from metabench.analysis.columns import of_x
 from metabench.learning import algorithms
 from metabench.learning.evaluation import Adapter, Step
 from metabench.learning.settings import TrainSettings
@@ -83,8 +84,7 @@ def curve(
     predicted = adapter.predict(learned, support, x, step)[..., 0]
     if not bool(predicted.isfinite().all()):
         raise ArtifactError(f"what seed {seed} in {record} predicts is not finite: it diverged")
-    names = ["x"] if features == 1 else [f"x{n + 1}" for n in range(features)]
-    columns = dict(zip(names, x.numpy().T, strict=True))
+    columns = dict(zip(of_x(features), x.numpy().T, strict=True))
     return {**columns, "before": predicted[0].numpy(), "after": predicted[-1].numpy()}
 
 

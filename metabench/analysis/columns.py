@@ -55,6 +55,12 @@ KEYS = {
     "x": Column(NUMBER, "Where the wave is looked at."),
 }
 
+COORDINATES = {
+    "x1": Column(NUMBER, "First coordinate of where the wave is looked at, where x has several."),
+    "x2": Column(NUMBER, "Second coordinate of it."),
+}
+"""Columns instead of x where tasks have several inputs."""
+
 HYPERPARAMETERS = {
     "meta_iterations": Column(COUNT, "Outer updates in all."),
     "meta_step_size": Column(NUMBER, "Size of the outer update."),
@@ -160,6 +166,16 @@ CHOICE = {
 
 SHARED = KEYS | HYPERPARAMETERS | COSTS | STATISTICS | CHOICE
 """The columns that more than one table has."""
+
+
+def of_x(features: int) -> list[str]:
+    """Return the columns that hold an x of so many numbers.
+
+    Example:
+        >>> of_x(1), of_x(2)
+        (['x'], ['x1', 'x2'])
+    """
+    return ["x"] if features == 1 else [f"x{n + 1}" for n in range(features)]
 
 
 def with_whole_counts(table: pd.DataFrame, own: Mapping[str, Column]) -> pd.DataFrame:

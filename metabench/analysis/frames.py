@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from metabench.analysis.columns import of_x
 from metabench.records.artifacts import ArtifactError, replacing
 
 CELLS = ("cell", "cell_a", "cell_b")
@@ -89,10 +90,15 @@ def spell(columns: Mapping[str, NDArray[Any]]) -> str:
     )
 
 
-def read_points(path: Path) -> NDArray[np.float32]:
-    """Read support points from a CSV file with the columns x and y, ``(shots, 2)``.
+def read_points(path: Path, features: int = 1) -> NDArray[np.float32]:
+    """Read support points from a CSV file, ``(shots, feature + 1)``.
 
-    The two columns may stand in any order, and others beside them. Empty lines are skipped.
+    It has the columns x and y, or x1, x2, ... and y where x has several features. They may stand in
+    any order, and others beside them. Empty lines are skipped.
+
+    Args:
+        path: The file.
+        features: How many numbers an x is made of.
 
     Raises:
         ArtifactError: It has no such columns, no rows, a row that is longer or shorter than its
@@ -100,12 +106,13 @@ def read_points(path: Path) -> NDArray[np.float32]:
     """
     line = 0
     points = []
+    names = [*of_x(features), "y"]
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, strict=True)
             header = [name.strip() for name in next(rows, [])]
             line = rows.line_num
-            columns = [_only(header, name) for name in ("x", "y")]
+            columns = [_only(header, name) for name in names]
             for fields in rows:
                 line = rows.line_num
                 if fields:
@@ -114,8 +121,9 @@ def read_points(path: Path) -> NDArray[np.float32]:
             raise ValueError("it has no rows of numbers")
     except (OSError, ValueError, csv.Error) as error:
         where = f"{path}, line {line}" if line else str(path)
+        known = f"{', '.join(names[:-1])} and y"
         raise ArtifactError(
-            f"points must be a CSV file with the columns x and y: {where}: {_line(error)}"
+            f"points must be a CSV file with the columns {known}: {where}: {_line(error)}"
         ) from None
     return np.array(points, np.float32)
 

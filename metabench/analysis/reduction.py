@@ -36,7 +36,7 @@ BITS = {
 }
 """The tables that are reduced, and their significant binary digits; the others stay as they are."""
 
-EXACT = ("step_size", "x")
+EXACT = ("step_size", "x", "x1", "x2")
 """Numbers that identify rows."""
 
 REGION_TASKS = 100

@@ -155,13 +155,16 @@ class Workflow:
         """Return the input function of a rule that reads these files.
 
         The time of a file must not matter, so Snakemake is told that it is ancient. Where the file
-        is rebuilt it is not: after ancient ones Snakemake rebuilds nothing.
+        is rebuilt it is not: after ancient ones Snakemake rebuilds nothing, not even what is
+        missing. Which files `--forcerun` rebuilds is for Snakemake to say, so then none is.
         """
         from snakemake.io import ancient
 
         def files(wildcards: Any) -> list[str]:
             self._prepare(self.snakemake.dag)
             names = [str(path).format(**dict(wildcards.items())) for path in paths]
+            if self.snakemake.dag_settings.forcerun:
+                return names
             return [name if Path(name) in self.outdated else ancient(name) for name in names]
 
         return files

@@ -316,6 +316,19 @@ def test_tracking_twice_adds_nothing(folder: Path) -> None:
     assert_numbers_are_those_of_the_tables(client, root)
 
 
+def test_one_process_tracks_the_studies_of_two_folders_each_in_its_own_store(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("one", "two"):
+        folder = shutil.copytree(finished, tmp_path / name)
+        monkeypatch.chdir(folder)
+        root = Path(FINISHED)
+        track_block(root, GOOD, "2-2", store.store_name(root, "tiny"))
+        (run_id,) = [path.name for path in (root / "mlartifacts").iterdir()]
+        assert MlflowClient(f"sqlite:///{folder}/{root}/mlflow.db").get_run(run_id)
+
+
 def test_only_a_changed_run_is_replaced_a_lost_one_comes_back_and_a_foreign_one_goes(
     folder: Path,
 ) -> None:

@@ -517,7 +517,7 @@ def test_a_results_folder_that_cannot_be_written_is_one_line_and_exit_code_2(fol
     code, _, said = ended(snakemake(preexec_fn=bound_by_permissions))
     assert only_line(code, said.rstrip()) == f"{MARK}cannot write {TINY}/.lock: Permission denied"
     code, _, said = ended(metabench(baselines(), preexec_fn=bound_by_permissions))
-    assert only_line(code, said) == f"{MARK}cannot write {PATHS.baselines}: Permission denied"
+    assert only_line(code, said) == f"{MARK}cannot write {BASELINES}: Permission denied"
     assert not contents_of(TINY)
 
 

@@ -306,6 +306,15 @@ def test_a_dry_run_of_stale_results_changes_no_file_and_no_time(study: Path) -> 
     assert listing(study) == before
 
 
+def test_a_stage_that_is_forced_brings_what_follows_it_also_where_that_is_missing(
+    study: Path, tmp_path: Path
+) -> None:
+    folder = copy(tmp_path)
+    shutil.copytree(study / "results" / "smoke" / "train", folder / "results" / "smoke" / "train")
+    forced = dry(folder, "tables", "--forcerun", "train")
+    assert jobs(forced) == {"train": 6, "evaluate": 12, "baselines": 2, "tables": 1}
+
+
 def as_somebody_else() -> None:
     """Be bound by the permissions of files, as an ordinary user is, even where tests run as root."""
     if os.geteuid() == 0:
@@ -329,7 +338,15 @@ def test_a_dry_run_works_on_read_only_results_of_another_user_with_times_out_of_
     before = listing(folder)
     whole = dry(folder, "tables", "figures", preexec_fn=as_somebody_else)
     assert nothing(whole)
-    stale = dry(folder, "figures", preexec_fn=as_somebody_else, **edited(tmp_path / "edited"))
+    variables = edited(tmp_path / "edited")
+    stale = dry(folder, "figures", preexec_fn=as_somebody_else, **variables)
+    assert stale.returncode == 1 and "Write-protected output files" in stale.stdout
+    assert "8 stale files to rebuild: " in stale.stderr and "Traceback" not in stale.stderr
+    assert listing(folder) == before
+    for path in below:
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    before = listing(folder)
+    stale = dry(folder, "figures", preexec_fn=as_somebody_else, **variables)
     assert jobs(stale) == {"train": 2, "evaluate": 4, "tables": 1, "figures": 1}
     assert listing(folder) == before
     for path in below:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from metabench.analysis.columns import NUMBER, Column
+from metabench.analysis.columns import NUMBER, Column, of_x
 from metabench.analysis.measured import Study
 
 NAME = "points.csv"
@@ -17,6 +17,7 @@ def build(study: Study) -> pd.DataFrame:
     found = []
     for protocol in study.protocols:
         support = study.baselines[f"showcase/{protocol}/support"]
-        found.append(pd.DataFrame(support, columns=["x", "y"]).assign(protocol=protocol))
-    table = pd.concat(found)[["protocol", "x", "y"]]
-    return table.sort_values(["protocol", "x"], ignore_index=True)
+        names = of_x(support.shape[1] - 1)
+        found.append(pd.DataFrame(support, columns=[*names, "y"]).assign(protocol=protocol))
+    table = pd.concat(found)[["protocol", *names, "y"]]
+    return table.sort_values(["protocol", *names], ignore_index=True)

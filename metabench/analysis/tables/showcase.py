@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from metabench.analysis.columns import NUMBER, Column
+from metabench.analysis.columns import NUMBER, Column, of_x
 from metabench.analysis.measured import Study
 from metabench.records.measured import CellRecord
 
@@ -20,25 +20,31 @@ COLUMNS = {
     "after": Column(NUMBER, "Prediction after the protocol's last update."),
 }
 
-ORDER = ["algorithm", "cell", "role", "seed", "protocol", "x", "truth", "before", "after"]
-"""All columns, which a study without published cells has too."""
+NAMING = ["algorithm", "cell", "role", "seed", "protocol"]
+"""Columns of which a study without published cells has none to fill, but has them too."""
 
 
 def build(study: Study) -> pd.DataFrame:
     """Return the table."""
     published = [record for record in study.cells if record.cell.role == "published"]
     found = [_rows(study, record, protocol) for record in published for protocol in study.protocols]
-    table = pd.concat(found) if found else pd.DataFrame(columns=ORDER)
-    keys = ["algorithm", "cell", "seed", "protocol", "x"]
-    return table[ORDER].sort_values(keys, ignore_index=True)
+    names = of_x(study.baselines["showcase/x"].shape[1])
+    order = [*NAMING, *names, *COLUMNS]
+    table = pd.concat(found) if found else pd.DataFrame(columns=order)
+    keys = ["algorithm", "cell", "seed", "protocol", *names]
+    return table[order].sort_values(keys, ignore_index=True)
 
 
 def _rows(study: Study, record: CellRecord, protocol: str) -> pd.DataFrame:
     """Return the predictions of a cell's runs under one protocol."""
-    x, truth = study.baselines["showcase/x"][:, 0], study.baselines["showcase/truth"][:, 0]
+    x, truth = study.baselines["showcase/x"], study.baselines["showcase/truth"]
     before, after = record.evaluation[f"showcase/{protocol}"]  # each (run, point)
-    index = pd.MultiIndex.from_product([record.seeds, x], names=["seed", "x"])
-    predicted = pd.DataFrame({"before": before.ravel(), "after": after.ravel()}, index)
-    return predicted.reset_index().assign(
-        truth=np.tile(truth, len(record.seeds)), protocol=protocol, **record.head
+    runs = len(record.seeds)
+    return pd.DataFrame(np.tile(x, (runs, 1)), columns=of_x(x.shape[1])).assign(
+        seed=np.repeat(record.seeds, len(x)),
+        protocol=protocol,
+        truth=np.tile(truth[:, 0], runs),
+        before=before.ravel(),
+        after=after.ravel(),
+        **record.head,
     )

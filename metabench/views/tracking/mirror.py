@@ -117,7 +117,7 @@ class Mirror:
     def open(cls, running: Running, name: str, uri: str) -> Self:
         """Find or make the experiment, and give it the store's name."""
         study = running.study.name
-        client, tag = _client(uri), store.generation_tag(uri)
+        client, tag = _client(store.absolute(uri)), store.generation_tag(uri)
         experiment = client.get_experiment_by_name(study)
         if experiment and experiment.lifecycle_stage != "active":
             _set_aside(client, experiment)

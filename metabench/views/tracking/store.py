@@ -90,6 +90,16 @@ def database(uri: str) -> Path | None:
     )
 
 
+def absolute(uri: str) -> str:
+    """Return a URI that means the same store in every folder.
+
+    MLflow keeps one open database for each URI of a process. A relative path would go on meaning
+    the file in the folder where it was first used.
+    """
+    file = database(uri)
+    return uri.replace(file.as_posix(), file.absolute().as_posix(), 1) if file else uri
+
+
 def artifact_folder(uri: str) -> str | None:
     """Return where a sqlite store's artifacts belong, beside it; None where the store decides."""
     file = database(uri)
