@@ -378,7 +378,7 @@ def track() -> None:
 
 @track.command("cells")
 @study_option
-@click.option("--batch", required=True, help="Batch of training jobs, for instance fomaml_0.")
+@click.option("--batch", required=True, help="Batch of training jobs, for instance cells_0.")
 @store_option
 def track_cells(running: Running, batch: str, store: str) -> None:
     """Mirror the runs of a batch of training jobs; what is mirrored already is left alone."""

@@ -7,6 +7,7 @@ import os
 # Before torch is imported anywhere, since it reads them once.
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MKL_CBWR": "AUTO,STRICT"}
 
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import pytest
 
 from metabench.learning import engine
 from metabench.workflow import checkout
+
+# What a shell runs in the background ignores interrupts, and so would what tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The tests of a copied checkout would test the original.
 if reason := checkout.stray_command(Path(sys.argv[0]), Path(__file__).resolve().parents[1]):

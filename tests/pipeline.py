@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import forked
 from small import ROOT
 
 from metabench.records import manifests
@@ -55,9 +56,8 @@ def snakemake(
         preexec_fn: Called in the new process before Snakemake begins.
         variables: Of its environment.
     """
-    command = [str(BIN / "snakemake"), *arguments, "--configfile", config]
     return subprocess.run(
-        command,
+        [str(BIN / "snakemake"), *arguments, "--configfile", config],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -65,6 +65,17 @@ def snakemake(
         preexec_fn=preexec_fn,
         check=False,
     )
+
+
+def asked(
+    folder: Path, *arguments: str, config: str = "config/smoke.yaml", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Ask Snakemake for what it answers without running a job: what it would do, or a report.
+
+    Arguments are those of `snakemake`.
+    """
+    words = [*arguments, "--configfile", config]
+    return forked.run("snakemake", words, folder, environment() | variables)
 
 
 def digests(folder: Path, *parts: str) -> dict[str, str]:

@@ -304,7 +304,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     ),
     "track no batch": (
         ["track", "cells", "--study", "flux", "--batch", "fomaml", "--store", "s"],
-        "unknown batch 'fomaml'; choose from fomaml_0",
+        "unknown batch 'fomaml'; choose from cells_0",
     ),
     "predict with a cell and a record": ([*PREDICT, "--cell", "reptile/published"], "not both"),
     **{

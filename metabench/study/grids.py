@@ -21,6 +21,11 @@ Point = TypeVar("Point", bound=BaseModel)
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
+def has_point(name: str) -> bool:
+    """Return whether the name of a protocol tells a point of a grid: `near shots 5`."""
+    return " " in name
+
+
 def checked(
     model: type[Point], content: Mapping[str, Any], place: str, known: Mapping[str, Any] = NOTHING
 ) -> list[Point]:

@@ -25,7 +25,7 @@ from metabench.learning.settings import (
     TrainSettings,
     Validation,
 )
-from metabench.study import cell_groups, cells, protocols
+from metabench.study import cell_groups, cells, grids, protocols
 from metabench.study.cells import Cell
 from metabench.study.limits import EVALUATIONS, SEED_BLOCK, SEEDS
 from metabench.study.messages import ConfigError, Mistakes, shorten
@@ -116,8 +116,8 @@ class Study:
 
     @property
     def single_protocols(self) -> list[str]:
-        """The protocols that are a group of their own; those of a grid are too many for figures."""
-        return [name for group in self.groups.values() if len(group) == 1 for name in group]
+        """The protocols that are a group by themselves; those of a grid are too many for figures."""
+        return [name for name in self.protocols if not grids.has_point(name)]
 
     @property
     def blocks(self) -> list[str]:

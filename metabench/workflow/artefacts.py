@@ -22,7 +22,7 @@ from metabench.views.tracking import contents, store
 from metabench.workflow import estimate
 
 BATCH = 20
-"""Training jobs whose runs one tracking job mirrors: opening a store takes as long as two of them."""
+"""Training jobs whose runs one tracking job mirrors: to begin takes as long as several of them."""
 
 
 @dataclass(frozen=True)
@@ -102,15 +102,9 @@ def _baselines(running: Running) -> Iterator[Artefact]:
 
 
 def batches(running: Running) -> dict[str, list[TrainJob]]:
-    """Return the training jobs that one tracking job mirrors, by name: of one algorithm each."""
-    by_algorithm: dict[str, list[TrainJob]] = {}
-    for job in running.study.train_jobs:
-        by_algorithm.setdefault(job.cell.algorithm, []).append(job)
-    return {
-        f"{algorithm}_{n}": jobs[n * BATCH : (n + 1) * BATCH]
-        for algorithm, jobs in by_algorithm.items()
-        for n in range(ceil(len(jobs) / BATCH))
-    }
+    """Return the training jobs that one tracking job mirrors, by the name of the batch."""
+    jobs = running.study.train_jobs
+    return {f"cells_{n}": jobs[n * BATCH : (n + 1) * BATCH] for n in range(ceil(len(jobs) / BATCH))}
 
 
 def records_of(running: Running, jobs: list[TrainJob]) -> list[Path]:

@@ -7,11 +7,10 @@ without it.
 
 import os
 import shutil
-import subprocess
-import sys
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+import forked
 import pytest
 import small
 
@@ -339,14 +338,7 @@ def copy(tmp_path):
     return tmp_path
 
 
-QUICK = (
-    "-p",
-    "no:cacheprovider",
-    "-p",
-    "no:hypothesispytest",
-    "-p",
-    "no:xdist",
-)  # plugins that cost a start-up
+QUICK = ["-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--junitxml=outcomes.xml"]
 
 
 def is_assertion(failure):
@@ -362,18 +354,9 @@ def outcomes(copy, tests):
     without parameters.
     """
     selected = [f"tests/{test}" for test in ("test_witness.py", *tests)]
-    command = [sys.executable, "-m", "pytest", "-q", *QUICK, "--junitxml=outcomes.xml", *selected]
-    done = subprocess.run(
-        command,
-        cwd=copy,
-        env={**os.environ, "PYTHONPATH": str(copy)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode in (0, 1), (
-        done.stdout + done.stderr
-    )  # 1: some failed; more: pytest could not run them
+    done = forked.run("pytest", [*QUICK, *selected], copy, os.environ | {"PYTHONPATH": str(copy)})
+    said = done.stdout + done.stderr
+    assert done.returncode in (0, 1), said  # 1: some failed; more: pytest could not run them
     passed, failed = set(), set()
     for case in ElementTree.parse(copy / "outcomes.xml").iter("testcase"):
         name, failure = case.attrib["name"].split("[")[0], case.find("failure")

@@ -27,6 +27,13 @@ def test_a_group_without_lists_is_one_protocol_of_its_own_name():
     assert list(protocols()) == ["x"]
 
 
+@pytest.mark.parametrize("shots", [[5], [5, 10]])
+def test_a_list_makes_a_grid_however_short_and_grids_have_no_figures_of_their_own(shots):
+    study = small.study(content(x={**ONE, "shots": shots}))
+    assert list(study.groups["x"]) == [f"x shots {n}" for n in shots]
+    assert study.single_protocols == ["robustness"]
+
+
 GRIDS = {
     "shots": ([5, 10], ["x shots 5", "x shots 10"]),
     "updates": ([1, 2], ["x updates 1", "x updates 2"]),

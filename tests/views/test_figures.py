@@ -92,6 +92,14 @@ def test_the_same_tables_give_the_same_bytes(
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
 
 
+def test_a_protocol_of_a_grid_has_no_figures_of_its_own(tmp_path: Path) -> None:
+    made = handmade.tables()
+    for table in made.values():
+        if "protocol" in table:
+            table["protocol"] = table["protocol"].replace("robustness", "near shots 5")
+    assert Tables(handmade.write(made, tmp_path / "tables")).protocols == ["standard"]
+
+
 def test_nothing_in_a_file_tells_when_or_with_which_version_it_was_drawn(drawn: list[Path]) -> None:
     for path in drawn:
         content = path.read_bytes()

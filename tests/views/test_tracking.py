@@ -467,9 +467,7 @@ def test_a_deleted_store_is_noticed_and_two_writers_rebuild_it_without_colliding
     store.write_marker(marker, {}, {"runs": {}})  # as if the store had been there
     second = store.store_name(root, "tiny")
     assert second == first.replace("-1", "-2")
-    writers = [
-        elsewhere(batch_command(root, batch, second), folder) for batch in ("fomaml_0", "random_0")
-    ]
+    writers = [elsewhere(batch_command(root, "cells_0", second), folder) for _ in range(2)]
     assert [writer.wait() for writer in writers] == [0, 0]
     assert store.store_name(root, "tiny") == second
     client = MlflowClient(f"sqlite:///{root.absolute()}/mlflow.db")
@@ -484,14 +482,14 @@ def test_a_moved_results_folder_is_noticed_and_its_runs_are_led_to_it(folder: Pa
     link.symlink_to(folder)
     root = link / FINISHED
     name = store.store_name(root, "tiny")
-    jobs.track_cells(running(root), "random_0", name)
+    jobs.track_cells(running(root), "cells_0", name)
     assert store.store_name(root, "tiny") == name
     before = ids(MlflowClient(store.uri_of(root)))
     link.unlink()
     link.symlink_to(moved := folder.rename(folder.with_name("moved")))
     second = name.replace("-1", "-2")
     assert store.store_name(root, "tiny") == second
-    assert elsewhere(batch_command(root, "random_0", second), moved).wait() == 0
+    assert elsewhere(batch_command(root, "cells_0", second), moved).wait() == 0
     assert store.store_name(root, "tiny") == second
     client = MlflowClient(store.uri_of(moved / FINISHED))
     assert ids(client) == before, "they were whole"
@@ -611,7 +609,7 @@ def test_a_store_that_cannot_be_written_is_one_clear_line(
     else:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{folder}/mlruns")
     name = store.store_name(root, "tiny")
-    result = run(batch_command(root, "random_0", name))
+    result = run(batch_command(root, "cells_0", name))
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("metabench: cannot write to the MLflow store")
@@ -668,7 +666,7 @@ def test_the_printed_line_shows_the_study_and_a_server_is_written_like_a_file(
 def test_an_unknown_batch_is_refused_before_the_store_is_opened(folder: Path) -> None:
     root = folder / FINISHED
     before = sorted(folder.rglob("*"))
-    result = run(batch_command(root, "fomaml_1", store.store_name(root, "tiny")))
+    result = run(batch_command(root, "cells_1", store.store_name(root, "tiny")))
     assert result.exit_code == 2
-    assert "unknown batch 'fomaml_1'; choose from fomaml_0, random_0" in result.stderr
+    assert "unknown batch 'cells_1'; choose from cells_0" in result.stderr
     assert sorted(folder.rglob("*")) == before

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from metabench.analysis import frames
+from metabench.study.grids import has_point
 from metabench.views.drawing.style import Style, styles
 
 ORACLE = "least-squares"
@@ -79,12 +80,9 @@ class Tables:
 
     @cached_property
     def protocols(self) -> list[str]:
-        """The evaluation settings that have figures of their own.
-
-        Those of a grid have names of several words, and are too many for a figure each.
-        """
+        """The evaluation settings that have figures of their own: those of no grid."""
         names = set(self["adaptation.csv"]["protocol"])
-        return sorted(name for name in names if " " not in name)
+        return sorted(name for name in names if not has_point(name))
 
     @cached_property
     def protocols_with_regions(self) -> list[str]:
