@@ -1,5 +1,6 @@
-"""Compile the fused engine, once for each kind of processor; where there is no compiler the install
-goes on without.
+"""Compile the fused engine, once for each kind of processor.
+
+Where there is no compiler the install goes on without.
 """
 
 import platform

@@ -26,8 +26,9 @@ def history(record: CellRecord) -> pd.DataFrame:
 
 
 def curves(record: CellRecord, protocols: list[str]) -> pd.DataFrame:
-    """Return the adaptation curve with a row for each protocol, step, region, seed and update: mean
-    over the tasks.
+    """Return the adaptation curve: a row for each protocol, step, region, seed and update.
+
+    The loss is the mean over the tasks.
     """
     frames = []
     for protocol in protocols:

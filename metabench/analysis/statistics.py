@@ -1,5 +1,6 @@
-"""What the losses say: point statistics, intervals for crossed seeds and tasks, tests, and the
-choice of cells.
+"""What the losses say: point statistics, intervals, tests, and the choice of cells.
+
+Intervals are for crossed seeds and tasks:
 
     x[s, t] = mu + seed_s + task_t + residual_st         losses of one cell: every seed meets every
     task
@@ -53,8 +54,9 @@ class Resamples(NamedTuple):
 
 @dataclass(frozen=True)
 class WindowMean:
-    """The mean of the sorted values between two ranks: an L-estimator, over all pooled (seed, task)
-    values.
+    """The mean of the sorted values between two ranks: an L-estimator.
+
+    The values of all seeds and tasks are pooled.
 
     Each of N sorted values fills one unit of the rank axis 0..N, and `window` maps N to (start,
     length) on it. A quantile is a window of length 1. Where the window touches an infinite value,
@@ -69,8 +71,9 @@ class WindowMean:
         return float(self.of_ranks(values, np.arange(1, values.size + 1)))
 
     def of_ranks(self, values: Floats, ranks: Integers) -> Floats:
-        """Return the statistic of multisets of sorted values ``(N,)``, given cumulative counts
-        ``(..., N)``.
+        """Return the statistic of multisets of sorted values ``(N,)``, given by cumulative counts.
+
+        Counts are ``(..., N)``.
         """
         start, length = self.window(int(ranks[..., -1].flat[0]))
         first = bisect_left(
@@ -142,8 +145,9 @@ def mean_interval(losses: ArrayLike, confidence: float = 0.95, scale: Scale = "l
 
 
 def resamples(key: int | str, seeds: int, tasks: int, count: int) -> Resamples:
-    """Return the multisets of the crossed bootstrap, one of seeds and one of tasks a resample, for
-    all cells alike.
+    """Return the multisets of the crossed bootstrap, one of seeds and one of tasks a resample.
+
+    They are the same for all cells.
 
     The r-th seeds depend on neither `tasks` nor `count`, the r-th tasks on neither `seeds` nor
     `count`. `key` is the study's name; the others are numbers.
@@ -165,8 +169,9 @@ def crossed_intervals(
     confidence: float = 0.95,
     scale: Scale = "log",
 ) -> list[Interval]:
-    """Return pooled statistics, each with its crossed bootstrap t interval; the resamples are gone
-    through once.
+    """Return pooled statistics, each with its crossed bootstrap t interval.
+
+    The resamples are gone through once.
 
         Var = S/(S-1) Var_seeds + B/(B-1) Var_tasks
 
@@ -215,8 +220,9 @@ def crossed_interval(
 
 
 def probability_of_improvement(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Return P(loss_a < loss_b) over matched (seed, task) pairs, ties one half, with its crossed t
-    interval (logit).
+    """Return P(loss_a < loss_b) over matched (seed, task) pairs, with its crossed t interval.
+
+    Ties count one half; the interval is made on the logit scale.
 
     Losses are ``(seed, task)``; b may be ``(1, task)``, a seedless baseline, and is then matched
     with each seed. Where all pairs agree, nothing varies: the far bound is then Clopper and
@@ -233,8 +239,9 @@ def probability_of_improvement(a: ArrayLike, b: ArrayLike, confidence: float = 0
 
 
 def difference_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Return the mean of a - b, matched as in `probability_of_improvement`, with its crossed t
-    interval.
+    """Return the mean of a - b with its crossed t interval.
+
+    Losses are matched as in `probability_of_improvement`.
 
     There are no bounds if any loss is not finite; the mean is then inf for one of a, -inf for one
     of b, nan for both.
@@ -247,8 +254,9 @@ def difference_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) ->
 
 
 def sign_flip_p_value(differences: ArrayLike) -> float:
-    """Return the two-sided sign-flip p value of paired differences, one a seed, averaged over
-    tasks.
+    """Return the two-sided sign-flip p value of paired differences, one a seed.
+
+    A difference is a mean over tasks.
 
         p = share of the 2^S sign vectors e with |sum_s e_s d_s| >= |sum_s d_s|
 
@@ -268,15 +276,17 @@ def sign_flip_p_value(differences: ArrayLike) -> float:
 
 
 def attainable_p_value(seeds: int) -> float:
-    """Return the least p value that `sign_flip_p_value` can give: 2 / 2^S, or 1 / (1 + draws) above
-    `EXACT_SEEDS`.
+    """Return the least p value that `sign_flip_p_value` can give.
+
+    It is 2 / 2^S, or 1 / (1 + draws) above `EXACT_SEEDS`.
     """
     return 2.0 ** (1 - seeds) if seeds <= EXACT_SEEDS else 1 / (1 + SIGN_DRAWS)
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Return Holm's adjusted p values of one family, in the order given; a nan counts in the family
-    and stays nan.
+    """Return Holm's adjusted p values of one family, in the order given.
+
+    A nan counts in the family and stays nan.
 
         p_holm_(i) = max_{j <= i} min(1, (m - j + 1) p_(j))
 
@@ -296,8 +306,9 @@ def holm(p_values: ArrayLike) -> Floats:
 def _resampled(
     statistics: Sequence[WindowMean], losses: Floats, draws: Integers, axis: int
 ) -> Floats:
-    """Return statistics ``(statistic, resample)`` when the seeds (axis 0) or the tasks (axis 1)
-    alone are resampled.
+    """Return statistics ``(statistic, resample)`` when one axis alone is resampled.
+
+    Axis 0 is the seeds, axis 1 the tasks.
     """
     order = np.argsort(losses, axis=None, kind="stable")
     values, members = losses.ravel()[order], np.unravel_index(order, losses.shape)[axis]
@@ -313,8 +324,9 @@ def _resampled(
 
 
 def _spread(estimates: Floats, scale: Scale) -> float:
-    """Return the standard error that the middle 68% of the resampled estimates show, inf where they
-    are not finite.
+    """Return the standard error that the middle 68% of the resampled estimates show.
+
+    It is inf where they are not finite.
     """
     with np.errstate(divide="ignore"):
         values = LINK[scale](estimates)
@@ -323,8 +335,9 @@ def _spread(estimates: Floats, scale: Scale) -> float:
 
 
 def _mean_squares(x: Floats) -> tuple[Floats, Floats]:
-    """Return mean squares and degrees of freedom of (seed, task, residual), 0 for what one seed or
-    task can't show.
+    """Return mean squares and degrees of freedom of (seed, task, residual).
+
+    Both are 0 for what one seed or one task cannot show.
     """
     seeds, tasks = x.shape
     seed, task = x.mean(1, keepdims=True) - x.mean(), x.mean(0, keepdims=True) - x.mean()
@@ -342,8 +355,9 @@ def _t_interval(
     confidence: float,
     scale: Scale,
 ) -> Interval:
-    """Return estimate -+ t sqrt(variance) on its scale, with Satterthwaite's V^2 / sum(part^2 /
-    degrees) of freedom.
+    """Return estimate -+ t sqrt(variance) on its scale.
+
+    Degrees of freedom are Satterthwaite's, V^2 / sum(part^2 / degrees).
     """
     known = degrees > 0
     if not (known.any() and np.isfinite(estimate)):
@@ -397,8 +411,9 @@ def _checked(losses: ArrayLike, scale: Scale) -> Floats:
 
 
 def _matched(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:
-    """Return losses a ``(seed, task)`` and b, of the same shape or of one seed, or say that they
-    don't match.
+    """Return losses a ``(seed, task)`` and b, of the same shape or of one seed.
+
+    Where they do not match, say so.
     """
     x, y = with_inf_for_nan(a), with_inf_for_nan(b)
     if x.ndim != 2 or y.shape not in (x.shape, (1, x.shape[1])):

@@ -1,5 +1,6 @@
-"""The inner loop, which exists once: training takes its last parameters, evaluation measures each
-of them.
+"""The inner loop, which exists once.
+
+Training takes its last parameters, evaluation measures each of them.
 
     phi_0 = theta,    phi_{u+1} = phi_u - alpha grad L(phi_u; batch_u)
 
@@ -111,8 +112,7 @@ def elementwise_path(
     sizes: Iterable[Tensor],
     optimizer: str = "sgd",
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Take steps with a size for each parameter, and yield each gradient with the parameters that
-    it leads to.
+    """Take steps with a size for each parameter; yield each gradient and where it leads.
 
         phi_{k+1} = phi_k - alpha_k * grad L(phi_k; batch_k),    * elementwise
 
@@ -136,8 +136,7 @@ def elementwise_path(
 
 
 def predicted(network: Network, parameters: Iterable[Tensor], x: Tensor, every: bool) -> Tensor:
-    """Return what each of a sequence of parameters ``(..., P)`` predicts at x, or what the last one
-    does.
+    """Return what each of a sequence of parameters ``(..., P)`` predicts at x, or the last one.
 
     Returns:
         ``(update, ..., point, 1)``, or ``(..., point, 1)``.

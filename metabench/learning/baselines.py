@@ -1,5 +1,4 @@
-"""Predictors that meta-learn nothing and have no seed: what the numbers of the others are held
-against.
+"""Predictors that meta-learn nothing and have no seed: the yardsticks.
 
     zero              predicts 0: scores E[A^2]/2 on average
     least_squares     fits y = a sin x + b cos x (or what else spans all tasks of a family): the
@@ -37,8 +36,7 @@ def zero(support: Points, x: Tensor) -> Tensor:
 
 
 def least_squares(tasks: TaskDistribution, support: Points, x: Tensor) -> Tensor:
-    """Fit a combination of the family's basis to the support points, by Gram-Schmidt, and predict
-    with it.
+    """Fit the family's basis to the support points, by Gram-Schmidt, and predict with it.
 
         y = a sin x + b cos x
 

@@ -1,6 +1,4 @@
-"""What the fields of settings may hold, wherever settings are declared: numbers and intervals with
-their ranges.
-"""
+"""What the fields of settings may hold, wherever settings are declared."""
 
 from __future__ import annotations
 

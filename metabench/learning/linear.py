@@ -13,8 +13,9 @@ from torch import Tensor
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """Return the matrix products of a ``(..., n, m)`` and b ``(..., m, k)``, whose leading axes
-    broadcast.
+    """Return the matrix products of a ``(..., n, m)`` and b ``(..., m, k)``.
+
+    Their leading axes broadcast.
     """
     stack = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a, b = (t.expand(*stack, *t.shape[-2:]).reshape(-1, *t.shape[-2:]).contiguous() for t in (a, b))
@@ -23,8 +24,9 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def solve(a: Tensor, b: Tensor) -> Tensor:
-    """Return the solutions of symmetric positive definite systems a ``(..., n, n)`` for b ``(...,
-    n, k)``.
+    """Return the solutions of positive definite systems a ``(..., n, n)`` for b ``(..., n, k)``.
+
+    The systems are symmetric.
 
     The inverse is computed aside, by Gauss and Jordan; a step of iterative refinement makes the
     solution exact, and is what autograd differentiates: da gives -a^-1 da a^-1 b.
@@ -35,8 +37,9 @@ def solve(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _inverse(a: Tensor) -> Tensor:
-    """Return the inverses of positive definite matrices ``(..., n, n)``; no rows need to be
-    exchanged.
+    """Return the inverses of positive definite matrices ``(..., n, n)``.
+
+    No rows need to be exchanged.
     """
     n = a.shape[-1]
     both = torch.cat([a, torch.eye(n, dtype=a.dtype).expand_as(a)], dim=-1)

@@ -1,5 +1,6 @@
-"""Multilayer perceptrons as flat vectors: theta ``(..., P)``, whose leading axes are a stack of
-independent networks.
+"""Multilayer perceptrons as flat vectors: theta ``(..., P)``.
+
+The leading axes are a stack of independent networks.
 
     h_0 = x,    z_l = h_{l-1} W_l + b_l,    h_l = activation(z_l),    prediction = z_L
 
@@ -183,8 +184,9 @@ class Network:
         return _unflat(self._activations(self.layers(theta), x)[-1], stack)
 
     def features(self, theta: Tensor, x: Tensor) -> Tensor:
-        """Return the activations of the last hidden layer, ``(..., point, width)``; arguments as
-        `predict`.
+        """Return the activations of the last hidden layer, ``(..., point, width)``.
+
+        Arguments are those of `predict`.
         """
         stack, (theta, x) = _flat_stack(theta, x)
         return _unflat(self._activations(self.layers(theta), x)[-2], stack)
@@ -200,8 +202,9 @@ class Network:
         return hidden
 
     def loss(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Return the mean squared error of each network of a stack, ``(...,)``; arguments as
-        `loss_and_gradient`.
+        """Return the mean squared error of each network of a stack, ``(...,)``.
+
+        Arguments are those of `loss_and_gradient`.
         """
         return (self.predict(theta, x) - y).square_().mean((-2, -1))
 
@@ -366,8 +369,9 @@ class Network:
             yield theta
 
     def _kernel(self, theta: Tensor, *others: float | Tensor) -> fused.Kernel | None:
-        """Return the fused engine's kernel; None, for torch to compute, where it covers less or
-        autograd watches.
+        """Return the fused engine's kernel, or None for torch to compute.
+
+        It covers less than torch does, and autograd cannot watch it.
         """
         if not fused.covers(theta) or theta.requires_grad:
             return None
@@ -392,8 +396,7 @@ def _times_transpose(delta: Tensor, weight: Tensor) -> Tensor:
 
 
 def _flat_stack(theta: Tensor, *points: Tensor) -> tuple[torch.Size, list[Tensor]]:
-    """Flatten the leading axes of parameters and points to one; return those axes and the flattened
-    tensors.
+    """Flatten the leading axes of parameters and points to one; return those axes and both.
 
     A single network is computed twice: torch gives a batch of one to another matrix product, which
     rounds otherwise.

@@ -1,5 +1,4 @@
-"""How a gradient moves what is learned: plain descent or Adam, and how the step size changes over
-training.
+"""How a gradient moves parameters, by plain descent or Adam, and schedules of the step size.
 
     descent   theta <- theta - size * g
     Adam      m <- beta1 m + (1 - beta1) g,   v <- beta2 v + (1 - beta2) g^2

@@ -89,8 +89,7 @@ def uniforms(key: int | str, purpose: str, block: int, count: int) -> NDArray[np
 
 
 def normals(unit: NDArray[np.float64], cut: float = np.inf) -> NDArray[np.float64]:
-    """Return standard normal numbers from uniform ones, by the inverse of the distribution
-    function.
+    """Return standard normal numbers from uniform ones, by the inverse distribution function.
 
     Args:
         unit: Numbers on [0, 1), of any shape.
@@ -105,8 +104,9 @@ def normals(unit: NDArray[np.float64], cut: float = np.inf) -> NDArray[np.float6
 def permutations(
     key: int | str, purpose: str, block: int, count: int, length: int
 ) -> NDArray[np.int64]:
-    """Return independent uniform orders of ``range(length)``: those that sort rows of random words
-    by their upper bits.
+    """Return independent uniform orders of ``range(length)``.
+
+    They sort rows of random words by their upper bits.
 
     The lowest bits of a word make room for its place, so that no two words of a row are equal and
     any way to sort them gives the same order.

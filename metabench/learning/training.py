@@ -70,8 +70,9 @@ def moments(h: Hyperparameters) -> int:
 
 @contextmanager
 def _collector_spared() -> Iterator[None]:
-    """Have the garbage collector look at what is new only: at all that was imported it takes a
-    tenth of a second.
+    """Have the garbage collector look at what is new only.
+
+    At all that was imported it takes a tenth of a second.
     """
     if gc.get_freeze_count():  # whoever did it before will undo it
         yield

@@ -145,7 +145,8 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, Header]]:
 
 
 def difference(path: str | Path, header: Header, expected: Header) -> str | None:
-    """Return the first entry in which an artefact's header is another than expected, as a sentence;
+    """Return the first entry in which a header is another than expected, as a sentence.
+
     None if none is.
     """
     for key, value in expected.items():

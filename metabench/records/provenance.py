@@ -1,5 +1,4 @@
-"""What a result was made from: digests of the settings and of the source, versions, processor and
-commit.
+"""What a result was made from: settings, source, versions, processor and commit.
 
 Artefacts embed digests and versions only. What differs between clones or machines stands in
 provenance.json.
@@ -62,8 +61,9 @@ def config_digest(settings: Any) -> str:
 
 @cache
 def code_digest(*modules: str) -> str:
-    """Return the digest of the source of modules of this package and of all they import from it,
-    C++ included.
+    """Return the digest of the source of modules and of all that they import from this package.
+
+    C++ is part of it.
 
     Args:
         modules: Full names, for instance ``metabench.learning.training`` and
@@ -135,8 +135,9 @@ def versions(*packages: str) -> dict[str, str]:
 def made_from(
     kind: str, settings: Mapping[str, Any], code: str, packages: tuple[str, ...], **more: Any
 ) -> dict[str, Any]:
-    """Return the header of an artefact: all that its content depends on, and nothing that another
-    machine would say.
+    """Return the header of an artefact: all that its content depends on.
+
+    It has nothing that another machine would say.
 
     Args:
         kind: Of the artefact.
@@ -155,9 +156,7 @@ def made_from(
 
 
 def describe(engine: str) -> dict[str, Any]:
-    """Return what a reader wants to know about where, from what and by which engine results were
-    computed.
-    """
+    """Return where, from what and by which engine results were computed, for a reader."""
     return {
         "code": package_digest(),
         "commit": _git("rev-parse", "HEAD"),
@@ -187,8 +186,9 @@ def _git(*arguments: str) -> str | None:
 
 
 def _version(package: str) -> str | None:
-    """Return an installed version; None where there is none, since not every job needs every
-    package.
+    """Return an installed version; None where there is none.
+
+    Not every job needs every package.
     """
     try:
         return version(package)

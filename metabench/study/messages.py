@@ -163,8 +163,9 @@ def _what(section: _Section, place: Sequence[str | int], error: Any) -> str:
 
 
 class _Section(NamedTuple):
-    """Where a key stands: a model, and if the key before was a choice between models, those by
-    their tags.
+    """Where a key stands: a model.
+
+    If the key before was a choice between models: those by their tags.
     """
 
     model: type[BaseModel]

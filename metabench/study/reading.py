@@ -25,8 +25,9 @@ TEMPLATE = "__use_yte__"
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """A safe loader that refuses duplicate keys, aliases, tags, and numbers that are spelled as
-    nobody would read.
+    """A safe loader that refuses what may surprise.
+
+    That is duplicate keys, aliases, tags, and numbers spelled as nobody would read them.
     """
 
     def compose_node(self, parent: Any, index: Any) -> Any:

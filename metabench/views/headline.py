@@ -1,5 +1,6 @@
-"""The headline of a study in Markdown: published and selected cells beside the yardsticks, from the
-tables alone.
+"""The headline of a study in Markdown, from its tables alone.
+
+It has the published and selected cells beside the yardsticks.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from metabench.analysis.statistics import ROUNDING
 
 
 def markdown(leaderboard: pd.DataFrame) -> str:
-    """Return a Markdown table of the leaderboard's main rows: mean, its interval, median and
-    diverged share.
+    """Return a Markdown table of the leaderboard's main rows.
+
+    It has the mean with its interval, the median and the diverged share.
 
     Args:
         leaderboard: The table leaderboard.csv.
@@ -42,8 +44,9 @@ def _rows(leaderboard: pd.DataFrame, protocols: list[str]) -> Iterator[list[str]
 
 
 def _picks(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the published cell, the cells selected for each protocol, and the equal-budget cell,
-    where they differ.
+    """Yield the published, the selected and the equal-budget cells.
+
+    Cells are selected for each protocol; each cell comes once.
     """
     if set(table["role"]) == {"baseline"}:
         yield "-", table

@@ -1,5 +1,4 @@
-"""Published numbers beside ours: the tables that literature.yaml and the tables of finished studies
-make.
+"""Published numbers beside ours, from literature.yaml and the tables of finished studies.
 
 Each published number has its source. Theirs come with an interval over tasks of one model, or none;
 ours are means over seeds and tasks with an interval over both, and the two are never mixed: a
@@ -152,8 +151,9 @@ def _covers(study: Study, row: Row) -> bool:
 
 
 def header(literature: Literature, contents: Mapping[str, str]) -> Header:
-    """Return what the tables and the figure are made from; `contents` are the digests of each
-    study's tables.
+    """Return what the tables and the figure are made from.
+
+    `contents` are the digests of each study's tables.
     """
     code = code_digest("metabench.views.literature", "metabench.views.drawing.literature")
     packages = ("matplotlib", "seaborn", "numpy", "pandas")
@@ -201,8 +201,9 @@ def _lines(row: Row, margin: float, reference: Path) -> Iterator[dict[str, Any]]
 
 
 def variations(literature: Literature, reference: Path) -> pd.DataFrame:
-    """Return a row for each step of each case of each variation; arguments and errors as for
-    `table`.
+    """Return a row for each step of each case of each variation.
+
+    Arguments and errors are those of `table`.
     """
     found = [
         {"variation": variation.variation, "case": case.case, **ours}
@@ -329,8 +330,9 @@ def summary_markdown(found: pd.DataFrame) -> str:
 
 
 def variations_markdown(found: pd.DataFrame) -> str:
-    """Return the variations for a reader, a row for each case: means, medians and what diverged
-    after each step.
+    """Return the variations for a reader, a row for each case.
+
+    It has means, medians and what diverged after each step.
     """
     lines = [["variation", "case", "steps", "mean", "median", "diverged"], ["---"] * 6]
     said = ""

@@ -63,8 +63,9 @@ class Job(NamedTuple):
 
 
 class StudyWatch(threading.Thread):
-    """Say every so often how far a whole study is and how long it will take, while other processes
-    work on it.
+    """Say every so often how far a whole study is, and how long it will take.
+
+    Other processes work on it.
 
     Args:
         label: The study.

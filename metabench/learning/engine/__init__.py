@@ -1,5 +1,6 @@
-"""Which engine computes: the fused kernel where it was compiled and the processor can run it, torch
-elsewhere.
+"""Which engine computes: the fused kernel or torch.
+
+The kernel does where it was compiled and the processor can run it, torch elsewhere.
 
 The two round differently, so an artefact says which one made it. One engine gives the same bits for
 any stack, any number of cores and after any restart. ``METABENCH_ENGINE=torch`` chooses torch where

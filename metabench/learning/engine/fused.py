@@ -1,5 +1,6 @@
-"""The fused engine: `kernel.cpp` on torch tensors, for networks of one input, one output and any
-hidden layers.
+"""The fused engine: `kernel.cpp` on torch tensors.
+
+It is for networks of one input, one output and any hidden layers.
 
 It computes one network after another, whose parameters and activations stay in cache through all of
 its gradient steps.
@@ -22,8 +23,9 @@ REALS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
 
 
 class Job(ctypes.Structure):
-    """What is asked of the kernel, as it declares it: an array is where it lies and its strides
-    over a stack.
+    """What is asked of the kernel, as it declares it.
+
+    An array is where it lies and its strides over a stack.
     """
 
     _fields_ = tuple(
@@ -76,15 +78,17 @@ def _kernel(widths: tuple[int, ...], activation: str) -> Kernel | None:
 
 
 def covers(theta: Tensor) -> bool:
-    """Return whether the kernel can compute a stack: of two axes at most, not empty, of a type that
-    it knows.
+    """Return whether the kernel can compute a stack.
+
+    It has two axes at most, is not empty, and is of a type that the kernel knows.
     """
     return theta.dtype in REALS and theta.is_cpu and theta.dim() <= 3 and theta.numel() > 0
 
 
 class Kernel:
-    """The kernel for one shape of network. Its methods are those of
-    `metabench.learning.network.Network`.
+    """The kernel for one shape of network.
+
+    Its methods are those of `metabench.learning.network.Network`.
 
     Args:
         hidden: Widths of the hidden layers.
@@ -169,8 +173,9 @@ class Kernel:
         loss: Tensor | None = None,
         **arrays: Tensor,
     ) -> None:
-        """Call the kernel for arrays of `VECTORS` and points, whose leading axes broadcast to those
-        of theta.
+        """Call the kernel for arrays of `VECTORS` and points.
+
+        Their leading axes broadcast to those of theta.
         """
         lie = [(name, t.dtype, t.shape, t.stride()) for name, t in arrays.items()]
         prepared, function, scattered = _prepared(self, what, *lie)
@@ -216,8 +221,7 @@ Lie = tuple[str, torch.dtype, Axes, Axes]
 def _prepared(
     kernel: Kernel, what: str, *lie: Lie
 ) -> tuple[Job, Callable[[object], int], list[str]]:
-    """Return the job of a call but for where its arrays lie, the function that does it, and the
-    arrays to copy first.
+    """Return the job of a call but for its arrays, its function, and the arrays to copy first.
 
     Those are the ones whose vectors, or columns of points, do not lie in one piece. Shapes and
     strides hardly ever change in training.

@@ -1,5 +1,4 @@
-"""Tasks: the families of their distributions, the stream of training tasks, and the banks of
-held-out ones.
+"""Tasks: families, the stream of training tasks, and the banks of held-out ones.
 
 Axis order everywhere: ``(update, run, task, point, feature)``. A family is one file with one class,
 named here.

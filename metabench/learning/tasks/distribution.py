@@ -36,8 +36,9 @@ class Points(NamedTuple):
         return [Points(x, y) for x, y in zip(self.x.unbind(), self.y.unbind(), strict=True)]
 
     def repeated(self, times: int) -> Points:
-        """Return the same points for each of so many steps, ``(step, ..., point, feature)``; no
-        copies.
+        """Return the same points for each of so many steps, ``(step, ..., point, feature)``.
+
+        Nothing is copied.
         """
         return Points(self.x.expand(times, *self.x.shape), self.y.expand(times, *self.y.shape))
 
@@ -98,19 +99,19 @@ class TaskDistribution(Model, ABC):
 
     @abstractmethod
     def one(self, **parameters: float) -> Task:
-        """Return one task with these parameters, for pictures; raise TypeError where there are no
-        such.
+        """Return one task with these parameters, for pictures.
+
+        Raises TypeError where the family has no such parameters.
         """
 
     def basis(self, x: Tensor) -> list[Tensor] | None:
-        """Return functions at x that span every task, so that least squares can fit it; None where
-        there are none.
-        """
+        """Return functions at x that span every task, for least squares; None where none do."""
         return None
 
     def observed(self, y: Tensor, draw: Callable[[], NDArray[Any]]) -> Tensor:
-        """Add noise, if there is any, to labels ``(..., point, 1)``; draw gives uniform numbers
-        ``(..., point)``.
+        """Add noise, if there is any, to labels ``(..., point, 1)``.
+
+        `draw` gives uniform numbers ``(..., point)``.
         """
         if not self.noise:
             return y

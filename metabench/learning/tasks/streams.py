@@ -1,5 +1,6 @@
-"""The endless stream of training tasks, and the banks of held-out tasks: the same for every
-algorithm and cell.
+"""The endless stream of training tasks, and the banks of held-out tasks.
+
+Both are the same for every algorithm and cell.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ class TaskStream:
 
 @dataclass(frozen=True)
 class TaskBlock:
-    """The tasks of one block of meta-iterations. The first axis of every tensor is the iteration;
-    all are float64.
+    """The tasks of one block of meta-iterations.
+
+    The first axis of every tensor is the iteration; all are float64.
 
     Args:
         stream: Whose.
@@ -77,8 +79,9 @@ class TaskBlock:
         return distribution.draw(unit)
 
     def support(self, shots: int) -> Points:
-        """Return fresh points of each task, uniform on the domain, ``(iteration, run, task, shots,
-        feature)``.
+        """Return fresh points of each task, ``(iteration, run, task, shots, feature)``.
+
+        They are uniform on the domain.
         """
         x = self._points("train-support", shots)
         return Points(x, self._observed(self.drawn(x), "train-support-noise"))
@@ -132,8 +135,9 @@ class TaskBlock:
         )
 
     def _by_iteration(self, draw: Callable[[int, int], NDArray[Any]]) -> Tensor:
-        """Draw the T stream blocks that `BLOCK` meta-iterations use, and put the iteration first
-        and the run second.
+        """Draw the T stream blocks that `BLOCK` meta-iterations use.
+
+        The iteration comes first and the run second.
         """
         size = self.stream.meta_batch_size
         blocks = range(self.number * size, (self.number + 1) * size)

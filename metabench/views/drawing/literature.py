@@ -17,8 +17,9 @@ OURS = {"reproduced": "#009E73", "better": "#0072B2", "worse": "#D55E00", "not c
 
 
 def draw(found: pd.DataFrame) -> Figure:
-    """Draw a table of `metabench.views.literature`: open circles published, filled ones ours, bars
-    their intervals.
+    """Draw a table of `metabench.views.literature`.
+
+    Open circles are published, filled ones ours, bars their intervals.
     """
     figure = Figure(figsize=(WIDTH, 1.2 + 0.24 * len(found)), layout="constrained")
     axes = figure.subplots()

@@ -51,8 +51,9 @@ class Tables:
 
     @cached_property
     def algorithms(self) -> list[str]:
-        """Algorithms with a published cell, those with a way of their own to adapt before the
-        yardsticks without.
+        """Algorithms with a published cell.
+
+        Those with a way of their own to adapt come before the yardsticks without.
         """
         own = set(self.rows("adaptation.csv", step="own")["algorithm"])
         found = self.rows("cells.csv", role="published")["algorithm"].unique()

@@ -1,5 +1,6 @@
-"""MLflow as a view of finished records: delete the store and it is rebuilt, track twice and nothing
-doubles.
+"""MLflow as a view of finished records.
+
+Delete the store and it is rebuilt; track twice and nothing doubles.
 
 `store` knows which store is meant and whether it still holds the study; `contents` says what a run
 shows; `mirror` is the one module that imports MLflow and writes.

@@ -1,5 +1,6 @@
-"""What a run shows in MLflow: parameters, points of curves, tags and files, taken from the records
-and tables.
+"""What a run shows in MLflow: parameters, points of curves, tags and files.
+
+They come from the records and tables.
 
 A point that is not finite is not logged (MLflow would store an infinite loss as 1.8e308 and draw
 it): the metric `non_finite_points` counts what is missing, a final loss that is infinite is absent,

@@ -1,5 +1,6 @@
-"""Write finished records into MLflow. The only module that imports it, and imported by the track
-commands alone.
+"""Write finished records into MLflow.
+
+This is the only module that imports it, and the track commands alone import this one.
 
 Runs are found by their tags (algorithm, cell, seed) and compared by a digest of all they show. The
 same digest on a finished run that has its artifacts: nothing to do. Otherwise a new run is written,
@@ -67,8 +68,9 @@ def opened(running: Running, name: str) -> Iterator[Mirror]:
 
 
 def _create_database(uri: str) -> None:
-    """Let MLflow lay out a sqlite file that is not there yet, beside its place: it cannot go on
-    from half of one.
+    """Let MLflow lay out a sqlite file that is not there yet, beside its place.
+
+    It cannot go on from half of one.
     """
     file = store.database(uri)
     if file and not (file.exists() and file.stat().st_size):
@@ -184,8 +186,9 @@ class Mirror:
         return f"{len(wanted)} runs of {study} are in MLflow; to look at them:\n{look}"
 
     def _parent(self, when: int) -> str:
-        """Return the study's run; an empty one is made by the first cell, and completed when all
-        are done.
+        """Return the study's run.
+
+        The first cell makes an empty one, which is completed when all are done.
         """
         found = self._search("tags.`metabench.kind` = 'study'")
         if found:
@@ -208,8 +211,9 @@ class Mirror:
         return kept
 
     def _write(self, content: Content, tags: Mapping[str, str], when: int, empty: list[Run]) -> str:
-        """Write a run, into an empty one if there is, and finish it when all is there; return its
-        id.
+        """Write a run, into an empty one if there is; return its id.
+
+        It is finished when all is there.
         """
         digest = {DIGEST_TAG: content.digest}
         if empty:
@@ -268,8 +272,9 @@ class Mirror:
             self.client.log_artifacts(run_id, folder)
 
     def _children(self, condition: str = "tags.`metabench.kind` = 'run'") -> dict[Key, list[Run]]:
-        """Return the runs of the study by algorithm, cell and seed, also what killed jobs left of
-        them.
+        """Return the runs of the study by algorithm, cell and seed.
+
+        What killed jobs left of them is among these.
         """
         found: dict[Key, list[Run]] = {}
         for run in self._search(condition):

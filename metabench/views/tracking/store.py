@@ -1,5 +1,6 @@
-"""Which store is meant, and whether it still holds the study; without importing MLflow, and without
-a trace.
+"""Which store is meant, and whether it still holds the study.
+
+It is asked without importing MLflow, and without a trace.
 
 Snakemake asks at every start, dry runs included, for the name of the store. The markers of finished
 tracking jobs lie in a folder of that name, so that a store of another name is filled from the
@@ -112,8 +113,9 @@ def prefix(uri: str) -> str:
 
 
 def generation_tag(uri: str) -> str:
-    """Return the experiment tag that holds the generation; the same store may be known under
-    several URIs.
+    """Return the experiment tag that holds the generation.
+
+    The same store may be known under several URIs.
     """
     return f"metabench.store.{prefix(uri)}"
 
@@ -193,8 +195,9 @@ def store_name(root: Path, study: str) -> str:
 
 
 def write_marker(path: Path, header: Header, content: dict[str, Any]) -> None:
-    """Write a marker: what is in the store and from what it was made, and nothing that another run
-    would not say.
+    """Write a marker: what is in the store and from what it was made.
+
+    It has nothing that another run would not say.
     """
     with replacing(path) as temporary:
         temporary.write_text(
@@ -219,8 +222,9 @@ def _generations(folder: Path, uri_prefix: str) -> list[int]:
 
 
 def _experiment_tags(uri: str, study: str) -> dict[str, str]:
-    """Return the tags of a study's experiment, empty where there is none; raise StoreError if
-    nobody answers.
+    """Return the tags of a study's experiment, empty where there is none.
+
+    Raises StoreError if nobody answers.
     """
     file = database(uri)
     if file:
@@ -303,8 +307,9 @@ def _authorization(uri: str) -> dict[str, str]:
 
 @contextmanager
 def only_writer(root: Path, uri: str) -> Iterator[None]:
-    """Hold the store's lock: one writer at a time, whoever started it. The lock ends with its
-    process.
+    """Hold the store's lock: one writer at a time, whoever started it.
+
+    The lock ends with its process.
     """
     file = database(uri)
     path = file.with_name(f"{file.name}.lock") if file else root / "track" / ".lock"
