@@ -103,10 +103,12 @@ def answer(text: str, code: int) -> NoReturn:
 @click.version_option(__version__)
 def main() -> None:
     """Few-shot regression by meta-learning: plan, train, evaluate, tabulate, draw and more."""
-    from metabench.workflow import checkout
+    from metabench.workflow import checkout, forking
 
     if reason := checkout.stray_command(Path(sys.argv[0]), Path.cwd()):
         answer(reason, 2)
+    if (code := forking.done_by_a_fork()) is not None:
+        sys.exit(code)
 
 
 study_option = click.option(
@@ -398,3 +400,13 @@ def track_study(running: Running, store: str) -> None:
     from metabench import jobs
 
     click.echo(jobs.track_study(running, store))
+
+
+@main.command(hidden=True)
+@click.argument("listener", type=int)
+@click.argument("folder", type=FOLDER)
+def forks(listener: int, folder: Path) -> None:
+    """Have commands fork from this process, which the workflow starts."""
+    from metabench.workflow import forking
+
+    forking.serve(listener, folder, main)

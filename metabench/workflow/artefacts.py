@@ -117,13 +117,12 @@ def records_of(running: Running, jobs: list[TrainJob]) -> list[Path]:
 
 
 def _markers(running: Running, name: str) -> Iterator[Artefact]:
-    """Yield the markers of what is in the store: one job writes those of a batch."""
-    for jobs in batches(running).values():
-        made_of = tuple(records_of(running, jobs))
-        for cell, seeds in jobs:
-            path = running.layout.marker(name, cell.path, seeds)
-            header = partial(contents.cell_header, running, cell, seeds)
-            yield Artefact("track_cells", path, made_of, store.read_marker, header)
+    """Yield the markers of what is in the store."""
+    for job in running.study.train_jobs:
+        path = running.layout.marker(name, job.cell.path, job.seeds)
+        header = partial(contents.cell_header, running, *job)
+        made_of = tuple(records_of(running, [job]))
+        yield Artefact("track_cells", path, made_of, store.read_marker, header)
 
 
 def _literature(running: Running, tabled: Path) -> Iterator[Artefact]:

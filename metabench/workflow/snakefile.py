@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -29,7 +30,7 @@ from metabench.study.jobs import Study, TrainJob
 from metabench.views import figures
 from metabench.views.figures import Picture
 from metabench.views.tracking import store
-from metabench.workflow import checkout, estimate, staleness
+from metabench.workflow import checkout, estimate, forking, staleness
 from metabench.workflow.artefacts import Artefact, artefacts, batches, records_of
 from metabench.workflow.progress import Job, StudyWatch
 
@@ -52,6 +53,7 @@ class Workflow:
         started: When its jobs began to run, in seconds since 1970.
         lock: The study's, held while its jobs run.
         prepared: Snakemake's graph, once it knows what is stale.
+        forks: The process that its jobs fork from, while they run on this machine.
     """
 
     running: Running
@@ -59,6 +61,7 @@ class Workflow:
     started: float = 0.0
     lock: ExitStack | None = field(default=None, repr=False)
     prepared: Any = None
+    forks: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @classmethod
     def start(cls, content: Mapping[str, Any], snakemake: Any) -> Self:
@@ -134,6 +137,8 @@ class Workflow:
         except OSError as error:
             refuse(str(error))
         self.started = time.time()
+        if self.snakemake.local_exec:
+            self.forks = forking.start()
         jobs = [Job(a.seconds, a.share) for a in self.artefacts if a.job in ("train", "evaluate")]
         at_once = min(len(jobs), self._at_once())
         print(estimate.plan(self.running, at_once), file=sys.stderr)
