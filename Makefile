@@ -18,7 +18,7 @@ REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 
 	     "name another: make PYTHON=python3.11 ..." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup benchmark smoke report figures verify reference soak bench growth literature test test-units test-studies check format lock
+.PHONY: help setup benchmark smoke report figures verify reference soak bench growth literature test test-units test-studies test-faults check format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -59,15 +59,18 @@ literature: setup ## Hold published numbers against the tables under results/ref
 growth: setup ## Measure how time and memory grow with runs, width, shots, cores and cells
 	$(BIN)/python benchmarks/growth.py --out results/benchmarks
 
-test: check ## Run the checks and all tests, those of whole studies beside the others
-	@echo "Two halves run beside each other; each is shown when it has ended."
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-units test-studies
+test: check ## Run the checks and all tests, two parts beside each other
+	@echo "Three parts, two at a time; each is shown when it has ended."
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-units test-studies test-faults
 
-test-units: setup ## Run the tests that start no Snakemake
-	$(BIN)/pytest -m "not workflow"
+test-units: setup ## Run the tests that neither start Snakemake nor plant faults
+	$(BIN)/pytest -m "not workflow and not faults"
 
 test-studies: setup ## Run the tests that start Snakemake
 	$(BIN)/pytest -p no:cacheprovider -m workflow tests
+
+test-faults: setup ## Plant faults in copies of the code, and see that the tests notice
+	$(BIN)/pytest -p no:cacheprovider tests/learning/test_planted_faults.py
 
 check: setup ## Check format, style, types and rules; change nothing
 	$(BIN)/ruff format --check

@@ -15,6 +15,9 @@ import pytest
 import small
 
 
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
+
+
 class Fault(NamedTuple):
     """A mistake that somebody could make, and the tests that stand guard over it."""
 
@@ -371,12 +374,10 @@ def names(tests):
     return {test.split("::")[1].split("[")[0] for test in tests}
 
 
-@pytest.mark.slow
 def test_without_a_fault_every_named_test_passes(copy):
     assert outcomes(copy, NAMED) == (names(NAMED), set())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_makes_its_tests_fail(name, copy):
     fault = FAULTS[name]

@@ -36,7 +36,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]
     monkeypatch.delenv(forking.ADDRESS, raising=False)  # and so it is again after the test
     with forking.start() as process:
         yield process
-        process.kill()
+        assert process.stdin
+        process.stdin.close()
 
 
 def command(*arguments: str) -> subprocess.Popen[str]:
