@@ -14,7 +14,6 @@ import forked
 import pytest
 import small
 
-
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 
