@@ -59,9 +59,9 @@ literature: setup ## Hold published numbers against the tables under results/ref
 growth: setup ## Measure how time and memory grow with runs, width, shots, cores and cells
 	$(BIN)/python benchmarks/growth.py --out results/benchmarks
 
-test: check ## Run the checks and all tests, two parts beside each other
-	@echo "Three parts, two at a time; each is shown when it has ended."
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-units test-studies test-faults
+test: setup ## Run the checks and all tests, two parts beside each other
+	@echo "Four parts, two at a time; each is shown when it has ended."
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check test-units test-studies test-faults
 
 test-units: setup ## Run the tests that neither start Snakemake nor plant faults
 	$(BIN)/pytest -m "not workflow and not faults"

@@ -240,7 +240,7 @@ def figures(source: Path, out: Path) -> None:
     type=click.IntRange(2, MOST),
     default=50,
     show_default=True,
-    help="Number of points to predict at.",
+    help="Number of points to predict at, of each coordinate of x.",
 )
 def predict(
     running: Running,
@@ -406,7 +406,10 @@ def track_study(running: Running, store: str) -> None:
 @click.argument("listener", type=int)
 @click.argument("folder", type=FOLDER)
 def forks(listener: int, folder: Path) -> None:
-    """Have commands fork from this process, which the workflow starts."""
+    """Fork for the commands that ask at the listener, a socket in the folder.
+
+    The workflow starts this.
+    """
     from metabench.workflow import forking
 
     forking.serve(listener, folder, main)

@@ -21,6 +21,9 @@ from metabench.study.cells import Cell
 from metabench.study.jobs import seeds_of
 from metabench.study.messages import ConfigError, check
 
+POINTS = 100_000
+"""Points of a curve at most."""
+
 
 def record_of(running: Running, cell: Cell, seed: int) -> Path:
     """Return the trained record of a study that holds a run.
@@ -74,6 +77,8 @@ def curve(
         raise ArtifactError(f"{record} holds the seeds {header['seeds']}, not {seed}")
 
     features = settings.tasks.features
+    if at**features > POINTS:
+        raise ConfigError(f"a curve has {POINTS} points at most, got {at} to the {features} (at)")
     support = Points(*torch.from_numpy(points).split([features, 1], dim=1)).repeated(updates)
     x = lattice(settings.tasks.domain, at, features).float()
     size = step_size or settings.validation.step

@@ -46,7 +46,7 @@ def _rows(leaderboard: pd.DataFrame, protocols: list[str]) -> Iterator[list[str]
 def _picks(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the published, the selected and the equal-budget cells.
 
-    Cells are selected for each protocol; each cell comes once.
+    Cells are selected for each protocol. Those come that differ from the published cell.
     """
     if set(table["role"]) == {"baseline"}:
         yield "-", table

@@ -4,8 +4,9 @@ To import torch takes two seconds, most of what a short job takes. The workflow 
 that has done it. Each command asks it for a fork, which does the job with the command's arguments,
 folder, environment and streams, and whose exit code is the command's.
 
-A job stays a process of its own. It ends with its command, and its command with it. Where no fork
-is to be had, on other machines and by hand, a command does its job itself.
+A job stays a process of its own. It ends with its command, and its command with it. Where there is
+no fork for it a command does its job itself: on other machines, by hand, with another environment,
+and where the source was changed since the process imported it.
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from select import select
+from typing import Any
+
+from metabench.records import provenance
 
 ADDRESS = "METABENCH_FORKS"
 """The environment variable that says where to ask: the path of a socket."""
@@ -42,45 +48,72 @@ STREAMS = 3
 KILLED = 128 + signal.SIGKILL
 
 
-def start() -> subprocess.Popen[bytes]:
+def start() -> subprocess.Popen[bytes] | None:
     """Start the process, and tell commands where to ask it.
 
     Returns:
-        The process. It ends when its input is closed, so with the one that holds this.
+        The process, which ends when its input is closed: with the one that holds this. None where
+        there can be none. Only on Linux may a process fork after all that these libraries do.
     """
+    if sys.platform != "linux":
+        return None
     folder = Path(tempfile.mkdtemp(prefix="metabench-"))
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(folder / "forks"))
-        listener.listen(100)  # whoever asks before the libraries are there waits
-        program = Path(sys.executable).with_name("metabench")
-        process = subprocess.Popen(
-            [program, "forks", str(listener.fileno()), folder],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=[listener.fileno()],
-        )
+    try:
+        process = _started(folder)
+    except OSError:  # the socket's path is too long for one, say
+        shutil.rmtree(folder)
+        return None
     os.environ[ADDRESS] = str(folder / "forks")
     return process
 
 
+def _started(folder: Path) -> subprocess.Popen[bytes]:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "forks"))
+        listener.listen(100)  # whoever asks before the libraries are there waits
+        program = Path(sys.executable).with_name("metabench")
+        return subprocess.Popen(
+            [program, "forks", str(listener.fileno()), folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={name: value for name, value in os.environ.items() if name != ADDRESS},
+            pass_fds=[listener.fileno()],
+        )
+
+
 def done_by_a_fork() -> int | None:
     """Have a fork do what this command is asked; return its exit code, None if there is no fork."""
-    address = os.environ.pop(ADDRESS, None)
-    if address is None:
+    address = os.environ.pop(ADDRESS, "")
+    if not address:
         return None
-    request = {"arguments": sys.argv, "folder": str(Path.cwd()), "variables": dict(os.environ)}
+    request = {
+        "program": _program(),
+        "arguments": sys.argv,
+        "folder": str(Path.cwd()),
+        "variables": dict(os.environ),
+    }
     try:
         with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rb") as answers:
+            if connection.fileno() < STREAMS:  # one of the streams is closed
+                return None
             connection.connect(address)
             socket.send_fds(connection, [b"\n"], range(STREAMS))
             connection.sendall(json.dumps(request).encode() + b"\n")
             if not answers.readline():
                 return None
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the fork has it too, and answers
-            return int(answers.readline() or KILLED)
+            if code := answers.readline():
+                return int(code)
     except OSError:
         return None
+    print("metabench: the process that did this job was killed", file=sys.stderr)
+    return KILLED
+
+
+def _program() -> list[str]:
+    """Return what runs: the environment, the package and its source."""
+    return [sys.prefix, str(provenance.PACKAGE), provenance.package_digest()]
 
 
 def serve(listener: int, folder: Path, main: Callable[[], None]) -> None:
@@ -91,16 +124,18 @@ def serve(listener: int, folder: Path, main: Callable[[], None]) -> None:
         folder: Where the socket's file is; it is removed in the end.
         main: What a fork calls: it reads `sys.argv`.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
+        program = _program()  # before the import: what is changed later was not imported
         for module in MODULES:
             import_module(module)
-        _fork_for_each(socket.socket(fileno=listener), main)
+        _fork_for_each(socket.socket(fileno=listener), program, main)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _fork_for_each(listener: socket.socket, main: Callable[[], None]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _fork_for_each(listener: socket.socket, program: list[str], main: Callable[[], None]) -> None:
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     while True:
         ready, _, _ = select([listener, sys.stdin], [], [])
@@ -108,34 +143,44 @@ def _fork_for_each(listener: socket.socket, main: Callable[[], None]) -> None:
             return
         connection, _ = listener.accept()
         if os.fork() == 0:
-            listener.close()
             try:
-                _do(connection, main)
+                listener.close()
+                signal.signal(signal.SIGINT, interrupt)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                _answer(connection, program, main)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(1)
         connection.close()
 
 
-def _do(connection: socket.socket, main: Callable[[], None]) -> None:
-    """Do the job of one command, and end."""
+def _answer(connection: socket.socket, program: list[str], main: Callable[[], None]) -> None:
+    """Do the job of one command and end, unless it is for another program."""
     _, streams, _, _ = socket.recv_fds(connection, 1, STREAMS)
     request = json.loads(connection.makefile("rb").readline())
-    for stream, received in enumerate(streams):
-        os.dup2(received, stream)
-        os.close(received)
+    if request["program"] != program:
+        return
+    _become(request, streams)
     connection.sendall(b"begun\n")
     threading.Thread(target=_end_with, args=[connection], daemon=True).start()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.chdir(request["folder"])
-    os.environ.clear()
-    os.environ.update(request["variables"])
-    sys.argv = request["arguments"]
     code = _exit_code(main)
     sys.stdout.flush()
     sys.stderr.flush()
     connection.sendall(b"%d\n" % code)
     os._exit(code)
+
+
+def _become(request: dict[str, Any], streams: list[int]) -> None:
+    """Take a command's arguments, folder, environment and streams."""
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["variables"])
+    sys.argv = request["arguments"]
+    for stream, received in enumerate(streams):
+        os.dup2(received, stream)
+        os.close(received)
 
 
 def _exit_code(main: Callable[[], None]) -> int:
@@ -145,13 +190,14 @@ def _exit_code(main: Callable[[], None]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
-        sys.excepthook(*sys.exc_info())
+        traceback.print_exc()
         return 1
     return 0
 
 
 def _end_with(connection: socket.socket) -> None:
     """End this process when its command has ended: it closes the connection."""
-    while connection.recv(1):
-        pass
+    with suppress(OSError):
+        while connection.recv(1):
+            pass
     os.kill(os.getpid(), signal.SIGKILL)

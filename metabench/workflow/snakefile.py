@@ -39,6 +39,9 @@ MARK = "metabench: "
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
+COMPUTING = {"train", "evaluate", "baselines", "tables"}
+"""The rules whose jobs import torch."""
+
 CELL = "{algorithm}/{cell}"
 """The wildcards of a cell in the paths of rules."""
 
@@ -137,12 +140,16 @@ class Workflow:
         except OSError as error:
             refuse(str(error))
         self.started = time.time()
-        if self.snakemake.local_exec:
+        if self.snakemake.local_exec and COMPUTING & self._needed():
             self.forks = forking.start()
         jobs = [Job(a.seconds, a.share) for a in self.artefacts if a.job in ("train", "evaluate")]
         at_once = min(len(jobs), self._at_once())
         print(estimate.plan(self.running, at_once), file=sys.stderr)
         StudyWatch(self.name, jobs, at_once).start()
+
+    def _needed(self) -> set[str]:
+        """Return the names of the rules that will run."""
+        return {job.rule.name for job in self.snakemake.dag.needrun_jobs()}
 
     def _at_once(self) -> int:
         """Return how many jobs run at a time: on the cores of this machine, or on a cluster."""
@@ -161,16 +168,15 @@ class Workflow:
 
         The time of a file must not matter, so Snakemake is told that it is ancient. Where the file
         is rebuilt it is not: after ancient ones Snakemake rebuilds nothing, not even what is
-        missing. Which files `--forcerun` rebuilds is for Snakemake to say, so then none is.
+        missing.
         """
         from snakemake.io import ancient
 
         def files(wildcards: Any) -> list[str]:
             self._prepare(self.snakemake.dag)
+            rebuilt = self.outdated.keys() | self.forced
             names = [str(path).format(**dict(wildcards.items())) for path in paths]
-            if self.snakemake.dag_settings.forcerun:
-                return names
-            return [name if Path(name) in self.outdated else ancient(name) for name in names]
+            return [name if Path(name) in rebuilt else ancient(name) for name in names]
 
         return files
 
@@ -237,6 +243,20 @@ class Workflow:
     def outdated(self) -> dict[Path, str]:
         """The files that must be rebuilt, each with the reason."""
         return staleness.outdated(self.artefacts) if self.snakemake.is_main_process else {}
+
+    @cached_property
+    def forced(self) -> set[Path]:
+        """The artefacts that `--forcerun` names, by file or by rule, and all that is made of them."""
+        settings = self.snakemake.dag_settings
+        wanted = set(map(str, settings.forcerun)) if settings else set()
+        found: set[Path] = set()
+        for artefact in self.artefacts:
+            made = {artefact.job, str(artefact.path)}
+            if artefact.path.name == manifests.NAME:  # it stands for the files of its folder
+                made |= {name for name in wanted if Path(name).parent == artefact.path.parent}
+            if wanted & made or found & set(artefact.made_of):
+                found.add(artefact.path)
+        return found
 
     @property
     def name(self) -> str:

@@ -1,8 +1,8 @@
 """The tests are tested: a fault planted in a copy of the package must make the tests named for it
 fail.
 
-A fault is one replacement in one file of the copy. Every named test must fail under it, and pass
-without it.
+A fault is one replacement in one file of the copy. Every named test must fail an assertion under it;
+without it all of them pass, as tests of this project.
 """
 
 import os
@@ -315,7 +315,6 @@ FAULTS = {
         (f"{TABLES}::test_one_diverged_seed_of_many_makes_the_mean_infinite_and_is_counted",),
     ),
 }
-NAMED = tuple(sorted({test for fault in FAULTS.values() for test in fault.tests}))
 
 WITNESS = """
 from pathlib import Path
@@ -371,10 +370,6 @@ def outcomes(copy, tests):
 
 def names(tests):
     return {test.split("::")[1].split("[")[0] for test in tests}
-
-
-def test_without_a_fault_every_named_test_passes(copy):
-    assert outcomes(copy, NAMED) == (names(NAMED), set())
 
 
 @pytest.mark.parametrize("name", FAULTS)

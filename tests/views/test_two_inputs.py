@@ -11,6 +11,7 @@ import small
 from metabench import jobs
 from metabench.analysis import columns, frames
 from metabench.records.artifacts import ArtifactError
+from metabench.study.messages import ConfigError
 from metabench.views import figures
 from metabench.views.drawing import style
 from metabench.views.drawing.reading import Tables
@@ -67,7 +68,9 @@ def test_its_picture_maps_truth_and_predictions_and_no_figure_fails(root: Path) 
         (image,) = axes.images
         ordered = first.sort_values(["x2", "x1"])[column]  # rows upwards, columns to the right
         np.testing.assert_array_equal(np.asarray(image.get_array()).ravel(), ordered)
-        assert image.origin == "lower" and image.get_extent() == [-5.5, 5.5, -5.5, 5.5]
+        edge = 5.5 + 11 / 40 / 2  # half a pixel beyond the last point
+        assert image.origin == "lower"
+        np.testing.assert_allclose(image.get_extent(), [-edge, edge, -edge, edge])
 
 
 def test_an_initialization_is_used_on_points_with_both_coordinates(
@@ -82,6 +85,8 @@ def test_an_initialization_is_used_on_points_with_both_coordinates(
     found = pd.read_csv(StringIO(said))
     assert list(found.columns) == ["x1", "x2", "before", "after"] and len(found) == 16
     assert jobs.predict(record, 0, turned, 5, None, 4) == said
+    with pytest.raises(ConfigError, match="100000 points at most, got 400 to the 2"):
+        jobs.predict(record, 0, points, 5, None, 400)
     points.write_text("x,y\n1,2\n")
     with pytest.raises(ArtifactError, match=r"columns x1, x2 and y: .* must name x1 once"):
         jobs.predict(record, 0, points, 5, None, 4)

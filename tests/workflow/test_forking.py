@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import small
 import yaml
 from pipeline import BIN
 
-from metabench.records import locks
+from metabench.records import artifacts, locks
 from metabench.workflow import forking
 
 CONTENT = small.tiny(cells=[small.short_fomaml(20, 0.01)], validation={"tasks": 4, "interval": 10})
@@ -35,7 +36,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
     """The process to fork from."""
     monkeypatch.delenv(forking.ADDRESS, raising=False)  # and so it is again after the test
-    with forking.start() as process:
+    process = forking.start()
+    assert process
+    with process:
         yield process
         assert process.stdin
         process.stdin.close()
@@ -136,6 +139,46 @@ def test_without_a_process_to_fork_from_a_command_does_its_job_itself(
     shutil.rmtree(Path(os.environ[forking.ADDRESS]).parent)
     code, said, _ = answer("plan", "--study", "tiny")
     assert code == 0 and "fomaml" in said
+
+
+def test_what_a_fork_would_do_with_other_source_or_another_environment_the_command_does(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process imported the source as it was; a record says what is there now."""
+    package = tmp_path_factory.mktemp("copy") / "metabench"
+    shutil.copytree(small.ROOT / "metabench", package)
+    monkeypatch.delenv(forking.ADDRESS, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    server = forking.start()
+    assert server and server.stdin
+
+    def source(address: str | None = os.environ[forking.ADDRESS]) -> str:
+        """Train, and return which source the record names."""
+        monkeypatch.setenv(forking.ADDRESS, address or "")
+        assert answer(*TRAIN)[0] == 0
+        (record,) = Path("results/tiny/train").rglob("*.safetensors")
+        header = artifacts.read_header(record)
+        shutil.rmtree("results")
+        return str(header["code"])
+
+    before = source()
+    path = package / "learning" / "training.py"
+    path.write_text(path.read_text() + "\nCHANGED = True\n")
+    after = source()
+    assert before != after == source(address=None)
+    with server:
+        server.stdin.close()
+
+
+def test_where_no_process_can_be_started_there_is_none_and_nothing_is_left(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(forking.ADDRESS, raising=False)
+    long = folder / ("x" * 100)  # more than the path of a socket may have
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    assert forking.start() is None
+    assert forking.ADDRESS not in os.environ and not list(long.iterdir())
 
 
 WORKFLOW = """

@@ -320,6 +320,17 @@ def test_a_stage_that_is_forced_brings_what_follows_it_also_where_that_is_missin
     assert jobs(forced) == {"train": 6, "evaluate": 12, "baselines": 2, "tables": 1}
 
 
+def test_a_stage_that_is_forced_brings_nothing_else_whatever_the_times_of_files(
+    study: Path, tmp_path: Path
+) -> None:
+    folder = copy(tmp_path)
+    shutil.copytree(study / "results", folder / "results")
+    touch_in_disorder(folder)
+    assert jobs(dry(folder, "tables", "--forcerun", "tables")) == {"tables": 1}
+    forced = dry(folder, "figures", "--forcerun", "results/smoke/tables/runs.csv")
+    assert jobs(forced) == {"tables": 1, "figures": 1}
+
+
 def test_a_dry_run_works_on_read_only_results_of_another_user_with_times_out_of_order(
     study: Path, tmp_path: Path
 ) -> None:

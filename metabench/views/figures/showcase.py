@@ -23,7 +23,8 @@ size, joint training and the random initialization with the study's common one. 
 the axes have diverged; the legend counts the seeds whose predictions are not finite. An
 illustration of one task and one draw of points, the same for all algorithms: no conclusion rests on
 it. Where x has two coordinates the panels are maps of the first seed; circles are the sampled
-points in the colour of their labels, and the ends of the scale stand for all that lies beyond.
+points in the colour of their labels, the ends of the scale stand for all that lies beyond, and grey
+for what is not finite.
 """
 
 BEFORE: dict[str, Any] = {"linestyle": (0, (4, 1.5)), "linewidth": 1.2}
@@ -134,7 +135,14 @@ def _maps(rows: pd.DataFrame, points: pd.DataFrame, title: str) -> Figure:
 
 
 def _map(axes: Axes, rows: pd.DataFrame, column: str, scale: dict[str, Any]) -> AxesImage:
-    """Draw the values of a column over the plane."""
+    """Draw the values of a column over the plane, each in the middle of its pixel."""
     values = rows.pivot(index="x2", columns="x1", values=column)
-    edges = [values.columns[0], values.columns[-1], values.index[0], values.index[-1]]
-    return axes.imshow(values, origin="lower", extent=tuple(edges), aspect="equal", **scale)
+    axes.set_facecolor(GREY)
+    edges = (*_edges(values.columns), *_edges(values.index))
+    return axes.imshow(values, origin="lower", extent=edges, aspect="equal", **scale)
+
+
+def _edges(middles: pd.Index) -> tuple[float, float]:
+    """Return where a row of pixels begins and ends."""
+    half = (middles[-1] - middles[0]) / (len(middles) - 1) / 2
+    return middles[0] - half, middles[-1] + half
