@@ -41,21 +41,28 @@ def environment() -> dict[str, str]:
 
 
 def snakemake(
+    folder: Path, *arguments: str, config: str = "config/smoke.yaml", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake in a folder to its end, forked from a process that has imported it.
+
+    Args:
+        folder: A copy of the workflow.
+        arguments: More of the command line; targets first.
+        config: The study file.
+        variables: Of its environment.
+    """
+    words = [*arguments, "--configfile", config]
+    return forked.run("snakemake", words, folder, environment() | variables)
+
+
+def snakemake_by_itself(
     folder: Path,
     *arguments: str,
     config: str = "config/smoke.yaml",
     preexec_fn: Callable[[], None] | None = None,
     **variables: str,
 ) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake in a folder to its end.
-
-    Args:
-        folder: A copy of the workflow.
-        arguments: More of the command line; targets first.
-        config: The study file.
-        preexec_fn: Called in the new process before Snakemake begins.
-        variables: Of its environment.
-    """
+    """Run Snakemake as a person does; arguments as for `snakemake`, and what to call first."""
     return subprocess.run(
         [str(BIN / "snakemake"), *arguments, "--configfile", config],
         cwd=folder,
@@ -65,17 +72,6 @@ def snakemake(
         preexec_fn=preexec_fn,
         check=False,
     )
-
-
-def asked(
-    folder: Path, *arguments: str, config: str = "config/smoke.yaml", **variables: str
-) -> subprocess.CompletedProcess[str]:
-    """Ask Snakemake for what it answers without running a job: what it would do, or a report.
-
-    Arguments are those of `snakemake`.
-    """
-    words = [*arguments, "--configfile", config]
-    return forked.run("snakemake", words, folder, environment() | variables)
 
 
 def digests(folder: Path, *parts: str) -> dict[str, str]:

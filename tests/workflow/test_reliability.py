@@ -33,7 +33,7 @@ from metabench.study.jobs import Study, TrainJob
 from metabench.views.tracking import mirror, store
 from metabench.workflow import artefacts
 
-LENGTH = 100_000
+LENGTH = 50_000
 """Meta-iterations of the training that is disturbed: seconds, of which a checkpoint is a part."""
 
 CONTENT = small.tiny(

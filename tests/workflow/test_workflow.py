@@ -18,7 +18,7 @@ import permissions
 import pytest
 import small
 import yaml
-from pipeline import asked, copy, digests, snakemake
+from pipeline import copy, digests, snakemake, snakemake_by_itself
 from small import ROOT
 from soak import COMPARED, KINDS, disturbed, same, start
 
@@ -55,7 +55,7 @@ def scheduled(folder: Path, **changes: object) -> dict[str, int]:
 
 def dry(folder: Path, *targets: str, **options: str) -> subprocess.CompletedProcess[str]:
     """Ask Snakemake what it would do."""
-    return asked(folder, *targets, "--cores", "1", "--dry-run", **options)
+    return snakemake(folder, *targets, "--cores", "1", "--dry-run", **options)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The smoke study, run for real in a folder whose name has a space."""
     folder = copy(tmp_path_factory.mktemp("a study"))
     start = time.monotonic()
-    answer = snakemake(folder, "--cores", "2")
+    answer = snakemake_by_itself(folder, "--cores", "2")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     print(f"smoke study: {time.monotonic() - start:.0f} s")
     yield folder
@@ -186,7 +186,7 @@ def test_deleted_files_come_back_with_the_same_bytes(study: Path) -> None:
     for path in ("tables/runs.csv", "figures/comparisons.png"):
         (root / path).unlink()
     next((root / "train" / "reptile").rglob("*.safetensors")).unlink()
-    answer = snakemake(study, "--cores", "2")
+    answer = snakemake(study, "figures", "--cores", "2")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert digests(study, *COMPARED) == before
     assert nothing(snakemake(study, "--cores", "2"))
@@ -241,7 +241,7 @@ def test_a_custom_algorithm_enters_grid_tables_figures_report_and_mlflow(
     assert ((compared["algorithm_a"] == "fomaml") & (compared["algorithm_b"] == "prox")).any()
     assert (root / "figures" / "showcase_prox_robustness.svg").exists()
     assert len(list((root / "track").rglob("prox/*/*.json"))) == 2
-    report = asked(folder, "--report", "results/smoke/report.zip", config="config/own.yaml")
+    report = snakemake(folder, "--report", "results/smoke/report.zip", config="config/own.yaml")
     assert report.returncode == 0, report.stderr
     assert any("prox" in name for name in zipfile.ZipFile(root / "report.zip").namelist())
     # What Snakemake makes of an edit: its cells and what follows.
@@ -268,7 +268,7 @@ def test_the_report_of_a_study_holds_the_published_numbers_that_it_covers(tmp_pa
     assert set(found["study"]) == {"openai"} and set(found["published"]) == {0.048, 0.058}
     board = pd.read_csv(root / "tables" / "leaderboard.csv")
     assert set(found["ours"]) <= set(board["mean"])
-    report = asked(folder, "--report", "results/openai/report.zip", config="config/openai.yaml")
+    report = snakemake(folder, "--report", "results/openai/report.zip", config="config/openai.yaml")
     assert report.returncode == 0, report.stderr
     names = zipfile.ZipFile(root / "report.zip").namelist()
     assert {"literature.csv", "literature.svg"} <= {Path(name).name for name in names}
@@ -300,7 +300,7 @@ def test_touched_files_more_cores_and_a_different_readme_rerun_nothing(study: Pa
     (study / "README.md").write_text("another")
     before = listing(study)
     assert nothing(dry(study))
-    assert nothing(snakemake(study, "--cores", "3"))
+    assert nothing(snakemake_by_itself(study, "--cores", "3"))
     assert listing(study) == before
 
 
@@ -349,7 +349,7 @@ def test_a_dry_run_works_on_read_only_results_of_another_user_with_times_out_of_
             path.chmod(folders if path.is_dir() else files)
         before = listing(folder)
         line = target, "--cores", "1", "--dry-run"
-        answer = snakemake(folder, *line, preexec_fn=permissions.bound, **variables)
+        answer = snakemake_by_itself(folder, *line, preexec_fn=permissions.bound, **variables)
         assert listing(folder) == before
         return answer
 
@@ -422,7 +422,7 @@ def test_any_durable_file_that_is_deleted_is_rebuilt(study: Path, pattern: str) 
 
 
 def test_the_report_holds_every_figure_and_table(study: Path) -> None:
-    answer = asked(study, "--report", "results/smoke/report.zip")
+    answer = snakemake(study, "--report", "results/smoke/report.zip")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     with zipfile.ZipFile(study / "results" / "smoke" / "report.zip") as archive:
         names = " ".join(archive.namelist())
@@ -450,7 +450,7 @@ def test_a_report_of_a_study_whose_file_was_changed_is_one_line_that_says_what_t
     changed = of_smoke(study) | {"statistics": {"resamples": 100}}
     (study / "config" / "changed.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
     before = listing(study)
-    answer = asked(study, "--report", "changed.zip", config="config/changed.yaml")
+    answer = snakemake(study, "--report", "changed.zip", config="config/changed.yaml")
     line = refused(answer)
     assert "tables/manifest.json was made from another config" in line
     assert line.endswith("snakemake --cores all --configfile config/changed.yaml")
@@ -459,7 +459,7 @@ def test_a_report_of_a_study_whose_file_was_changed_is_one_line_that_says_what_t
 
 
 def test_a_report_of_an_unfinished_study_is_one_line_that_says_what_to_run(tmp_path: Path) -> None:
-    answer = asked(copy(tmp_path), "--report", "early.zip")
+    answer = snakemake(copy(tmp_path), "--report", "early.zip")
     line = refused(answer)
     assert "safetensors is not there; run it first: " in line
     assert len(answer.stderr.splitlines()) == 2 and not (tmp_path / "early.zip").exists()
