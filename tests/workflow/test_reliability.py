@@ -303,7 +303,7 @@ def test_a_damaged_record_is_refused_in_one_line_and_rebuilt_once_it_is_deleted(
 def test_a_checkpoint_in_the_place_of_a_record_is_refused(folder: Path) -> None:
     artifacts.write(TRAINED, half_trained(STUDY, JOB), header(STUDY, JOB))
     said = refused(evaluate())
-    assert f"{TRAINED} is a checkpoint after 1000 of 100000 meta-iterations" in said
+    assert f"{TRAINED} is a checkpoint after 1000 of {LENGTH} meta-iterations" in said
     assert f"{TRAINED} is not the record of a finished training" in refused(tabulate())
 
 
@@ -345,7 +345,7 @@ def test_a_disk_that_fills_during_training_keeps_the_last_checkpoint_to_resume_f
     left = {Path(CHECKPOINT.name), Path(f"{CHECKPOINT.stem}.lock")}
     assert contents_of(CHECKPOINT.parent).keys() == left
     assert CHECKPOINT.read_bytes() == half.read_bytes() and not TRAINED.exists()
-    assert "resuming from the checkpoint after 1000 of 100000 meta-iterations" in run(train())
+    assert f"resuming from the checkpoint after 1000 of {LENGTH} meta-iterations" in run(train())
     assert TRAINED.read_bytes() == whole
 
 
@@ -548,8 +548,8 @@ def test_two_trainings_of_the_same_runs_wait_for_each_other_and_train_once(folde
     answers = [ended(process) for process in both]
     assert [code for code, _, _ in answers] == [0, 0]
     said = sorted(text for _, _, text in answers)
-    assert said[0] == "resuming from the checkpoint after 100000 of 100000 meta-iterations\n"
-    assert "resuming" not in said[1] and "100000 of 100000 (100%)" in said[1]
+    assert said[0] == f"resuming from the checkpoint after {LENGTH} of {LENGTH} meta-iterations\n"
+    assert "resuming" not in said[1] and f"{LENGTH} of {LENGTH} (100%)" in said[1]
     assert locks.holder(path) in {str(process.pid) for process in both}
     assert TRAINED.read_bytes() == whole
 
