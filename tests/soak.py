@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import psutil
-from pipeline import BIN, copy, digests, environment, snakemake
+from pipeline import BIN, copy, digests, environment, snakemake_by_itself
 
 from metabench.records import artifacts, running
 from metabench.workflow.progress import Progress
@@ -224,7 +224,7 @@ def main() -> None:
     found: list[Kill] = []
     with TemporaryDirectory() as temporary, Progress("soak", given.kills) as progress:
         undisturbed = copy(Path(temporary) / "undisturbed")
-        answer = snakemake(undisturbed, "--cores", "2")
+        answer = snakemake_by_itself(undisturbed, "--cores", "2")
         assert answer.returncode == 0, answer.stdout + answer.stderr
         choice, study = random.Random(given.seed), given.seed
         while len(found) < given.kills:
