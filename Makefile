@@ -110,7 +110,7 @@ stray:
 $(INSTALLED): requirements.lock pyproject.toml setup.py metabench/learning/engine/kernel.cpp
 	@$(REQUIRE_PYTHON)
 	$(PYTHON) -m venv .venv
-	$(BIN)/python $(PIP) --no-compile --requirement requirements.lock # bytes are compiled when first imported
+	$(BIN)/python $(PIP) --no-compile --requirement requirements.lock # byte code is made when first imported
 	$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -413,7 +413,7 @@ def _checked(losses: ArrayLike, scale: Scale) -> Floats:
 def _matched(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:
     """Return losses a ``(seed, task)`` and b, of the same shape or of one seed.
 
-    Where they do not match, say so.
+    Raises ValueError where they do not match.
     """
     x, y = with_inf_for_nan(a), with_inf_for_nan(b)
     if x.ndim != 2 or y.shape not in (x.shape, (1, x.shape[1])):

@@ -22,7 +22,10 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def has_point(name: str) -> bool:
-    """Return whether the name of a protocol tells a point of a grid: `near shots 5`."""
+    """Return whether a protocol's name tells a point of a grid, as `near shots 5` does.
+
+    The name of a group has no spaces.
+    """
     return " " in name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -247,8 +248,8 @@ class Workflow:
     @cached_property
     def forced(self) -> set[Path]:
         """The artefacts that `--forcerun` names, by file or by rule, and all that is made of them."""
-        settings = self.snakemake.dag_settings
-        wanted = set(map(str, settings.forcerun)) if settings else set()
+        wanted = set(map(str, self.snakemake.dag_settings.forcerun))
+        wanted |= {re.sub("_[0-9]+$", "", name) for name in wanted}  # the rules of batches
         found: set[Path] = set()
         for artefact in self.artefacts:
             made = {artefact.job, str(artefact.path)}

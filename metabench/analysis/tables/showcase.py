@@ -21,7 +21,7 @@ COLUMNS = {
 }
 
 NAMING = ["algorithm", "cell", "role", "seed", "protocol"]
-"""Columns of which a study without published cells has none to fill, but has them too."""
+"""The first columns, which a study without published cells has too."""
 
 
 def build(study: Study) -> pd.DataFrame:

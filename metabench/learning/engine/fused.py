@@ -221,7 +221,7 @@ Lie = tuple[str, torch.dtype, Axes, Axes]
 def _prepared(
     kernel: Kernel, what: str, *lie: Lie
 ) -> tuple[Job, Callable[[object], int], list[str]]:
-    """Return the job of a call but for its arrays, its function, and the arrays to copy first.
+    """Return a call's job without where its arrays lie, its function, and what to copy first.
 
     Those are the ones whose vectors, or columns of points, do not lie in one piece. Shapes and
     strides hardly ever change in training.

@@ -1,0 +1,63 @@
+"""What the Snakefile asks, as far as no Snakemake need run for it."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+import small
+
+from metabench.workflow.snakefile import Workflow
+
+CONTENT = small.tiny(cells=[small.short_fomaml(20, [0.01, 0.02]), small.RANDOM])
+
+
+def workflow(root, *forced):
+    """The workflow of a study as it is when Snakemake asks, with what `--forcerun` names."""
+    snakemake = SimpleNamespace(dag_settings=SimpleNamespace(forcerun=set(forced)))
+    found = Workflow(small.running(CONTENT, root), snakemake)
+    found.store = "store-1"
+    return found
+
+
+def test_what_failed_jobs_said_is_repeated_once_with_how_many_said_it(tmp_path, capsys):
+    found = workflow(tmp_path)
+    found.started = 1000.0
+    said = {"a": "metabench: no disk", "b": "metabench: no disk", "c": "metabench: no torch"}
+    for name, line in (said | {"old": "metabench: long ago"}).items():
+        path = tmp_path / "logs" / "train" / f"{name}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"engine: fused\n{line}\n")
+    os.utime(path, (0, 0))
+    found.explain()
+    first, second, last = capsys.readouterr().err.splitlines()
+    assert (first, second) == ("metabench: no disk (2 jobs)", "metabench: no torch")
+    assert last.startswith("metabench: some jobs failed; what is finished is kept")
+
+
+FORCED = {
+    "train": {"train", "evaluate", "tables", "figures", "track_cells", "track_study"},
+    "evaluate": {"evaluate", "tables", "figures", "track_cells", "track_study"},
+    "baselines": {"baselines", "tables", "figures", "track_study"},
+    "tables": {"tables", "figures", "track_study"},
+    "figures": {"figures", "track_study"},
+    "track_cells_0": {"track_cells", "track_study"},
+    "track_study": {"track_study"},
+    "all": set(),
+}
+
+
+@pytest.mark.parametrize("rule", FORCED)
+def test_forcing_a_rule_forces_what_is_made_of_its_files_and_nothing_else(tmp_path, rule):
+    found = workflow(tmp_path, rule)
+    assert {a.job for a in found.artefacts if a.path in found.forced} == FORCED[rule]
+
+
+def test_forcing_a_file_forces_what_is_made_of_it_alone(tmp_path):
+    record = next(a.path for a in workflow(tmp_path).artefacts if a.job == "train")
+    forced = workflow(tmp_path, str(record)).forced
+    assert record in forced
+    trained = {a.path for a in workflow(tmp_path).artefacts if a.job == "train"}
+    assert forced & trained == {record}
+    assert len({path for path in forced if "evaluate" in path.parts}) == 2
+    table = tmp_path / "tables" / "runs.csv"
+    assert tmp_path / "tables" / "manifest.json" in workflow(tmp_path, str(table)).forced
