@@ -1,19 +1,9 @@
 """A deliberately wrong algorithm: its query labels are those of another task."""
 
-from metabench import (
-    Algorithm,
-    InnerLoop,
-    Points,
-    Queries,
-    adapted,
-    one_copy_per_task,
-    second_order_cost,
-    support_and_query,
-)
+from dataclasses import replace
 
-
-class Hyperparameters(InnerLoop):
-    queries: Queries = None
+from metabench import Points, support_and_query
+from metabench.learning.algorithms import fomaml
 
 
 def sample(tasks, h):
@@ -22,12 +12,4 @@ def sample(tasks, h):
     return support, Points(query.x, query.y.roll(1, -3))
 
 
-def meta_gradient(network, theta, batch, h):
-    """Return a gradient."""
-    support, query = batch
-    copies = one_copy_per_task(theta, h.meta_batch_size)
-    phi = adapted(network, copies, support.repeated(h.inner_steps), h.inner_step_size)
-    return network.summed_gradient(phi, *query)
-
-
-ALGORITHM = Algorithm(Hyperparameters, second_order_cost, sample, meta_gradient)
+ALGORITHM = replace(fomaml.ALGORITHM, sample=sample)

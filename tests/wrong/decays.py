@@ -1,10 +1,8 @@
 """A deliberately wrong algorithm: it pulls theta to zero and learns nothing."""
 
-from metabench import Algorithm, InnerLoop, Queries, second_order_cost, support_and_query
+from dataclasses import replace
 
-
-class Hyperparameters(InnerLoop):
-    queries: Queries = None
+from metabench.learning.algorithms import fomaml
 
 
 def meta_gradient(network, theta, batch, h):
@@ -12,4 +10,4 @@ def meta_gradient(network, theta, batch, h):
     return theta
 
 
-ALGORITHM = Algorithm(Hyperparameters, second_order_cost, support_and_query, meta_gradient)
+ALGORITHM = replace(fomaml.ALGORITHM, meta_gradient=meta_gradient)

@@ -1,28 +1,9 @@
 """A deliberately wrong algorithm: it predicts with the initialization after each update."""
 
-from metabench import (
-    Adaptation,
-    Algorithm,
-    InnerLoop,
-    Queries,
-    adapted,
-    before_and_after,
-    one_copy_per_task,
-    second_order_cost,
-    support_and_query,
-)
+from dataclasses import replace
 
-
-class Hyperparameters(InnerLoop):
-    queries: Queries = None
-
-
-def meta_gradient(network, theta, batch, h):
-    """Return a gradient."""
-    support, query = batch
-    copies = one_copy_per_task(theta, h.meta_batch_size)
-    phi = adapted(network, copies, support.repeated(h.inner_steps), h.inner_step_size)
-    return network.summed_gradient(phi, *query)
+from metabench import Adaptation, before_and_after
+from metabench.learning.algorithms import fomaml
 
 
 def predict(network, theta, question, h):
@@ -31,10 +12,4 @@ def predict(network, theta, question, h):
     return before_and_after(before, before, question)
 
 
-ALGORITHM = Algorithm(
-    Hyperparameters,
-    second_order_cost,
-    support_and_query,
-    meta_gradient,
-    adaptation=Adaptation(predict),
-)
+ALGORITHM = replace(fomaml.ALGORITHM, adaptation=Adaptation(predict))

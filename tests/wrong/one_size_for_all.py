@@ -1,28 +1,9 @@
 """A deliberately wrong algorithm: every run adapts with the step size of the first."""
 
-from metabench import (
-    Adaptation,
-    Algorithm,
-    InnerLoop,
-    Queries,
-    adapted,
-    descending,
-    one_copy_per_task,
-    second_order_cost,
-    support_and_query,
-)
+from dataclasses import replace
 
-
-class Hyperparameters(InnerLoop):
-    queries: Queries = None
-
-
-def meta_gradient(network, theta, batch, h):
-    """Return a gradient."""
-    support, query = batch
-    copies = one_copy_per_task(theta, h.meta_batch_size)
-    phi = adapted(network, copies, support.repeated(h.inner_steps), h.inner_step_size)
-    return network.summed_gradient(phi, *query)
+from metabench import Adaptation, descending
+from metabench.learning.algorithms import fomaml
 
 
 def predict(network, theta, question, h):
@@ -32,10 +13,4 @@ def predict(network, theta, question, h):
     return descending(network, theta, question._replace(step_size=size), h)
 
 
-ALGORITHM = Algorithm(
-    Hyperparameters,
-    second_order_cost,
-    support_and_query,
-    meta_gradient,
-    adaptation=Adaptation(predict),
-)
+ALGORITHM = replace(fomaml.ALGORITHM, adaptation=Adaptation(predict))

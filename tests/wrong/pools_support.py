@@ -1,19 +1,9 @@
 """A deliberately wrong algorithm: it adapts one copy to the support sets of all tasks."""
 
-from metabench import (
-    Algorithm,
-    InnerLoop,
-    Points,
-    Queries,
-    adapted,
-    one_copy_per_task,
-    second_order_cost,
-    support_and_query,
-)
+from dataclasses import replace
 
-
-class Hyperparameters(InnerLoop):
-    queries: Queries = None
+from metabench import Points, adapted, one_copy_per_task
+from metabench.learning.algorithms import fomaml
 
 
 def meta_gradient(network, theta, batch, h):
@@ -24,4 +14,4 @@ def meta_gradient(network, theta, batch, h):
     return network.summed_gradient(one_copy_per_task(phi, h.meta_batch_size), *query)
 
 
-ALGORITHM = Algorithm(Hyperparameters, second_order_cost, support_and_query, meta_gradient)
+ALGORITHM = replace(fomaml.ALGORITHM, meta_gradient=meta_gradient)

@@ -1,21 +1,10 @@
 """A deliberately wrong algorithm: it remembers how often it was called."""
 
+from dataclasses import replace
 from itertools import count
 
-from metabench import (
-    Algorithm,
-    InnerLoop,
-    Queries,
-    adapted,
-    one_copy_per_task,
-    second_order_cost,
-    support_and_query,
-)
-
-
-class Hyperparameters(InnerLoop):
-    queries: Queries = None
-
+from metabench import adapted, one_copy_per_task
+from metabench.learning.algorithms import fomaml
 
 CALLS = count(1)
 
@@ -28,4 +17,4 @@ def meta_gradient(network, theta, batch, h):
     return network.summed_gradient(phi, *query) / next(CALLS)
 
 
-ALGORITHM = Algorithm(Hyperparameters, second_order_cost, support_and_query, meta_gradient)
+ALGORITHM = replace(fomaml.ALGORITHM, meta_gradient=meta_gradient)

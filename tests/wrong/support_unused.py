@@ -1,17 +1,9 @@
 """A deliberately wrong algorithm: it does not adapt before it takes the query gradient."""
 
-from metabench import (
-    Algorithm,
-    InnerLoop,
-    Queries,
-    one_copy_per_task,
-    second_order_cost,
-    support_and_query,
-)
+from dataclasses import replace
 
-
-class Hyperparameters(InnerLoop):
-    queries: Queries = None
+from metabench import one_copy_per_task
+from metabench.learning.algorithms import fomaml
 
 
 def meta_gradient(network, theta, batch, h):
@@ -20,4 +12,4 @@ def meta_gradient(network, theta, batch, h):
     return network.summed_gradient(one_copy_per_task(theta, h.meta_batch_size), *query)
 
 
-ALGORITHM = Algorithm(Hyperparameters, second_order_cost, support_and_query, meta_gradient)
+ALGORITHM = replace(fomaml.ALGORITHM, meta_gradient=meta_gradient)

@@ -1,18 +1,9 @@
 """A deliberately wrong algorithm: its direction is much too long."""
 
-from metabench import (
-    Algorithm,
-    InnerLoop,
-    Queries,
-    adapted,
-    one_copy_per_task,
-    second_order_cost,
-    support_and_query,
-)
+from dataclasses import replace
 
-
-class Hyperparameters(InnerLoop):
-    queries: Queries = None
+from metabench import adapted, one_copy_per_task
+from metabench.learning.algorithms import fomaml
 
 
 def meta_gradient(network, theta, batch, h):
@@ -23,4 +14,4 @@ def meta_gradient(network, theta, batch, h):
     return 1e9 * network.summed_gradient(phi, *query)
 
 
-ALGORITHM = Algorithm(Hyperparameters, second_order_cost, support_and_query, meta_gradient)
+ALGORITHM = replace(fomaml.ALGORITHM, meta_gradient=meta_gradient)

@@ -1,20 +1,9 @@
 """A deliberately wrong algorithm: its inner steps are twice as long as inner_step_size."""
 
-from metabench import (
-    Adaptation,
-    Algorithm,
-    InnerLoop,
-    Queries,
-    adapted,
-    descending,
-    one_copy_per_task,
-    second_order_cost,
-    support_and_query,
-)
+from dataclasses import replace
 
-
-class Hyperparameters(InnerLoop):
-    queries: Queries = None
+from metabench import Adaptation, adapted, descending, one_copy_per_task
+from metabench.learning.algorithms import fomaml
 
 
 def meta_gradient(network, theta, batch, h):
@@ -30,10 +19,4 @@ def predict(network, theta, question, h):
     return descending(network, theta, question._replace(multiple=2 * question.multiple), h)
 
 
-ALGORITHM = Algorithm(
-    Hyperparameters,
-    second_order_cost,
-    support_and_query,
-    meta_gradient,
-    adaptation=Adaptation(predict),
-)
+ALGORITHM = replace(fomaml.ALGORITHM, meta_gradient=meta_gradient, adaptation=Adaptation(predict))
