@@ -2,16 +2,12 @@
 
 from dataclasses import replace
 
-from metabench import adapted, one_copy_per_task
 from metabench.learning.algorithms import fomaml
 
 
 def meta_gradient(network, theta, batch, h):
     """Return a gradient."""
-    support, query = batch
-    copies = one_copy_per_task(theta, h.meta_batch_size)
-    phi = adapted(network, copies, support.repeated(h.inner_steps), h.inner_step_size)
-    gradient = network.summed_gradient(phi, *query)
+    gradient = fomaml.meta_gradient(network, theta, batch, h)
     return gradient / gradient.norm()
 
 

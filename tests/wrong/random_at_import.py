@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from metabench import adapted, one_copy_per_task
 from metabench.learning.algorithms import fomaml
 
 FACTOR = 1 + np.random.default_rng().random()
@@ -12,10 +11,7 @@ FACTOR = 1 + np.random.default_rng().random()
 
 def meta_gradient(network, theta, batch, h):
     """Return a gradient."""
-    support, query = batch
-    copies = one_copy_per_task(theta, h.meta_batch_size)
-    phi = adapted(network, copies, support.repeated(h.inner_steps), h.inner_step_size)
-    return FACTOR * network.summed_gradient(phi, *query)
+    return FACTOR * fomaml.meta_gradient(network, theta, batch, h)
 
 
 ALGORITHM = replace(fomaml.ALGORITHM, meta_gradient=meta_gradient)
