@@ -51,7 +51,6 @@ soak: setup ## Kill the smoke study KILLS times at random moments; see that noth
 
 bench: .venv/.bench ## Measure speed beside a floor and beside peers, on one core and on all
 	$(BIN)/python benchmarks/speed.py --out results/benchmarks
-	$(BIN)/python benchmarks/jobs.py --out results/benchmarks
 
 literature: setup ## Hold published numbers against the tables under results/reference
 	$(BIN)/metabench literature --out results/literature

@@ -4,7 +4,7 @@ core and on all.
     make bench                                                        (or, where all is installed
     already,) python benchmarks/speed.py [--repeats 7] [--quick] [--out results/benchmarks]
 
-Each subject trains the published cell of each algorithm of config/flux.yaml in float32, in
+Each subject trains the published cell of each algorithm of config/algorithms.yaml in float32, in
 processes of one thread on a core of their own; "all cores" is as many of them as cores, a training
 job each. Subjects are measured in turn within each repeat. Written: speed.csv with microseconds per
 meta-iteration and run, provenance.json, and the figure.
@@ -32,9 +32,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from subjects import CHECKED, PEERS, PRODUCTS, STACK, TOLERANCE, engines, workloads
+from subjects import CHECKED, PEERS, PRODUCTS, STACK, TOLERANCE, engines, peers_of, workloads
 from workers import Worker, cores, microseconds, together
 
+from metabench.learning.settings import TrainSettings
 from metabench.records import provenance
 from metabench.views.drawing import style
 from metabench.workflow.progress import Progress
@@ -56,47 +57,47 @@ class Subject(NamedTuple):
         )
 
 
-def subjects() -> list[Subject]:
-    """Return all that can be measured here."""
-    peers = [Subject(name, stack) for name, (_, stacks) in PEERS.items() for stack in stacks]
-    if not find_spec("jax"):
-        print("jax is not installed and is left out; `make bench` installs it", file=sys.stderr)
-        peers = [peer for peer in peers if peer.name != "jax"]
+def subjects(algorithm: str) -> list[Subject]:
+    """Return all that can be measured here of an algorithm."""
+    peers = [
+        Subject(name, stack)
+        for name, stacks in peers_of(algorithm).items()
+        for stack in stacks
+        if name != "jax" or find_spec("jax")
+    ]
     floors = [Subject(f"floor {library}", 0) for library in PRODUCTS if find_spec(library)]
     return [*floors, *(Subject(f"metabench {engine}", STACK) for engine in engines()), *peers]
 
 
 def measure(
-    found: list[Subject], repeats: int, seconds: float
+    chosen: dict[str, TrainSettings], repeats: int, seconds: float
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return all measurements in their order, and what the first worker said of each subject."""
-    chosen, every = workloads(), cores()
+    every = cores()
+    found = [(algorithm, subject) for algorithm in chosen for subject in subjects(algorithm)]
     abouts: dict[str, Any] = {}
     rows = []
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(core)) for core in every]
-        with Progress("prepare and check", len(chosen) * len(found)) as progress:
-            for algorithm, settings in chosen.items():
-                for subject in found:
-                    key = f"{algorithm}, {subject.label}"
-                    try:
-                        _, answers = together(
-                            workers, "make", key, subject.name, settings, subject.stack
-                        )
-                    except RuntimeError as error:
-                        raise SystemExit(f"speed: {subject.label}: {error}") from None
-                    abouts[key] = answers[0]
-                    progress.advance()
+        with Progress("prepare and check", len(found)) as progress:
+            for algorithm, subject in found:
+                key = f"{algorithm}, {subject.label}"
+                asked = key, subject.name, chosen[algorithm], subject.stack
+                try:
+                    _, answers = together(workers, "make", *asked)
+                except RuntimeError as error:
+                    raise SystemExit(f"speed: {subject.label}: {error}") from None
+                abouts[key] = answers[0]
+                progress.advance()
         modes = sorted({1, len(workers)})
-        with Progress("measure", repeats * len(chosen) * len(modes) * len(found)) as progress:
+        with Progress("measure", repeats * len(modes) * len(found)) as progress:
             for repeat in range(repeats):
-                for algorithm in chosen:
-                    for threads in modes:
-                        for subject in found:
-                            key = f"{algorithm}, {subject.label}"
-                            time = microseconds(workers[:threads], key, seconds, abouts[key])
-                            rows.append((*subject, algorithm, threads, repeat, time))
-                            progress.advance()
+                for threads in modes:
+                    for algorithm, subject in found:
+                        key = f"{algorithm}, {subject.label}"
+                        time = microseconds(workers[:threads], key, seconds, abouts[key])
+                        rows.append((*subject, algorithm, threads, repeat, time))
+                        progress.advance()
     columns = ["subject", "stack", "algorithm", "threads", "repeat", "microseconds"]
     return pd.DataFrame(rows, columns=columns), abouts
 
@@ -116,21 +117,33 @@ def table(measured: pd.DataFrame) -> pd.DataFrame:
     return rows[first + [column for column in rows if column not in first]]
 
 
+COLUMNS = {
+    "metabench": Subject("metabench fused", STACK),
+    "JAX": Subject("jax", STACK),
+    "JAX, 1 run": Subject("jax", 1),
+    "torch.func": Subject("torch.func", STACK),
+    "PyTorch loop, 1 run": Subject("pytorch loop", 1),
+}
+"""The subjects of the table in the documents."""
+
+
 def markdown(rows: pd.DataFrame) -> str:
-    """Return the medians on one core as a table, a subject a row and an algorithm a column."""
-    rows = rows[rows["threads"] == 1]
-    medians = {
-        (Subject(r.subject, r.stack), r.algorithm): _spelled(r.median) for r in rows.itertuples()
-    }
-    names = list(dict.fromkeys(rows["algorithm"]))
-    lines = [
-        ["", *(style.styles([name])[name].label for name in names)],
-        ["---"] * (len(names) + 1),
-    ]
-    lines += [
-        [s.label, *(medians[s, name] for name in names)]
-        for s in dict.fromkeys(s for s, _ in medians)
-    ]
+    """Return the medians on one core as a table, an algorithm a row."""
+    rows = rows[rows["threads"] == 1].set_index(["algorithm", "subject", "stack"])
+    times, to_floor = rows["median"], rows["ratio_to_floor"]
+    lines = [["", *COLUMNS, "over JAX", "over the floor"], ["---", *["---:"] * (len(COLUMNS) + 2)]]
+    names = list(dict.fromkeys(rows.index.get_level_values("algorithm")))
+    for name in sorted(names, key=lambda name: times[name, *COLUMNS["metabench"]]):
+        found = [times.get((name, *subject)) for subject in COLUMNS.values()]
+        ours, jax = found[:2]
+        lines.append(
+            [
+                style.styles([name])[name].label,
+                *("" if time is None else _spelled(time) for time in found),
+                "" if jax is None else f"{ours / jax:.2f}",
+                f"{to_floor[name, *COLUMNS['metabench']]:.2f}",
+            ]
+        )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -148,17 +161,20 @@ def draw(rows: pd.DataFrame) -> Figure:
         s: n
         for n, s in enumerate(dict.fromkeys(Subject(r.subject, r.stack) for r in rows.itertuples()))
     }
+    columns = min(4, len(names))
+    lines = -(-len(names) // columns)
     with style.settings():
-        figure = Figure(figsize=(style.WIDTH, 1.1 + 0.3 * len(places)), layout="constrained")
-        panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-        for axes, name in zip(panels, names, strict=True):
+        height = 0.8 + lines * (0.5 + 0.16 * len(places))
+        figure = Figure(figsize=(1.6 * style.WIDTH, height), layout="constrained")
+        grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
+        for axes in grid.flat[len(names) :]:
+            axes.set_axis_off()
+        for axes, name in zip(grid.flat, names, strict=False):
             _panel(axes, rows[rows["algorithm"] == name], places, modes)
             axes.set_title(style.styles([name])[name].label)
-        panels[0].set_yticks(list(places.values()), [subject.label for subject in places])
-        panels[0].set_ylim(len(places) - 0.5, -0.5)
-        panels[len(panels) // 2].set_xlabel(
-            "microseconds per meta-iteration and run: median and range"
-        )
+        grid[0, 0].set_yticks(list(places.values()), [subject.label for subject in places])
+        grid[0, 0].set_ylim(len(places) - 0.5, -0.5)
+        figure.supxlabel("microseconds per meta-iteration and run: median and range", fontsize=9)
         figure.legend(handles=_legend(modes), loc="outside lower center", ncols=2 * len(modes))
     return figure
 
@@ -233,7 +249,9 @@ def main() -> None:
     arguments = parser.parse_args()
     repeats, seconds = (2, 0.1) if arguments.quick else (arguments.repeats, 0.5)
     load = os.getloadavg()[0]
-    measured, abouts = measure(subjects(), repeats, seconds)
+    if not find_spec("jax"):
+        print("jax is not installed and is left out; `make bench` installs it", file=sys.stderr)
+    measured, abouts = measure(workloads(), repeats, seconds)
     rows = table(measured)
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows.to_csv(arguments.out / "speed.csv", index=False, float_format="%.4g")

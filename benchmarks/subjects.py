@@ -24,11 +24,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from equations import Library, learned, meta_gradient
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from metabench.learning import algorithms, engine, training
+from metabench.learning.algorithm import query_points
 from metabench.learning.network import Network
+from metabench.learning.optimizers import EPSILON, SCHEDULES
 from metabench.learning.randomness import BLOCK
 from metabench.learning.settings import TrainSettings
 from metabench.learning.tasks import Points, TaskStream
@@ -36,14 +39,17 @@ from metabench.records import artifacts, states
 from metabench.study import config
 from metabench.study.jobs import Study
 
-STUDY = Study(config.load(Path(__file__).parents[1] / "config" / "flux.yaml"))
+STUDY = Study(config.load(Path(__file__).parents[1] / "config" / "algorithms.yaml"))
 STACK = 10
+BETA1, BETA2 = 0.9, 0.999
+"""Of Adam."""
+
 CHECKED = 100
 """Meta-iterations after which a peer must be where metabench is."""
 
-TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-11}
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-11}
 """How far it may be away, relative to how far the parameters have moved; a step size off by 1% is
-off by 1e-2.
+off by 1e-2. In float32 the first steps of Adam follow the signs of gradients, small ones too.
 """
 
 
@@ -72,7 +78,24 @@ def flops(settings: TrainSettings) -> int:
     """
     algorithm = algorithms.load(settings.algorithm)
     cost = algorithm.cost(settings.hyperparameters, settings.tasks)
-    return settings.shape.operations * cost.point_gradients
+    return settings.shape.operations * _gradients(settings, cost.point_gradients)
+
+
+def _gradients(settings: TrainSettings, counted: int) -> int:
+    """Count gradients of a point, where what can be shared is, and what is not needed is left out.
+
+    Where adaptation leaves the hidden layers alone, all tasks share those on the grid. A context
+    needs no gradients of weights on the support set: two thirds of a gradient there, and four
+    thirds of one for the product with the Hessian.
+    """
+    h: Any = settings.hyperparameters
+    if settings.algorithm in ("anil", "ridge"):
+        grids = h.meta_batch_size if h.queries else 1
+        return h.meta_batch_size * h.shots + grids * query_points(h, settings.tasks)
+    if settings.algorithm == "cavia":
+        points = 2 * h.inner_steps * h.shots + query_points(h, settings.tasks)
+        return h.meta_batch_size * points
+    return counted
 
 
 def torch_product(size: int) -> Callable[[], object]:
@@ -200,6 +223,7 @@ class Peer(ABC):
         algorithm, seeds = algorithms.load(settings.algorithm), tuple(range(stack))
         self.start = training.begin(algorithm, self.network, seeds, self.h, dtype).theta
         self.data = _points(settings, stack, dtype)
+        self.axes = tuple((0 if x.dim() == y.dim() else None, 0) for x, y in self.data)
         self.iterations = CHECKED * stack
         self.about: dict[str, Any] = {}
         self.begin()
@@ -221,31 +245,26 @@ class Peer(ABC):
         """Do as many meta-iterations as were checked."""
         self.advance(CHECKED)
 
-    def at_next(self, count: int) -> Iterator[int]:
-        """Yield where the points of the next meta-iterations are; after the last block's end, its
-        beginning.
-        """
+    def at_next(self, count: int) -> Iterator[tuple[int, int]]:
+        """Yield the next meta-iterations, and where in the block their points are."""
         for i in range(self.done, self.done + count):
-            yield i % BLOCK
+            yield i, i % BLOCK
         self.done += count
 
 
 def _points(settings: TrainSettings, stack: int, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
     """Return the first block of an algorithm's points, x and y ``(iteration, run, task, [step,]
-    point, 1)``.
+    point, 1)``; x of a grid that all share, ``(iteration, point, 1)``.
     """
     h: Any = settings.hyperparameters
     stream = TaskStream(settings.tasks, tuple(range(stack)), h.meta_batch_size)
     batch = algorithms.load(settings.algorithm).sample(stream.block(0), h)
-    if settings.algorithm == "reptile":  # its steps come before its runs
+    if settings.algorithm in ("reptile", "fomaml_tail"):  # their steps come before its runs
         batch = tuple(Points(p.x.movedim(1, 3), p.y.movedim(1, 3)) for p in batch)
     if settings.algorithm == "joint":  # it puts the points of all tasks together
         tasks = h.meta_batch_size, h.shots
         batch = tuple(Points(p.x.unflatten(2, tasks), p.y.unflatten(2, tasks)) for p in batch)
-    pairs = [
-        (p.x if p.x.dim() == p.y.dim() else p.x[:, None, None], p.y) for p in batch
-    ]  # fomaml's grid is one for all
-    return [(x.expand_as(y).to(dtype).contiguous(), y.to(dtype).contiguous()) for x, y in pairs]
+    return [(p.x.to(dtype).contiguous(), p.y.to(dtype).contiguous()) for p in batch]
 
 
 MODULES = {"tanh": nn.Tanh, "relu": nn.ReLU}
@@ -277,9 +296,12 @@ class Loop(Peer):
 
     def advance(self, count: int) -> None:
         """Loop over meta-iterations and runs."""
-        for i in self.at_next(count):
+        for _, i in self.at_next(count):
             for run, model in enumerate(self.models):
-                self.step(model, *((x[i, run], y[i, run]) for x, y in self.data))
+                points = [
+                    (x[i, run] if x.dim() == y.dim() else x[i], y[i, run]) for x, y in self.data
+                ]
+                self.step(model, *((x.expand_as(y), y) for x, y in points))
 
     def fomaml(
         self, model: nn.Module, support: tuple[Tensor, Tensor], query: tuple[Tensor, Tensor]
@@ -334,144 +356,142 @@ def _vector(tensors: list[Tensor]) -> Tensor:
     return torch.cat([(t.T if t.dim() == 2 else t).detach().flatten() for t in tensors])
 
 
-def functional_step(
-    algorithm: str, h: Any, gradient: Any, vmap: Any, tree_map: Any
-) -> Callable[..., Any]:
-    """Return one run's meta-iteration, from a tree of parameters and points ``(task, ...)`` to a
-    tree of parameters.
+class Functional(Peer):
+    """The functional way: a tree of parameters, grad, and vmap over tasks and, in a stack, over runs."""
 
-    torch.func and jax have the same words: both peers are made from this text.
+    def meta_iteration(self, library: Library) -> Callable[..., Any]:
+        """Return a run's meta-iteration, from its state, its numbers and its points to its state.
 
-    Args:
-        algorithm: Name of the algorithm.
-        h: Its hyperparameters.
-        gradient: From parameters, x and y of one task to the gradient of its mean squared error.
-        vmap: Of the library.
-        tree_map: Likewise.
-    """
+        The state is what is learned and, for Adam, both moments; the numbers are those of `numbers`.
+        """
+        of_run = meta_gradient(self.algorithm, self.network, self.h, self.axes, library)
+        map_tree = library.map_tree
 
-    def descend(theta: Any, slope: Any, step_size: float) -> Any:
-        return tree_map(lambda p, g: p - step_size * g, theta, slope)
+        def descend(state: Any, numbers: Any, points: Any) -> Any:
+            (theta,), (size, _, _) = state, numbers
+            return (map_tree(lambda p, g: p - size * g, theta, of_run(theta, *points)),)
 
-    def fomaml(theta: Any, support: Any, query: Any) -> Any:
-        def task(support: Any, query: Any) -> Any:
-            phi = theta
-            for _ in range(h.inner_steps):
-                phi = descend(phi, gradient(phi, *support), h.inner_step_size)
-            return gradient(phi, *query)
+        def adam(state: Any, numbers: Any, points: Any) -> Any:
+            (theta, m, v), (size, first, second) = state, numbers
+            slope = of_run(theta, *points)
+            m = map_tree(lambda m, g: BETA1 * m + (1 - BETA1) * g, m, slope)
+            v = map_tree(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, v, slope)
 
-        return descend(
-            theta, tree_map(lambda g: g.sum(0), vmap(task)(support, query)), h.meta_step_size
-        )
+            def moved(p: Any, m: Any, v: Any) -> Any:
+                return p - size * (m / first) / ((v / second) ** 0.5 + EPSILON)
 
-    def reptile(theta: Any, points: Any) -> Any:
-        def task(x: Any, y: Any) -> Any:
-            phi = theta
-            for k in range(h.inner_steps):
-                phi = descend(phi, gradient(phi, x[k], y[k]), h.inner_step_size)
-            return phi
+            return map_tree(moved, theta, m, v), m, v
 
-        return tree_map(
-            lambda p, phi: p + h.meta_step_size * (phi.mean(0) - p), theta, vmap(task)(*points)
-        )
+        return adam if self.h.meta_optimizer == "adam" else descend
 
-    def joint(theta: Any, points: Any) -> Any:
-        slopes = vmap(lambda x, y: gradient(theta, x, y))(*points)
-        return descend(theta, tree_map(lambda g: g.mean(0), slopes), h.meta_step_size)
+    def numbers(self, i: int) -> tuple[float, float, float]:
+        """Return size and bias corrections of the outer step of meta-iteration i."""
+        share = i / self.settings.meta_iterations
+        size = self.h.meta_step_size * SCHEDULES[self.h.meta_schedule](share)
+        return size, 1 - BETA1 ** (i + 1), 1 - BETA2 ** (i + 1)
 
-    return {"fomaml": fomaml, "reptile": reptile, "joint": joint}[algorithm]
+    def state(self) -> tuple[Any, ...]:
+        """Return the state that a stack begins with, of tensors of torch."""
+        tree = learned(self.algorithm, self.network, self.h, self.start)
+        if self.h.meta_optimizer == "sgd":
+            return (tree,)
+        return tree, tree_map(torch.zeros_like, tree), tree_map(torch.zeros_like, tree)
+
+    def stacked(self, step: Any, library: Library) -> Any:
+        """Return a meta-iteration of the stack, from that of one run."""
+        return step if self.stack == 1 else library.map(step, (0, None, [*self.axes]))
+
+    def alone(self, tree: Any) -> Any:
+        """Take the only run out of a tree of a stack; of larger stacks take all."""
+        return tree_map(lambda t: t[0], tree) if self.stack == 1 else tree
+
+    def points(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the points; of one run without the axis of runs."""
+        if self.stack > 1:
+            return self.data
+        return [(x[:, 0] if x.dim() == y.dim() else x, y[:, 0]) for x, y in self.data]
 
 
-class TorchFunc(Peer):
-    """The functional way of PyTorch: functional_call and grad, vmap over tasks and, in a stack,
-    over runs.
-    """
+class TorchFunc(Functional):
+    """The functional way of PyTorch."""
 
     def begin(self) -> None:
-        """Make a tree of parameters of a module's."""
-        models = [dict(module_of(self.network, theta).named_parameters()) for theta in self.start]
-        self.tree = {name: torch.stack([m[name].detach() for m in models]) for name in models[0]}
-        model = module_of(self.network, self.start[0])
-
-        def loss(parameters: Any, x: Tensor, y: Tensor) -> Tensor:
-            return nn.functional.mse_loss(torch.func.functional_call(model, parameters, (x,)), y)
-
-        step = functional_step(
-            self.algorithm, self.h, torch.func.grad(loss), torch.func.vmap, tree_map
+        """Take the parameters as a tree."""
+        library = Library(
+            torch,
+            torch.func.grad,
+            torch.func.vmap,
+            tree_map,
+            lambda a, b: torch.cholesky_solve(b, torch.linalg.cholesky(a)),
         )
-        self.step = step if self.stack == 1 else torch.func.vmap(step)
-        if self.stack == 1:
-            self.tree, self.data = (
-                tree_map(lambda t: t[0], self.tree),
-                tree_map(lambda t: t[:, 0], self.data),
-            )
+        self.step = self.stacked(self.meta_iteration(library), library)
+        self.now, self.data = self.alone(self.state()), self.points()
 
     def advance(self, count: int) -> None:
         """Loop over meta-iterations."""
-        for i in self.at_next(count):
-            self.tree = self.step(self.tree, *((x[i], y[i]) for x, y in self.data))
+        for i, place in self.at_next(count):
+            points = [(x[place], y[place]) for x, y in self.data]
+            self.now = self.step(self.now, self.numbers(i), points)
 
     @property
     def theta(self) -> Tensor:
         """As `Peer.theta`."""
-        trees = (
-            [self.tree]
-            if self.stack == 1
-            else [tree_map(lambda t, r=r: t[r], self.tree) for r in range(self.stack)]
-        )
-        return torch.stack([_vector(list(tree.values())) for tree in trees])
+        return torch.cat([t.reshape(self.stack, -1) for t in tree_leaves(self.now[0])], dim=-1)
 
 
-class Jax(Peer):
-    """The compiled way: jit around a scan over meta-iterations, vmap over tasks and, in a stack,
-    over runs.
-    """
+class Jax(Functional):
+    """The compiled way: jit around a scan over meta-iterations."""
 
     def begin(self) -> None:
         """Hand parameters and points to jax, and make what it compiles at the first call."""
         import jax
         from jax import numpy as jnp
 
-        jax.config.update(
-            "jax_enable_x64", True
-        )  # or a check in float64 would be one in float32; float32 stays float32
-        activation = {"tanh": jnp.tanh, "relu": jax.nn.relu}[self.network.activation]
+        # Or a check in float64 would be one in float32; float32 stays float32.
+        jax.config.update("jax_enable_x64", True)
+        library = Library(
+            jnp,
+            jax.grad,
+            jax.vmap,
+            jax.tree.map,
+            lambda a, b: jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(a), b),
+        )
+        batched = self.stacked(self.meta_iteration(library), library)
 
-        def loss(layers: Any, x: Any, y: Any) -> Any:
-            *hidden, (weight, bias) = layers
-            for w, b in hidden:
-                x = activation(x @ w + b)
-            return ((x @ weight + bias - y) ** 2).mean()
+        def steps(state: Any, data: Any, places: Any, numbers: Any) -> Any:
+            def body(state: Any, now: Any) -> Any:
+                place, of_step = now
+                return batched(state, of_step, jax.tree.map(lambda a: a[place], data)), None
 
-        step = functional_step(self.algorithm, self.h, jax.grad(loss), jax.vmap, jax.tree.map)
-        batched = step if self.stack == 1 else jax.vmap(step)
+            return jax.lax.scan(body, state, (places, numbers))[0]
 
-        def steps(tree: Any, data: Any, places: Any) -> Any:
-            def body(tree: Any, i: Any) -> Any:
-                return batched(tree, *jax.tree.map(lambda a: a[i], data)), None
+        def handed(tree: Any) -> Any:
+            return tree_map(lambda t: jnp.asarray(t.numpy()), tree)
 
-            return jax.lax.scan(body, tree, places)[0]
-
-        layers, pick = self.network.layers(self.start), self.stack == 1
-        self.tree = [
-            tuple(jnp.asarray((t[0] if pick else t).numpy()) for t in layer) for layer in layers
-        ]
-        self.points = [
-            tuple(jnp.asarray((t[:, 0] if pick else t).numpy()) for t in pair) for pair in self.data
-        ]
-        self.steps, self.array, self.ready = jax.jit(steps), jnp.array, jax.block_until_ready
+        self.now, self.data = handed(self.alone(self.state())), handed(self.points())
+        self.steps, self.ready = jax.jit(steps), jax.block_until_ready
 
     def advance(self, count: int) -> None:
         """Do them in one scan."""
-        self.tree = self.ready(
-            self.steps(self.tree, self.points, self.array(list(self.at_next(count))))
-        )
+        numbers, places = zip(*((self.numbers(i), n) for i, n in self.at_next(count)), strict=True)
+        real = np.float32 if self.start.dtype == torch.float32 else np.float64
+        columns = tuple(np.array(column, real) for column in zip(*numbers, strict=True))
+        self.now = self.ready(self.steps(self.now, self.data, np.array(places), columns))
 
     @property
     def theta(self) -> Tensor:
         """As `Peer.theta`."""
-        pieces = [torch.from_numpy(p.__array__().copy()) for layer in self.tree for p in layer]
-        return torch.cat([p.reshape(self.stack, -1) for p in pieces], dim=-1)
+        leaves = [torch.from_numpy(np.array(t)) for t in tree_leaves(self.now[0])]
+        return torch.cat([t.reshape(self.stack, -1) for t in leaves], dim=-1)
+
+
+def peers_of(algorithm: str) -> dict[str, tuple[int, ...]]:
+    """Return the stacks of each peer that does an algorithm."""
+    return {
+        name: stacks
+        for name, (peer, stacks) in PEERS.items()
+        if peer is not Loop or hasattr(Loop, algorithm)
+    }
 
 
 PEERS: dict[str, tuple[type[Peer], tuple[int, ...]]] = {
@@ -492,17 +512,15 @@ def check(peer: Peer) -> float:
     Raises:
         Disagreement: It is more than `TOLERANCE`.
     """
-    quick = peer.settings.validation.model_copy(update={"tasks": 2})
-    brief = {"meta_iterations": CHECKED, "validation": quick}
-    settings = peer.settings.model_copy(update=brief)
+    quick = {"tasks": 2, "interval": CHECKED}
+    validation = peer.settings.validation.model_copy(update=quick)
+    settings = peer.settings.model_copy(update={"validation": validation})
     seeds, dtype = tuple(range(peer.stack)), peer.start.dtype
     peer.advance(CHECKED)
     theta, distances = peer.theta, []
     for name in engines():
         with using(name):
-            ours = training.train(
-                settings, seeds, algorithms.load(peer.algorithm), dtype=dtype
-            ).theta
+            ours = _at_first_validation(settings, seeds, dtype)
         distances.append(
             float(((theta - ours).norm(dim=-1) / (ours - peer.start).norm(dim=-1)).max())
         )
@@ -512,6 +530,26 @@ def check(peer: Peer) -> float:
                 f"from that of metabench {name}, more than {TOLERANCE[dtype]:g} in {dtype}"
             )
     return max(distances)
+
+
+class _Reached(Exception):
+    """Training is where it was to be: its argument."""
+
+
+def _at_first_validation(
+    settings: TrainSettings, seeds: tuple[int, ...], dtype: torch.dtype
+) -> Tensor:
+    """Return theta after the first interval of a training, whose schedule is that of the whole."""
+
+    def stop(state: training.State) -> None:
+        raise _Reached(state.theta)
+
+    try:
+        algorithm = algorithms.load(settings.algorithm)
+        training.train(settings, seeds, algorithm, after_interval=stop, dtype=dtype)
+    except _Reached as reached:
+        return reached.args[0]
+    raise AssertionError("the training is shorter than an interval")
 
 
 def make(name: str, settings: TrainSettings, stack: int) -> Floor | Job | Peer:

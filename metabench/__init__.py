@@ -17,7 +17,6 @@ os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 _NAMES = {
     "metabench.learning.adaptation": (
         "adapted",
-        "elementwise_path",
         "mean_over_tasks",
         "one_copy_per_task",
         "path",
@@ -67,6 +66,7 @@ _NAMES = {
     ),
     "metabench.learning.linear": ("gradient_of", "product", "solve"),
     "metabench.learning.network": ("Network",),
+    "metabench.learning.step_sizes": ("Sizes",),
     "metabench.learning.randomness": ("normals", "permutations", "uniforms"),
     "metabench.learning.tasks": (
         "Points",

@@ -75,6 +75,7 @@ BASIS = {
     "linear",
     "network",
     "optimizers",
+    "step_sizes",
     "randomness",
     "tasks",
 }

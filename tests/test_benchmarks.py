@@ -12,7 +12,6 @@ from small import ROOT
 sys.path.insert(0, str(ROOT / "benchmarks"))  # they are scripts, and no package
 
 import growth
-import jobs
 import speed
 import subjects
 from workers import Worker, cores
@@ -24,18 +23,19 @@ from metabench.study.jobs import Study
 WORKLOADS = subjects.workloads()
 
 
+LOOPED = [name for name in WORKLOADS if hasattr(subjects.Loop, name)]
+"""What the plain loop does."""
+
+
 def test_the_workloads_are_the_algorithms_that_train():
-    assert set(WORKLOADS) == {"fomaml", "reptile", "joint"}
+    assert set(WORKLOADS) == set(NAMES) - {"random"}
+    assert set(LOOPED) == {"fomaml", "reptile", "joint"}
 
 
 def test_settings_are_read_back_from_what_a_worker_is_told():
-    for settings in subjects.workloads(jobs.STUDY).values():
+    for settings in WORKLOADS.values():
         told = settings.model_dump(mode="json")
         assert subjects.read(told) == settings
-
-
-def test_the_jobs_that_are_timed_are_every_algorithm_that_trains():
-    assert set(subjects.workloads(jobs.STUDY)) == set(NAMES) - {"random"}
 
 
 @pytest.mark.parametrize(
@@ -85,11 +85,16 @@ def few(monkeypatch):
     monkeypatch.setattr(subjects, "CHECKED", 5)
 
 
+@pytest.mark.parametrize("algorithm", LOOPED)
+@pytest.mark.parametrize("stack", [1, 2])
+def test_a_plain_loop_does_what_metabench_does(stack, algorithm):
+    assert subjects.check(start(subjects.Loop, algorithm, stack)) < 1e-10
+
+
 @pytest.mark.parametrize("algorithm", WORKLOADS)
 @pytest.mark.parametrize("stack", [1, 2])
-@pytest.mark.parametrize("kind", [subjects.Loop, subjects.TorchFunc])
-def test_a_peer_in_pytorch_does_what_metabench_does(kind, stack, algorithm):
-    assert subjects.check(start(kind, algorithm, stack)) < 1e-10
+def test_a_peer_that_derives_nothing_by_hand_does_what_metabench_does(stack, algorithm):
+    assert subjects.check(start(subjects.TorchFunc, algorithm, stack)) < 1e-10
 
 
 @pytest.mark.slow
@@ -100,11 +105,11 @@ def test_the_peer_in_jax_does_what_metabench_does():
             for stack in (1, 2):
                 worker.ask("make", algorithm, "jax", settings, stack)
                 found = worker.answer()
-                assert found["distance in float32"] < 1e-5
+                assert found["distance in float32"] < 1e-4
                 assert stack > 1 or found["distance in float64"] < 1e-10
 
 
-@pytest.mark.parametrize("algorithm", WORKLOADS)
+@pytest.mark.parametrize("algorithm", LOOPED)
 @pytest.mark.parametrize("dtype", subjects.TOLERANCE)
 def test_a_peer_whose_step_is_off_by_one_percent_is_refused(algorithm, dtype):
     settings = WORKLOADS[algorithm]
@@ -140,12 +145,6 @@ COMMITTED = ROOT / "results" / "reference" / "speed"
 def test_the_documented_times_are_those_of_the_committed_table():
     rows = speed.pd.read_csv(COMMITTED / "speed.csv")
     assert speed.markdown(rows) in (ROOT / "docs" / "engine.md").read_text()
-
-
-def test_the_documented_times_of_the_algorithms_are_those_of_the_committed_table():
-    rows = speed.pd.read_csv(COMMITTED / "algorithms.csv")
-    assert jobs.markdown(rows) in (ROOT / "docs" / "algorithms.md").read_text()
-    assert set(rows["algorithm"]) == set(NAMES) - {"random"}
 
 
 def test_the_readme_is_as_fast_as_the_committed_table():

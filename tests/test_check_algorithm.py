@@ -262,6 +262,7 @@ def test_nothing_is_remarked_of_an_exact_gradient_and_of_what_has_no_query_set(n
 
 MAML_THE_WRONG_WAY_ROUND = """
 import metabench
+from metabench import path
 from metabench.learning.algorithms.maml import *
 
 def meta_gradient(network, theta, batch, h):

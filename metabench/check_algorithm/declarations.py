@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -10,7 +11,10 @@ from torch import Tensor
 
 from metabench.check_algorithm.subject import OUTER, SEEDS, Subject, must, same
 from metabench.learning import algorithms
+from metabench.learning.adaptation import one_copy_per_task
 from metabench.learning.algorithm import Cost
+from metabench.learning.engine.heads import Sets
+from metabench.learning.engine.reference import Reference
 from metabench.learning.hyperparameters import Hyperparameters, InnerLoop
 from metabench.learning.network import Network
 from metabench.learning.settings import NAMED_STEPS
@@ -49,39 +53,63 @@ def says_what_it_does(s: Subject) -> None:
     must(bool(text.strip()), "the file must begin with a docstring that says what it does")
 
 
-class Counting(Network):
-    """A network that counts the gradients that are taken of it, and their points, by torch."""
+class Counting(Reference):
+    """Torch's engine, which counts the gradients that are taken, and their points."""
 
-    def _kernel(self, theta: Tensor, *others: float | Tensor) -> None:
-        return None
-
-    @property
-    def counted(self) -> list[int]:
-        """How many gradients, and of how many points."""
-        return self.__dict__.setdefault("found", [0, 0])
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self.gradients = self.points = 0
 
     def loss_and_gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Count one gradient a network."""
-        self._count(1, theta, y)
+        self._count(1, theta, x)
         return super().loss_and_gradient(theta, x, y)
+
+    def gradient_through_head(
+        self, theta: Tensor, support: Sets, step_size: float, steps: int, query: Sets
+    ) -> Tensor:
+        """Count a gradient and a Hessian product a step, as if all layers were adapted."""
+        copies = one_copy_per_task(theta, len(support[1][0]))
+        self._count(3 * steps, copies, support[1])
+        self._count(1, copies, query[1])
+        return super().gradient_through_head(theta, support, step_size, steps, query)
+
+    def gradient_through_ridge(
+        self, theta: Tensor, weight: Tensor, support: Sets, query: Sets
+    ) -> tuple[Tensor, Tensor]:
+        """Count one gradient a task, over support and query set together."""
+        copies = one_copy_per_task(theta, len(support[1][0]))
+        self._count(1, copies, torch.cat([support[1], query[1]], dim=-2))
+        return super().gradient_through_ridge(theta, weight, support, query)
 
     def hessian_product(self, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Count two gradients a network."""
-        self._count(2, theta, y)
+        self._count(2, theta, x)
         return super().hessian_product(theta, x, y, v)
 
-    def _count(self, gradients: int, theta: Tensor, y: Tensor) -> None:
+    def _count(self, gradients: int, theta: Tensor, x: Tensor) -> None:
         networks = gradients * prod(theta.shape[:-1])
-        self.counted[0] += networks
-        self.counted[1] += networks * y.shape[-2]
+        self.gradients += networks
+        self.points += networks * x.shape[-2]
+
+
+class Counted(Network):
+    """A network whose engine counts."""
+
+    @cached_property
+    def engine(self) -> Counting:
+        """The engine."""
+        return Counting(self)
+
+    def _engine(self, theta: Tensor, *others: object) -> Counting:
+        return self.engine
 
 
 def counted(s: Subject) -> tuple[int, int]:
     """Return how many gradients a meta-iteration of one run takes of the network, and points."""
-    network = Counting(s.network.widths, s.network.activation)
+    network = Counted(s.network.widths, s.network.activation)
     s.gradient(s.begin((0,)), s.batch((0,)), network)
-    gradients, points = network.counted
-    return gradients, points
+    return network.engine.gradients, network.engine.points
 
 
 def counts_its_cost(s: Subject) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from metabench.learning.network import Network
 from metabench.learning.optimizers import INNER_OPTIMIZERS
+from metabench.learning.step_sizes import Sizes
 from metabench.learning.tasks import Points
 
 
@@ -40,7 +41,7 @@ def adapted(
     network: Network,
     phi: Tensor,
     batches: Points,
-    step_size: float | Tensor,
+    step_size: float | Tensor | Sizes,
     optimizer: str = "sgd",
 ) -> Tensor:
     """Take one gradient step a batch and return the last parameters.
@@ -50,7 +51,7 @@ def adapted(
         phi: phi_0, the parameters to begin with, ``(..., P)``. Not changed.
         batches: Points of each step, ``(step, ..., point, feature)``: see `Points.repeated` for
             full-batch descent.
-        step_size: alpha; one number, or one for each network, ``(...,)``.
+        step_size: alpha; one number, or one for each network, ``(...,)``, or `Sizes` of its parts.
         optimizer: A key of `metabench.learning.optimizers.INNER_OPTIMIZERS`.
 
     Returns:
@@ -66,11 +67,12 @@ def predictions(
     network: Network,
     phi: Tensor,
     batches: Points,
-    step_size: float | Tensor,
+    step_size: float | Tensor | Sizes,
     x: Tensor,
     optimizer: str = "sgd",
+    every: bool = True,
 ) -> Tensor:
-    """Take the steps of `adapted` and return what phi_0 .. phi_U predict.
+    """Take the steps of `adapted` and return what phi_0 .. phi_U predict, or phi_U alone.
 
     Args:
         network: The network.
@@ -79,20 +81,21 @@ def predictions(
         step_size: alpha.
         x: Where to predict, ``(..., point, feature)``.
         optimizer: Of the inner loop.
+        every: Whether all predict, or the last alone.
 
     Returns:
-        ``(update, ..., point, 1)``.
+        ``(update, ..., point, 1)``, or ``(..., point, 1)``.
     """
     if optimizer == "sgd":
-        return network.predict_along(phi, *batches, step_size, x)
-    return predicted(network, path(network, phi, batches, step_size, optimizer), x, every=True)
+        return network.predict_along(phi, *batches, step_size, x, every)
+    return predicted(network, path(network, phi, batches, step_size, optimizer), x, every)
 
 
 def path(
     network: Network,
     phi: Tensor,
     batches: Points,
-    step_size: float | Tensor,
+    step_size: float | Tensor | Sizes,
     optimizer: str = "sgd",
 ) -> Iterator[Tensor]:
     """Yield phi_0 .. phi_U of the steps of `adapted`."""
@@ -101,38 +104,9 @@ def path(
     yield phi
     for done, batch in enumerate(batches.unbind()):
         _, gradient = network.loss_and_gradient(phi, *batch)
-        phi, memory = rule.step(phi, gradient, memory, step_size, done)
-        yield phi
-
-
-def elementwise_path(
-    network: Network,
-    phi: Tensor,
-    batches: Points,
-    sizes: Iterable[Tensor],
-    optimizer: str = "sgd",
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Take steps with a size for each parameter; yield each gradient and where it leads.
-
-        phi_{k+1} = phi_k - alpha_k * grad L(phi_k; batch_k),    * elementwise
-
-    Args:
-        network: The network.
-        phi: phi_0, ``(..., P)``.
-        batches: Points of each step, ``(step, ..., point, feature)``.
-        sizes: alpha_k of each step, ``(P,)`` or ``(..., P)``; an endless sequence will do.
-        optimizer: As in `adapted`; others than `sgd` have their direction for the gradient above.
-
-    Yields:
-        grad L(phi_k) and phi_{k+1}, each ``(..., P)``.
-    """
-    rule = INNER_OPTIMIZERS[optimizer]
-    memory = phi.new_zeros(rule.moments, *phi.shape)
-    for done, (batch, size) in enumerate(zip(batches.unbind(), sizes, strict=False)):
-        _, gradient = network.loss_and_gradient(phi, *batch)
         against, memory = rule.direction(gradient, memory, done)
-        phi = phi - size * against
-        yield gradient, phi
+        phi = network.stepped(phi, against, step_size, done)
+        yield phi
 
 
 def predicted(network: Network, parameters: Iterable[Tensor], x: Tensor, every: bool) -> Tensor:

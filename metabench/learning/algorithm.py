@@ -15,18 +15,17 @@ by plain gradient descent, so these are the defaults.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from metabench.learning import adaptation
-from metabench.learning.adaptation import predicted
 from metabench.learning.hyperparameters import Hyperparameters
 from metabench.learning.network import Network
+from metabench.learning.step_sizes import Sizes
 from metabench.learning.tasks import Points, TaskBlock, TaskDistribution
 
 Batch = tuple[Points, ...]
@@ -97,27 +96,29 @@ def descending(network: Network, theta: Tensor, question: Question, h: Any) -> T
     if size is None:
         size = question.multiple * h.inner_step_size
     rule = question.optimizer or str(getattr(h, "inner_optimizer", "sgd"))
-    if question.every:
-        return adaptation.predictions(network, theta, question.batches, size, question.x, rule)
-    phi = adaptation.adapted(network, theta, question.batches, size, rule)
-    return network.predict(phi, question.x)
+    return _descended(network, theta, size, question, rule)
 
 
 def descending_elementwise(
-    network: Network, start: Tensor, sizes: Iterable[Tensor], question: Question
+    network: Network, start: Tensor, sizes: Sizes, question: Question
 ) -> Tensor:
-    """Adapt with a step size of its own for each parameter, and predict.
+    """Adapt with a step size of its own for each layer or parameter, and predict.
 
     Args:
         network: The network.
         start: Where to begin, ``(..., P)``.
-        sizes: Step sizes of each update, ``(P,)`` or ``(..., P)``.
+        sizes: The step sizes.
         question: What is asked.
     """
-    rule = question.optimizer or "sgd"
-    steps = adaptation.elementwise_path(network, start, question.batches, sizes, rule)
-    path = chain([start], (phi for _, phi in steps))
-    return predicted(network, path, question.x, question.every)
+    return _descended(network, start, sizes, question, question.optimizer or "sgd")
+
+
+def _descended(
+    network: Network, start: Tensor, size: float | Tensor | Sizes, question: Question, rule: str
+) -> Tensor:
+    return adaptation.predictions(
+        network, start, question.batches, size, question.x, rule, question.every
+    )
 
 
 DESCENT = Adaptation(descending, plain=True)

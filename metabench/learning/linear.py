@@ -1,7 +1,6 @@
 """Linear algebra on stacks whose bits do not depend on the stack, and gradients by autograd.
 
-torch gives a batch of one to another matrix product, and its solver rounds differently in other
-batches.
+torch gives a batch of one to another matrix product; Cholesky factors it computes one by one.
 """
 
 from __future__ import annotations
@@ -17,37 +16,28 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
     Their leading axes broadcast.
     """
-    stack = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    a, b = (t.expand(*stack, *t.shape[-2:]).reshape(-1, *t.shape[-2:]).contiguous() for t in (a, b))
-    twice = (t.repeat(2, 1, 1) for t in (a, b)) if len(a) == 1 else (a, b)
-    return torch.bmm(*twice)[: stack.numel()].reshape(*stack, a.shape[-2], b.shape[-1])
+    stack = a.shape[:-2]
+    if stack == b.shape[:-2] and len(stack) == 1 and len(a) > 1:
+        return torch.bmm(a, b)
+    if stack != b.shape[:-2]:
+        stack = torch.broadcast_shapes(stack, b.shape[:-2])
+    flat = [t.expand(*stack, *t.shape[-2:]).reshape(-1, *t.shape[-2:]) for t in (a, b)]
+    if stack.numel() == 1:
+        flat = [t.expand(2, -1, -1) for t in flat]
+    return torch.bmm(*flat)[: stack.numel()].reshape(*stack, a.shape[-2], b.shape[-1])
 
 
 def solve(a: Tensor, b: Tensor) -> Tensor:
     """Return the solutions of positive definite systems a ``(..., n, n)`` for b ``(..., n, k)``.
 
-    The systems are symmetric.
-
-    The inverse is computed aside, by Gauss and Jordan; a step of iterative refinement makes the
-    solution exact, and is what autograd differentiates: da gives -a^-1 da a^-1 b.
+    Where a is not positive definite, as in a run that diverged, they are meaningless or nan.
     """
-    inverse = _inverse(a.detach())
-    found = product(inverse, b)
-    return found + product(inverse, b - product(a, found))
+    return torch.cholesky_solve(b, factor(a))
 
 
-def _inverse(a: Tensor) -> Tensor:
-    """Return the inverses of positive definite matrices ``(..., n, n)``.
-
-    No rows need to be exchanged.
-    """
-    n = a.shape[-1]
-    both = torch.cat([a, torch.eye(n, dtype=a.dtype).expand_as(a)], dim=-1)
-    for k in range(n):
-        pivot = both[..., k : k + 1, :] / both[..., k : k + 1, k : k + 1]
-        both = both - both[..., k : k + 1] * pivot
-        both[..., k, :] = pivot[..., 0, :]
-    return both[..., n:]
+def factor(a: Tensor) -> Tensor:
+    """Return the lower Cholesky factors of symmetric matrices ``(..., n, n)``; see `solve`."""
+    return torch.linalg.cholesky_ex(a).L
 
 
 def gradient_of(objective: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:

@@ -4,202 +4,97 @@ The leading axes are a stack of independent networks.
 
     h_0 = x,    z_l = h_{l-1} W_l + b_l,    h_l = activation(z_l),    prediction = z_L
 
-A stack is one tensor program: a batched matrix product a layer, and a backward pass written by
-hand, since the networks of a stack do not interact. `Network.predict`, `loss_and_gradient`,
-`summed_gradient`, `hessian_product`, `descend` and `predict_along` are the one seam: behind it goes
-the fused engine (`metabench.learning.engine`) where there is one, and what stands here is the
-reference and the fallback.
+`Network` says what is computed and is the one seam: behind it goes the fused engine where there is
+one, and else torch (`metabench.learning.engine`).
+
+The methods that take a shift are for networks that each task shifts. What a task knows of itself
+adds to the biases of the first layer, as inputs beside x would that are the same at all points:
+
+    z_1 = x W_1 + b_1 + shift
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from math import prod, sqrt
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from metabench.learning.engine import fused
-from metabench.learning.optimizers import descended
-from metabench.learning.randomness import normals, uniforms
+from metabench.learning.engine.reference import Reference
+from metabench.learning.shape import Shape
+from metabench.learning.step_sizes import Sizes
+
+Descent = tuple[Tensor, Tensor, float | Tensor]
+"""Steps to take: x and y of each, and their size."""
 
 
-class Activation(NamedTuple):
-    """A nonlinearity, its backward pass and how that changes, both of which need the output only."""
+class Hidden(NamedTuple):
+    """The activations of the hidden layers of a stack of networks at some points."""
 
-    forward: Callable[[Tensor], Tensor]
-    """h = activation(z)."""
-    backward: Callable[[Tensor, Tensor], Tensor]
-    """dL/dz = f' dL/dh from dL/dh and h."""
-    curvature: Callable[[Tensor, Tensor, Tensor], Tensor]
-    """R{f'} dL/dh from dL/dh, h and its change R{h}."""
-
-
-def _tanh_backward(gradient: Tensor, h: Tensor) -> Tensor:
-    return gradient.addcmul_(gradient * h, h, value=-1)  # dL/dh (1 - h^2)
-
-
-def _tanh_curvature(gradient: Tensor, h: Tensor, change: Tensor) -> Tensor:
-    return (gradient * h).mul_(change).mul_(-2)  # R{1 - h^2} = -2 h R{h}
-
-
-def _relu_backward(gradient: Tensor, h: Tensor) -> Tensor:
-    return gradient.mul_(h > 0)
-
-
-def _relu_curvature(gradient: Tensor, h: Tensor, change: Tensor) -> Tensor:
-    return torch.zeros_like(gradient)
-
-
-ACTIVATIONS = {
-    "tanh": Activation(torch.tanh_, _tanh_backward, _tanh_curvature),
-    "relu": Activation(torch.relu_, _relu_backward, _relu_curvature),
-}
+    flat: Tensor
+    """Those of each layer, ``(point, width)``, one layer after the other: ``(..., all)``."""
+    last: Tensor
+    """The last layer's, the features, ``(..., point, width)``; a view."""
 
 
 @dataclass(frozen=True)
-class Network:
-    """The shape of a fully connected network with a linear output layer.
+class Network(Shape):
+    """A fully connected network with a linear output layer: what is computed of a stack of them.
 
-    The flat vector holds, layer by layer, the weights ``(fan_in, fan_out)`` and then the biases
-    ``(fan_out,)``.
-
-    Args:
-        widths: Features of the input, of each hidden layer, and of the output.
-        activation: A key of `ACTIVATIONS`.
-        initialization: How weights begin, ``uniform`` or ``normal``: see `initialize`.
+    Arguments are those of `Shape`.
 
     Example:
         >>> Network((1, 64, 64, 1), "tanh").parameters
         4353
     """
 
-    widths: tuple[int, ...]
-    activation: str = "tanh"
-    initialization: str = "uniform"
-
-    @property
-    def parameters(self) -> int:
-        """P, the length of the flat vector."""
-        return sum(self._sizes)
-
-    @property
-    def operations(self) -> int:
-        """Floating-point operations of the matrix products of a gradient, a point.
-
-        A layer of n by m costs 2nm on the way forward, as much for the gradient of its weights, and
-        as much to hand the gradient on to the layer before, which the first has not.
-        """
-        products = [n * m for n, m in pairwise(self.widths)]
-        return 6 * sum(products) - 2 * products[0]
-
-    @cached_property
-    def _shapes(self) -> list[tuple[int, int]]:
-        """Shapes of W_1, b_1, W_2, b_2, ... in the order of the flat vector."""
-        return [shape for n, m in pairwise(self.widths) for shape in ((n, m), (1, m))]
-
-    @cached_property
-    def _sizes(self) -> list[int]:
-        """How many numbers each of them has."""
-        return [prod(shape) for shape in self._shapes]
-
-    @cached_property
-    def layer_sizes(self) -> list[int]:
-        """How many parameters each layer has, weights and biases together."""
-        return [n + m for n, m in zip(self._sizes[::2], self._sizes[1::2], strict=True)]
-
-    @cached_property
-    def layer_of_parameter(self) -> Tensor:
-        """Number of the layer of each parameter, ``(P,)``."""
-        return torch.arange(len(self.layer_sizes)).repeat_interleave(torch.tensor(self.layer_sizes))
-
-    @property
-    def head(self) -> Tensor:
-        """Which parameters are those of the output layer, ``(P,)`` bool."""
-        return self.layer_of_parameter == len(self.layer_sizes) - 1
-
-    @property
-    def first_bias(self) -> slice:
-        """Where the biases of the first layer lie in the flat vector."""
-        return slice(self._sizes[0], sum(self._sizes[:2]))
-
-    def layers(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """View a stack of flat vectors as layers.
-
-        Args:
-            theta: ``(..., P)``.
-
-        Returns:
-            A pair for each layer: weights ``(..., fan_in, fan_out)`` and biases ``(..., 1,
-            fan_out)``; views of theta.
-        """
-        stack, pieces = theta.shape[:-1], theta.split(self._sizes, dim=-1)
-        views = [p.view(*stack, *shape) for p, shape in zip(pieces, self._shapes, strict=True)]
-        return list(zip(views[::2], views[1::2], strict=True))
-
-    def initialize(self, seed: int, part: int = 0) -> Tensor:
-        """Draw the initial weights of one training seed.
-
-        ``uniform``: all of a layer on +-1/sqrt(fan_in), biases too, the default of
-        ``torch.nn.Linear`` and of the Flux script. ``normal``: weights normal with a standard
-        deviation of 0.01, cut off at two of them, and biases 0, as in the code of the MAML paper.
-
-        Args:
-            seed: The training seed.
-            part: Which of the networks of an algorithm that has several.
-
-        Returns:
-            theta, ``(P,)``, float64: the same for every algorithm and cell.
-        """
-        unit = uniforms(seed, "init", part, self.parameters)
-        if self.initialization == "normal":
-            deviations = [
-                0.01 * is_weight
-                for n, m in pairwise(self.widths)
-                for is_weight in [1] * n * m + [0] * m
-            ]
-            return torch.from_numpy(normals(unit, cut=2.0)) * torch.tensor(
-                deviations, dtype=torch.float64
-            )
-        bounds = [1 / sqrt(n) for n, m in pairwise(self.widths) for _ in range((n + 1) * m)]
-        return (2 * torch.from_numpy(unit) - 1) * torch.tensor(bounds, dtype=torch.float64)
-
-    def predict(self, theta: Tensor, x: Tensor) -> Tensor:
+    def predict(self, theta: Tensor, x: Tensor, shift: Tensor | None = None) -> Tensor:
         """Evaluate a stack of networks.
 
         Args:
             theta: ``(..., P)``.
             x: ``(..., point, feature)`` with the same leading axes, or axes that broadcast to them.
+            shift: Added to the biases of the first layer, ``(..., width)``, likewise.
 
         Returns:
-            Predictions, ``(..., point, 1)``.
+            Predictions, ``(..., point, output)``.
         """
-        if kernel := self._kernel(theta, x):
-            return kernel.predict(theta, x)
-        stack, (theta, x) = _flat_stack(theta, x)
-        return _unflat(self._activations(self.layers(theta), x)[-1], stack)
+        return self._engine(theta, x, shift).predict(theta, x, shift)
 
     def features(self, theta: Tensor, x: Tensor) -> Tensor:
         """Return the activations of the last hidden layer, ``(..., point, width)``.
 
         Arguments are those of `predict`.
         """
-        stack, (theta, x) = _flat_stack(theta, x)
-        return _unflat(self._activations(self.layers(theta), x)[-2], stack)
+        return self.hidden(theta, x).last
 
-    def _activations(self, layers: list[tuple[Tensor, Tensor]], x: Tensor) -> list[Tensor]:
-        """Return h_0 .. h_L of the layers of ``(stack,)`` networks at ``(stack, point, feature)``."""
-        forward = ACTIVATIONS[self.activation].forward
-        hidden = [x]
-        for weight, bias in layers:
-            if len(hidden) > 1:
-                forward(hidden[-1])  # in place
-            hidden.append(_affine(hidden[-1], weight, bias))
-        return hidden
+    def hidden(self, theta: Tensor, x: Tensor) -> Hidden:
+        """Return the activations of all hidden layers, which `pulled_back` takes.
+
+        Arguments are those of `predict`.
+        """
+        points, width = x.shape[-2], self.widths[-2]
+        flat = self._engine(theta, x).hidden_layers(theta, x)
+        return Hidden(flat, flat[..., -points * width :].unflatten(-1, (points, width)))
+
+    def pulled_back(self, theta: Tensor, x: Tensor, hidden: Hidden, cotangent: Tensor) -> Tensor:
+        """Return the gradient of a loss of each network's features.
+
+            d/dtheta sum(cotangent * features(theta, x)),    cotangent = dL/dfeatures
+
+        Args:
+            theta: ``(..., P)``.
+            x: ``(..., point, feature)``, leading axes as theta's or broadcasting to them.
+            hidden: What the method of that name gave for them.
+            cotangent: ``(..., point, width)``.
+
+        Returns:
+            ``(..., P)``; it is 0 for the output layer, which features do not pass.
+        """
+        engine = self._engine(theta, x, hidden.flat, cotangent)
+        return engine.pulled_back(theta, x, hidden.flat, cotangent)
 
     def loss(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Return the mean squared error of each network of a stack, ``(...,)``.
@@ -216,30 +111,15 @@ class Network:
         Args:
             theta: ``(..., P)``.
             x: ``(..., point, feature)``, leading axes as theta's or broadcasting to them.
-            y: ``(..., point, 1)``, likewise.
+            y: ``(..., point, output)``, likewise.
 
         Returns:
             Losses ``(...,)`` and gradients ``(..., P)``.
         """
-        if kernel := self._kernel(theta, x, y):
-            return kernel.loss_and_gradient(theta, x, y)
-        stack, (theta, x, y) = _flat_stack(theta, x, y)
-        backward = ACTIVATIONS[self.activation].backward
-        layers = self.layers(theta)
-        *hidden, prediction = self._activations(layers, x)
-        residual = prediction.sub_(y)
-        loss = residual.square().mean((-2, -1))
-        delta = residual.mul_(2 / residual.shape[-2:].numel())  # dL/dz of the last layer
-        pieces: list[Tensor] = []
-        for h, (weight, _) in zip(reversed(hidden), reversed(layers), strict=True):
-            pieces[:0] = (torch.bmm(h.transpose(1, 2), delta).flatten(1), delta.sum(1))
-            if len(pieces) < len(self._shapes):
-                delta = backward(_times_transpose(delta, weight), h)
-        gradient = torch.cat(pieces, dim=-1)
-        return _unflat(loss, stack), _unflat(gradient, stack)
+        return self._engine(theta, x, y).loss_and_gradient(theta, x, y)
 
     def summed_gradient(
-        self, theta: Tensor, x: Tensor, y: Tensor, after: fused.Descent | None = None
+        self, theta: Tensor, x: Tensor, y: Tensor, after: Descent | None = None
     ) -> Tensor:
         """Return the gradients of `loss_and_gradient` added up along the last axis of the stack.
 
@@ -254,10 +134,7 @@ class Network:
         Returns:
             ``(..., P)``.
         """
-        if kernel := self._kernel(theta, x, y, *(after or ())):
-            return kernel.summed_gradient(theta, x, y, after)
-        phi = theta if after is None else self.descend(theta, *after)
-        return self.loss_and_gradient(phi, x, y)[1].sum(-2)
+        return self._engine(theta, x, y, *(after or ())).summed_gradient(theta, x, y, after)
 
     def hessian_product(self, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Return the Hessian of each network's mean squared error times a vector.
@@ -284,40 +161,32 @@ class Network:
 
         Reference: Pearlmutter 1994, "Fast exact multiplication by the Hessian".
         """
-        if kernel := self._kernel(theta, x, y, v):
-            return kernel.hessian_product(theta, x, y, v)
-        stack, (theta, x, y, v) = _flat_stack(theta, x, y, v.unsqueeze(-2))
-        _, backward, curvature = ACTIVATIONS[self.activation]
-        layers, directions = self.layers(theta), self.layers(v.squeeze(1))
-        *hidden, prediction = self._activations(layers, x)
-        changes = [torch.zeros_like(x)]  # R{h_0} .. R{h_L}
-        for h, (weight, _), along in zip(hidden, layers, directions, strict=True):
-            if len(changes) > 1:
-                backward(changes[-1], h)  # in place
-            changes.append(_affine(changes[-1], weight, _affine(h, *along)))
-        scale = 2 / prediction.shape[-2:].numel()
-        delta, change = (
-            prediction.sub_(y).mul_(scale),
-            changes.pop().mul_(scale),
-        )  # change is R{delta}
-        pieces: list[Tensor] = []
-        for h, h_change, (weight, _), (direction, _) in zip(
-            reversed(hidden), reversed(changes), reversed(layers), reversed(directions), strict=True
-        ):
-            of_weight = torch.bmm(h_change.transpose(1, 2), delta).baddbmm_(
-                h.transpose(1, 2), change
-            )
-            pieces[:0] = (of_weight.flatten(1), change.sum(1))
-            if len(pieces) < len(self._shapes):
-                gradient = _times_transpose(delta, weight)
-                change = backward(
-                    _times_transpose(change, weight).add_(_times_transpose(delta, direction)), h
-                )
-                change += curvature(gradient, h, h_change)
-                delta = backward(gradient, h)
-        return _unflat(torch.cat(pieces, dim=-1), stack)
+        return self._engine(theta, x, y, v).hessian_product(theta, x, y, v)
 
-    def descend(self, theta: Tensor, x: Tensor, y: Tensor, step_size: float | Tensor) -> Tensor:
+    def shifted_gradient(
+        self, theta: Tensor, shift: Tensor, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gradients of shifted networks, added up as by `summed_gradient`.
+
+        Args:
+            theta: ``(..., task, P)``.
+            shift: Added to the biases of the first layer, ``(..., task, width)``.
+            x: ``(..., task, point, feature)`` or axes that broadcast to it.
+            y: ``(..., task, point, 1)``, likewise.
+
+        Returns:
+            The sum ``(..., P)``, and each network's gradient along its shift, ``(..., task,
+            width)``.
+        """
+        return self._engine(theta, shift, x, y).shifted_gradient(theta, shift, x, y)
+
+    def gradient_along_shift(self, theta: Tensor, shift: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Return the second of what `shifted_gradient` does, from the same arguments."""
+        return self._engine(theta, shift, x, y).gradient_along_shift(theta, shift, x, y)
+
+    def descend(
+        self, theta: Tensor, x: Tensor, y: Tensor, step_size: float | Tensor | Sizes
+    ) -> Tensor:
         """Return the parameters after one gradient step on each of a sequence of batches.
 
             theta <- theta - step_size * grad L(theta; x_k, y_k),    k = 0, 1, ...
@@ -327,19 +196,21 @@ class Network:
             x: ``(step, ..., point, feature)``, the axes between as theta's leading ones or
                 broadcasting to them.
             y: ``(step, ..., point, 1)``, likewise.
-            step_size: One number, or one for each network, ``(...,)``.
+            step_size: One number, or one for each network, ``(...,)``, or `Sizes` of its parts.
 
         Returns:
             The last parameters, ``(..., P)``.
         """
-        if kernel := self._kernel(theta, x, y, step_size):
-            return kernel.descend(theta, x, y, step_size)
-        for phi in self._path(theta, x, y, step_size):
-            theta = phi
-        return theta
+        return self._engine(theta, x, y, step_size).descend(theta, x, y, step_size)
 
     def predict_along(
-        self, theta: Tensor, x: Tensor, y: Tensor, step_size: float | Tensor, query: Tensor
+        self,
+        theta: Tensor,
+        x: Tensor,
+        y: Tensor,
+        step_size: float | Tensor | Sizes,
+        query: Tensor,
+        every: bool = True,
     ) -> Tensor:
         """Return what the networks predict before the first step of `descend` and after each.
 
@@ -350,63 +221,135 @@ class Network:
             step_size: Of each step.
             query: Where to predict, ``(..., point, feature)``, leading axes as theta's or
                 broadcasting to them.
+            every: If not, they predict after the last step alone.
 
         Returns:
-            Predictions, ``(step + 1, ..., point, 1)``.
+            Predictions, ``(step + 1, ..., point, 1)`` or ``(..., point, 1)``.
         """
-        if kernel := self._kernel(theta, x, y, step_size, query):
-            return kernel.predict_along(theta, x, y, step_size, query)
-        return torch.stack([self.predict(phi, query) for phi in self._path(theta, x, y, step_size)])
+        engine = self._engine(theta, x, y, step_size, query)
+        return engine.predict_along(theta, x, y, step_size, query, every)
 
-    def _path(
-        self, theta: Tensor, x: Tensor, y: Tensor, step_size: float | Tensor
-    ) -> Iterator[Tensor]:
-        """Yield theta and the parameters after each step."""
-        yield theta
-        for batch in zip(x, y, strict=True):
-            _, gradient = self.loss_and_gradient(theta, *batch)
-            theta = descended(theta, gradient, step_size)
-            yield theta
+    def gradient_through(
+        self,
+        theta: Tensor,
+        descent: tuple[Tensor, Tensor, float | Sizes],
+        x: Tensor,
+        y: Tensor,
+        every: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the gradient of the loss after a descent, THROUGH it, for theta and step sizes.
 
-    def _kernel(self, theta: Tensor, *others: float | Tensor) -> fused.Kernel | None:
-        """Return the fused engine's kernel, or None for torch to compute.
+            phi_{k+1} = phi_k - alpha_k * grad L(phi_k; batch_k),    k < U,    * elementwise
+            v_U = w_U grad L(phi_U; x, y)
+            v_k = v_{k+1} - H(phi_k; batch_k) (alpha_k * v_{k+1}) + w_k grad L(phi_k; x, y)
+            d/dtheta = sum_t v_0,    d/dalpha_k = -sum_t grad L(phi_k; batch_k) * v_{k+1}
 
-        It covers less than torch does, and autograd cannot watch it.
+        Args:
+            theta: phi_0, ``(..., task, P)``. Not changed.
+            descent: x, y and step_size of `descend`.
+            x: Where the loss is taken, ``(..., task, point, feature)`` or axes that broadcast to
+                it.
+            y: ``(..., task, point, 1)``, likewise.
+            every: Whether it is the mean of the losses after each step, w_k = 1 / U, w_0 = 0, or
+                that after the last, w_U = 1.
+
+        Returns:
+            The first sum, ``(..., P)``, and of `Sizes` the second, ``(..., step, layer)`` or
+            ``(..., step, P)``, summed over the steps of one size.
         """
-        if not fused.covers(theta) or theta.requires_grad:
-            return None
+        engine = self._engine(theta, *descent, x, y)
+        return engine.gradient_through(theta, descent, x, y, every)
+
+    def gradient_through_head(
+        self,
+        theta: Tensor,
+        support: tuple[Tensor, Tensor],
+        step_size: float,
+        steps: int,
+        query: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """Return the gradient of the loss after a descent of the output layer alone, through it.
+
+        It is added up over tasks, which share the hidden layers. The network has one output.
+
+        Args:
+            theta: ``(run, P)``. Not changed.
+            support: x and y of each task, ``(run, task, shots, .)``.
+            step_size: Of the descent on them.
+            steps: How many it has.
+            query: Where the loss is taken, x ``(point, feature)`` or ``(run, task, point,
+                feature)``, and y ``(run, task, point, 1)``.
+
+        Returns:
+            ``(run, P)``.
+        """
+        engine = self._engine(theta, *support, *query)
+        return engine.gradient_through_head(theta, support, step_size, steps, query)
+
+    def gradient_through_ridge(
+        self,
+        theta: Tensor,
+        weight: Tensor,
+        support: tuple[Tensor, Tensor],
+        query: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gradient of the loss after ridge regression of what the output layer leaves.
+
+        It goes through the regression, whose inputs are the features, and is added up over tasks.
+
+        Args:
+            theta: As in `gradient_through_head`, and so are support and query.
+            weight: lambda of the regression, ``(run,)``.
+            support: The points that it is made on.
+            query: The points where the loss is taken.
+
+        Returns:
+            ``(run, P)``, and the gradient along the logarithm of lambda, ``(run,)``.
+        """
+        engine = self._engine(theta, weight, *support, *query)
+        return engine.gradient_through_ridge(theta, weight, support, query)
+
+    def gradient_through_context(
+        self,
+        theta: Tensor,
+        weight: Tensor,
+        support: tuple[Tensor, Tensor],
+        step_size: float,
+        steps: int,
+        query: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gradient of the loss after a descent of each task's context, through it.
+
+        A context begins at 0 and shifts the first layer by its product with W_c. The gradient is
+        added up over tasks, which share all the rest.
+
+        Args:
+            theta: As in `gradient_through_head`, and so is all that is not said here.
+            weight: W_c, ``(run, context, width)``.
+            support: The points of the descent.
+            step_size: Its step size.
+            steps: How many steps it has.
+            query: The points where the loss is taken.
+
+        Returns:
+            ``(run, P)``, and the gradient of W_c, ``(run, context, width)``.
+        """
+        engine = self._engine(theta, weight, *support, *query)
+        return engine.gradient_through_context(theta, weight, support, step_size, steps, query)
+
+    def _engine(self, theta: Tensor, *others: object) -> fused.Kernel | Reference:
+        """Return the kernel, or the reference where that cannot compute.
+
+        The kernel covers less, and autograd cannot watch it.
+        """
+        watched = theta.requires_grad
         for other in others:
-            if isinstance(other, Tensor) and other.requires_grad:
-                return None
-        return fused.kernel(self.widths, self.activation)
+            tensor = other.values if isinstance(other, Sizes) else other
+            watched = watched or (isinstance(tensor, Tensor) and tensor.requires_grad)
+        covered = fused.covers(theta) and not watched
+        kernel = fused.kernel(self.widths, self.activation) if covered else None
+        return kernel or self._reference
 
-
-def _affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """h W + b; with one input feature an outer product, which needs no matrix product."""
-    return torch.addcmul(bias, h, weight) if h.shape[-1] == 1 else torch.baddbmm(bias, h, weight)
-
-
-def _times_transpose(delta: Tensor, weight: Tensor) -> Tensor:
-    """delta W^T; with one output feature an outer product."""
-    return (
-        delta * weight.transpose(1, 2)
-        if delta.shape[-1] == 1
-        else torch.bmm(delta, weight.transpose(1, 2))
-    )
-
-
-def _flat_stack(theta: Tensor, *points: Tensor) -> tuple[torch.Size, list[Tensor]]:
-    """Flatten the leading axes of parameters and points to one; return those axes and both.
-
-    A single network is computed twice: torch gives a batch of one to another matrix product, which
-    rounds otherwise.
-    """
-    stack = theta.shape[:-1]
-    flat = [p.expand(*stack, *p.shape[-2:]).reshape(-1, *p.shape[-2:]) for p in points]
-    flat = [theta.reshape(-1, theta.shape[-1]), *flat]
-    return stack, [t.repeat(2, *[1] * (t.dim() - 1)) for t in flat] if stack.numel() == 1 else flat
-
-
-def _unflat(result: Tensor, stack: torch.Size) -> Tensor:
-    """Undo `_flat_stack` for a result."""
-    return result[: stack.numel()].reshape((*stack, *result.shape[1:]))
+    @cached_property
+    def _reference(self) -> Reference:
+        return Reference(self)

@@ -21,10 +21,10 @@ from math import cos, pi, sqrt
 import torch
 from torch import Tensor
 
-EPSILON = 1e-8
+from metabench.learning.engine import fused
+from metabench.learning.step_sizes import Size, descended
 
-Size = float | Tensor
-"""A step size: one number, or a tensor ``(...,)`` with one for each network of a stack."""
+EPSILON = 1e-8
 
 
 class Optimizer(ABC):
@@ -101,6 +101,15 @@ class Adam(Optimizer):
         against = m.div(root).div_(1 - self.beta1 ** (done + 1))
         return against, torch.stack([m, v] if first else [v])
 
+    def step(
+        self, theta: Tensor, gradient: Tensor, memory: Tensor, size: Size, done: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return theta after a step, and what to remember; see `Optimizer`."""
+        if self.beta1 and isinstance(size, float) and fused.updates(theta, gradient, memory):
+            decays = self.beta1, self.beta2
+            return fused.adam(theta, gradient, memory, size, decays, EPSILON, done)
+        return super().step(theta, gradient, memory, size, done)
+
 
 OPTIMIZERS: dict[str, Optimizer] = {"sgd": Descent(), "adam": Adam()}
 """Of the outer loop."""
@@ -121,10 +130,3 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 """Factor of the outer step size after a share of training: Nichol et al. decay it linearly, MAML++
 by a cosine.
 """
-
-
-def descended(theta: Tensor, gradient: Tensor, step_size: Size) -> Tensor:
-    """Return theta - step_size * gradient, ``(..., P)``, in one pass over memory."""
-    if isinstance(step_size, Tensor):
-        return torch.addcmul(theta, gradient, step_size[..., None], value=-1)
-    return torch.sub(theta, gradient, alpha=step_size)

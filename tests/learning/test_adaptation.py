@@ -4,7 +4,8 @@ import peers
 import torch
 
 from metabench.learning.adaptation import adapted, mean_over_tasks, one_copy_per_task, predictions
-from metabench.learning.network import Network, descended
+from metabench.learning.network import Network
+from metabench.learning.step_sizes import descended
 from metabench.learning.tasks import Points
 
 NETWORK = Network((1, 8, 8, 1))

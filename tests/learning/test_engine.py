@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from metabench.learning import algorithms, engine, training
 from metabench.learning.engine import EngineError, fused
 from metabench.learning.network import Network
+from metabench.learning.step_sizes import Sizes
 from metabench.records import headers
 
 needs_kernel = pytest.mark.skipif(engine.library() is None, reason="no kernel was compiled here")
@@ -26,11 +27,23 @@ def several_widths():
     return engine._processor() >= engine.NEEDS["avx2"]
 
 
+def covered(*tensors):
+    """Whether the kernel computes."""
+    return isinstance(FLUX._engine(*tensors), fused.Kernel)
+
+
 class Reference(Network):
     """A network that torch computes."""
 
-    def _kernel(self, *tensors):
-        return None
+    def _engine(self, *tensors):
+        return self._reference
+
+
+class Narrow(Network):
+    """A network with a kernel of its own."""
+
+    def _engine(self, *tensors):
+        return self.kernel
 
 
 def noise(seed, *shape, dtype=torch.float64):
@@ -64,22 +77,60 @@ def everything(network, theta, x, y, step_size):
         product,
         network.descend(theta, *batches, step_size),
         along,
+        *of_hidden_layers(network, theta, x),
+        *of_shifts(network, tasks, x, y),
+        *of_sizes(network, tasks, x, y, batches),
     )
+
+
+def of_hidden_layers(network, theta, x):
+    """The features, and the gradient of a loss of them."""
+    hidden = network.hidden(theta, x)
+    cotangent = noise(5, *hidden.last.shape, dtype=theta.dtype)
+    return hidden.flat, network.pulled_back(theta, x, hidden, cotangent)
+
+
+def of_shifts(network, tasks, x, y):
+    """All that is computed of networks whose first biases are shifted."""
+    width = network.widths[1]
+    shift = noise(6, *tasks.shape[:-1], width, dtype=tasks.dtype)
+    return (
+        network.predict(tasks, x, shift),
+        *network.shifted_gradient(tasks, shift, x, y),
+        network.gradient_along_shift(tasks, shift, x, y),
+    )
+
+
+def of_sizes(network, tasks, x, y, batches):
+    """Descent with step sizes of parts of a network, and gradients through it."""
+    found = [network.gradient_through(tasks, (*batches, 0.01), x, y)[0]]
+    layers = len(network.widths) - 1
+    for steps, length in [(1, network.parameters), (2, network.parameters), (2, layers)]:
+        values = 0.01 * noise(8, steps, *tasks.shape[:-1], length, dtype=tasks.dtype)
+        sizes = Sizes(values[..., :1, :] if length == layers else values)
+        found += network.gradient_through(tasks, (*batches, sizes), x, y, every=steps == 2)
+        found.append(network.descend(tasks, *batches, sizes))
+        found.append(network.predict_along(tasks, *batches, sizes, x))
+    return found
 
 
 @needs_kernel
 @settings(max_examples=60, deadline=None)
 @given(
     hidden=st.lists(st.integers(1, 70), min_size=1, max_size=3),
+    features=st.sampled_from([1, 1, 2, 3]),
+    outputs=st.sampled_from([1, 1, 2, 5]),
     activation=st.sampled_from(fused.ACTIVATIONS),
     points=st.integers(1, 60),
     stack=st.sampled_from([(), (3,), (2, 3)]),
     one_step=st.booleans(),
 )
-def test_both_engines_say_the_same_to_rounding(hidden, activation, points, stack, one_step):
-    widths = (1, *hidden, 1)
+def test_both_engines_say_the_same_to_rounding(
+    hidden, features, outputs, activation, points, stack, one_step
+):
+    widths = (features, *hidden, outputs)
     theta = 0.3 * noise(0, *stack, Network(widths).parameters)
-    x, y = noise(1, *stack, points, 1), noise(2, *stack, points, 1)
+    x, y = noise(1, *stack, points, features), noise(2, *stack, points, outputs)
     step_size = 0.01 if one_step else 0.01 * noise(3, *stack).abs()
     found = everything(Network(widths, activation), theta, x, y, step_size)
     assert_agree(found, everything(Reference(widths, activation), theta, x, y, step_size))
@@ -332,12 +383,10 @@ def test_threads_that_ask_for_the_same_shapes_do_not_disturb_each_other():
 @needs_kernel
 def test_torch_computes_what_the_kernel_would_misread():
     theta, x = torch.zeros(2, FLUX.parameters), torch.zeros(2, 3, 1)
-    assert FLUX._kernel(theta, x)
-    assert not FLUX._kernel(theta.half(), x.half()) and not FLUX._kernel(
-        theta.to("meta"), x.to("meta")
-    )
-    assert not FLUX._kernel(theta[:0], x[:0]) and not FLUX._kernel(theta.expand(2, 2, 2, -1), x)
-    assert not FLUX._kernel(theta, x, torch.zeros(2).requires_grad_())
+    assert covered(theta, x)
+    assert not covered(theta.half(), x.half()) and not covered(theta.to("meta"), x.to("meta"))
+    assert not covered(theta[:0], x[:0]) and not covered(theta.expand(2, 2, 2, -1), x)
+    assert not covered(theta, x, torch.zeros(2).requires_grad_())
     assert FLUX.predict(theta.to("meta"), x.to("meta")).shape == (2, 3, 1)
     steps = torch.full((2,), 0.01).requires_grad_()
     FLUX.descend(theta + 0.1, x[None], x[None] + 1, steps).sum().backward()
@@ -393,15 +442,16 @@ def test_the_width_of_the_processors_vectors_has_no_part_in_a_number(tmp_path):
             theta = 0.3 * noise(0, 4, network.parameters, dtype=torch.float32)
             x, y = noise(1, 2, 4, 13, 1, dtype=torch.float32)
             expected = everything(network, theta, x, y, 0.01)
-            other = fused.Kernel(hidden, activation)
+            other = fused.Kernel(network.widths, activation)
             other._library = library
-            for a, b in zip(everything(other, theta, x, y, 0.01), expected, strict=True):
+            narrow = Narrow(network.widths, activation)
+            narrow.__dict__["kernel"] = other
+            for a, b in zip(everything(narrow, theta, x, y, 0.01), expected, strict=True):
                 assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("widths", [(2, 4, 3, 1), (1, 1), (1, 3, 2)])
-def test_torch_computes_what_the_kernel_does_not_cover(widths):
-    assert fused.kernel(widths, "tanh") is None
+def test_torch_computes_networks_without_a_hidden_layer():
+    assert fused.kernel((1, 1), "tanh") is None
 
 
 def test_autograd_sees_through_a_network():

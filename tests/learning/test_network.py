@@ -4,7 +4,8 @@ import peers
 import pytest
 import torch
 
-from metabench.learning.network import ACTIVATIONS, Network
+from metabench.learning.engine.reference import ACTIVATIONS
+from metabench.learning.network import Network
 from metabench.learning.settings import NetworkSettings
 
 FLUX = Network((1, 64, 64, 1))

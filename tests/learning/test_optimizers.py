@@ -7,9 +7,10 @@ from metabench.learning.optimizers import (
     SCHEDULES,
     Adam,
     Descent,
-    descended,
 )
+from metabench.learning.step_sizes import descended
 
+pytestmark = pytest.mark.usefixtures("each_engine")
 EXACT = {"rtol": 1e-13, "atol": 1e-15}
 STACK = (3, 4, 5)
 

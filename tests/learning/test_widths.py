@@ -254,10 +254,15 @@ def of_ridge(network, theta, support, query, h):
 def of_neural_process(network, theta, support, query, h):
     encoder = Network((network.widths[0] + 1, *network.widths[1:-1], h.context))
     decoder = Network((network.widths[0] + h.context, *network.widths[1:]))
+    x, width = network.widths[:2]
+    of_x, rest, of_r = theta[encoder.parameters :].tensor_split(
+        [x * width, network.parameters], dim=-1
+    )
+    decoding = torch.cat([of_x, of_r, rest])
     pairs = torch.cat([support.x, support.y], -1)
     told = forward(encoder, theta[: encoder.parameters], pairs)[-1].mean(0)
     inputs = torch.cat([query.x, told.expand(len(query.x), -1)], -1)
-    prediction = forward(decoder, theta[encoder.parameters :], inputs)[-1]
+    prediction = forward(decoder, decoding, inputs)[-1]
     return (prediction - query.y).square().mean()
 
 

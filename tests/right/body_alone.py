@@ -1,14 +1,14 @@
 """A right algorithm: first-order BOIL, whose adaptation leaves the output layer alone."""
 
-from itertools import repeat
+import torch
 
 from metabench import (
     Adaptation,
     Algorithm,
     Cost,
     InnerLoop,
+    Sizes,
     descending_elementwise,
-    elementwise_path,
     one_copy_per_task,
 )
 
@@ -28,19 +28,20 @@ def sample(tasks, h):
     return tasks.support(h.shots), tasks.query(h.shots)
 
 
-def sizes(network, size, like):
-    """Yield step sizes without end, 0 in the output layer."""
-    return repeat(size * (~network.head).to(like.dtype))
+def sizes(network, size, theta):
+    """Return the step size of each layer, 0 of the output layer."""
+    layers = len(network.layer_sizes)
+    return Sizes(
+        (torch.as_tensor(size).to(theta)[..., None] * (torch.arange(layers) < layers - 1))[None]
+    )
 
 
 def meta_gradient(network, theta, batch, h):
     """Return the sum of the gradients at the adapted parameters."""
     support, query = batch
     copies = one_copy_per_task(theta, h.meta_batch_size)
-    steps = elementwise_path(
-        network, copies, support.repeated(h.inner_steps), sizes(network, h.inner_step_size, theta)
-    )
-    *_, (_, phi) = steps
+    steps = support.repeated(h.inner_steps)
+    phi = network.descend(copies, *steps, sizes(network, h.inner_step_size, theta))
     return network.summed_gradient(phi, *query)
 
 
@@ -48,7 +49,7 @@ def predict(network, theta, question, h):
     """Adapt all layers but the last."""
     size = question.multiple * h.inner_step_size
     if question.step_size is not None:
-        size = question.step_size[..., None]
+        size = question.step_size
     return descending_elementwise(network, theta, sizes(network, size, theta), question)
 
 

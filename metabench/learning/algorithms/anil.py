@@ -1,22 +1,24 @@
 """ANIL, almost no inner loop: MAML whose adaptation moves the output layer alone.
 
-    phi_{k+1} = phi_k - alpha * grad L(phi_k; support)
-    v_U = grad L(phi_U; query),   v_k = v_{k+1} - H(phi_k; support) (alpha * v_{k+1})
-    theta <- theta - meta_step_size * sum_t v_0
+    f(x) = h(x) w + b        h is the last hidden layer, [w, b] the head; both are part of theta
+    e_k = f_k(X) - Y,   [w, b]_{k+1} = [w, b]_k - alpha dL/d[w, b] = [w, b]_k - 2 alpha / n [h, 1]' e_k
+    theta <- theta - meta_step_size * d/dtheta sum_t L(f_U; query_t)
 
-alpha is inner_step_size in the head and 0 elsewhere. All of theta is learned; the hidden layers are
-features that tasks share.
+alpha is inner_step_size, n = shots, and X, Y are the support set. All of theta is learned; the hidden
+layers are features that tasks share. The outer gradient goes through the adaptation, by the chain
+rule: with [u, c] = dL/d[w, b], beginning at the query set, and back through each step,
+
+    q_k = -2 alpha / n (h(X) u + c),   [u, c] <- [u, c] + [h(X), 1]' q_k
+    dL/dh(X) = sum_k (q_k w_k' - 2 alpha / n e_k u')
 
 Reference: Raghu et al. 2020, arXiv:1909.09157, section 4.
 """
 
 from __future__ import annotations
 
-from itertools import repeat
-
+import torch
 from torch import Tensor
 
-from metabench.learning.adaptation import elementwise_path, one_copy_per_task
 from metabench.learning.algorithm import (
     Adaptation,
     Algorithm,
@@ -28,6 +30,7 @@ from metabench.learning.algorithm import (
 )
 from metabench.learning.hyperparameters import InnerLoop, MetaBatchSize, Queries
 from metabench.learning.network import Network
+from metabench.learning.step_sizes import Sizes
 
 
 class Hyperparameters(InnerLoop):
@@ -51,24 +54,19 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
         The sum, ``(run, P)``.
     """
     support, query = batch
-    alpha = h.inner_step_size * network.head.to(theta.dtype)  # (P,)
-    start = one_copy_per_task(theta, h.meta_batch_size)
-    steps = elementwise_path(network, start, support.repeated(h.inner_steps), repeat(alpha))
-    *before, adapted = [start, *(phi for _, phi in steps)]
-    _, v = network.loss_and_gradient(adapted, *query)  # (run, task, P)
-    for phi in reversed(before):
-        v = v - network.hessian_product(phi, *support, alpha * v)
-    return v.sum(-2)
+    return network.gradient_through_head(theta, support, h.inner_step_size, h.inner_steps, query)
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
     """Adapt the head and predict."""
-    head = network.head.to(theta.dtype)
+    layers = len(network.layer_sizes)
+    head = torch.arange(layers) == layers - 1
     if question.step_size is None:
-        alpha = question.multiple * h.inner_step_size * head
+        alpha = theta.new_tensor(question.multiple * h.inner_step_size)
     else:
-        alpha = question.step_size[..., None] * head
-    return descending_elementwise(network, theta, repeat(alpha), question)
+        alpha = question.step_size
+    sizes = Sizes((alpha[..., None] * head)[None])  # (1, ..., layer)
+    return descending_elementwise(network, theta, sizes, question)
 
 
 ALGORITHM = Algorithm(

@@ -18,14 +18,11 @@ Reference: Zintgraf et al. 2019, arXiv:1810.03642, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import sqrt
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from metabench.learning.adaptation import one_copy_per_task, predicted
 from metabench.learning.algorithm import (
     Adaptation,
     Algorithm,
@@ -39,7 +36,6 @@ from metabench.learning.hyperparameters import ContextSize, InnerLoop, MetaBatch
 from metabench.learning.network import Network
 from metabench.learning.optimizers import INNER_OPTIMIZERS
 from metabench.learning.randomness import uniforms
-from metabench.learning.tasks import Points
 
 
 class Hyperparameters(InnerLoop):
@@ -75,24 +71,11 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
         The sum, of theta's shape.
     """
     support, query = batch
-    shared, alpha, bias = (
-        one_copy_per_task(theta, h.meta_batch_size),
-        h.inner_step_size,
-        network.first_bias,
+    shared, weight = theta[:, : network.parameters], _weight(network, theta, h)
+    along_theta, along_weight = network.gradient_through_context(
+        shared, weight, support, h.inner_step_size, h.inner_steps, query
     )
-    weight = _weight(network, shared, h)
-    *before, last = _adaptation(network, shared, support.repeated(h.inner_steps), h, alpha)
-    _, total = network.loss_and_gradient(last.shifted, *query)
-    at_biases = total[..., bias]
-    along_weight, u = _outer(last.context, at_biases), _times(weight, at_biases)
-    for step in reversed(before):
-        direction = _shift(network, torch.zeros_like(total), _combined(u, weight))
-        q = -alpha * network.hessian_product(step.shifted, *support, direction)
-        along_weight = (
-            along_weight + _outer(step.context, q[..., bias]) - alpha * _outer(u, step.gradient)
-        )
-        total, u = total + q, u + _times(weight, q[..., bias])
-    return torch.cat([total, along_weight.flatten(-2)], dim=-1).sum(-2)
+    return torch.cat([along_theta, along_weight.flatten(1)], dim=-1)
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
@@ -100,42 +83,21 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
     alpha: float | Tensor = question.multiple * h.inner_step_size
     if question.step_size is not None:
         alpha = question.step_size[..., None]
-    rule = question.optimizer or "sgd"
-    steps = _adaptation(network, theta, question.batches, h, alpha, rule)
-    return predicted(network, (step.shifted for step in steps), question.x, question.every)
-
-
-class _Step(NamedTuple):
-    """One step of the adaptation."""
-
-    context: Tensor
-    """c_k, ``(..., C)``."""
-    shifted: Tensor
-    """s(c_k), ``(..., P)``."""
-    gradient: Tensor
-    """g_b there, ``(..., width)``; the last step has none."""
-
-
-def _adaptation(
-    network: Network,
-    theta: Tensor,
-    batches: Points,
-    h: Hyperparameters,
-    alpha: float | Tensor,
-    optimizer: str = "sgd",
-) -> Iterator[_Step]:
-    """Yield steps 0 .. U; the last has no gradient."""
     shared, weight = theta[..., : network.parameters], _weight(network, theta, h)
-    context, rule = theta.new_zeros((*theta.shape[:-1], h.context)), INNER_OPTIMIZERS[optimizer]
-    memory = context.new_zeros(rule.moments, *context.shape)
-    for done, batch in enumerate(batches.unbind()):
-        shifted = _shift(network, shared, _combined(context, weight))
-        _, gradient = network.loss_and_gradient(shifted, *batch)
-        at_biases = gradient[..., network.first_bias]
-        yield _Step(context, shifted, at_biases)
-        against, memory = rule.direction(_times(weight, at_biases), memory, done)
+    rule = INNER_OPTIMIZERS[question.optimizer or "sgd"]
+
+    context = theta.new_zeros((*theta.shape[:-1], h.context))
+    memory, shifts = context.new_zeros(rule.moments, *context.shape), [_combined(context, weight)]
+    for done, batch in enumerate(question.batches.unbind()):
+        gradient = network.gradient_along_shift(shared, shifts[-1], *batch)
+        along_context = (weight * gradient[..., None, :]).sum(-1)  # W_c g_b, (..., C)
+        against, memory = rule.direction(along_context, memory, done)
         context = context - alpha * against
-    yield _Step(context, _shift(network, shared, _combined(context, weight)), context.new_zeros(0))
+        shifts.append(_combined(context, weight))
+
+    if not question.every:
+        return network.predict(shared, question.x, shifts[-1])
+    return torch.stack([network.predict(shared, question.x, shift) for shift in shifts])
 
 
 def _weight(network: Network, theta: Tensor, h: Hyperparameters) -> Tensor:
@@ -143,26 +105,9 @@ def _weight(network: Network, theta: Tensor, h: Hyperparameters) -> Tensor:
     return theta[..., network.parameters :].unflatten(-1, (h.context, -1))
 
 
-def _shift(network: Network, theta: Tensor, shift: Tensor) -> Tensor:
-    """Add to the biases of the first layer."""
-    shifted = theta.clone(memory_format=torch.contiguous_format)
-    shifted[..., network.first_bias] += shift
-    return shifted
-
-
 def _combined(context: Tensor, weight: Tensor) -> Tensor:
     """c W_c, ``(..., width)``."""
     return (context[..., None] * weight).sum(-2)
-
-
-def _times(weight: Tensor, at_biases: Tensor) -> Tensor:
-    """W_c g_b, ``(..., C)``."""
-    return (weight * at_biases[..., None, :]).sum(-1)
-
-
-def _outer(context: Tensor, at_biases: Tensor) -> Tensor:
-    """c x g_b, ``(..., C, width)``."""
-    return context[..., None] * at_biases[..., None, :]
 
 
 ALGORITHM = Algorithm(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from metabench.learning.adaptation import one_copy_per_task, path
+from metabench.learning.adaptation import one_copy_per_task
 from metabench.learning.algorithm import Algorithm, Batch, second_order_cost, support_and_query
 from metabench.learning.hyperparameters import InnerLoop, MetaBatchSize, Queries
 from metabench.learning.network import Network
@@ -42,11 +42,9 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     """
     support, query = batch
     copies = one_copy_per_task(theta, h.meta_batch_size)
-    *before, adapted = path(network, copies, support.repeated(h.inner_steps), h.inner_step_size)
-    _, v = network.loss_and_gradient(adapted, *query)  # (run, task, P)
-    for phi in reversed(before):
-        v = v - h.inner_step_size * network.hessian_product(phi, *support, v)
-    return v.sum(-2)
+    descent = *support.repeated(h.inner_steps), h.inner_step_size
+    along_theta, _ = network.gradient_through(copies, descent, *query)
+    return along_theta
 
 
 ALGORITHM = Algorithm(

@@ -15,13 +15,10 @@ Reference: Antoniou et al. 2019, arXiv:1810.09502, section 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import count, islice
-
 import torch
 from torch import Tensor
 
-from metabench.learning.adaptation import elementwise_path, one_copy_per_task
+from metabench.learning.adaptation import one_copy_per_task
 from metabench.learning.algorithm import (
     Adaptation,
     Algorithm,
@@ -36,6 +33,7 @@ from metabench.learning.algorithm import (
 )
 from metabench.learning.hyperparameters import InnerLoop, InnerSteps, MetaBatchSize, Queries
 from metabench.learning.network import Network
+from metabench.learning.step_sizes import Sizes
 from metabench.learning.tasks import TaskDistribution
 
 
@@ -81,18 +79,11 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     """
     support, query = batch
     copies = one_copy_per_task(theta, h.meta_batch_size)
+    descent = *support.repeated(h.inner_steps), _sizes(network, copies, h, h.inner_steps)
     start = copies[..., : network.parameters]
-    sizes = list(islice(_sizes(network, copies, h), h.inner_steps))
-    gradients, after = zip(
-        *elementwise_path(network, start, support.repeated(h.inner_steps), sizes), strict=True
-    )
-    before = (start, *after[:-1])
-    v, along_sizes = torch.zeros_like(after[-1]), []
-    for k in reversed(range(h.inner_steps)):
-        v = v + network.loss_and_gradient(after[k], *query)[1] / h.inner_steps
-        along_sizes.append(_by_layer(network, -gradients[k] * v))
-        v = v - network.hessian_product(before[k], *support, sizes[k] * v)
-    return torch.cat([v, *reversed(along_sizes)], dim=-1).sum(-2)
+    along_theta, along_alpha = network.gradient_through(start, descent, *query, every=True)
+    assert along_alpha is not None  # (run, inner_steps, layers)
+    return torch.cat([along_theta, along_alpha.flatten(-2)], dim=-1)
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
@@ -100,21 +91,14 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
     start = theta[..., : network.parameters]
     if question.step_size is not None:
         return descending(network, start, question, h)
-    sizes = (question.multiple * size for size in _sizes(network, theta, h))
+    sizes = _sizes(network, theta, h, len(question.batches.x)).times(question.multiple)
     return descending_elementwise(network, start, sizes, question)
 
 
-def _sizes(network: Network, theta: Tensor, h: Hyperparameters) -> Iterator[Tensor]:
-    """Yield the step size of each parameter at each step, ``(..., P)``, without end."""
-    alpha = theta[..., network.parameters :].unflatten(-1, (h.inner_steps, -1))
-    yield from (alpha[..., min(k, h.inner_steps - 1), network.layer_of_parameter] for k in count())
-
-
-def _by_layer(network: Network, numbers: Tensor) -> Tensor:
-    """Add up a number of each parameter ``(..., P)`` over each layer, ``(..., layer)``."""
-    return torch.stack(
-        [part.sum(-1) for part in numbers.split(network.layer_sizes, dim=-1)], dim=-1
-    )
+def _sizes(network: Network, theta: Tensor, h: Hyperparameters, steps: int) -> Sizes:
+    """Return the step size of each layer at so many steps, ``(step, ..., layer)``."""
+    alpha = theta[..., network.parameters :].unflatten(-1, (h.inner_steps, -1)).movedim(-2, 0)
+    return Sizes(alpha[torch.arange(steps).clamp(max=h.inner_steps - 1)])
 
 
 ALGORITHM = Algorithm(

@@ -13,12 +13,10 @@ Reference: Li et al. 2017, arXiv:1707.09835, algorithm 1, which takes one inner 
 
 from __future__ import annotations
 
-from itertools import repeat
-
 import torch
 from torch import Tensor
 
-from metabench.learning.adaptation import elementwise_path, one_copy_per_task
+from metabench.learning.adaptation import one_copy_per_task
 from metabench.learning.algorithm import (
     Adaptation,
     Algorithm,
@@ -32,6 +30,7 @@ from metabench.learning.algorithm import (
 )
 from metabench.learning.hyperparameters import InnerLoop, MetaBatchSize, Queries
 from metabench.learning.network import Network
+from metabench.learning.step_sizes import Sizes
 
 
 class Hyperparameters(InnerLoop):
@@ -61,17 +60,11 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
         The sum, ``(run, 2 P)``.
     """
     support, query = batch
-    phi, alpha = one_copy_per_task(theta, h.meta_batch_size).chunk(2, dim=-1)  # (run, task, P) each
-    gradients, after = zip(
-        *elementwise_path(network, phi, support.repeated(h.inner_steps), repeat(alpha)), strict=True
-    )
-    before = (phi, *after[:-1])
-    _, v = network.loss_and_gradient(after[-1], *query)
-    along_alpha = torch.zeros_like(v)
-    for phi, gradient in zip(reversed(before), reversed(gradients), strict=True):
-        along_alpha = along_alpha - gradient * v
-        v = v - network.hessian_product(phi, *support, alpha * v)
-    return torch.cat([v, along_alpha], dim=-1).sum(-2)
+    copies, alpha = one_copy_per_task(theta, h.meta_batch_size).chunk(2, dim=-1)
+    descent = *support.repeated(h.inner_steps), Sizes(alpha[None])
+    along_theta, along_alpha = network.gradient_through(copies, descent, *query)
+    assert along_alpha is not None  # (run, 1, P)
+    return torch.cat([along_theta, along_alpha.squeeze(-2)], dim=-1)
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
@@ -79,8 +72,7 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
     start, alpha = theta.chunk(2, dim=-1)
     if question.step_size is not None:
         return descending(network, start, question, h)
-    sizes = repeat(question.multiple * alpha)
-    return descending_elementwise(network, start, sizes, question)
+    return descending_elementwise(network, start, Sizes(question.multiple * alpha[None]), question)
 
 
 ALGORITHM = Algorithm(

@@ -8,10 +8,17 @@ Both have the network's hidden layers. There is no gradient at test time: the fi
 last. Before it, r is 0. Trained, as all else here, on the squared error, where its authors take a
 likelihood.
 
+What is the same at all points is computed once: the output layer of e is linear, so that r is what
+it makes of the mean features, and r is an input of d beside x, so that it shifts the biases of the
+first layer by r W_r. What is learned is [encoder, decoder without W_r, W_r].
+
 Reference: Garnelo et al. 2018, arXiv:1807.01613, section 2.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,7 +34,7 @@ from metabench.learning.algorithm import (
     whole_task_cost,
 )
 from metabench.learning.hyperparameters import ContextSize, MetaBatchSize, OuterLoop, Queries, Shots
-from metabench.learning.linear import gradient_of
+from metabench.learning.linear import product
 from metabench.learning.network import Network
 from metabench.learning.tasks import Points
 
@@ -42,11 +49,19 @@ class Hyperparameters(OuterLoop):
 
 
 def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
-    """Return the initial weights of encoder and decoder of each seed, ``(run, M)``."""
-    pair = enumerate(_networks(network, h))
-    return torch.cat(
-        [torch.stack([part.initialize(seed, n) for seed in seeds]) for n, part in pair], dim=-1
+    """Return the initial weights of encoder and decoder of each seed, ``(run, M)``.
+
+    Those of the decoder are as of a network that takes in x and r.
+    """
+    x, context, width = network.widths[0], h.context, network.widths[1]
+    encoder, whole = (
+        _encoder(network, h),
+        replace(network, widths=(x + context, *network.widths[1:])),
     )
+    described = torch.stack([encoder.initialize(seed, 0) for seed in seeds])
+    decoder = torch.stack([whole.initialize(seed, 1) for seed in seeds])
+    of_x, of_r, rest = decoder.tensor_split([x * width, (x + context) * width], dim=-1)
+    return torch.cat([described, of_x, rest, of_r], dim=-1)
 
 
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
@@ -54,7 +69,7 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
 
     Args:
         network: The network whose hidden layers both networks have.
-        theta: [encoder, decoder], ``(run, M)``.
+        theta: [encoder, decoder, W_r], ``(run, M)``.
         batch: support ``(run, task, shots, feature)`` and query, x ``(point, feature)`` or
             ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
         h: Hyperparameters.
@@ -63,48 +78,66 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
         The sum, ``(run, M)``.
     """
     support, query = batch
+    tasks, shots = support.y.shape[1:3]
+    encoder, parts = _encoder(network, h), _parts(network, theta, h)
+    weight, bias = encoder.layers(parts.encoder)[-1]  # of its output layer, (run, width, C)
 
-    def losses(theta: Tensor) -> Tensor:
-        copies = one_copy_per_task(theta, h.meta_batch_size)
-        prediction = _decoded(network, copies, _encoded(network, copies, support, h), query.x, h)
-        return (prediction - query.y).square().mean((-2, -1))
-
-    return gradient_of(losses, theta)
+    pairs = _pairs(support).flatten(1, 2)  # all of a run's go through its encoder together
+    hidden = encoder.hidden(parts.encoder, pairs)
+    mean = hidden.last.unflatten(1, (tasks, shots)).mean(2)  # (run, task, width)
+    r = product(mean, weight) + bias
+    along_decoder, g = network.shifted_gradient(
+        one_copy_per_task(parts.decoder, tasks), product(r, parts.weight), *query
+    )
+    along_r = product(g, parts.weight.mT)
+    at_features = (product(along_r, weight.mT) / shots).repeat_interleave(shots, dim=1)
+    along_encoder = encoder.pulled_back(parts.encoder, pairs, hidden, at_features)
+    of_weight, of_bias = encoder.layers(along_encoder)[-1]
+    of_weight.copy_(product(mean.mT, along_r))
+    of_bias.copy_(along_r.sum(1, keepdim=True))
+    return torch.cat([along_encoder, along_decoder, product(r.mT, g).flatten(1)], dim=-1)
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
     """Describe the support set and predict."""
-    described = _encoded(network, theta, question.batches.at(0), h)
-    before = _decoded(network, theta, torch.zeros_like(described), question.x, h)
-    after = _decoded(network, theta, described, question.x, h)
+    encoder, parts = _encoder(network, h), _parts(network, theta, h)
+    weight, bias = encoder.layers(parts.encoder)[-1]
+    mean = encoder.features(parts.encoder, _pairs(question.batches.at(0))).mean(-2, keepdim=True)
+    shift = product(product(mean, weight) + bias, parts.weight).squeeze(-2)
+    after = network.predict(parts.decoder, question.x, shift)
+    if not question.every:
+        return after
+    before = network.predict(parts.decoder, question.x)
     return before_and_after(before, after, question)
 
 
-def _networks(network: Network, h: Hyperparameters) -> tuple[Network, Network]:
-    """Return the shapes of encoder and decoder."""
-    hidden = network.widths[1:-1]
-    features = network.widths[0]
-    encoder = Network((features + 1, *hidden, h.context), network.activation)
-    decoder = Network((features + h.context, *hidden, 1), network.activation)
-    return encoder, decoder
+class _Parts(NamedTuple):
+    """What is learned."""
+
+    encoder: Tensor
+    """``(..., P of the encoder)``."""
+    decoder: Tensor
+    """The decoder but for W_r, ``(..., P)``."""
+    weight: Tensor
+    """W_r, ``(..., C, width)``."""
 
 
-def _encoded(network: Network, theta: Tensor, support: Points, h: Hyperparameters) -> Tensor:
-    """Return r, ``(..., C)``."""
-    encoder, _ = _networks(network, h)
-    pairs = torch.cat([support.x.expand(*support.y.shape[:-1], -1), support.y], dim=-1)
-    return encoder.predict(theta[..., : encoder.parameters], pairs).mean(-2)
+def _parts(network: Network, theta: Tensor, h: Hyperparameters) -> _Parts:
+    """Return views of theta ``(..., M)``."""
+    ends = _encoder(network, h).parameters, _encoder(network, h).parameters + network.parameters
+    encoder, decoder, weight = theta.tensor_split(ends, dim=-1)
+    return _Parts(encoder, decoder, weight.unflatten(-1, (h.context, -1)))
 
 
-def _decoded(
-    network: Network, theta: Tensor, described: Tensor, x: Tensor, h: Hyperparameters
-) -> Tensor:
-    """Return d(x, r), ``(..., point, 1)``."""
-    encoder, decoder = _networks(network, h)
-    stack, points = described.shape[:-1], x.shape[-2]
-    at_points = described[..., None, :].expand(*stack, points, -1)
-    inputs = torch.cat([x.expand(*stack, points, -1), at_points], dim=-1)
-    return decoder.predict(theta[..., encoder.parameters :], inputs)
+def _encoder(network: Network, h: Hyperparameters) -> Network:
+    """Return the shape of the encoder."""
+    x, *hidden, _ = network.widths
+    return replace(network, widths=(x + 1, *hidden, h.context))
+
+
+def _pairs(points: Points) -> Tensor:
+    """Return x and y beside each other, ``(..., point, feature + 1)``."""
+    return torch.cat([points.x.expand(*points.y.shape[:-1], -1), points.y], dim=-1)
 
 
 ALGORITHM = Algorithm(

@@ -4,7 +4,12 @@
     f(x | support) = f(x) + h(x) h(X)' (h(X) h(X)' + lambda I)^-1 (Y - f(X)),    lambda = exp(l)
     [theta, l] <- [theta, l] - meta_step_size * d/d[theta, l] sum_t L(f( . | support_t); query_t)
 
-The support set is used at once: there are no inner steps, and the first update is the last.
+The support set X, Y is used at once: there are no inner steps, and the first update is the last. The
+outer gradient goes through the update, by the chain rule: with H = h(X), K = H H' + lambda I,
+k = K^-1 (Y - f(X)), the updated head v = w_0 + H' k, r = dL/df at the query points x,
+
+    a = h(x)' r,   z = K^-1 H a
+    dL/dw_0 = a - H' z,   dL/dh(x) = r v',   dL/dH = k (a - H' z)' - z v',   dL/dl = -lambda z' k
 
 References: Bertinetto et al. 2019, arXiv:1805.08136 (R2-D2); Harrison et al. 2018,
 arXiv:1807.08912 (ALPaCA), which has the prior mean.
@@ -15,7 +20,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metabench.learning.adaptation import one_copy_per_task
 from metabench.learning.algorithm import (
     Adaptation,
     Algorithm,
@@ -27,7 +31,7 @@ from metabench.learning.algorithm import (
     whole_task_cost,
 )
 from metabench.learning.hyperparameters import MetaBatchSize, OuterLoop, Queries, Shots
-from metabench.learning.linear import gradient_of, product, solve
+from metabench.learning.linear import factor, product
 from metabench.learning.network import Network
 from metabench.learning.tasks import Points
 
@@ -60,12 +64,9 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
         The sum, ``(run, P + 1)``.
     """
     support, query = batch
-
-    def losses(theta: Tensor) -> Tensor:
-        prediction = _given(network, one_copy_per_task(theta, h.meta_batch_size), support, query.x)
-        return (prediction - query.y).square().mean((-2, -1))
-
-    return gradient_of(losses, theta)
+    scale = theta[:, -1].exp()
+    along = network.gradient_through_ridge(theta[:, :-1], scale, support, query)
+    return torch.cat([along[0], along[1][:, None]], dim=-1)
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
@@ -79,11 +80,14 @@ def _given(network: Network, theta: Tensor, support: Points, x: Tensor) -> Tenso
     """Return f(x | support), ``(..., point, 1)``."""
     theta, scale = theta[..., :-1], theta[..., -1:, None].exp()
     at_support, at_x = network.features(theta, support.x), network.features(theta, x)
-    covariance = product(at_support, at_support.mT) + scale * torch.eye(
-        support.x.shape[-2], dtype=theta.dtype
-    )
-    weight = solve(covariance, support.y - network.predict(theta, support.x))  # (..., shots, 1)
-    return network.predict(theta, x) + product(at_x, product(at_support.mT, weight))
+    root = factor(_regularized(at_support, scale))
+    k = torch.cholesky_solve(support.y - network.predict(theta, support.x), root)  # (..., shots, 1)
+    return network.predict(theta, x) + product(at_x, product(at_support.mT, k))
+
+
+def _regularized(features: Tensor, scale: Tensor) -> Tensor:
+    """Return K = h h' + lambda I of features ``(..., point, width)``, ``(..., point, point)``."""
+    return product(features, features.mT) + scale * torch.eye(features.shape[-2], dtype=scale.dtype)
 
 
 ALGORITHM = Algorithm(

@@ -1,9 +1,7 @@
 """The fused engine: `kernel.cpp` on torch tensors.
 
-It is for networks of one input, one output and any hidden layers.
-
-It computes one network after another, whose parameters and activations stay in cache through all of
-its gradient steps.
+It is for networks with hidden layers, and computes one network after another, whose parameters and
+activations stay in cache through all of its gradient steps.
 """
 
 from __future__ import annotations
@@ -12,14 +10,55 @@ import ctypes
 from collections.abc import Callable
 from ctypes import c_int64
 from functools import cache, lru_cache
+from itertools import pairwise
+from math import sqrt
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from metabench.learning import engine
+from metabench.learning.engine.heads import Sets
+from metabench.learning.step_sizes import Sizes
 
 ACTIVATIONS = ("tanh", "relu")
 REALS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
+
+
+class Lies(NamedTuple):
+    """How an array of a job lies: ``([step,] ..., *own)``, where ... is a stack or broadcasts to it."""
+
+    own: int
+    """How many axes are its own, after those of the stack."""
+    steps: bool = False
+    """Whether its first axis is that of the steps."""
+
+
+ARRAYS = {
+    "theta": Lies(1),
+    "v": Lies(1),
+    "x": Lies(2, steps=True),
+    "y": Lies(2, steps=True),
+    "sizes": Lies(1, steps=True),
+    "query": Lies(2),
+    "labels": Lies(2),
+    "shift": Lies(1),
+    "hidden": Lies(1),
+    "asked": Lies(2, steps=True),
+    "answers": Lies(2, steps=True),
+}
+"""The arrays of a job, in its order. Points are ``(point, feature)``, all else is a vector.
+
+Where a head adapts, tasks take the place of steps: each has points x and y and is asked others.
+"""
+
+
+def _fields() -> tuple[tuple[str, type[c_int64]], ...]:
+    names = ["activation", "inputs", "outputs", "depth", "widths", "parameters"]
+    names += ["outer", "inner", "steps", "points", "queries", "length", "every"]
+    for name, lies in ARRAYS.items():
+        names += [name, f"{name}_outer", f"{name}_inner"] + [f"{name}_step"] * lies.steps
+    return tuple((name, c_int64) for name in (*names, "result", "second"))
 
 
 class Job(ctypes.Structure):
@@ -28,42 +67,7 @@ class Job(ctypes.Structure):
     An array is where it lies and its strides over a stack.
     """
 
-    _fields_ = tuple(
-        (name, c_int64)
-        for name in (
-            *(
-                "activation",
-                "depth",
-                "widths",
-                "parameters",
-                "outer",
-                "inner",
-                "steps",
-                "points",
-                "queries",
-            ),
-            *("theta", "theta_outer", "theta_inner"),
-            *("v", "v_outer", "v_inner"),
-            *("x", "x_outer", "x_inner", "x_step"),
-            *("y", "y_outer", "y_inner", "y_step"),
-            *("step_size", "step_size_outer", "step_size_inner"),
-            *("query", "query_outer", "query_inner"),
-            *("labels", "labels_outer", "labels_inner"),
-            *("result", "loss"),
-        )
-    )
-
-
-VECTORS = ("theta", "v")
-"""Arrays of a job that are ``(..., P)``; the others are points."""
-
-BATCHES = ("x", "y")
-"""Points of the steps and their labels, ``(step, ..., point, 1)``; query points and theirs are
-``(..., point, 1)``.
-"""
-
-Descent = tuple[Tensor, Tensor, float | Tensor]
-"""Steps to take: x and y of each, and their size."""
+    _fields_ = _fields()
 
 
 def kernel(widths: tuple[int, ...], activation: str) -> Kernel | None:
@@ -73,8 +77,8 @@ def kernel(widths: tuple[int, ...], activation: str) -> Kernel | None:
 
 @cache
 def _kernel(widths: tuple[int, ...], activation: str) -> Kernel | None:
-    covered = len(widths) > 2 and widths[0] == widths[-1] == 1 and activation in ACTIVATIONS
-    return Kernel(widths[1:-1], activation) if covered else None
+    covered = len(widths) > 2 and activation in ACTIVATIONS
+    return Kernel(widths, activation) if covered else None
 
 
 def covers(theta: Tensor) -> bool:
@@ -91,18 +95,22 @@ class Kernel:
     Its methods are those of `metabench.learning.network.Network`.
 
     Args:
-        hidden: Widths of the hidden layers.
+        widths: Features of the input, of each hidden layer, and of the output.
         activation: One of `ACTIVATIONS`.
     """
 
-    def __init__(self, hidden: tuple[int, ...], activation: str) -> None:
+    def __init__(self, widths: tuple[int, ...], activation: str) -> None:
         self._library = engine.library()
-        self._widths = (c_int64 * len(hidden))(*hidden)
-        self.parameters = sum((n + 1) * m for n, m in zip((1, *hidden), (*hidden, 1), strict=True))
+        inputs, *hidden, outputs = widths
+        self.widths, self.hidden = widths, sum(hidden)
+        self._hidden = (c_int64 * len(hidden))(*hidden)
+        self.parameters = sum((n + 1) * m for n, m in pairwise(widths))
         self.shape = (
             ACTIVATIONS.index(activation),
+            inputs,
+            outputs,
             len(hidden),
-            ctypes.addressof(self._widths),
+            ctypes.addressof(self._hidden),
             self.parameters,
         )
 
@@ -110,101 +118,258 @@ class Kernel:
         """Return a function of the library, for numbers of a type."""
         return getattr(self._library, f"{what}_{str(dtype).removeprefix('torch.')}")
 
-    def predict(self, theta: Tensor, x: Tensor) -> Tensor:
+    def predict(self, theta: Tensor, x: Tensor, shift: Tensor | None = None) -> Tensor:
         """Evaluate a stack of networks."""
-        prediction = torch.empty(*theta.shape[:-1], *x.shape[-2:], dtype=theta.dtype)
-        self._run("predict", prediction, theta=theta, query=x)
+        prediction = self._points(theta, x)
+        shifted = {} if shift is None else {"shift": shift}
+        self._run("predict", prediction, {"theta": theta, "query": x, **shifted})
         return prediction
 
     def loss_and_gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return each network's loss and gradient."""
         loss, gradient = torch.empty(theta.shape[:-1], dtype=theta.dtype), _like(theta)
-        self._run("loss_and_gradient", gradient, loss=loss, theta=theta, query=x, labels=y)
+        arrays = {"theta": theta, "query": x, "labels": y}
+        self._run("loss_and_gradient", gradient, arrays, second=loss)
         return loss, gradient
 
     def hessian_product(self, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Return the Hessian of each network's loss times a vector."""
         product = _like(theta)
-        self._run("hessian_product", product, theta=theta, v=v, query=x, labels=y)
+        self._run("hessian_product", product, {"theta": theta, "v": v, "query": x, "labels": y})
         return product
 
-    def descend(self, theta: Tensor, x: Tensor, y: Tensor, step_size: float | Tensor) -> Tensor:
+    def descend(
+        self, theta: Tensor, x: Tensor, y: Tensor, step_size: float | Tensor | Sizes
+    ) -> Tensor:
         """Return the parameters after a gradient step on each batch."""
         phi = _like(theta)
-        self._run("descend", phi, step_size, theta=theta, x=x, y=y)
+        self._run("descend", phi, {"theta": theta, "x": x, "y": y}, step_size)
         return phi
 
     def summed_gradient(
-        self, theta: Tensor, x: Tensor, y: Tensor, after: Descent | None = None
+        self,
+        theta: Tensor,
+        x: Tensor,
+        y: Tensor,
+        after: tuple[Tensor, Tensor, float | Tensor] | None = None,
     ) -> Tensor:
         """Return the sum along the last axis of the stack of the gradients after some steps."""
-        total = torch.empty(*theta.shape[:-2], theta.shape[-1], dtype=theta.dtype)
-        if after is None:
-            self._run("summed_gradient", total, theta=theta, query=x, labels=y)
-        else:
-            batches_x, batches_y, step_size = after
-            self._run(
-                "summed_gradient",
-                total,
-                step_size,
-                theta=theta,
-                x=batches_x,
-                y=batches_y,
-                query=x,
-                labels=y,
-            )
+        total = self._summed(theta)
+        arrays = {"theta": theta, "query": x, "labels": y}
+        step_size: float | Tensor = 0.0
+        if after is not None:
+            arrays["x"], arrays["y"], step_size = after
+        self._run("summed_gradient", total, arrays, step_size)
         return total
 
+    def shifted_gradient(
+        self, theta: Tensor, shift: Tensor, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the sum of the gradients of shifted networks, and each one's along its shift."""
+        total, along = self._summed(theta), self._shifts(theta)
+        arrays = {"theta": theta, "shift": shift, "query": x, "labels": y}
+        self._run("summed_gradient", total, arrays, second=along)
+        return total, along
+
+    def gradient_along_shift(self, theta: Tensor, shift: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Return the gradient of each network's loss along its shift."""
+        along = self._shifts(theta)
+        arrays = {"theta": theta, "shift": shift, "query": x, "labels": y}
+        self._run("gradient_along_shift", along, arrays)
+        return along
+
+    def hidden_layers(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Return the activations of all hidden layers, one after the other."""
+        hidden = theta.new_empty(*theta.shape[:-1], x.shape[-2] * self.hidden)
+        self._run("features", hidden, {"theta": theta, "query": x})
+        return hidden
+
+    def pulled_back(self, theta: Tensor, x: Tensor, hidden: Tensor, cotangent: Tensor) -> Tensor:
+        """Return each network's gradient of sum(cotangent * last hidden layer)."""
+        gradient = _like(theta)
+        flat = cotangent.flatten(-2)
+        arrays = {"theta": theta, "query": x, "hidden": hidden, "v": flat}
+        self._run("pulled_back", gradient, arrays)
+        return gradient
+
     def predict_along(
-        self, theta: Tensor, x: Tensor, y: Tensor, step_size: float | Tensor, query: Tensor
+        self,
+        theta: Tensor,
+        x: Tensor,
+        y: Tensor,
+        step_size: float | Tensor | Sizes,
+        query: Tensor,
+        every: bool,
     ) -> Tensor:
-        """Return predictions before the first and after each gradient step."""
-        prediction = torch.empty(
-            len(x) + 1, *theta.shape[:-1], *query.shape[-2:], dtype=theta.dtype
-        )
-        self._run("predict_along", prediction, step_size, theta=theta, x=x, y=y, query=query)
+        """Return predictions before the first and after each gradient step, or after the last."""
+        times = (len(x) + 1,) if every else ()
+        shape = *times, *theta.shape[:-1], query.shape[-2], self.widths[-1]
+        prediction = torch.empty(shape, dtype=theta.dtype)
+        arrays = {"theta": theta, "x": x, "y": y, "query": query}
+        self._run("predict_along", prediction, arrays, step_size, every=every)
         return prediction
+
+    def gradient_through(
+        self,
+        theta: Tensor,
+        descent: tuple[Tensor, Tensor, float | Sizes],
+        x: Tensor,
+        y: Tensor,
+        every: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the sum of the gradients through a descent, for theta and for its step sizes."""
+        total, along = self._summed(theta), None
+        batches_x, batches_y, step_size = descent
+        if isinstance(step_size, Sizes):
+            kinds, *_, length = step_size.values.shape
+            along = theta.new_empty(*theta.shape[:-2], kinds, length)
+        arrays = {"theta": theta, "x": batches_x, "y": batches_y, "query": x, "labels": y}
+        self._run("gradient_through", total, arrays, step_size, along, every)
+        return total, along
+
+    def gradient_through_head(
+        self, theta: Tensor, support: Sets, step_size: float, steps: int, query: Sets
+    ) -> Tensor:
+        """Return the gradient of the query losses after each task's descent of the head."""
+        gradient, arrays = _like(theta), {"theta": theta, **_of_tasks(support, query)}
+        self._run("gradient_through_head", gradient, arrays, step_size, every=steps)
+        return gradient
+
+    def gradient_through_ridge(
+        self, theta: Tensor, weight: Tensor, support: Sets, query: Sets
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gradients of the query losses after each task's ridge regression."""
+        gradient, along_log = _like(theta), _like(weight)
+        arrays = {"theta": theta, **_of_tasks(support, query)}
+        self._run("gradient_through_ridge", gradient, arrays, weight, along_log)
+        return gradient, along_log
+
+    def gradient_through_context(
+        self,
+        theta: Tensor,
+        weight: Tensor,
+        support: Sets,
+        step_size: float,
+        steps: int,
+        query: Sets,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gradients of the query losses after each task's descent of its context."""
+        gradient = _like(theta)
+        along = torch.empty(weight.shape, dtype=theta.dtype)
+        arrays = {"theta": theta, "v": weight.flatten(-2), **_of_tasks(support, query)}
+        self._run("gradient_through_context", gradient, arrays, step_size, along, steps)
+        return gradient, along
+
+    def _points(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Return memory for an output at each point of each network."""
+        return torch.empty(*theta.shape[:-1], x.shape[-2], self.widths[-1], dtype=theta.dtype)
+
+    def _summed(self, theta: Tensor) -> Tensor:
+        """Return memory for a vector like theta, summed along the last axis of the stack."""
+        return torch.empty(*theta.shape[:-2], theta.shape[-1], dtype=theta.dtype)
+
+    def _shifts(self, theta: Tensor) -> Tensor:
+        """Return memory for a shift of each network."""
+        return torch.empty(*theta.shape[:-1], self.widths[1], dtype=theta.dtype)
 
     def _run(
         self,
         what: str,
         result: Tensor,
-        step_size: float | Tensor = 0.0,
-        loss: Tensor | None = None,
-        **arrays: Tensor,
+        arrays: dict[str, Tensor],
+        step_size: float | Tensor | Sizes = 0.0,
+        second: Tensor | None = None,
+        every: int = 0,
     ) -> None:
-        """Call the kernel for arrays of `VECTORS` and points.
+        """Call the kernel for arrays of `ARRAYS`, whose leading axes broadcast to theta's.
 
-        Their leading axes broadcast to those of theta.
+        Args:
+            what: Name of the function.
+            result: Where it writes.
+            arrays: What it reads.
+            step_size: Of the steps.
+            second: Where it writes what else it finds.
+            every: What it is told besides: `Job` in kernel.cpp.
         """
+        if isinstance(step_size, Sizes):
+            arrays["sizes"] = step_size.values
         lie = [(name, t.dtype, t.shape, t.stride()) for name, t in arrays.items()]
         prepared, function, scattered = _prepared(self, what, *lie)
         if scattered:
             gathered = {name: arrays[name].contiguous() for name in scattered}
-            return self._run(what, result, step_size, loss, **(arrays | gathered))
+            return self._run(what, result, arrays | gathered, step_size, second, every)
         job = Job.from_buffer_copy(prepared)  # a copy: other threads ask too
         for name, t in arrays.items():
             setattr(job, name, t.data_ptr())
-        job.result = result.data_ptr()
-        if loss is not None:
-            job.loss = loss.data_ptr()
+        job.result, job.every = result.data_ptr(), every
+        if second is not None:
+            job.second = second.data_ptr()
         theta = arrays["theta"]
         if isinstance(step_size, Tensor):
             alphas = (
                 step_size.to(theta.dtype).expand(theta.shape[:-1]).reshape(job.outer, job.inner)
             )
-            job.step_size, (job.step_size_outer, job.step_size_inner) = (
-                alphas.data_ptr(),
-                alphas.stride(),
-            )
-        else:
+            job.sizes, (job.sizes_outer, job.sizes_inner) = alphas.data_ptr(), alphas.stride()
+        elif not isinstance(step_size, Sizes):
             number = REALS[theta.dtype](step_size)
-            job.step_size = ctypes.addressof(number)
+            job.sizes = ctypes.addressof(number)
         if function(ctypes.byref(job)):
             points = max(job.points, job.queries)
             raise MemoryError(
                 f"not enough memory for a network of {self.parameters} parameters at {points} points"
             )
+
+
+def updates(*tensors: Tensor) -> bool:
+    """Return whether the kernel does the outer update of such tensors."""
+    plain = all(t.dtype in REALS and t.is_cpu and not t.requires_grad for t in tensors)
+    return plain and engine.name() == "fused"
+
+
+def adam(
+    theta: Tensor,
+    gradient: Tensor,
+    memory: Tensor,
+    size: float,
+    decays: tuple[float, float],
+    epsilon: float,
+    done: int,
+) -> tuple[Tensor, Tensor]:
+    """Return theta after a step of Adam, and both moments, in one pass over memory.
+
+    Args:
+        theta: Any shape; gradient is alike.
+        gradient: What the step goes against.
+        memory: Both moments, of theta's shape each.
+        size: Of the step.
+        decays: Of the moments.
+        epsilon: Added to the root of the second.
+        done: Steps taken before.
+    """
+    theta, gradient, memory = (t.contiguous() for t in (theta, gradient, memory))
+    moved, remembered = _like(theta), _like(memory)
+    correction1, correction2 = (1 - decay ** (done + 1) for decay in decays)
+    _adam(theta.dtype)(
+        theta.numel(),
+        theta.data_ptr(),
+        gradient.data_ptr(),
+        memory.data_ptr(),
+        moved.data_ptr(),
+        remembered.data_ptr(),
+        *decays,
+        size / correction1,
+        1 / sqrt(correction2),
+        epsilon,
+    )
+    return moved, remembered
+
+
+@cache
+def _adam(dtype: torch.dtype) -> Callable[..., int]:
+    """Return the kernel's function for numbers of a type."""
+    function: Any = getattr(engine.library(), f"adam_{str(dtype).removeprefix('torch.')}")
+    function.argtypes = [c_int64, *[ctypes.c_void_p] * 5, *[ctypes.c_double] * 5]
+    return function
 
 
 def _like(theta: Tensor) -> Tensor:
@@ -223,8 +388,8 @@ def _prepared(
 ) -> tuple[Job, Callable[[object], int], list[str]]:
     """Return a call's job without where its arrays lie, its function, and what to copy first.
 
-    Those are the ones whose vectors, or columns of points, do not lie in one piece. Shapes and
-    strides hardly ever change in training.
+    Those are the ones whose own axes do not lie in one piece. Shapes and strides hardly ever change
+    in training.
 
     Args:
         kernel: Whose.
@@ -241,33 +406,80 @@ def _prepared(
             f"parameters and points must be of one type, got {', '.join(map(str, types))}"
         )
     shapes = {name: shape for name, _, shape, _ in lie}
-    fit = all(
-        shape[-1] == (kernel.parameters if name in VECTORS else 1) for name, shape in shapes.items()
-    )
-    batches = {(shape[0], shape[-2]) for name, shape in shapes.items() if name in BATCHES}
-    queries = {shape[-2] for name, shape in shapes.items() if name not in (*VECTORS, *BATCHES)}
-    if not fit or len(batches) > 1 or len(queries) > 1:
+    _require_fit(kernel, what, shapes)
+    stack = shapes["theta"][:-1]
+    job = Job(*kernel.shape, *(1, 1, *stack)[-2:])
+    if "x" in shapes:
+        job.steps, job.points = shapes["x"][0], shapes["x"][-2]
+    job.queries = next((shapes[name][-2] for name in ("query", "asked") if name in shapes), 0)
+    job.length = shapes["sizes"][-1] if "sizes" in shapes else 1
+    if what == "gradient_through_context":
+        job.length = shapes["v"][-1] // kernel.widths[1]
+    scattered = []
+    for name, _, shape, strides in lie:
+        lies = ARRAYS[name]
+        over = slice(int(lies.steps), len(shape) - lies.own)  # of its axes, those of the stack
+        outer, inner = _over_stack(stack, shape[over], strides[over])
+        setattr(job, f"{name}_outer", outer)
+        setattr(job, f"{name}_inner", inner)
+        if lies.steps:
+            setattr(job, f"{name}_step", strides[0] if shape[0] > 1 else 0)
+        if 0 not in shape and not _in_one_piece(shape[-lies.own :], strides[-lies.own :]):
+            scattered.append(name)
+    return job, kernel.function(what, types[0]), scattered
+
+
+def _of_tasks(support: Sets, query: Sets) -> dict[str, Tensor]:
+    """Return the arrays of a head's job: tasks come first, and all may share x of the query sets."""
+    x, y = (t.movedim(-3, 0) for t in support)
+    asked, answers = query[0], query[1].movedim(-3, 0)
+    shared = asked.dim() == 2
+    asked = asked.expand(len(x), *asked.shape) if shared else asked.movedim(-3, 0)
+    return {"x": x, "y": y, "asked": asked, "answers": answers}
+
+
+def _require_fit(kernel: Kernel, what: str, shapes: dict[str, Axes]) -> None:
+    """Raise ValueError where the own axes of arrays do not fit the network or each other."""
+    inputs, width, *_, outputs = kernel.widths
+    points = shapes.get("query", (0, 0))[-2]
+    of_v = {
+        "hessian_product": kernel.parameters,
+        "gradient_through_context": shapes.get("v", (0,))[-1] // width * width,
+        "pulled_back": points * kernel.widths[-2],
+    }
+    last = {
+        "theta": (kernel.parameters,),
+        "v": (of_v.get(what),),
+        "x": (inputs,),
+        "y": (outputs,),
+        "sizes": (len(kernel.widths) - 1, kernel.parameters),
+        "query": (inputs,),
+        "labels": (outputs,),
+        "shift": (width,),
+        "hidden": (points * kernel.hidden,),
+        "asked": (inputs,),
+        "answers": (outputs,),
+    }
+    fit = all(shape[-1] in last[name] for name, shape in shapes.items())
+    batches = {(shapes[name][0], shapes[name][-2]) for name in ("x", "y") if name in shapes}
+    asked = ("query", "labels", "asked", "answers")
+    queries = {shapes[name][-2] for name in asked if name in shapes}
+    sizes = shapes.get("sizes", (1,))[0] in (1, *(steps for steps, _ in batches))
+    if not (fit and sizes) or len(batches) > 1 or len(queries) > 1:
         described = ", ".join(str(tuple(shape)) for shape in shapes.values())
         raise ValueError(
             f"a network of {kernel.parameters} parameters cannot take parameters and points {described}"
         )
-    stack = shapes["theta"][:-1]
-    along = {
-        name: -1 if name in VECTORS else -2 for name in shapes
-    }  # the axis of parameters, or of points
-    job = Job(
-        *kernel.shape, *(1, 1, *stack)[-2:], *next(iter(batches), (0, 0)), next(iter(queries), 0)
-    )
-    for name, _, shape, strides in lie:
-        over = slice(1 if name in BATCHES else 0, along[name])  # of its axes, those of the stack
-        outer, inner = _over_stack(stack, shape[over], strides[over])
-        setattr(job, f"{name}_outer", outer)
-        setattr(job, f"{name}_inner", inner)
-        if name in BATCHES:
-            setattr(job, f"{name}_step", strides[0])
-    many = [name for name, shape in shapes.items() if shape[along[name]] > 1 and 0 not in shape]
-    scattered = [name for name, _, _, strides in lie if name in many and strides[along[name]] != 1]
-    return job, kernel.function(what, types[0]), scattered
+
+
+def _in_one_piece(sizes: Axes, strides: Axes) -> bool:
+    """Return whether axes lie as those of a contiguous array."""
+    expected = 1
+    for size, stride in zip(reversed(sizes), reversed(strides), strict=True):
+        if size > 1 and stride != expected:
+            return False
+        expected *= size
+    return True
 
 
 def _over_stack(stack: Axes, sizes: Axes, strides: Axes) -> Axes:

@@ -1,0 +1,221 @@
+"""The meta-gradient of each algorithm, written for torch.func and for jax, which have the same words.
+
+A peer differentiates each line of an algorithm automatically: nothing here is derived by hand. What
+is learned is a tree of arrays of one run. A batch has a leading axis of tasks, but for the x of a grid
+that all tasks share, so that what depends on it alone is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from metabench.learning.network import Network
+
+Tree = Any
+"""Nested lists and tuples of arrays."""
+
+
+class Library(NamedTuple):
+    """The words of torch.func or jax."""
+
+    numbers: Any
+    """Where `tanh` and its like are."""
+    gradient: Callable[..., Any]
+    """`grad`."""
+    map: Callable[[Callable[..., Any], tuple[Any, ...]], Callable[..., Any]]
+    """`vmap`, and the axes that it maps."""
+    map_tree: Callable[..., Any]
+    """A function of leaves, applied to trees."""
+    solve: Callable[[Any, Any], Any]
+    """From a positive definite matrix and right-hand sides to solutions."""
+
+
+def learned(algorithm: str, network: Network, h: Any, theta: Tensor) -> Tree:
+    """Return what is learned ``(run, M)`` as a tree, whose leaves have the order of theta."""
+    layers, rest = (
+        network.layers(theta[..., : network.parameters]),
+        theta[..., network.parameters :],
+    )
+    if algorithm == "meta_sgd":
+        return layers, network.layers(rest)
+    if algorithm == "maml_plus_plus":
+        return layers, rest.unflatten(-1, (h.inner_steps, -1))
+    if algorithm == "cavia":
+        return layers, rest.unflatten(-1, (h.context, -1))
+    if algorithm == "ridge":
+        return layers, rest
+    if algorithm == "neural_process":
+        x, *hidden, _ = network.widths
+        encoder = replace(network, widths=(x + 1, *hidden, h.context))
+        ends = [encoder.parameters, encoder.parameters + network.parameters]
+        described, decoder, of_r = theta.tensor_split(ends, dim=-1)
+        parts = encoder.layers(described), network.layers(decoder)
+        return *parts, of_r.unflatten(-1, (h.context, -1))
+    return layers
+
+
+def meta_gradient(
+    algorithm: str, network: Network, h: Any, axes: tuple[Any, ...], library: Library
+) -> Callable[..., Tree]:
+    """Return the function from what one run has learned, and its points, to its meta-gradient.
+
+    Args:
+        algorithm: Its name.
+        network: The network.
+        h: Hyperparameters.
+        axes: For x and y of each of its batches, 0, or None where all tasks share it.
+        library: What it is written with.
+    """
+    numbers, gradient, _, map_tree, solve = library
+    activation = {"tanh": numbers.tanh, "relu": lambda z: z * (z > 0)}[network.activation]
+
+    def features(layers: Tree, x: Any) -> Any:
+        for weight, bias in layers[:-1]:
+            x = activation(x @ weight + bias)
+        return x
+
+    def output(layers: Tree, x: Any) -> Any:
+        weight, bias = layers[-1]
+        return features(layers, x) @ weight + bias
+
+    def squared(prediction: Any, y: Any) -> Any:
+        return ((prediction - y) ** 2).mean()
+
+    def loss(layers: Tree, x: Any, y: Any) -> Any:
+        return squared(output(layers, x), y)
+
+    def descended(theta: Tree, slope: Tree, step_size: float) -> Tree:
+        return map_tree(lambda p, g: p - step_size * g, theta, slope)
+
+    def adapted(theta: Tree, support: Any) -> Tree:
+        for _ in range(h.inner_steps):
+            theta = descended(theta, gradient(loss)(theta, *support), h.inner_step_size)
+        return theta
+
+    def along(theta: Tree, x: Any, y: Any, steps: range) -> Tree:
+        for k in steps:
+            theta = descended(theta, gradient(loss)(theta, x[k], y[k]), h.inner_step_size)
+        return theta
+
+    def summed(tree: Tree) -> Tree:
+        return map_tree(lambda g: g.sum(0), tree)
+
+    def over_tasks(function: Callable[..., Any]) -> Callable[..., Any]:
+        return library.map(function, axes)
+
+    def through(task: Callable[..., Any]) -> Callable[..., Tree]:
+        """Differentiate the sum over tasks of a loss of theta, support set and query set."""
+
+        def total(theta: Tree, *points: Any) -> Any:
+            return over_tasks(lambda *of_task: task(theta, *of_task))(*points).sum(0)
+
+        return gradient(total)
+
+    def fomaml(theta: Tree, support: Any, query: Any) -> Tree:
+        def task(support: Any, query: Any) -> Tree:
+            return gradient(loss)(adapted(theta, support), *query)
+
+        return summed(over_tasks(task)(support, query))
+
+    def fomaml_tail(theta: Tree, points: Any) -> Tree:
+        def task(points: Any) -> Tree:
+            x, y = points
+            phi = along(theta, x, y, range(h.inner_steps))
+            return gradient(loss)(phi, x[h.inner_steps], y[h.inner_steps])
+
+        return map_tree(lambda g: g.mean(0), over_tasks(task)(points))
+
+    def reptile(theta: Tree, points: Any) -> Tree:
+        def task(points: Any) -> Tree:
+            return along(theta, *points, range(h.inner_steps))
+
+        return map_tree(lambda p, phi: p - phi.mean(0), theta, over_tasks(task)(points))
+
+    def joint(theta: Tree, points: Any) -> Tree:
+        slopes = over_tasks(lambda points: gradient(loss)(theta, *points))(points)
+        return map_tree(lambda g: g.mean(0), slopes)
+
+    def maml(theta: Tree, support: Any, query: Any) -> Any:
+        return loss(adapted(theta, support), *query)
+
+    def anil(theta: Tree, support: Any, query: Any) -> Any:
+        (x, y), head = support, theta[-1]
+        at_support = features(theta, x)  # adaptation does not change them
+
+        def of_head(head: Any) -> Any:
+            return squared(at_support @ head[0] + head[1], y)
+
+        for _ in range(h.inner_steps):
+            head = descended(head, gradient(of_head)(head), h.inner_step_size)
+        return loss([*theta[:-1], head], *query)
+
+    def meta_sgd(theta: Tree, support: Any, query: Any) -> Any:
+        phi, alpha = theta
+        for _ in range(h.inner_steps):
+            slope = gradient(loss)(phi, *support)
+            phi = map_tree(lambda p, a, g: p - a * g, phi, alpha, slope)
+        return loss(phi, *query)
+
+    def maml_plus_plus(theta: Tree, support: Any, query: Any) -> Any:
+        (phi, alpha), total = theta, 0.0
+        for k in range(h.inner_steps):
+            slope = gradient(loss)(phi, *support)
+            phi = [
+                descended(layer, of_layer, alpha[k, n])
+                for n, (layer, of_layer) in enumerate(zip(phi, slope, strict=True))
+            ]
+            total = total + loss(phi, *query) / h.inner_steps
+        return total
+
+    def cavia(theta: Tree, support: Any, query: Any) -> Any:
+        layers, weight = theta
+        first, *rest = layers
+
+        def given(context: Any) -> Tree:
+            return [(first[0], first[1] + context @ weight), *rest]
+
+        context = 0 * weight[:, 0]
+        for _ in range(h.inner_steps):
+            slope = gradient(lambda c: loss(given(c), *support))(context)
+            context = context - h.inner_step_size * slope
+        return loss(given(context), *query)
+
+    def ridge(theta: Tree, support: Any, query: Any) -> Any:
+        layers, scale = theta
+        (x, y), (weight, bias) = support, layers[-1]
+        at_support, at_query = features(layers, x), features(layers, query[0])
+        unit = numbers.eye(len(x), dtype=x.dtype)
+        covariance = at_support @ at_support.T + numbers.exp(scale) * unit
+        correction = at_support.T @ solve(covariance, y - (at_support @ weight + bias))
+        return squared(at_query @ (weight + correction) + bias, query[1])
+
+    def neural_process(theta: Tree, support: Any, query: Any) -> Any:
+        encoder, (first, *rest), of_r = theta
+        decoder = [(numbers.concatenate((first[0], of_r)), first[1]), *rest]
+        described = output(encoder, numbers.concatenate(support, -1)).mean(0)
+        x, y = query
+        at_points = numbers.broadcast_to(described, (len(x), *described.shape))
+        return squared(output(decoder, numbers.concatenate((x, at_points), -1)), y)
+
+    first_order = {
+        "fomaml": fomaml,
+        "fomaml_tail": fomaml_tail,
+        "reptile": reptile,
+        "joint": joint,
+    }
+    differentiated = {
+        "maml": maml,
+        "anil": anil,
+        "meta_sgd": meta_sgd,
+        "maml_plus_plus": maml_plus_plus,
+        "cavia": cavia,
+        "ridge": ridge,
+        "neural_process": neural_process,
+    }
+    if algorithm in first_order:
+        return first_order[algorithm]
+    return through(differentiated[algorithm])

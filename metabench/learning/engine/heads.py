@@ -1,0 +1,156 @@
+"""Gradients through the adaptation of a head, where features stay: torch's way.
+
+Tasks share the hidden layers. So all points of a run go through them together, and those of a grid,
+at which all tasks are asked, go once. On features h a head is linear: predictions are h w + b.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metabench.learning.linear import factor, product
+
+if TYPE_CHECKING:
+    from metabench.learning.engine.reference import Reference
+
+Sets = tuple[Tensor, Tensor]
+"""Points of each task and their labels, ``(run, task, point, .)``; or x ``(point, feature)`` that all
+share.
+"""
+
+
+class At(NamedTuple):
+    """The features of points: a set of points is those of one task, or shared by a run's tasks."""
+
+    h: Tensor
+    """``(set, point, width)``."""
+    tasks: int
+    """How many tasks a run has."""
+
+    def times(self, w: Tensor) -> Tensor:
+        """Return h w of each task, ``(run, task, point)``, from w ``(run, task, width)``."""
+        return self._of_tasks(product(self._of_sets(w), self.h.mT))
+
+    def transposed(self, numbers: Tensor) -> Tensor:
+        """Return h' r, ``(run, task, width)``, from numbers r ``(run, task, point)``."""
+        return self._of_tasks(product(self._of_sets(numbers), self.h))
+
+    def outer(self, numbers: Tensor, w: Tensor) -> Tensor:
+        """Return r w', ``(set, point, width)``, summed over the tasks that share a set."""
+        return product(self._of_sets(numbers).mT, self._of_sets(w))
+
+    def _of_sets(self, rows: Tensor) -> Tensor:
+        """Give each set its tasks, ``(set, task, n)``."""
+        return rows.reshape(len(self.h), -1, rows.shape[-1])
+
+    def _of_tasks(self, rows: Tensor) -> Tensor:
+        """Undo `_of_sets`."""
+        return rows.reshape(-1, self.tasks, rows.shape[-1])
+
+
+class Features:
+    """The features of a meta-batch's support and query points, and the way back to theta.
+
+    Args:
+        engine: What computes.
+        theta: ``(run, P)``.
+        support: x of the support points, ``(run, task, shots, feature)``.
+        query: x of the query points, likewise, or of the grid ``(point, feature)``.
+    """
+
+    def __init__(self, engine: Reference, theta: Tensor, support: Tensor, query: Tensor) -> None:
+        runs, tasks, shots = support.shape[:3]
+        asked = query.expand(runs, *query.shape) if query.dim() == 2 else query.flatten(1, 2)
+        self.engine, self.theta, width = engine, theta, engine.network.widths[-2]
+        self.x = torch.cat([support.flatten(1, 2), asked], dim=1)
+        self.hidden = engine.hidden_layers(theta, self.x)
+        last = self.hidden[..., -self.x.shape[1] * width :].unflatten(-1, (-1, width))
+        of_support, of_query = last.split([tasks * shots, asked.shape[1]], dim=1)
+        self.support = At(of_support.reshape(runs * tasks, shots, width), tasks)
+        self.query = At(of_query.reshape(-1, query.shape[-2], width), tasks)
+
+    def pulled_back(self, support: Tensor, query: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Return the gradient of a loss, ``(run, P)``.
+
+        Args:
+            support: dL/dh at the support points, as `At` has them.
+            query: dL/dh at the query points, likewise.
+            weight: dL/dw of the head, ``(run, width)``.
+            bias: dL/db of the head, ``(run, 1)``.
+        """
+        runs = len(self.theta)
+        parts = [part.reshape(runs, -1, part.shape[-1]) for part in (support, query)]
+        cotangent = torch.cat(parts, dim=1)
+        gradient = self.engine.pulled_back(self.theta, self.x, self.hidden, cotangent)
+        before = gradient[:, : -weight.shape[-1] - 1]
+        return torch.cat([before, weight, bias], dim=-1)
+
+
+def gradient_through_head(
+    engine: Reference, theta: Tensor, support: Sets, step_size: float, steps: int, query: Sets
+) -> Tensor:
+    """Return what `Network.gradient_through_head` does: for the equations see anil.py."""
+    features = Features(engine, theta, support[0], query[0])
+    at_support, at_query = features.support, features.query
+    y, labels = support[1].squeeze(-1), query[1].squeeze(-1)  # (run, task, point)
+    step = 2 * step_size / y.shape[-1]
+
+    w, b = _head(theta, at_support)
+    path = []
+    for _ in range(steps):
+        error = at_support.times(w) + b - y
+        path.append((w, error))
+        w = w - step * at_support.transposed(error)
+        b = b - step * error.sum(-1, keepdim=True)
+
+    r = (at_query.times(w) + b - labels) * (2 / labels.shape[-1])  # dL/df at the query points
+    u, c = at_query.transposed(r), r.sum(-1, keepdim=True)
+    along_query = at_query.outer(r, w)
+    along_support = torch.zeros_like(at_support.h)
+    for w, error in reversed(path):
+        q = -step * (at_support.times(u) + c)
+        along_support += at_support.outer(q, w) + at_support.outer(error, -step * u)
+        u, c = u + at_support.transposed(q), c + q.sum(-1, keepdim=True)
+    return features.pulled_back(along_support, along_query, u.sum(1), c.sum(1))
+
+
+def gradient_through_ridge(
+    engine: Reference, theta: Tensor, weight: Tensor, support: Sets, query: Sets
+) -> tuple[Tensor, Tensor]:
+    """Return what `Network.gradient_through_ridge` does: for the equations see ridge.py."""
+    features = Features(engine, theta, support[0], query[0])
+    at_support, at_query = features.support, features.query
+    y, labels = support[1].squeeze(-1), query[1].squeeze(-1)  # (run, task, point)
+    tasks, shots = y.shape[1:]
+
+    w, b = _head(theta, at_support)
+    scale = weight.repeat_interleave(tasks)[:, None, None]
+    unit = torch.eye(shots, dtype=theta.dtype)
+    root = factor(product(at_support.h, at_support.h.mT) + scale * unit)
+
+    def solved(numbers: Tensor) -> Tensor:
+        """Return K^-1 times numbers ``(run, task, shots)``."""
+        return torch.cholesky_solve(numbers.reshape(-1, shots, 1), root).view_as(numbers)
+
+    k = solved(y - (at_support.times(w) + b))
+    v = w + at_support.transposed(k)
+    r = (at_query.times(v) + b - labels) * (2 / labels.shape[-1])  # dL/df at the query points
+    a = at_query.transposed(r)
+    z = solved(at_support.times(a))
+    along_w = a - at_support.transposed(z)
+    gradient = features.pulled_back(
+        at_support.outer(k, along_w) - at_support.outer(z, v),
+        at_query.outer(r, v),
+        along_w.sum(1),
+        (r.sum(-1) - z.sum(-1)).sum(1, keepdim=True),
+    )
+    return gradient, -weight * (z * k).sum((1, 2))
+
+
+def _head(theta: Tensor, at: At) -> tuple[Tensor, Tensor]:
+    """Return w ``(run, task, width)`` and b ``(run, 1, 1)`` of networks theta ``(run, P)``."""
+    width = at.h.shape[-1]
+    return theta[:, None, -width - 1 : -1].expand(-1, at.tasks, -1), theta[:, None, -1:]

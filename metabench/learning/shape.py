@@ -1,0 +1,136 @@
+"""The shape of a network, and where its layers lie in the flat vector of its parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from math import prod, sqrt
+
+import torch
+from torch import Tensor
+
+from metabench.learning.randomness import normals, uniforms
+from metabench.learning.step_sizes import Sizes, descended
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The shape of a fully connected network with a linear output layer.
+
+    The flat vector holds, layer by layer, the weights ``(fan_in, fan_out)`` and then the biases
+    ``(fan_out,)``.
+
+    Args:
+        widths: Features of the input, of each hidden layer, and of the output.
+        activation: A key of `ACTIVATIONS`.
+        initialization: How weights begin, ``uniform`` or ``normal``: see `initialize`.
+
+    Example:
+        >>> Shape((1, 64, 64, 1), "tanh").parameters
+        4353
+    """
+
+    widths: tuple[int, ...]
+    activation: str = "tanh"
+    initialization: str = "uniform"
+
+    @property
+    def parameters(self) -> int:
+        """P, the length of the flat vector."""
+        return sum(self._sizes)
+
+    @property
+    def operations(self) -> int:
+        """Floating-point operations of the matrix products of a gradient, a point.
+
+        A layer of n by m costs 2nm on the way forward, as much for the gradient of its weights, and
+        as much to hand the gradient on to the layer before, which the first has not.
+        """
+        products = [n * m for n, m in pairwise(self.widths)]
+        return 6 * sum(products) - 2 * products[0]
+
+    @cached_property
+    def _shapes(self) -> list[tuple[int, int]]:
+        """Shapes of W_1, b_1, W_2, b_2, ... in the order of the flat vector."""
+        return [shape for n, m in pairwise(self.widths) for shape in ((n, m), (1, m))]
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        """How many numbers each of them has."""
+        return [prod(shape) for shape in self._shapes]
+
+    @cached_property
+    def layer_sizes(self) -> list[int]:
+        """How many parameters each layer has, weights and biases together."""
+        return [n + m for n, m in zip(self._sizes[::2], self._sizes[1::2], strict=True)]
+
+    @cached_property
+    def layer_of_parameter(self) -> Tensor:
+        """Number of the layer of each parameter, ``(P,)``."""
+        return torch.arange(len(self.layer_sizes)).repeat_interleave(torch.tensor(self.layer_sizes))
+
+    @property
+    def head(self) -> Tensor:
+        """Which parameters are those of the output layer, ``(P,)`` bool."""
+        return self.layer_of_parameter == len(self.layer_sizes) - 1
+
+    @property
+    def first_bias(self) -> slice:
+        """Where the biases of the first layer lie in the flat vector."""
+        return slice(self._sizes[0], sum(self._sizes[:2]))
+
+    def layers(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """View a stack of flat vectors as layers.
+
+        Args:
+            theta: ``(..., P)``.
+
+        Returns:
+            A pair for each layer: weights ``(..., fan_in, fan_out)`` and biases ``(..., 1,
+            fan_out)``; views of theta.
+        """
+        stack, pieces = theta.shape[:-1], theta.split(self._sizes, dim=-1)
+        views = [p.view(*stack, *shape) for p, shape in zip(pieces, self._shapes, strict=True)]
+        return list(zip(views[::2], views[1::2], strict=True))
+
+    def initialize(self, seed: int, part: int = 0) -> Tensor:
+        """Draw the initial weights of one training seed.
+
+        ``uniform``: all of a layer on +-1/sqrt(fan_in), biases too, the default of
+        ``torch.nn.Linear`` and of the Flux script. ``normal``: weights normal with a standard
+        deviation of 0.01, cut off at two of them, and biases 0, as in the code of the MAML paper.
+
+        Args:
+            seed: The training seed.
+            part: Which of the networks of an algorithm that has several.
+
+        Returns:
+            theta, ``(P,)``, float64: the same for every algorithm and cell.
+        """
+        unit = uniforms(seed, "init", part, self.parameters)
+        if self.initialization == "normal":
+            deviations = [
+                0.01 * is_weight
+                for n, m in pairwise(self.widths)
+                for is_weight in [1] * n * m + [0] * m
+            ]
+            return torch.from_numpy(normals(unit, cut=2.0)) * torch.tensor(
+                deviations, dtype=torch.float64
+            )
+        bounds = [1 / sqrt(n) for n, m in pairwise(self.widths) for _ in range((n + 1) * m)]
+        return (2 * torch.from_numpy(unit) - 1) * torch.tensor(bounds, dtype=torch.float64)
+
+    def stepped(
+        self, theta: Tensor, against: Tensor, step_size: float | Tensor | Sizes, k: int
+    ) -> Tensor:
+        """Return theta - alpha_k * against, all ``(..., P)``; alpha_k is step_size at step k."""
+        if not isinstance(step_size, Sizes):
+            return descended(theta, against, step_size)
+        return theta - self.size_of_parameters(step_size, k) * against
+
+    def size_of_parameters(self, sizes: Sizes, k: int) -> Tensor:
+        """Return the size of each parameter's step k, ``(..., P)``."""
+        of_step = sizes.values[min(k, len(sizes.values) - 1)]
+        by_layer = of_step.shape[-1] < self.parameters
+        return of_step[..., self.layer_of_parameter] if by_layer else of_step
