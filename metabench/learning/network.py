@@ -283,6 +283,7 @@ class Network(Shape):
         Returns:
             ``(run, P)``.
         """
+        self._require_one_output()
         engine = self._engine(theta, *support, *query)
         return engine.gradient_through_head(theta, support, step_size, steps, query)
 
@@ -306,6 +307,7 @@ class Network(Shape):
         Returns:
             ``(run, P)``, and the gradient along the logarithm of lambda, ``(run,)``.
         """
+        self._require_one_output()
         engine = self._engine(theta, weight, *support, *query)
         return engine.gradient_through_ridge(theta, weight, support, query)
 
@@ -336,6 +338,10 @@ class Network(Shape):
         """
         engine = self._engine(theta, weight, *support, *query)
         return engine.gradient_through_context(theta, weight, support, step_size, steps, query)
+
+    def _require_one_output(self) -> None:
+        if self.widths[-1] != 1:
+            raise ValueError(f"a head adapts to one output, got a network of widths {self.widths}")
 
     def _engine(self, theta: Tensor, *others: object) -> fused.Kernel | Reference:
         """Return the kernel, or the reference where that cannot compute.

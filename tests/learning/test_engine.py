@@ -139,6 +139,55 @@ def test_both_engines_say_the_same_to_rounding(
 
 
 @needs_kernel
+@settings(max_examples=40, deadline=None)
+@given(
+    hidden=st.lists(st.integers(1, 70), min_size=1, max_size=3),
+    features=st.sampled_from([1, 2]),
+    activation=st.sampled_from(fused.ACTIVATIONS),
+    runs=st.integers(1, 3),
+    tasks=st.integers(1, 4),
+    shots=st.integers(1, 12),
+    queries=st.integers(1, 20),
+    steps=st.integers(1, 3),
+    shared=st.booleans(),
+)
+def test_both_engines_say_the_same_of_what_adapts_a_part(
+    hidden, features, activation, runs, tasks, shots, queries, steps, shared
+):
+    widths = (features, *hidden, 1)
+    network = Network(widths, activation)
+    theta, scale = 0.3 * noise(0, runs, network.parameters), noise(1, runs).exp()
+    weight = 0.3 * noise(2, runs, 2, hidden[0])
+    support = noise(3, runs, tasks, shots, features), noise(4, runs, tasks, shots, 1)
+    asked = (queries, features) if shared else (runs, tasks, queries, features)
+    query = noise(5, *asked), noise(6, runs, tasks, queries, 1)
+
+    def of_parts(network, theta, scale, weight, support, query):
+        return (
+            network.gradient_through_head(theta, support, 0.01, steps, query),
+            *network.gradient_through_ridge(theta, scale, support, query),
+            *network.gradient_through_context(theta, weight, support, 0.1, steps, query),
+        )
+
+    given = theta, scale, weight, support, query
+    found = of_parts(network, *given)
+    assert_agree(found, of_parts(Reference(widths, activation), *given), 1e-9)
+    if runs > 1:
+        last = [t[-1:] for t in (theta, scale, weight)]
+        alone = [[t if t.dim() == 2 else t[-1:] for t in pair] for pair in (support, query)]
+        for whole, one in zip(found, of_parts(network, *last, *alone), strict=True):
+            assert torch.equal(whole[-1:], one)
+
+
+def test_a_head_of_several_outputs_is_refused():
+    network = Network((1, 4, 2))
+    theta, points = torch.zeros(1, network.parameters), torch.zeros(1, 1, 3, 1)
+    labels = torch.zeros(1, 1, 3, 2)
+    with pytest.raises(ValueError, match=r"a head adapts to one output, got .*\(1, 4, 2\)"):
+        network.gradient_through_head(theta, (points, labels), 0.1, 1, (points, labels))
+
+
+@needs_kernel
 @pytest.mark.parametrize("points_stack", [(), (3,), (2, 1), (1, 3), (2, 3)], ids=str)
 def test_views_of_any_stride_are_read_right(points_stack):
     theta = 0.3 * noise(0, 2, FLUX.parameters)[:, None].expand(2, 3, -1)
