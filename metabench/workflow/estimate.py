@@ -29,7 +29,6 @@ class Pace(NamedTuple):
 PACES = {
     "fused": Pace(4e-6, 0.5e-6, 170e9),
     "torch": Pace(30e-6, 10e-6, 55e9),
-    "autograd": Pace(180e-6, 30e-6, 55e9),  # torch's, whichever engine computes the rest
 }
 
 START = 2.0
@@ -41,8 +40,7 @@ CLOSING = 45.0
 
 def training(running: Running, cell: Cell, seeds: str) -> float:
     """Return the seconds that a training job is expected to take."""
-    by_autograd = cell.value.adaptation.steps == ("own",)
-    pace = PACES["autograd" if by_autograd else running.engine]
+    pace = PACES[running.engine]
     _, gradients, points = cell.cost
     arithmetic = points * _network(running, cell).operations / pace.operations
     each = pace.iteration + gradients * pace.gradient + arithmetic
