@@ -66,7 +66,9 @@ def subjects(algorithm: str) -> list[Subject]:
         if name != "jax" or find_spec("jax")
     ]
     floors = [Subject(f"floor {library}", 0) for library in PRODUCTS if find_spec(library)]
-    return [*floors, *(Subject(f"metabench {engine}", STACK) for engine in engines()), *peers]
+    first, *others = engines()
+    ours = [first, *(others if "pytorch loop" in peers_of(algorithm) else ())]  # torch takes long
+    return [*floors, *(Subject(f"metabench {engine}", STACK) for engine in ours), *peers]
 
 
 def measure(

@@ -40,6 +40,7 @@ _NAMES = {
         "support_and_query",
         "whole_task_cost",
     ),
+    "metabench.learning.autograd": ("gradient_of",),
     "metabench.learning.fields": (
         "Count",
         "Field",
@@ -64,7 +65,7 @@ _NAMES = {
         "Shots",
         "Word",
     ),
-    "metabench.learning.linear": ("gradient_of", "product", "solve"),
+    "metabench.learning.linear": ("product", "solve"),
     "metabench.learning.network": ("Network",),
     "metabench.learning.step_sizes": ("Sizes",),
     "metabench.learning.randomness": ("normals", "permutations", "uniforms"),

@@ -70,6 +70,7 @@ def test_architecture_md_has_the_rooms_as_they_are():
 BASIS = {
     "adaptation",
     "algorithm",
+    "autograd",
     "fields",
     "hyperparameters",
     "linear",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -56,9 +55,14 @@ def says_what_it_does(s: Subject) -> None:
 class Counting(Reference):
     """Torch's engine, which counts the gradients that are taken, and their points."""
 
-    def __init__(self, network: Network) -> None:
-        super().__init__(network)
-        self.gradients = self.points = 0
+    gradients: ClassVar[int] = 0
+    points: ClassVar[int] = 0
+    """Of all networks since `counted` began: an algorithm may make some of its own."""
+
+    def pulled_back(self, theta: Tensor, x: Tensor, hidden: Tensor, cotangent: Tensor) -> Tensor:
+        """Count the points of what is a part of a gradient."""
+        Counting.points += prod(theta.shape[:-1]) * x.shape[-2]
+        return super().pulled_back(theta, x, hidden, cotangent)
 
     def loss_and_gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Count one gradient a network."""
@@ -72,7 +76,9 @@ class Counting(Reference):
         copies = one_copy_per_task(theta, len(support[1][0]))
         self._count(3 * steps, copies, support[1])
         self._count(1, copies, query[1])
-        return super().gradient_through_head(theta, support, step_size, steps, query)
+        return Reference(self.network).gradient_through_head(
+            theta, support, step_size, steps, query
+        )
 
     def gradient_through_ridge(
         self, theta: Tensor, weight: Tensor, support: Sets, query: Sets
@@ -80,7 +86,7 @@ class Counting(Reference):
         """Count one gradient a task, over support and query set together."""
         copies = one_copy_per_task(theta, len(support[1][0]))
         self._count(1, copies, torch.cat([support[1], query[1]], dim=-2))
-        return super().gradient_through_ridge(theta, weight, support, query)
+        return Reference(self.network).gradient_through_ridge(theta, weight, support, query)
 
     def hessian_product(self, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Count two gradients a network."""
@@ -89,27 +95,23 @@ class Counting(Reference):
 
     def _count(self, gradients: int, theta: Tensor, x: Tensor) -> None:
         networks = gradients * prod(theta.shape[:-1])
-        self.gradients += networks
-        self.points += networks * x.shape[-2]
+        Counting.gradients += networks
+        Counting.points += networks * x.shape[-2]
 
 
 class Counted(Network):
     """A network whose engine counts."""
 
-    @cached_property
-    def engine(self) -> Counting:
-        """The engine."""
-        return Counting(self)
-
     def _engine(self, theta: Tensor, *others: object) -> Counting:
-        return self.engine
+        return Counting(self)
 
 
 def counted(s: Subject) -> tuple[int, int]:
     """Return how many gradients a meta-iteration of one run takes of the network, and points."""
+    Counting.gradients = Counting.points = 0
     network = Counted(s.network.widths, s.network.activation)
     s.gradient(s.begin((0,)), s.batch((0,)), network)
-    return network.engine.gradients, network.engine.points
+    return Counting.gradients, Counting.points
 
 
 def counts_its_cost(s: Subject) -> None:

@@ -84,7 +84,7 @@ def predictions(
         every: Whether all predict, or the last alone.
 
     Returns:
-        ``(update, ..., point, 1)``, or ``(..., point, 1)``.
+        ``(update, ..., point, output)``, or ``(..., point, output)``.
     """
     if optimizer == "sgd":
         return network.predict_along(phi, *batches, step_size, x, every)
@@ -113,7 +113,7 @@ def predicted(network: Network, parameters: Iterable[Tensor], x: Tensor, every: 
     """Return what each of a sequence of parameters ``(..., P)`` predicts at x, or the last one.
 
     Returns:
-        ``(update, ..., point, 1)``, or ``(..., point, 1)``.
+        ``(update, ..., point, output)``, or ``(..., point, output)``.
     """
     if every:
         return torch.stack([network.predict(phi, x) for phi in parameters])

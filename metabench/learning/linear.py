@@ -1,11 +1,9 @@
-"""Linear algebra on stacks whose bits do not depend on the stack, and gradients by autograd.
+"""Linear algebra on stacks whose bits do not depend on the stack.
 
-torch gives a batch of one to another matrix product; Cholesky factors it computes one by one.
+torch gives a batch of one to another matrix product; it computes Cholesky factors one matrix at a time.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -38,18 +36,3 @@ def solve(a: Tensor, b: Tensor) -> Tensor:
 def factor(a: Tensor) -> Tensor:
     """Return the lower Cholesky factors of symmetric matrices ``(..., n, n)``; see `solve`."""
     return torch.linalg.cholesky_ex(a).L
-
-
-def gradient_of(objective: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
-    """Return the gradient of a sum of losses with respect to theta, by autograd.
-
-    Args:
-        objective: From theta to losses of any shape, which are added up.
-        theta: ``(..., M)``. Not changed.
-
-    Returns:
-        Of theta's shape.
-    """
-    theta = theta.detach().requires_grad_()
-    (found,) = torch.autograd.grad(objective(theta).sum(), theta)
-    return found

@@ -128,7 +128,7 @@ class Network(Shape):
         Args:
             theta: ``(..., task, P)``. Not changed.
             x: ``(..., task, point, feature)`` or axes that broadcast to it.
-            y: ``(..., task, point, 1)``, likewise.
+            y: ``(..., task, point, output)``, likewise.
             after: x, y and step_size of `descend`, whose steps come before.
 
         Returns:
@@ -153,7 +153,7 @@ class Network(Shape):
         Args:
             theta: ``(..., P)``.
             x: ``(..., point, feature)``, leading axes as theta's or broadcasting to them.
-            y: ``(..., point, 1)``, likewise.
+            y: ``(..., point, output)``, likewise.
             v: ``(..., P)``, likewise.
 
         Returns:
@@ -172,7 +172,7 @@ class Network(Shape):
             theta: ``(..., task, P)``.
             shift: Added to the biases of the first layer, ``(..., task, width)``.
             x: ``(..., task, point, feature)`` or axes that broadcast to it.
-            y: ``(..., task, point, 1)``, likewise.
+            y: ``(..., task, point, output)``, likewise.
 
         Returns:
             The sum ``(..., P)``, and each network's gradient along its shift, ``(..., task,
@@ -195,7 +195,7 @@ class Network(Shape):
             theta: ``(..., P)``. Not changed.
             x: ``(step, ..., point, feature)``, the axes between as theta's leading ones or
                 broadcasting to them.
-            y: ``(step, ..., point, 1)``, likewise.
+            y: ``(step, ..., point, output)``, likewise.
             step_size: One number, or one for each network, ``(...,)``, or `Sizes` of its parts.
 
         Returns:
@@ -224,7 +224,7 @@ class Network(Shape):
             every: If not, they predict after the last step alone.
 
         Returns:
-            Predictions, ``(step + 1, ..., point, 1)`` or ``(..., point, 1)``.
+            Predictions, ``(step + 1, ..., point, output)`` or ``(..., point, output)``.
         """
         engine = self._engine(theta, x, y, step_size, query)
         return engine.predict_along(theta, x, y, step_size, query, every)
@@ -232,7 +232,7 @@ class Network(Shape):
     def gradient_through(
         self,
         theta: Tensor,
-        descent: tuple[Tensor, Tensor, float | Sizes],
+        descent: tuple[Tensor, Tensor, float | Tensor | Sizes],
         x: Tensor,
         y: Tensor,
         every: bool = False,
@@ -249,7 +249,7 @@ class Network(Shape):
             descent: x, y and step_size of `descend`.
             x: Where the loss is taken, ``(..., task, point, feature)`` or axes that broadcast to
                 it.
-            y: ``(..., task, point, 1)``, likewise.
+            y: ``(..., task, point, output)``, likewise.
             every: Whether it is the mean of the losses after each step, w_k = 1 / U, w_0 = 0, or
                 that after the last, w_U = 1.
 
@@ -257,6 +257,8 @@ class Network(Shape):
             The first sum, ``(..., P)``, and of `Sizes` the second, ``(..., step, layer)`` or
             ``(..., step, P)``, summed over the steps of one size.
         """
+        if not len(descent[0]):
+            raise ValueError("a gradient through a descent needs one step at least")
         engine = self._engine(theta, *descent, x, y)
         return engine.gradient_through(theta, descent, x, y, every)
 

@@ -139,7 +139,7 @@ def test_both_engines_say_the_same_to_rounding(
 
 
 @needs_kernel
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     hidden=st.lists(st.integers(1, 70), min_size=1, max_size=3),
     features=st.sampled_from([1, 2]),
@@ -177,6 +177,56 @@ def test_both_engines_say_the_same_of_what_adapts_a_part(
         alone = [[t if t.dim() == 2 else t[-1:] for t in pair] for pair in (support, query)]
         for whole, one in zip(found, of_parts(network, *last, *alone), strict=True):
             assert torch.equal(whole[-1:], one)
+
+
+SETS = noise(0, 2, 3, 5, 1), noise(1, 2, 3, 5, 1)
+"""Points of three tasks of two runs."""
+
+
+@needs_kernel
+def test_what_does_not_fit_the_tasks_or_the_weights_is_refused():
+    theta = 0.3 * noise(2, 2, FLUX.parameters)
+    fewer = SETS[0], SETS[1][:, :2]
+    with pytest.raises(ValueError, match="cannot take"):
+        FLUX.gradient_through_head(theta, SETS, 0.1, 1, fewer)
+    with pytest.raises(ValueError, match=r"weights of a context must be \(2, 4, 64\)"):
+        FLUX.gradient_through_context(theta, noise(3, 2, 4, 32), SETS, 0.1, 1, SETS)
+    with pytest.raises(ValueError, match="needs one step"):
+        FLUX.gradient_through(theta, (SETS[0][:0], SETS[1][:0], 0.1), SETS[0][0, 0], SETS[1][0, 0])
+
+
+@needs_kernel
+def test_weights_and_step_sizes_of_runs_broadcast_and_are_each_runs_own():
+    theta, reference = 0.3 * noise(2, 2, FLUX.parameters), Reference(FLUX.widths)
+    one, sizes = noise(3, 1).exp(), torch.tensor([0.01, 0.5], dtype=torch.float64)
+    both = one.expand(2)
+    assert_agree(
+        FLUX.gradient_through_ridge(theta, one, SETS, SETS),
+        reference.gradient_through_ridge(theta, both, SETS, SETS),
+        1e-9,
+    )
+    found = FLUX.gradient_through_head(theta, SETS, sizes, 1, SETS)
+    for run in (0, 1):
+        alone = tuple(t[run : run + 1] for t in SETS)
+        size = float(sizes[run])
+        expected = FLUX.gradient_through_head(theta[run : run + 1], alone, size, 1, alone)
+        assert torch.equal(found[run : run + 1], expected)
+
+
+@needs_kernel
+def test_step_sizes_may_be_views_of_any_stride():
+    theta, reference = 0.3 * noise(2, 2, 3, FLUX.parameters), Reference(FLUX.widths)
+    batches = tuple(t.expand(2, *t.shape) for t in SETS)
+    wide = 0.01 * noise(3, 2, 2, 3, 2 * FLUX.parameters)[..., ::2]
+    same = wide[:1].expand(2, -1, -1, -1)
+    for values in (wide, same):
+        found = FLUX.gradient_through(theta, (*batches, Sizes(values)), *SETS)
+        expected = reference.gradient_through(theta, (*batches, Sizes(values)), *SETS)
+        assert_agree(found, expected)
+        assert_agree(
+            [FLUX.descend(theta, *batches, Sizes(values))],
+            [reference.descend(theta, *batches, Sizes(values))],
+        )
 
 
 def test_a_head_of_several_outputs_is_refused():

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from metabench.learning.linear import gradient_of, product, solve
+from metabench.learning.autograd import gradient_of
+from metabench.learning.linear import product, solve
 
 STACK = (3, 4)
 

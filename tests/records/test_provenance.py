@@ -53,7 +53,9 @@ EVERYTHING = both(*NAMES) | {"baselines"}
         ("learning/hyperparameters.py", EVERYTHING),
         ("learning/settings.py", EVERYTHING),
         ("learning/algorithms/__init__.py", set()),
-        ("learning/linear.py", both("ridge")),
+        ("learning/linear.py", EVERYTHING),
+        ("learning/step_sizes.py", EVERYTHING),
+        ("learning/autograd.py", set()),
         ("learning/optimizers.py", EVERYTHING),
         ("learning/tasks/sine_or_line.py", EVERYTHING),
         ("learning/tasks/plane_wave.py", EVERYTHING),
@@ -117,16 +119,16 @@ def test_editing_a_custom_algorithm_makes_stale_what_runs_it(custom):
 def test_a_public_name_stands_for_the_module_that_defines_it(custom, tree):
     path, training, _ = custom
     digests = {}
-    for names in ("InnerLoop", "InnerLoop, solve"):
+    for names in ("InnerLoop", "InnerLoop, gradient_of"):
         path.write_text(CUSTOM.format(names=names), encoding="utf-8")
         for edited in (False, True):
             if edited:
-                (tree / "learning" / "linear.py").write_text("# edited\n", encoding="utf-8")
+                (tree / "learning" / "autograd.py").write_text("# edited\n", encoding="utf-8")
             code_digest.cache_clear()
             digests[names, edited] = headers.training(training, "0-1", "torch")["code"]
-        shutil.copy(small.ROOT / "metabench" / "learning" / "linear.py", tree / "learning")
+        shutil.copy(small.ROOT / "metabench" / "learning" / "autograd.py", tree / "learning")
     assert digests["InnerLoop", False] == digests["InnerLoop", True]
-    assert digests["InnerLoop, solve", False] != digests["InnerLoop, solve", True]
+    assert digests["InnerLoop, gradient_of", False] != digests["InnerLoop, gradient_of", True]
 
 
 def test_the_digest_of_a_copy_is_that_of_the_package(tree):

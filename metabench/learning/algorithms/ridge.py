@@ -31,7 +31,7 @@ from metabench.learning.algorithm import (
     whole_task_cost,
 )
 from metabench.learning.hyperparameters import MetaBatchSize, OuterLoop, Queries, Shots
-from metabench.learning.linear import factor, product
+from metabench.learning.linear import product, solve
 from metabench.learning.network import Network
 from metabench.learning.tasks import Points
 
@@ -80,8 +80,8 @@ def _given(network: Network, theta: Tensor, support: Points, x: Tensor) -> Tenso
     """Return f(x | support), ``(..., point, 1)``."""
     theta, scale = theta[..., :-1], theta[..., -1:, None].exp()
     at_support, at_x = network.features(theta, support.x), network.features(theta, x)
-    root = factor(_regularized(at_support, scale))
-    k = torch.cholesky_solve(support.y - network.predict(theta, support.x), root)  # (..., shots, 1)
+    left = support.y - network.predict(theta, support.x)
+    k = solve(_regularized(at_support, scale), left)  # (..., shots, 1)
     return network.predict(theta, x) + product(at_x, product(at_support.mT, k))
 
 

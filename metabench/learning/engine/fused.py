@@ -212,7 +212,7 @@ class Kernel:
     def gradient_through(
         self,
         theta: Tensor,
-        descent: tuple[Tensor, Tensor, float | Sizes],
+        descent: tuple[Tensor, Tensor, float | Tensor | Sizes],
         x: Tensor,
         y: Tensor,
         every: bool,
@@ -239,7 +239,8 @@ class Kernel:
         self, theta: Tensor, weight: Tensor, support: Sets, query: Sets
     ) -> tuple[Tensor, Tensor]:
         """Return the gradients of the query losses after each task's ridge regression."""
-        gradient, along_log = _like(theta), _like(weight)
+        gradient = _like(theta)
+        along_log = torch.empty(theta.shape[:-1], dtype=theta.dtype)
         arrays = {"theta": theta, **_of_tasks(support, query)}
         self._run("gradient_through_ridge", gradient, arrays, weight, along_log)
         return gradient, along_log
@@ -255,7 +256,10 @@ class Kernel:
     ) -> tuple[Tensor, Tensor]:
         """Return the gradients of the query losses after each task's descent of its context."""
         gradient = _like(theta)
-        along = torch.empty(weight.shape, dtype=theta.dtype)
+        shape = *theta.shape[:-1], weight.shape[-2], self.widths[1]
+        if weight.shape[-1] != self.widths[1]:
+            raise ValueError(f"weights of a context must be {shape}, got {tuple(weight.shape)}")
+        along = torch.empty(shape, dtype=theta.dtype)
         arrays = {"theta": theta, "v": weight.flatten(-2), **_of_tasks(support, query)}
         self._run("gradient_through_context", gradient, arrays, step_size, along, steps)
         return gradient, along
@@ -292,7 +296,9 @@ class Kernel:
             every: What it is told besides: `Job` in kernel.cpp.
         """
         if isinstance(step_size, Sizes):
-            arrays["sizes"] = step_size.values
+            values = step_size.values
+            each = len(values) > 1 and values.stride(0) == 0  # a stride of 0 says one for all steps
+            arrays.setdefault("sizes", values.contiguous() if each else values)
         lie = [(name, t.dtype, t.shape, t.stride()) for name, t in arrays.items()]
         prepared, function, scattered = _prepared(self, what, *lie)
         if scattered:
@@ -321,9 +327,13 @@ class Kernel:
 
 
 def updates(*tensors: Tensor) -> bool:
-    """Return whether the kernel does the outer update of such tensors."""
-    plain = all(t.dtype in REALS and t.is_cpu and not t.requires_grad for t in tensors)
-    return plain and engine.name() == "fused"
+    """Return whether the kernel does the outer update of theta, its gradient and both moments."""
+    theta, gradient, memory = tensors
+    alike = gradient.shape == theta.shape and memory.shape == (2, *theta.shape)
+    types = {t.dtype for t in tensors}
+    plain = len(types) == 1 and types <= REALS.keys() and theta.is_cpu
+    watched = any(t.requires_grad for t in tensors)
+    return alike and plain and not watched and engine.name() == "fused"
 
 
 def adam(
@@ -464,8 +474,9 @@ def _require_fit(kernel: Kernel, what: str, shapes: dict[str, Axes]) -> None:
     batches = {(shapes[name][0], shapes[name][-2]) for name in ("x", "y") if name in shapes}
     asked = ("query", "labels", "asked", "answers")
     queries = {shapes[name][-2] for name in asked if name in shapes}
-    sizes = shapes.get("sizes", (1,))[0] in (1, *(steps for steps, _ in batches))
-    if not (fit and sizes) or len(batches) > 1 or len(queries) > 1:
+    steps = {shapes[name][0] for name in ("x", "y", "asked", "answers") if name in shapes}
+    sizes = shapes.get("sizes", (1,))[0] in (1, *steps)
+    if not (fit and sizes) or len(steps) > 1 or len(batches) > 1 or len(queries) > 1:
         described = ", ".join(str(tuple(shape)) for shape in shapes.values())
         raise ValueError(
             f"a network of {kernel.parameters} parameters cannot take parameters and points {described}"

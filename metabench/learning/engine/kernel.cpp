@@ -158,7 +158,7 @@ INLINE void product(int64_t rows, int64_t columns, Start start, Finish finish, F
 }
 
 // For some columns of b, a multiple of BLOCK: sum_k a[k] b[k, j] and sum_k b[k, j], k in order. Sums of many columns are
-// made at a time, since each waits for itself.
+// made at once, since each waits for itself.
 template <class T, class Weighted, class Plain>
 INLINE void column_sums(
     int64_t depth, const T* a, const T* b, int64_t ld, Weighted weighted, Plain plain, int64_t step = 1) {
@@ -486,7 +486,7 @@ template <class T, class Activation> class Network {
     residual = take(outputs * padded(most));
   }
 
-  // h of all hidden layers, and predictions unless there is no room for them.
+  // Predictions, (points, outputs).
   void predict(int64_t points, const T* x, T* prediction) {
     forward(points, x);
     for (int64_t o = 0; o < outputs; ++o)
@@ -887,12 +887,12 @@ template <class T> struct Job {
   int64_t activation, inputs, outputs, depth;
   const int64_t* widths;
   int64_t parameters, outer, inner, steps, points, queries;
-  int64_t length;  // of step sizes: 1, or one for each layer, or one for each parameter
-  int64_t every;   // whether the loss after each step counts, or the last alone
+  int64_t length;  // of step sizes: 1, or one for each layer, or one for each parameter; of a context
+  int64_t every;   // whether what is after each step counts, or the last alone; of what adapts a part, its steps
   Stack<T> theta, v;
   Steps<T> x, y, sizes;
   Stack<T> query, labels, shift, hidden;
-  Steps<T> asked, answers;  // query sets of each task, where x and y are its support set instead of those of a step
+  Steps<T> asked, answers;  // query sets of each task, where x and y are support sets of tasks instead of those of steps
   T *result, *second;
 };
 
@@ -991,7 +991,7 @@ template <class T> int features(const Job<T>& job) {
 
 // The gradient of sum(v * features), v (points, width).
 template <class T> int pulled_back(const Job<T>& job) {
-  return for_each(job, 1, 1, [&](auto& network, int64_t i, int64_t j, int64_t n) {
+  return for_each(job, 1, 0, [&](auto& network, int64_t i, int64_t j, int64_t n) {
     T* const gradient = network.slot(1);
     std::fill(gradient, gradient + network.parameters, T(0));
     network.pull_back(job.queries, job.query(i, j), job.hidden(i, j), job.v(i, j), gradient);
@@ -1103,9 +1103,9 @@ template <class T, class Adapt> int through_heads(const Job<T>& job, int64_t dep
 // Descent of the head, in `every` steps of one size: the equations of anil.py.
 template <class T> int gradient_through_head(const Job<T>& job) {
   const int64_t steps = job.every, ld = padded(job.widths[job.depth - 1]);
-  return through_heads(job, 2 * steps, 2 * ld, [&](Head<T>& head, const T* y, const T* labels, int64_t) {
+  return through_heads(job, 2 * steps, 2 * ld, [&](Head<T>& head, const T* y, const T* labels, int64_t n) {
     const int64_t shots = head.sets.shots;
-    const T step = 2 * *job.sizes.at / T(shots);
+    const T step = 2 * *job.sizes(n / job.inner, n % job.inner, 0) / T(shots);
     T *const u = head.spare, *const none = u + ld, bias = head.bias;
     std::fill(none, none + ld, T(0));
     const auto w = [&](int64_t k) { return k < steps ? head.b + 2 * k * ld : head.v; };
@@ -1170,10 +1170,10 @@ template <class T> int gradient_through_ridge(const Job<T>& job) {
 // one size: the equations of cavia.py. Second are the gradients of these weights, (outer, inner, length, width).
 template <class T> int gradient_through_context(const Job<T>& job) {
   const int64_t steps = job.every, length = job.length, width = job.widths[0], shots = job.points;
-  const T alpha = *job.sizes.at;
   std::vector<T> contexts((steps + 1) * length), gradients((steps + 1) * width), u(length), change(width), at(width);
   return for_each(job, steps + 1, 0, [&](auto& network, int64_t i, int64_t j, int64_t n) {
     const T* const weight = job.v(i, j);
+    const T alpha = *job.sizes(i, j, 0);
     T *const result = job.result + n * job.parameters, *const sum = network.room(result, 1);
     T* const along = job.second + n * length * width;
     std::fill_n(along, length * width, T(0));

@@ -183,7 +183,7 @@ class Reference:
     def gradient_through(
         self,
         theta: Tensor,
-        descent: tuple[Tensor, Tensor, float | Sizes],
+        descent: tuple[Tensor, Tensor, float | Tensor | Sizes],
         x: Tensor,
         y: Tensor,
         every: bool,
@@ -198,11 +198,11 @@ class Reference:
             if every or k == steps - 1:
                 v = v + weight * self.loss_and_gradient(after[k], x, y)[1]
             along.append(-gradients[k] * v)
-            alpha: float | Tensor = (
-                self.network.size_of_parameters(step_size, k)
-                if isinstance(step_size, Sizes)
-                else step_size
-            )
+            alpha: float | Tensor = step_size[..., None] if isinstance(step_size, Tensor) else 1.0
+            if isinstance(step_size, Sizes):
+                alpha = self.network.size_of_parameters(step_size, k)
+            elif not isinstance(step_size, Tensor):
+                alpha = step_size
             v = v - self.hessian_product(before[k], batches_x[k], batches_y[k], alpha * v)
         if not isinstance(step_size, Sizes):
             return v.sum(-2), None
