@@ -177,7 +177,7 @@ def draw(rows: pd.DataFrame) -> Figure:
         grid[0, 0].set_yticks(list(places.values()), [subject.label for subject in places])
         grid[0, 0].set_ylim(len(places) - 0.5, -0.5)
         figure.supxlabel("microseconds per meta-iteration and run: median and range", fontsize=9)
-        figure.legend(handles=_legend(modes), loc="outside lower center", ncols=2 * len(modes))
+        figure.legend(handles=_legend(modes), loc="outside upper center", ncols=2 * len(modes))
     return figure
 
 
