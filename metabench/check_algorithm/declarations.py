@@ -12,7 +12,7 @@ from metabench.check_algorithm.subject import OUTER, SEEDS, Subject, must, same
 from metabench.learning import algorithms
 from metabench.learning.adaptation import one_copy_per_task
 from metabench.learning.algorithm import Cost
-from metabench.learning.engine.heads import Sets
+from metabench.learning.engine.heads import MetaBatch
 from metabench.learning.engine.reference import Reference
 from metabench.learning.hyperparameters import Hyperparameters, InnerLoop
 from metabench.learning.network import Network
@@ -70,23 +70,22 @@ class Counting(Reference):
         return super().loss_and_gradient(theta, x, y)
 
     def gradient_through_head(
-        self, theta: Tensor, support: Sets, step_size: float, steps: int, query: Sets
+        self, theta: Tensor, tasks: MetaBatch, step_size: float, steps: int
     ) -> Tensor:
         """Count a gradient and a Hessian product a step, as if all layers were adapted."""
-        copies = one_copy_per_task(theta, len(support[1][0]))
-        self._count(3 * steps, copies, support[1])
-        self._count(1, copies, query[1])
-        return Reference(self.network).gradient_through_head(
-            theta, support, step_size, steps, query
-        )
+        (_, y), (_, labels) = tasks
+        copies = one_copy_per_task(theta, y.shape[1])
+        self._count(3 * steps, copies, y)
+        self._count(1, copies, labels)
+        return Reference(self.network).gradient_through_head(theta, tasks, step_size, steps)
 
     def gradient_through_ridge(
-        self, theta: Tensor, weight: Tensor, support: Sets, query: Sets
+        self, theta: Tensor, weight: Tensor, tasks: MetaBatch
     ) -> tuple[Tensor, Tensor]:
         """Count one gradient a task, over support and query set together."""
-        copies = one_copy_per_task(theta, len(support[1][0]))
-        self._count(1, copies, torch.cat([support[1], query[1]], dim=-2))
-        return Reference(self.network).gradient_through_ridge(theta, weight, support, query)
+        (_, y), (_, labels) = tasks
+        self._count(1, one_copy_per_task(theta, y.shape[1]), torch.cat([y, labels], dim=-2))
+        return Reference(self.network).gradient_through_ridge(theta, weight, tasks)
 
     def hessian_product(self, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Count two gradients a network."""

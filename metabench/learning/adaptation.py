@@ -87,7 +87,7 @@ def predictions(
         ``(update, ..., point, output)``, or ``(..., point, output)``.
     """
     if optimizer == "sgd":
-        return network.predict_along(phi, *batches, step_size, x, every)
+        return network.predict_along(phi, (*batches, step_size), x, every)
     return predicted(network, path(network, phi, batches, step_size, optimizer), x, every)
 
 

@@ -22,12 +22,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from metabench.learning.engine import fused
+from metabench.learning.engine.heads import MetaBatch
 from metabench.learning.engine.reference import Reference
 from metabench.learning.shape import Shape
-from metabench.learning.step_sizes import Sizes
-
-Descent = tuple[Tensor, Tensor, float | Tensor]
-"""Steps to take: x and y of each, and their size."""
+from metabench.learning.step_sizes import Descent, Size, Sizes
 
 
 class Hidden(NamedTuple):
@@ -184,9 +182,7 @@ class Network(Shape):
         """Return the second of what `shifted_gradient` does, from the same arguments."""
         return self._engine(theta, shift, x, y).gradient_along_shift(theta, shift, x, y)
 
-    def descend(
-        self, theta: Tensor, x: Tensor, y: Tensor, step_size: float | Tensor | Sizes
-    ) -> Tensor:
+    def descend(self, theta: Tensor, x: Tensor, y: Tensor, step_size: Size | Sizes) -> Tensor:
         """Return the parameters after one gradient step on each of a sequence of batches.
 
             theta <- theta - step_size * grad L(theta; x_k, y_k),    k = 0, 1, ...
@@ -204,21 +200,13 @@ class Network(Shape):
         return self._engine(theta, x, y, step_size).descend(theta, x, y, step_size)
 
     def predict_along(
-        self,
-        theta: Tensor,
-        x: Tensor,
-        y: Tensor,
-        step_size: float | Tensor | Sizes,
-        query: Tensor,
-        every: bool = True,
+        self, theta: Tensor, descent: Descent, query: Tensor, every: bool = True
     ) -> Tensor:
         """Return what the networks predict before the first step of `descend` and after each.
 
         Args:
-            theta: As in `descend`, and so are x, y and step_size.
-            x: The points of each step.
-            y: Their labels.
-            step_size: Of each step.
+            theta: As in `descend`.
+            descent: Its x, y and step_size.
             query: Where to predict, ``(..., point, feature)``, leading axes as theta's or
                 broadcasting to them.
             every: If not, they predict after the last step alone.
@@ -226,16 +214,10 @@ class Network(Shape):
         Returns:
             Predictions, ``(step + 1, ..., point, output)`` or ``(..., point, output)``.
         """
-        engine = self._engine(theta, x, y, step_size, query)
-        return engine.predict_along(theta, x, y, step_size, query, every)
+        return self._engine(theta, *descent, query).predict_along(theta, descent, query, every)
 
     def gradient_through(
-        self,
-        theta: Tensor,
-        descent: tuple[Tensor, Tensor, float | Tensor | Sizes],
-        x: Tensor,
-        y: Tensor,
-        every: bool = False,
+        self, theta: Tensor, descent: Descent, x: Tensor, y: Tensor, every: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Return the gradient of the loss after a descent, THROUGH it, for theta and step sizes.
 
@@ -263,12 +245,7 @@ class Network(Shape):
         return engine.gradient_through(theta, descent, x, y, every)
 
     def gradient_through_head(
-        self,
-        theta: Tensor,
-        support: tuple[Tensor, Tensor],
-        step_size: float,
-        steps: int,
-        query: tuple[Tensor, Tensor],
+        self, theta: Tensor, tasks: MetaBatch, step_size: float, steps: int
     ) -> Tensor:
         """Return the gradient of the loss after a descent of the output layer alone, through it.
 
@@ -276,51 +253,40 @@ class Network(Shape):
 
         Args:
             theta: ``(run, P)``. Not changed.
-            support: x and y of each task, ``(run, task, shots, .)``.
-            step_size: Of the descent on them.
+            tasks: Support sets, x and y ``(run, task, shots, .)``, and query sets where the loss is
+                taken, x ``(point, feature)`` or ``(run, task, point, feature)`` and y ``(run, task,
+                point, 1)``.
+            step_size: Of the descent on the support sets.
             steps: How many it has.
-            query: Where the loss is taken, x ``(point, feature)`` or ``(run, task, point,
-                feature)``, and y ``(run, task, point, 1)``.
 
         Returns:
             ``(run, P)``.
         """
         self._require_one_output()
-        engine = self._engine(theta, *support, *query)
-        return engine.gradient_through_head(theta, support, step_size, steps, query)
+        engine = self._engine(theta, *tasks[0], *tasks[1])
+        return engine.gradient_through_head(theta, tasks, step_size, steps)
 
     def gradient_through_ridge(
-        self,
-        theta: Tensor,
-        weight: Tensor,
-        support: tuple[Tensor, Tensor],
-        query: tuple[Tensor, Tensor],
+        self, theta: Tensor, weight: Tensor, tasks: MetaBatch
     ) -> tuple[Tensor, Tensor]:
         """Return the gradient of the loss after ridge regression of what the output layer leaves.
 
         It goes through the regression, whose inputs are the features, and is added up over tasks.
 
         Args:
-            theta: As in `gradient_through_head`, and so are support and query.
+            theta: As in `gradient_through_head`.
             weight: lambda of the regression, ``(run,)``.
-            support: The points that it is made on.
-            query: The points where the loss is taken.
+            tasks: As there; the regression is on the support sets.
 
         Returns:
             ``(run, P)``, and the gradient along the logarithm of lambda, ``(run,)``.
         """
         self._require_one_output()
-        engine = self._engine(theta, weight, *support, *query)
-        return engine.gradient_through_ridge(theta, weight, support, query)
+        engine = self._engine(theta, weight, *tasks[0], *tasks[1])
+        return engine.gradient_through_ridge(theta, weight, tasks)
 
     def gradient_through_context(
-        self,
-        theta: Tensor,
-        weight: Tensor,
-        support: tuple[Tensor, Tensor],
-        step_size: float,
-        steps: int,
-        query: tuple[Tensor, Tensor],
+        self, theta: Tensor, weight: Tensor, tasks: MetaBatch, step_size: float, steps: int
     ) -> tuple[Tensor, Tensor]:
         """Return the gradient of the loss after a descent of each task's context, through it.
 
@@ -328,18 +294,17 @@ class Network(Shape):
         added up over tasks, which share all the rest.
 
         Args:
-            theta: As in `gradient_through_head`, and so is all that is not said here.
+            theta: As in `gradient_through_head`, and so are tasks, step_size and steps.
             weight: W_c, ``(run, context, width)``.
-            support: The points of the descent.
-            step_size: Its step size.
-            steps: How many steps it has.
-            query: The points where the loss is taken.
+            tasks: Whose contexts descend on the support sets.
+            step_size: Of the descent.
+            steps: How many it has.
 
         Returns:
             ``(run, P)``, and the gradient of W_c, ``(run, context, width)``.
         """
-        engine = self._engine(theta, weight, *support, *query)
-        return engine.gradient_through_context(theta, weight, support, step_size, steps, query)
+        engine = self._engine(theta, weight, *tasks[0], *tasks[1])
+        return engine.gradient_through_context(theta, weight, tasks, step_size, steps)
 
     def _require_one_output(self) -> None:
         if self.widths[-1] != 1:

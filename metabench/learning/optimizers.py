@@ -21,7 +21,7 @@ from math import cos, pi, sqrt
 import torch
 from torch import Tensor
 
-from metabench.learning.engine import fused
+from metabench.learning.engine import update
 from metabench.learning.step_sizes import Size, descended
 
 EPSILON = 1e-8
@@ -105,9 +105,9 @@ class Adam(Optimizer):
         self, theta: Tensor, gradient: Tensor, memory: Tensor, size: Size, done: int
     ) -> tuple[Tensor, Tensor]:
         """Return theta after a step, and what to remember; see `Optimizer`."""
-        if self.beta1 and isinstance(size, float) and fused.updates(theta, gradient, memory):
+        if self.beta1 and isinstance(size, float) and update.covers(theta, gradient, memory):
             decays = self.beta1, self.beta2
-            return fused.adam(theta, gradient, memory, size, decays, EPSILON, done)
+            return update.adam(theta, gradient, memory, size, decays, EPSILON, done)
         return super().step(theta, gradient, memory, size, done)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metabench.learning.randomness import normals, uniforms
-from metabench.learning.step_sizes import Sizes, descended
+from metabench.learning.step_sizes import Size, Sizes, descended
 
 
 @dataclass(frozen=True)
@@ -121,16 +121,16 @@ class Shape:
         bounds = [1 / sqrt(n) for n, m in pairwise(self.widths) for _ in range((n + 1) * m)]
         return (2 * torch.from_numpy(unit) - 1) * torch.tensor(bounds, dtype=torch.float64)
 
-    def stepped(
-        self, theta: Tensor, against: Tensor, step_size: float | Tensor | Sizes, k: int
-    ) -> Tensor:
+    def stepped(self, theta: Tensor, against: Tensor, step_size: Size | Sizes, k: int) -> Tensor:
         """Return theta - alpha_k * against, all ``(..., P)``; alpha_k is step_size at step k."""
-        if not isinstance(step_size, Sizes):
-            return descended(theta, against, step_size)
-        return theta - self.size_of_parameters(step_size, k) * against
+        if isinstance(step_size, Sizes):
+            return theta - self.scaled(against, step_size, k)
+        return descended(theta, against, step_size)
 
-    def size_of_parameters(self, sizes: Sizes, k: int) -> Tensor:
-        """Return the size of each parameter's step k, ``(..., P)``."""
-        of_step = sizes.values[min(k, len(sizes.values) - 1)]
-        by_layer = of_step.shape[-1] < self.parameters
-        return of_step[..., self.layer_of_parameter] if by_layer else of_step
+    def scaled(self, numbers: Tensor, step_size: Size | Sizes, k: int) -> Tensor:
+        """Return alpha_k * numbers, ``(..., P)``."""
+        if not isinstance(step_size, Sizes):
+            return numbers * (step_size[..., None] if isinstance(step_size, Tensor) else step_size)
+        sizes = step_size.values[min(k, len(step_size.values) - 1)]
+        by_layer = sizes.shape[-1] < self.parameters
+        return numbers * (sizes[..., self.layer_of_parameter] if by_layer else sizes)

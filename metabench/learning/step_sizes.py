@@ -22,6 +22,10 @@ class Sizes(NamedTuple):
         return Sizes(factor * self.values)
 
 
+Descent = tuple[Tensor, Tensor, Size | Sizes]
+"""Steps of descent: x and y of each, ``(step, ..., point, .)``, and their size."""
+
+
 def descended(theta: Tensor, gradient: Tensor, step_size: Size) -> Tensor:
     """Return theta - step_size * gradient, ``(..., P)``, in one pass over memory."""
     if isinstance(step_size, Tensor):

@@ -77,7 +77,7 @@ FAULTS = {
         (f"{OPTIMIZERS}::test_the_first_step_of_adam_has_its_size_whatever_the_gradient[torch]",),
     ),
     "the kernel's Adam forgets it": Fault(
-        "learning/engine/fused.py",
+        "learning/engine/update.py",
         "size / correction1,",
         "size,",
         (f"{OPTIMIZERS}::test_the_first_step_of_adam_has_its_size_whatever_the_gradient[fused]",),

@@ -54,7 +54,7 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
         The sum, ``(run, P)``.
     """
     support, query = batch
-    return network.gradient_through_head(theta, support, h.inner_step_size, h.inner_steps, query)
+    return network.gradient_through_head(theta, (support, query), h.inner_step_size, h.inner_steps)
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:

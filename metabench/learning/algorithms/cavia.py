@@ -73,7 +73,7 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     support, query = batch
     shared, weight = theta[:, : network.parameters], _weight(network, theta, h)
     along_theta, along_weight = network.gradient_through_context(
-        shared, weight, support, h.inner_step_size, h.inner_steps, query
+        shared, weight, (support, query), h.inner_step_size, h.inner_steps
     )
     return torch.cat([along_theta, along_weight.flatten(1)], dim=-1)
 

@@ -65,7 +65,7 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     """
     support, query = batch
     scale = theta[:, -1].exp()
-    along = network.gradient_through_ridge(theta[:, :-1], scale, support, query)
+    along = network.gradient_through_ridge(theta[:, :-1], scale, (support, query))
     return torch.cat([along[0], along[1][:, None]], dim=-1)
 
 

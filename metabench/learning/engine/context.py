@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from metabench.learning.engine.heads import Sets
+from metabench.learning.engine.heads import MetaBatch
 from metabench.learning.linear import product
 
 if TYPE_CHECKING:
@@ -15,15 +15,10 @@ if TYPE_CHECKING:
 
 
 def gradient_through_context(
-    engine: Reference,
-    theta: Tensor,
-    weight: Tensor,
-    support: Sets,
-    step_size: float,
-    steps: int,
-    query: Sets,
+    engine: Reference, theta: Tensor, weight: Tensor, tasks: MetaBatch, step_size: float, steps: int
 ) -> tuple[Tensor, Tensor]:
     """Return what `Network.gradient_through_context` does: for the equations see cavia.py."""
+    support, query = tasks
     bias = engine.network.first_bias
     copies = theta[:, None].expand(-1, support[1].shape[1], -1)  # (run, task, P)
     context = theta.new_zeros(*copies.shape[:2], weight.shape[-2])  # (run, task, C)

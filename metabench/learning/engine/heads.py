@@ -21,6 +21,9 @@ Sets = tuple[Tensor, Tensor]
 share.
 """
 
+MetaBatch = tuple[Sets, Sets]
+"""Support and query set of each task."""
+
 
 class At(NamedTuple):
     """The features of points: a set of points is those of one task, or shared by a run's tasks."""
@@ -90,9 +93,10 @@ class Features:
 
 
 def gradient_through_head(
-    engine: Reference, theta: Tensor, support: Sets, step_size: float, steps: int, query: Sets
+    engine: Reference, theta: Tensor, tasks: MetaBatch, step_size: float, steps: int
 ) -> Tensor:
     """Return what `Network.gradient_through_head` does: for the equations see anil.py."""
+    support, query = tasks
     features = Features(engine, theta, support[0], query[0])
     at_support, at_query = features.support, features.query
     y, labels = support[1].squeeze(-1), query[1].squeeze(-1)  # (run, task, point)
@@ -118,16 +122,17 @@ def gradient_through_head(
 
 
 def gradient_through_ridge(
-    engine: Reference, theta: Tensor, weight: Tensor, support: Sets, query: Sets
+    engine: Reference, theta: Tensor, weight: Tensor, tasks: MetaBatch
 ) -> tuple[Tensor, Tensor]:
     """Return what `Network.gradient_through_ridge` does: for the equations see ridge.py."""
+    support, query = tasks
     features = Features(engine, theta, support[0], query[0])
     at_support, at_query = features.support, features.query
     y, labels = support[1].squeeze(-1), query[1].squeeze(-1)  # (run, task, point)
-    tasks, shots = y.shape[1:]
+    count, shots = y.shape[1:]
 
     w, b = _head(theta, at_support)
-    scale = weight.repeat_interleave(tasks)[:, None, None]
+    scale = weight.repeat_interleave(count)[:, None, None]
     unit = torch.eye(shots, dtype=theta.dtype)
     root = factor(product(at_support.h, at_support.h.mT) + scale * unit)
 

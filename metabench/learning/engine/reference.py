@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from metabench.learning.engine import context, heads
-from metabench.learning.engine.heads import Sets
+from metabench.learning.engine.heads import MetaBatch
 from metabench.learning.shape import Shape
-from metabench.learning.step_sizes import Sizes
+from metabench.learning.step_sizes import Descent, Size, Sizes
 
 Layers = list[tuple[Tensor, Tensor]]
 """Weights ``(stack, fan_in, fan_out)`` and biases ``(stack, 1, fan_out)`` of each layer."""
@@ -85,11 +85,7 @@ class Reference:
         return _unflat(loss, stack), _unflat(gradient, stack)
 
     def summed_gradient(
-        self,
-        theta: Tensor,
-        x: Tensor,
-        y: Tensor,
-        after: tuple[Tensor, Tensor, float | Tensor] | None = None,
+        self, theta: Tensor, x: Tensor, y: Tensor, after: Descent | None = None
     ) -> Tensor:
         """Return the sum along the last axis of the stack of the gradients after some steps."""
         phi = theta if after is None else self.descend(theta, *after)
@@ -157,36 +153,21 @@ class Reference:
         """Return the gradient of each network's loss along its shift."""
         return self.shifted_gradient(theta, shift, x, y)[1]
 
-    def descend(
-        self, theta: Tensor, x: Tensor, y: Tensor, step_size: float | Tensor | Sizes
-    ) -> Tensor:
+    def descend(self, theta: Tensor, x: Tensor, y: Tensor, step_size: Size | Sizes) -> Tensor:
         """Return the parameters after a gradient step on each batch."""
         for _, phi in self._path(theta, x, y, step_size):
             theta = phi
         return theta
 
-    def predict_along(
-        self,
-        theta: Tensor,
-        x: Tensor,
-        y: Tensor,
-        step_size: float | Tensor | Sizes,
-        query: Tensor,
-        every: bool,
-    ) -> Tensor:
+    def predict_along(self, theta: Tensor, descent: Descent, query: Tensor, every: bool) -> Tensor:
         """Return predictions before the first and after each gradient step, or after the last."""
         if not every:
-            return self.predict(self.descend(theta, x, y, step_size), query)
-        path = (phi for _, phi in self._path(theta, x, y, step_size))
+            return self.predict(self.descend(theta, *descent), query)
+        path = (phi for _, phi in self._path(theta, *descent))
         return torch.stack([self.predict(phi, query) for phi in (theta, *path)])
 
     def gradient_through(
-        self,
-        theta: Tensor,
-        descent: tuple[Tensor, Tensor, float | Tensor | Sizes],
-        x: Tensor,
-        y: Tensor,
-        every: bool,
+        self, theta: Tensor, descent: Descent, x: Tensor, y: Tensor, every: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Return the sum of the gradients through a descent, for theta and for its step sizes."""
         batches_x, batches_y, step_size = descent
@@ -198,12 +179,8 @@ class Reference:
             if every or k == steps - 1:
                 v = v + weight * self.loss_and_gradient(after[k], x, y)[1]
             along.append(-gradients[k] * v)
-            alpha: float | Tensor = step_size[..., None] if isinstance(step_size, Tensor) else 1.0
-            if isinstance(step_size, Sizes):
-                alpha = self.network.size_of_parameters(step_size, k)
-            elif not isinstance(step_size, Tensor):
-                alpha = step_size
-            v = v - self.hessian_product(before[k], batches_x[k], batches_y[k], alpha * v)
+            scaled = self.network.scaled(v, step_size, k)
+            v = v - self.hessian_product(before[k], batches_x[k], batches_y[k], scaled)
         if not isinstance(step_size, Sizes):
             return v.sum(-2), None
         by_step = torch.stack(along[::-1], dim=-3).sum(-2)  # (..., step, P)
@@ -212,30 +189,22 @@ class Reference:
         return v.sum(-2), found if length == v.shape[-1] else self._by_layer(found)
 
     def gradient_through_head(
-        self, theta: Tensor, support: Sets, step_size: float, steps: int, query: Sets
+        self, theta: Tensor, tasks: MetaBatch, step_size: float, steps: int
     ) -> Tensor:
         """Return the gradient of the query losses after each task's descent of the head."""
-        return heads.gradient_through_head(self, theta, support, step_size, steps, query)
+        return heads.gradient_through_head(self, theta, tasks, step_size, steps)
 
     def gradient_through_ridge(
-        self, theta: Tensor, weight: Tensor, support: Sets, query: Sets
+        self, theta: Tensor, weight: Tensor, tasks: MetaBatch
     ) -> tuple[Tensor, Tensor]:
         """Return the gradients of the query losses after each task's ridge regression."""
-        return heads.gradient_through_ridge(self, theta, weight, support, query)
+        return heads.gradient_through_ridge(self, theta, weight, tasks)
 
     def gradient_through_context(
-        self,
-        theta: Tensor,
-        weight: Tensor,
-        support: Sets,
-        step_size: float,
-        steps: int,
-        query: Sets,
+        self, theta: Tensor, weight: Tensor, tasks: MetaBatch, step_size: float, steps: int
     ) -> tuple[Tensor, Tensor]:
         """Return the gradients of the query losses after each task's descent of its context."""
-        return context.gradient_through_context(
-            self, theta, weight, support, step_size, steps, query
-        )
+        return context.gradient_through_context(self, theta, weight, tasks, step_size, steps)
 
     def _activations(self, layers: Layers, x: Tensor) -> list[Tensor]:
         """Return h_0 .. h_L of the layers of ``(stack,)`` networks at ``(stack, point, feature)``."""
@@ -262,7 +231,7 @@ class Reference:
         return pieces
 
     def _path(
-        self, theta: Tensor, x: Tensor, y: Tensor, step_size: float | Tensor | Sizes
+        self, theta: Tensor, x: Tensor, y: Tensor, step_size: Size | Sizes
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the gradient of each step, and the parameters after it."""
         for k, batch in enumerate(zip(x, y, strict=True)):
