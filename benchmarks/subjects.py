@@ -259,7 +259,7 @@ def _points(settings: TrainSettings, stack: int, dtype: torch.dtype) -> list[tup
     h: Any = settings.hyperparameters
     stream = TaskStream(settings.tasks, tuple(range(stack)), h.meta_batch_size)
     batch = algorithms.load(settings.algorithm).sample(stream.block(0), h)
-    if settings.algorithm in ("reptile", "fomaml_tail"):  # their steps come before its runs
+    if settings.algorithm in ("reptile", "fomaml_tail"):  # their steps come before their runs
         batch = tuple(Points(p.x.movedim(1, 3), p.y.movedim(1, 3)) for p in batch)
     if settings.algorithm == "joint":  # it puts the points of all tasks together
         tasks = h.meta_batch_size, h.shots
