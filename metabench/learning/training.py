@@ -8,11 +8,12 @@ its neighbours.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import torch
@@ -84,6 +85,18 @@ def _collector_spared() -> Iterator[None]:
         gc.unfreeze()
 
 
+@cache
+def _keep_memory() -> None:
+    """Have glibc keep what is freed, which is asked for again a moment later.
+
+    Else it hands the parameters of a stack back to the system at each meta-iteration.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(-1, 1 << 26)  # M_TRIM_THRESHOLD: hand back from 64 MB on
+        mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD: pieces of 32 MB and more are mapped each
+
+
 @_collector_spared()
 def train(
     settings: TrainSettings,
@@ -106,6 +119,7 @@ def train(
     Returns:
         The state after the last meta-iteration. A diverged run's theta is NaN throughout.
     """
+    _keep_memory()
     h, network, total = settings.hyperparameters, settings.shape, settings.meta_iterations
     validate = _validation(settings, Adapter(algorithm.adaptation, network, h), dtype)
     if state is None:

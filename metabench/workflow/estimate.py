@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from functools import cache
 from typing import Any, NamedTuple
 
+import torch
+
+from metabench.learning import engine
 from metabench.learning.evaluation import CHUNK
 from metabench.learning.network import Network
 from metabench.learning.randomness import BLOCK
@@ -13,9 +18,9 @@ from metabench.study.jobs import seeds_of
 
 
 class Pace(NamedTuple):
-    """How fast an engine works, one job on each core.
+    """How fast an engine works on one core of the machine of results/reference/speed.
 
-    Fitted to the jobs of the reference run, ten runs a stack.
+    Fitted to its table, ten runs a stack.
     """
 
     iteration: float
@@ -24,12 +29,20 @@ class Pace(NamedTuple):
     """Seconds of a gradient besides its arithmetic."""
     operations: float
     """Floating-point operations a second (see `Network.operations`)."""
+    trial: float
+    """Seconds of the gradient of `_trial`."""
 
 
 PACES = {
-    "fused": Pace(4e-6, 0.5e-6, 170e9),
-    "torch": Pace(30e-6, 10e-6, 55e9),
+    "fused": Pace(8e-6, 1.5e-6, 67e9, 0.56e-3),
+    "torch": Pace(33e-6, 46e-6, 35e9, 2.9e-3),
 }
+
+SHARES = {"anil": 0.55, "neural_process": 2.7}
+"""What the arithmetic of an algorithm takes of the time that its count of gradients says.
+
+ANIL passes the hidden layers once for all tasks; a neural process has an encoder besides.
+"""
 
 START = 2.0
 """Seconds until a job begins to compute."""
@@ -43,6 +56,7 @@ def training(running: Running, cell: Cell, seeds: str) -> float:
     pace = PACES[running.engine]
     _, gradients, points = cell.cost
     arithmetic = points * _network(running, cell).operations / pace.operations
+    arithmetic *= SHARES.get(cell.algorithm, 1)
     each = pace.iteration + gradients * pace.gradient + arithmetic
     return START + cell.meta_iterations * each * len(seeds_of(seeds))
 
@@ -154,9 +168,34 @@ def _network(running: Running, cell: Cell) -> Network:
     return cell.network.build(running.study.config.tasks.features)
 
 
+@cache
+def slowness(name: str) -> float:
+    """Return how many times the seconds of `PACES` this machine takes, from a trial of 50 ms.
+
+    Args:
+        name: Of an engine; 1 where it is not this process's.
+    """
+    if name != engine.name():
+        return 1.0
+    torch.set_num_threads(1)  # as in every job
+    attempts = [_trial() for _ in range(max(5, round(0.05 / PACES[name].trial)))]
+    return min(attempts) / PACES[name].trial
+
+
+def _trial() -> float:
+    """Return the seconds of a gradient of 10 stacks of 3 networks at 50 points each."""
+    network = Network((1, 64, 64, 1))
+    theta = torch.stack([network.initialize(seed) for seed in range(10)]).float()
+    x, y = torch.linspace(-5, 5, 50)[:, None], torch.zeros(10, 3, 50, 1)
+    copies = theta[:, None].expand(10, 3, -1)
+    start = time.perf_counter()
+    network.summed_gradient(copies, x, y)
+    return time.perf_counter() - start
+
+
 def plan(running: Running, cores: int) -> str:
-    """Describe a study: its cells, its jobs and the minutes they are expected to take."""
-    study = running.study
+    """Describe a study: its cells, its jobs and the minutes they are expected to take here."""
+    study, slow = running.study, slowness(running.engine)
     lines = [f"study {study.name}: {study.config.source}", ""]
     widest = max(len(cell.title) for cell in study.cells)
     total = 0.0
@@ -164,9 +203,10 @@ def plan(running: Running, cores: int) -> str:
         seconds = sum(training(running, cell, seeds) for seeds in study.blocks)
         for group in study.groups:
             seconds += sum(evaluation(running, cell, group, seeds) for seeds in study.blocks)
+        seconds *= slow
         total += seconds
         lines.append(f"  {cell.title:<{widest}}  {cell.role:<12} {seconds / 60:5.1f} min")
-    minutes = max(1, round((total / cores + CLOSING) / 60))
+    minutes = max(1, round((total / cores + slow * CLOSING) / 60))
     count = (
         f"{len(study.cells)} cells, {study.config.seeds} seeds, {len(study.protocols)} protocols: "
         f"{len(study.train_jobs)} training jobs and {len(study.evaluate_jobs)} evaluations"

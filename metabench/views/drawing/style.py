@@ -179,7 +179,8 @@ METADATA: dict[str, dict[str, Any]] = {
 
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write a figure as SVG and as PNG; equal figures give equal bytes."""
-    FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure).draw()
+    figure.set_layout_engine("none")  # found once, for both kinds of file
     written = []
     for kind, metadata in METADATA.items():
         path = stem.with_name(f"{stem.name}.{kind}")
