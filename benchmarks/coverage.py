@@ -8,29 +8,39 @@ The truth is that of infinitely many seeds and tasks. Each number is the share, 
 replications whose 95% interval holds it; its standard error at 1000 replications is 0.7.
 
     OMP_NUM_THREADS=1 python benchmarks/coverage.py
+    OMP_NUM_THREADS=1 python benchmarks/coverage.py --like results/reference/algorithms/tables
+
+The second simulates losses like those of a study: of each selected cell the variances of log(loss /
+zero predictor's loss) over seeds, tasks and both; and the same with two adaptations in ten thousand
+that are a hundred to ten thousand times as bad.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from metabench.analysis import frames
 from metabench.analysis.statistics import (
     Interval,
     Resamples,
     crossed_interval,
+    difference_interval,
     iqm,
     mean_interval,
     median,
     p95,
     probability_of_improvement,
+    ratio_interval,
     resamples,
 )
+from metabench.learning.scores import scores
 
 SCALES = ("raw", "log")
 STATISTICS = {"median": median, "iqm": iqm, "p95": p95}
@@ -163,13 +173,129 @@ def print_tables(seeds: int, args: argparse.Namespace) -> None:
         print(f"| {scenario.name} |", " | ".join(cells), "|", flush=True)
 
 
+Array = NDArray[np.float64]
+WORSE = (2.0, 4.0)
+"""Powers of ten by which an adaptation that explodes is worse."""
+
+EXPLODING = 2e-4
+"""Share of adaptations that do."""
+
+LIKE = ("mean", "score", "difference", "ratio", "probability")
+"""What is asked for on losses like a study's."""
+
+
+class Like(NamedTuple):
+    """Losses like those of a cell, over the zero predictor's: exp(mean + seed + task + residual)."""
+
+    name: str
+    mean: float
+    seed: float
+    task: float
+    residual: float
+    exploding: float = 0.0
+
+    @property
+    def variance(self) -> float:
+        """Of the logarithm."""
+        return self.seed + self.task + self.residual
+
+    def draw(self, shape: tuple[int, int], rng: np.random.Generator, task: Array) -> Array:
+        """Return one draw of losses ``(seed, task)``, given what is common to all seeds."""
+        z = self.mean + np.sqrt(self.seed) * rng.standard_normal((shape[0], 1)) + task
+        x = np.exp(z + np.sqrt(self.residual) * rng.standard_normal(shape))
+        hit = rng.random(shape) < self.exploding
+        return np.where(hit, x * 10 ** rng.uniform(*WORSE, shape), x)
+
+    def tasks(self, count: int, rng: np.random.Generator) -> Array:
+        """Return one draw of what is common to all seeds, ``(1, task)``."""
+        return np.sqrt(self.task) * rng.standard_normal((1, count))
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of infinitely many seeds and tasks."""
+        low, high = WORSE
+        worse = (10**high - 10**low) / ((high - low) * np.log(10))
+        return float(np.exp(self.mean + self.variance / 2)) * (1 + self.exploding * (worse - 1))
+
+    @property
+    def score(self) -> float:
+        """The mean score of infinitely many seeds and tasks."""
+        worse = np.mean([self._score(by * np.log(10)) for by in np.linspace(*WORSE, 1001)])
+        return float((1 - self.exploding) * self._score(0) + self.exploding * worse)
+
+    def _score(self, by: float) -> float:
+        mean, deviation = self.mean + by, np.sqrt(self.variance)
+        below = np.exp(mean + self.variance / 2) * ndtr((-mean - self.variance) / deviation)
+        return float(below + 1 - ndtr(-mean / deviation))
+
+
+def like(folder: Path) -> list[Like]:
+    """Return what is like each selected cell of a study that has a step size of its own."""
+    losses, board = (frames.read(folder, name) for name in ("tasks.parquet", "leaderboard.csv"))
+    losses = losses[losses["region"] == "all"].set_index(["algorithm", "cell", "protocol"])
+    losses = losses.sort_index()
+    found = []
+    for row in board[board["selected"] & (board["step"] == "own")].itertuples():
+        here = losses.loc[(row.algorithm, row.cell, row.protocol)]
+        here = here[here["step"] == "own"].pivot(index="seed", columns="task", values="loss")
+        zero = losses.loc[("zero", "-", row.protocol)].set_index("task")["loss"]
+        x = np.log(np.clip((here / zero).to_numpy(dtype=float), 1e-12, 1e12))
+        seeds, tasks = x.shape
+        residual = x - x.mean(1, keepdims=True) - x.mean(0) + x.mean()
+        within = float((residual**2).sum() / ((seeds - 1) * (tasks - 1)))
+        seed = max(float(x.mean(1).var(ddof=1)) - within / tasks, 0.0)
+        task = max(float(x.mean(0).var(ddof=1)) - within / seeds, 0.0)
+        found.append(Like(f"{row.algorithm}, {row.protocol}", x.mean(), seed, task, within))
+    return found
+
+
+def like_coverage(kind: Like, seeds: int, tasks: int, replications: int) -> dict[str, float]:
+    """Return the percentage of held truths of each interval that is printed of scores.
+
+    Differences, ratios and probabilities are of two cells alike that meet the same tasks.
+    """
+    rng, hits = np.random.default_rng(seeds), dict.fromkeys(LIKE, 0)
+    for _ in range(replications):
+        task = kind.tasks(tasks, rng)
+        x, y = (kind.draw((seeds, tasks), rng, task) for _ in range(2))
+        a, b = scores(x, 1.0), scores(y, 1.0)
+        found = {
+            "mean": (mean_interval(x), kind.loss),
+            "score": (mean_interval(a, scale="logit"), kind.score),
+            "difference": (difference_interval(a, b), 0.0),
+            "ratio": (ratio_interval(a, b), 1.0),
+            "probability": (probability_of_improvement(x, y), 0.5),
+        }
+        for name, (interval, true) in found.items():
+            hits[name] += interval.lower <= true <= interval.upper
+    return {name: 100 * count / replications for name, count in hits.items()}
+
+
+def print_like(folder: Path, args: argparse.Namespace) -> None:
+    """Print the coverage on losses like those of a study, in Markdown."""
+    columns = ["seeds", "tasks", "both", *LIKE, *(f"{name}, exploding" for name in LIKE)]
+    print("| losses like |", " | ".join(columns), "|")
+    print("|---|" + "---:|" * len(columns), flush=True)
+    for kind in like(folder):
+        cells = [f"{value:.2f}" for value in (kind.seed, kind.task, kind.residual)]
+        for exploding in (0.0, EXPLODING):
+            given = kind._replace(exploding=exploding)
+            found = like_coverage(given, 10, 1000, args.replications)
+            cells += [f"{found[name]:.0f}" for name in LIKE]
+        print(f"| {kind.name} |", " | ".join(cells), "|", flush=True)
+
+
 def main() -> None:
     """Parse the command line and print the tables at 5 and 10 seeds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--tasks", type=int, default=200)
     parser.add_argument("--replications", type=int, default=1000)
     parser.add_argument("--resamples", type=int, default=500)
+    parser.add_argument("--like", type=Path, help="tables of a study whose losses to simulate")
     args = parser.parse_args()
+    if args.like:
+        print_like(args.like, args)
+        return
     for seeds in (5, 10):
         print_tables(seeds, args)
 

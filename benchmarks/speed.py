@@ -4,7 +4,7 @@ core and on all.
     make bench                                                        (or, where all is installed
     already,) python benchmarks/speed.py [--repeats 7] [--quick] [--out results/benchmarks]
 
-Each subject trains the published cell of each algorithm of config/algorithms.yaml in float32, in
+Each subject trains the cell of each algorithm in benchmarks/workloads.yaml in float32, in
 processes of one thread on a core of their own; "all cores" is as many of them as cores, a training
 job each. Subjects are measured in turn within each repeat. Written: speed.csv with microseconds per
 meta-iteration and run, provenance.json, and the figure.

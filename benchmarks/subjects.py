@@ -39,7 +39,7 @@ from metabench.records import artifacts, states
 from metabench.study import config
 from metabench.study.jobs import Study
 
-STUDY = Study(config.load(Path(__file__).parents[1] / "config" / "algorithms.yaml"))
+STUDY = Study(config.load(Path(__file__).with_name("workloads.yaml")))
 STACK = 10
 BETA1, BETA2 = 0.9, 0.999
 """Of Adam."""

@@ -1,5 +1,6 @@
 """Tables made by hand, as figures read them: a small study with diverged runs, and grids."""
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,15 @@ def regions(protocol: str) -> list[str]:
 
 
 def statistics(loss: float, diverged: int, last: bool) -> dict[str, Any]:
-    found = {"median": loss / 2, "diverged_share": diverged / SEEDS, "seeds": SEEDS, "tasks": TASKS}
+    score = (min(loss / 4, 1) * (SEEDS - diverged) + diverged) / SEEDS
+    ends = {"score_lower": 0.9 * score, "score_upper": min(1.2 * score, 1)}
+    found = {"score": score, **ends, "failed": diverged / SEEDS}
+    found |= {
+        "median": loss / 2,
+        "diverged_share": diverged / SEEDS,
+        "seeds": SEEDS,
+        "tasks": TASKS,
+    }
     found |= (
         {"mean": np.inf, "mean_lower": np.nan, "mean_upper": np.nan}
         if diverged
@@ -126,72 +135,57 @@ def history() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def task_rows() -> pd.DataFrame:
-    spread = np.geomspace(0.01, 10, TASKS)
-    frames = []
+CONTENDERS = [("fomaml", "f3"), ("reptile", "r1"), ("joint", "j1"), ("gaussian-process", "-")]
+"""Those of the selected cells, the best first."""
+
+
+def ranking() -> pd.DataFrame:
+    rows = []
     for protocol in PROTOCOLS:
-        for algorithm, cell, *_, diverged in CELLS:
-            step = "own" if "own" in steps(algorithm) else "tuned"
-            for seed in range(SEEDS):
-                losses = np.full(TASKS, np.inf) if seed < diverged else spread
-                frames.append(
-                    pd.DataFrame(
-                        {
-                            "algorithm": algorithm,
-                            "cell": cell,
-                            "seed": seed,
-                            "step": step,
-                            "protocol": protocol,
-                            "loss": losses,
-                        }
-                    )
-                )
-        for name in ("zero", "gaussian-process", "least-squares"):
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "algorithm": name,
-                        "cell": "-",
-                        "seed": -1,
-                        "step": "none",
-                        "protocol": protocol,
-                        "loss": spread,
-                    }
-                )
-            )
-    return (
-        pd.concat(frames).assign(region="all").astype({"algorithm": "category", "loss": "float32"})
+        for n, (algorithm, cell) in enumerate(CONTENDERS):
+            place = {"role": "selected", "protocol": protocol, "algorithm": algorithm, "cell": cell}
+            step = "none" if cell == "-" else "own"
+            ends = {"rank": n + 1, "rank_lower": max(n, 1), "rank_upper": min(n + 2, 4)}
+            rows.append({**place, "step": step, "score": 0.1 * (n + 1), **ends})
+    return pd.DataFrame(rows)
+
+
+def profiles() -> pd.DataFrame:
+    levels = np.geomspace(1e-6, 1, 13)
+    found = []
+    for row in ranking().itertuples():
+        shares = np.minimum(np.linspace(0, 1.2, 13), 2 / 3 if row.algorithm == "reptile" else 1)
+        place = {
+            key: getattr(row, key) for key in ("role", "protocol", "algorithm", "cell", "step")
+        }
+        found.append(pd.DataFrame({"level": levels, "share": shares}).assign(**place))
+    return pd.concat(found)
+
+
+def trials() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"algorithm": name, "protocol": protocol, "step": "own", "trials": n, "test_score": 0.5 / n}
+        for protocol in PROTOCOLS
+        for name, count in (("fomaml", 3), ("reptile", 1))
+        for n in range(1, 1 + count)
     )
 
 
 def comparisons() -> pd.DataFrame:
-    pair = {
-        "algorithm_a": "fomaml",
-        "cell_a": "f1",
-        "step_a": "own",
-        "algorithm_b": "reptile",
-        "cell_b": "r1",
-        "step_b": "own",
-        "region": "all",
-        "update": 4,
-        "attainable_p": 0.25,
-    }
-    known = {"difference": -0.4, "lower": -0.6, "upper": -0.2, "p_value": 0.25, "p_holm": 0.5}
-    lost = {
-        "difference": -np.inf,
-        "lower": np.nan,
-        "upper": np.nan,
-        "p_value": 0.25,
-        "p_holm": np.nan,
-    }
-    wins = {"probability_of_improvement": 0.7, "probability_lower": 0.4, "probability_upper": 0.9}
-    return pd.DataFrame(
-        [
-            {**pair, **wins, **found, "role": role, "protocol": protocol}
-            for protocol in PROTOCOLS
-            for role, found in (("published", known), ("equal-budget", lost))
-        ]
-    )
+    rows = []
+    for protocol in PROTOCOLS:
+        for a, b in combinations(range(len(CONTENDERS)), 2):
+            sides = {
+                f"{key}_{side}": value
+                for side, n in (("a", a), ("b", b))
+                for key, value in zip(("algorithm", "cell"), CONTENDERS[n], strict=True)
+            }
+            sure = {"difference_lower": -0.3, "difference_upper": -0.1 if b - a > 1 else 0.1}
+            place = {"role": "selected", "protocol": protocol, "region": "all"}
+            rows.append(
+                {**place, **sides, **sure, "probability_of_improvement": 0.6 + 0.1 * (b - a)}
+            )
+    return pd.DataFrame(rows)
 
 
 def showcase() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -223,9 +217,11 @@ def tables() -> dict[str, pd.DataFrame]:
         "leaderboard.csv": leaderboard(adapted),
         "history.csv": history(),
         "comparisons.csv": comparisons(),
+        "ranking.csv": ranking(),
+        "profiles.csv": profiles(),
+        "trials.csv": trials(),
         "showcase.csv": pictures,
         "points.csv": points,
-        "tasks.parquet": task_rows(),
     }
 
 
@@ -241,7 +237,8 @@ def write(found: dict[str, pd.DataFrame], folder: Path) -> Path:
     return folder
 
 
-LOSSES = ("mean", "median", "loss", "validation_loss")
+LOSSES = ("mean", "median", "validation_loss")
+SCORES = ("score", "score_lower", "score_upper", "failed")
 INTERVALS = ("mean_lower", "mean_upper", "median_lower", "median_upper")
 
 
@@ -253,11 +250,13 @@ def infinite() -> dict[str, pd.DataFrame]:
             table[column] = np.inf
         for column in table.columns.intersection(INTERVALS):
             table[column] = np.nan
+        for column in table.columns.intersection(SCORES):
+            table[column] = 1.0
     found["adaptation.csv"]["diverged_share"] = 1.0
     found["leaderboard.csv"]["diverged_share"] = 1.0
     found["showcase.csv"][["before", "after"]] = np.nan
-    nothing = ["difference", "lower", "upper", "probability_lower", "probability_upper", "p_value"]
-    found["comparisons.csv"][[*nothing, "p_holm"]] = np.nan
+    found["comparisons.csv"][["difference_lower", "difference_upper"]] = 0.0
+    found["profiles.csv"]["share"] = 0.0
     return found
 
 
@@ -267,9 +266,8 @@ def zero(algorithms: set[str]) -> dict[str, pd.DataFrame]:
     for table in found.values():
         if "algorithm" in table:
             rows = table["algorithm"].isin(algorithms)
-            for column in table.columns.intersection([*LOSSES, *INTERVALS]):
+            for column in table.columns.intersection([*LOSSES, *INTERVALS, *SCORES]):
                 table.loc[rows & table[column].notna(), column] = 0.0
-    found["comparisons.csv"][["difference", "lower", "upper"]] = 0.0
     return found
 
 
@@ -287,8 +285,8 @@ def grid(rows: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
 
     Args:
         rows: A cell each: its algorithm, its role if that is not grid, its hyperparameters, and
-            `steps`, the steps that it adapts with if it has none of its own. The mean loss of the
-            n-th is n.
+            `steps`, the steps that it adapts with if it has none of its own. The score of the n-th
+            is n / 20.
     """
     cells, board = [], []
     for n, row in enumerate(rows, 1):
@@ -298,7 +296,13 @@ def grid(rows: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
         cells.append(cell)
         for step in steps:
             head = {**cell, "protocol": "standard", "step": step, "selected": n == 1}
-            ends = {"mean": n, "median": n / 2, "runs_ok": SEEDS, "runs_diverged": 0}
+            ends = {
+                "score": n / 20,
+                "median": n / 2,
+                "failed": 0.0,
+                "runs_ok": SEEDS,
+                "runs_diverged": 0,
+            }
             board.append({**head, **ends, "diverged_share": 0.0, "region": "all"})
     adapted = pd.DataFrame(board).assign(update=1, seeds=SEEDS, tasks=TASKS)
     return {

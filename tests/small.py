@@ -78,8 +78,8 @@ def running(content: dict[str, Any], root: Path, engine: str | None = None) -> R
 
 @cache
 def every_algorithm() -> Study:
-    """Return the study of config/algorithms.yaml, which has a cell of every algorithm."""
-    return Study(config.load(ROOT / "config" / "algorithms.yaml"))
+    """Return the study of benchmarks/workloads.yaml, which has a cell of every algorithm."""
+    return Study(config.load(ROOT / "benchmarks" / "workloads.yaml"))
 
 
 def published(algorithm: str) -> Cell:

@@ -169,7 +169,7 @@ def test_the_documented_costs_are_those_of_the_published_cells() -> None:
         (ROOT / "docs" / "algorithms.md").read_text(),
         re.MULTILINE,
     )
-    study = Study(config.load(ROOT / "config" / "algorithms.yaml"))
+    study = Study(config.load(ROOT / "benchmarks" / "workloads.yaml"))
     costs = {cell.algorithm: tuple(cell.cost) for cell in study.cells if cell.role == "published"}
     assert {name: tuple(map(int, cost)) for name, *cost in rows} == costs
     assert set(costs) == set(algorithms.NAMES)
@@ -188,16 +188,33 @@ def test_the_results_in_the_readme_are_those_of_the_committed_tables() -> None:
     assert table in text
 
 
-def test_every_number_of_the_readme_that_compares_is_in_the_committed_tables() -> None:
-    """Differences in the prose are spelled `-0.123 [-0.456, -0.0789]` and must be a row of
-    comparisons.csv.
-    """
-    rows = frames.read(REFERENCE, "comparisons.csv")
-    spelled = {f"{r.difference:.3g} [{r.lower:.3g}, {r.upper:.3g}]" for r in rows.itertuples()}
+CLAIMS = yaml.safe_load((ROOT / "docs" / "claims.yaml").read_text())
+
+
+@pytest.mark.parametrize(
+    "claim", CLAIMS, ids=[f"{n} {claim['says'][:60]}" for n, claim in enumerate(CLAIMS)]
+)
+def test_a_claim_holds_in_its_rows_and_stands_in_its_page(claim: dict[str, str]) -> None:
+    """Broken on purpose, a claim fails: `rows` must find some, and `holds` be true of each."""
+    study, _, name = claim["table"].partition("/")
+    rows = frames.read(ROOT / "results" / "reference" / study / "tables", name).query(claim["rows"])
+    assert len(rows), "no row says anything of this"
+    assert len(rows.query(claim["holds"])) == len(rows)
+    page = " ".join((ROOT / claim["page"]).read_text().split())
+    assert claim["says"].format(**rows.iloc[0]) in page
+
+
+def test_every_interval_in_the_prose_of_the_readme_is_a_claim() -> None:
     prose = re.sub(r"^\|.*$", "", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
-    text, number = re.sub(r"\s+", " ", prose), r"-?[\d.]+(?:e[+-]\d+)?"
-    found = re.findall(rf"{number} \[{number}, {number}\]", text)
-    assert found and set(found) <= spelled, set(found) - spelled
+    number = r"-?[\d.]+(?:e[+-]\d+)?"
+    found = re.findall(rf"{number} \[{number}, {number}\]", re.sub(r"\s+", " ", prose))
+    claimed = []
+    for claim in CLAIMS:
+        study, _, name = claim["table"].partition("/")
+        tables = ROOT / "results" / "reference" / study / "tables"
+        row = frames.read(tables, name).query(claim["rows"]).iloc[0]
+        claimed.append(claim["says"].format(**row))
+    assert found and all(any(numbers in text for text in claimed) for numbers in found)
 
 
 def test_every_fault_that_is_said_to_be_answered_has_a_test_that_exists() -> None:

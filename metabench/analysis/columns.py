@@ -81,6 +81,12 @@ HYPERPARAMETERS = {
         TEXT, "How the outer step size decays over training: constant, linear or cosine."
     ),
     "inner_optimizer": Column(TEXT, "Rule of the inner steps: sgd or adam."),
+    "meta_clip": Column(
+        NUMBER, "What each number of the outer gradient is cut at; empty: not cut."
+    ),
+    "inner_clip": Column(
+        NUMBER, "What each number of an inner gradient is cut at; empty: not cut."
+    ),
 }
 """Those of the algorithms of this package. A study may have more: cells.csv has them all."""
 
@@ -101,7 +107,18 @@ COSTS = {
     ),
 }
 
-STATISTICS = {
+SCORES = {
+    "score": Column(
+        NUMBER,
+        "Mean over seeds and tasks of the score: the loss over that of predicting zero on the same "
+        "points, at most 1.",
+    ),
+    "score_lower": Column(NUMBER, "Lower end of its interval over seeds and tasks."),
+    "score_upper": Column(NUMBER, "Upper end of it."),
+    "failed": Column(NUMBER, "Share of adaptations with the score 1: no better than zero."),
+}
+
+STATISTICS = SCORES | {
     "mean": Column(
         NUMBER,
         "Mean over all seeds and tasks, inf if one of them is; in curves.parquet over tasks.",
@@ -109,7 +126,7 @@ STATISTICS = {
     "mean_lower": Column(
         NUMBER,
         "Lower end of the mean's interval over seeds and tasks (over tasks alone where seeds is "
-        "0).",
+        "0); there is none where an adaptation diverged.",
     ),
     "mean_upper": Column(NUMBER, "Upper end of it."),
     "mean_finite": Column(NUMBER, "Mean over the finite losses alone; `finite` counts them."),
@@ -142,10 +159,14 @@ CHOICE = {
         "Step size of adaptation; in the leaderboard its median over runs. What learned sizes "
         "began with.",
     ),
-    "validation_loss": Column(
+    "validation_loss": Column(NUMBER, "Mean loss over the validation bank."),
+    "validation_score": Column(
         NUMBER,
-        "Mean loss over the validation bank after the protocol's last update; in selection and "
-        "leaderboard the median over seeds of it.",
+        "Mean score over seeds and the validation bank after `updates` updates.",
+    ),
+    "updates": Column(
+        COUNT,
+        "Number of updates that validation chooses for this cell, up to the protocol's.",
     ),
     "selected": Column(
         FLAG,
@@ -157,9 +178,9 @@ CHOICE = {
         "Step sizes of the selected cell that lie on an edge of the grid: a better one may lie "
         "outside.",
     ),
-    "held_out_mean": Column(
+    "held_out_score": Column(
         NUMBER,
-        "Mean test loss of each seed under the cell that the other seeds select: free of the "
+        "Mean test score of each seed under the cell that the other seeds select: free of the "
         "winner's curse. On the selected cell's row.",
     ),
 }

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from metabench.analysis.columns import HYPERPARAMETERS
 from metabench.analysis.statistics import Resamples, resamples
 from metabench.learning.hyperparameters import spelled
+from metabench.learning.scores import scores
 from metabench.records.measured import COST_COLUMNS, CellRecord
 from metabench.records.running import Running
 from metabench.study.cells import Cell
@@ -56,6 +57,23 @@ class Study:
         """What differs between cells beside hyperparameters: columns of settings."""
         every = [_beyond(record.cell) for record in self.cells]
         return [key for key in every[0] if len({cell[key] for cell in every}) > 1]
+
+    def scores(self, record: CellRecord, protocol: str, step: str) -> NDArray[np.float64]:
+        """Return a cell's test scores, ``(region, update, run, task)``."""
+        zero = self.baselines[f"test/{protocol}/zero"][:, None, None]
+        return scores(record.losses(protocol, step), zero)
+
+    def validation_scores(
+        self, record: CellRecord, protocol: str, step: str
+    ) -> NDArray[np.float64]:
+        """Return each run's mean validation score after each update, ``(update, run)``."""
+        zero = self.baselines[f"validation/{protocol}/zero"][0]
+        return np.asarray(scores(record.validation(protocol, step), zero).mean(-1))
+
+    def chosen_update(self, record: CellRecord, protocol: str, step: str) -> int:
+        """Return after how many updates a cell's mean validation score is least, 1 or more."""
+        each = self.validation_scores(record, protocol, step).mean(-1)
+        return 1 + int(each[1:].argmin())
 
     def limit(self, protocol: str) -> NDArray[np.float64]:
         """Return the loss above which an adaptation counts as diverged, ``(region, task)``.

@@ -1,4 +1,4 @@
-"""What the losses say: point statistics, intervals, tests, and the choice of cells.
+"""What losses and scores say: point statistics, intervals and ranks.
 
 Intervals are for crossed seeds and tasks:
 
@@ -19,7 +19,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logit, ndtr, stdtrit
+from scipy.special import logit, ndtr, ndtri, stdtrit
+from scipy.stats import rankdata
 
 from metabench.learning.randomness import uniforms
 
@@ -28,10 +29,6 @@ Integers = NDArray[np.integer]
 Scale = Literal["raw", "log", "logit"]
 
 ROUNDING = 1e-12  # a loss below is rounding: float32 holds a wave of amplitude 5 to 3e-7; its square is 9e-14
-EXACT_SEEDS = (
-    16  # up to here the sign-flip test visits all sign vectors; above, it draws SIGN_DRAWS of them
-)
-SIGN_DRAWS = 2**EXACT_SEEDS
 DOMAIN = {"raw": (-np.inf, np.inf), "log": (0, np.inf), "logit": (0, 1)}
 LINK: dict[Scale, Callable[[Floats], Floats]] = {"raw": np.asarray, "log": np.log, "logit": logit}
 CHUNK = 200_000  # resampled losses held at once: what stays in a processor's cache
@@ -239,68 +236,60 @@ def probability_of_improvement(a: ArrayLike, b: ArrayLike, confidence: float = 0
 
 
 def difference_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Return the mean of a - b with its crossed t interval.
+    """Return the mean of a - b with its crossed t interval; both are finite, as scores are.
 
-    Losses are matched as in `probability_of_improvement`.
-
-    There are no bounds if any loss is not finite; the mean is then inf for one of a, -inf for one
-    of b, nan for both.
+    They are matched as in `probability_of_improvement`.
     """
     x, y = _matched(a, b)
-    if np.isfinite(x).all() and np.isfinite(y).all():
-        return mean_interval(x - y, confidence, scale="raw")
-    with np.errstate(invalid="ignore"):
-        return Interval(float(x.max() - y.max()), np.nan, np.nan)
+    return mean_interval(x - y, confidence, scale="raw")
 
 
-def sign_flip_p_value(differences: ArrayLike) -> float:
-    """Return the two-sided sign-flip p value of paired differences, one a seed.
+def ratio_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return the geometric mean of a / b with its crossed t interval; both are finite.
 
-    A difference is a mean over tasks.
+        exp(mean(log a - log b))
 
-        p = share of the 2^S sign vectors e with |sum_s e_s d_s| >= |sum_s d_s|
-
-    Exact up to `EXACT_SEEDS` seeds. Above, `SIGN_DRAWS` addressed sign vectors are drawn, the
-    observed one counted: p = (1 + hits) / (1 + draws). It is nan if a difference is not finite,
-    since no flips can then be compared.
-
-    Reference: Fisher 1935, "The design of experiments", section 21; Phipson and Smyth 2010,
-        doi:10.2202/1544-6115.1585.
+    What is below `ROUNDING` counts as that. They are matched as in `probability_of_improvement`.
     """
-    d = np.asarray(differences, dtype=np.float64)
-    if not np.isfinite(d).all():
-        return float("nan")
-    tolerance = 1e-12 * np.abs(d).sum()  # equal sums may round apart: count them as ties
-    hits = np.abs(_signs(d.size) @ d) >= abs(d.sum()) - tolerance
-    return float(hits.mean() if d.size <= EXACT_SEEDS else (1 + hits.sum()) / (1 + SIGN_DRAWS))
+    x, y = (np.log(np.maximum(values, ROUNDING)) for values in _matched(a, b))
+    return Interval(*np.exp(mean_interval(x - y, confidence, scale="raw")).tolist())
 
 
-def attainable_p_value(seeds: int) -> float:
-    """Return the least p value that `sign_flip_p_value` can give.
+def detectable(interval: Interval, confidence: float = 0.95, power: float = 0.8) -> float:
+    """Return the difference that a design would find with some chance, from an interval it gave.
 
-    It is 2 / 2^S, or 1 / (1 + draws) above `EXACT_SEEDS`.
+    That is (z_confidence + z_power) standard errors, of normal quantiles.
     """
-    return 2.0 ** (1 - seeds) if seeds <= EXACT_SEEDS else 1 / (1 + SIGN_DRAWS)
+    z = float(ndtri((1 + confidence) / 2))
+    return (interval.upper - interval.lower) / 2 * (1 + float(ndtri(power)) / z)
 
 
-def holm(p_values: ArrayLike) -> Floats:
-    """Return Holm's adjusted p values of one family, in the order given.
+def ranks(values: Sequence[ArrayLike], draws: Resamples) -> Floats:
+    """Return the rank of each contender's mean in every resample, ``(resample, contender)``.
 
-    A nan counts in the family and stays nan.
+    Rank 1 has the least mean; ties share their mean rank. Seeds and tasks are resampled at once,
+    the same for all.
 
-        p_holm_(i) = max_{j <= i} min(1, (m - j + 1) p_(j))
-
-    Reference: Holm 1979, "A simple sequentially rejective multiple test procedure", jstor:4615733.
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03])
-        array([0.03, 0.06, 0.06])
+    Args:
+        values: ``(seed, task)`` of each contender; a seedless one has one row.
+        draws: From `resamples`.
     """
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p, kind="stable")  # nan sorts last
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.maximum.accumulate(np.minimum(1, np.arange(p.size, 0, -1) * p[order]))
-    return adjusted
+    means = np.stack([_resampled_means(np.asarray(value), draws) for value in values], axis=-1)
+    return np.asarray(rankdata(means, axis=-1))
+
+
+def _resampled_means(values: Floats, draws: Resamples) -> Floats:
+    """Return the mean of each resample, ``(resample,)``."""
+    seeds, tasks = values.shape
+    if seeds == 1:
+        return _counts(draws.tasks, tasks) @ values[0] / tasks
+    weighted = _counts(draws.seeds, seeds) @ values  # (resample, task)
+    return (weighted * _counts(draws.tasks, tasks)).sum(-1) / (seeds * tasks)
+
+
+def _counts(draws: Integers, size: int) -> Integers:
+    """Return how often each index is drawn, ``(resample, size)``."""
+    return np.stack([np.bincount(draw, minlength=size) for draw in draws])
 
 
 def _resampled(
@@ -312,9 +301,7 @@ def _resampled(
     """
     order = np.argsort(losses, axis=None, kind="stable")
     values, members = losses.ravel()[order], np.unravel_index(order, losses.shape)[axis]
-    counts = np.stack([np.bincount(draw, minlength=losses.shape[axis]) for draw in draws]).astype(
-        np.int32
-    )
+    counts = _counts(draws, losses.shape[axis]).astype(np.int32)
     rows = max(1, CHUNK // losses.size)
     found = []
     for i in range(0, len(counts), rows):
@@ -379,14 +366,6 @@ def _moved(estimate: float, step: float, scale: Scale) -> float:
         if scale == "log":
             return float(estimate * np.exp(step))
         return float(estimate / (estimate + (1 - estimate) * np.exp(-step)))
-
-
-def _signs(seeds: int) -> Floats:
-    """Return all sign vectors ``(2^seeds, seeds)``, or `SIGN_DRAWS` drawn ones above `EXACT_SEEDS`."""
-    if seeds <= EXACT_SEEDS:
-        return 1.0 - 2.0 * (np.arange(2**seeds)[:, None] >> np.arange(seeds) & 1)
-    draws = uniforms("sign-flip", "bootstrap", 0, SIGN_DRAWS * seeds)
-    return np.where(draws < 0.5, -1.0, 1.0).reshape(SIGN_DRAWS, seeds)
 
 
 def with_inf_for_nan(losses: ArrayLike) -> Floats:

@@ -48,10 +48,11 @@ EXAMPLE: dict[str, Any] = {
     "inner_steps": 2,
     "inner_step_size": 0.02,
     "context": 3,
+    "inner_clip": 1.0,
 }
 """Hyperparameters that are tried, as far as an algorithm has them; of others, their defaults."""
 
-OUTER = ("meta_step_size", "meta_optimizer", "meta_schedule")
+OUTER = ("meta_step_size", "meta_optimizer", "meta_schedule", "meta_clip")
 """Hyperparameters that the outer loop reads, and no algorithm."""
 
 GENERIC = (0.1, 1, 2, 7, 0.7, "", None)
@@ -206,7 +207,7 @@ class Subject:
         self, tasks: int = 4, shots: int = 5, dtype: torch.dtype = torch.float32
     ) -> Points:
         """Return support points of held-out tasks, ``(task, shots, feature)``."""
-        bank = Bank("conformance", "validation-bank", self.tasks, tasks)
+        bank = Bank(0, "validation-bank", self.tasks, tasks)
         return bank.support(shots, self.tasks.domain).to(dtype)
 
     def settings(self, meta_iterations: int, interval: int, tasks: int = 4) -> TrainSettings:
@@ -217,7 +218,6 @@ class Subject:
             updates=getattr(self.h, "inner_steps", 1),
         )
         return TrainSettings(
-            study="conformance",
             algorithm=self.spelled,
             hyperparameters=self.h,
             meta_iterations=meta_iterations,

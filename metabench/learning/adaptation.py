@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metabench.learning.network import Network
 from metabench.learning.optimizers import INNER_OPTIMIZERS
-from metabench.learning.step_sizes import Sizes
+from metabench.learning.step_sizes import Sizes, cut
 from metabench.learning.tasks import Points
 
 
@@ -104,7 +104,7 @@ def path(
     yield phi
     for done, batch in enumerate(batches.unbind()):
         _, gradient = network.loss_and_gradient(phi, *batch)
-        against, memory = rule.direction(gradient, memory, done)
+        against, memory = rule.direction(cut(gradient, step_size), memory, done)
         phi = network.stepped(phi, against, step_size, done)
         yield phi
 

@@ -96,7 +96,8 @@ def descending(network: Network, theta: Tensor, question: Question, h: Any) -> T
     if size is None:
         size = question.multiple * h.inner_step_size
     rule = question.optimizer or str(getattr(h, "inner_optimizer", "sgd"))
-    return _descended(network, theta, size, question, rule)
+    clipped = network.clipped(size, getattr(h, "inner_clip", None), theta.dtype)
+    return _descended(network, theta, clipped, question, rule)
 
 
 def descending_elementwise(

@@ -185,22 +185,20 @@ def picture_x(distribution: TaskDistribution) -> Tensor:
     return lattice((low - beyond, high + beyond), points, features)
 
 
-def showcase_support(
-    distribution: TaskDistribution, study: str, task: Task, protocol: Protocol
-) -> Points:
+def showcase_support(distribution: TaskDistribution, task: Task, protocol: Protocol) -> Points:
     """Return the support points of the task of the pictures, the same for every cell and seed.
 
     Args:
         distribution: That of the tasks under the protocol, whose noise the labels have.
-        study: Name of the study: the key of the stream.
         task: The task.
         protocol: Says how many points there are, and where.
     """
     features = distribution.features
-    unit = torch.from_numpy(uniforms(study, "showcase", 0, protocol.shots * features))
+    unit = torch.from_numpy(uniforms("showcase", "showcase", 0, protocol.shots * features))
     x = scale(unit, protocol.support).unflatten(-1, (protocol.shots, features))
     return Points(
-        x, distribution.observed(task(x), lambda: uniforms(study, "showcase", 1, protocol.shots))
+        x,
+        distribution.observed(task(x), lambda: uniforms("showcase", "showcase", 1, protocol.shots)),
     )
 
 
@@ -243,7 +241,7 @@ def _under_protocol(
 
     def bank(purpose: str, tasks: int) -> HeldOut:
         return cast(
-            held_out(Bank(settings.study, purpose, distribution, tasks), protocol), theta.dtype
+            held_out(Bank(protocol.bank, purpose, distribution, tasks), protocol), theta.dtype
         )
 
     test = bank("test-bank", settings.banks.test)
@@ -265,7 +263,7 @@ def _under_protocol(
             found for found in known if adapter.adaptation.plain and torch.equal(found[0], sizes)
         ]
         if not twin:
-            known.append((sizes, losses(validation, step)[0, -1], losses(test, step)))
+            known.append((sizes, losses(validation, step)[0], losses(test, step)))
         _, on_validation, on_test = (twin or known[-1:])[0]
         yield "step_size", rule, sizes
         yield "validation", rule, on_validation
@@ -308,7 +306,7 @@ def _showcase(
     """Return predictions before and after adaptation to the showcase task, ``(2, run, point)``."""
     task = settings.tasks.one(**settings.showcase)
     distribution = protocol.distribution(settings.tasks)
-    points = showcase_support(distribution, settings.study, task, protocol).to(theta.dtype)
+    points = showcase_support(distribution, task, protocol).to(theta.dtype)
     if step.size is not None:
         step = step._replace(size=step.size.to(theta.dtype))
     x = picture_x(settings.tasks).to(theta.dtype)

@@ -64,6 +64,16 @@ MetaSchedule = Annotated[
     Field(description="Whether the outer step size stays, or falls to 0 over training."),
     Word(""),
 ]
+MetaClip = Annotated[
+    Positive | None,
+    Field(description="What each number of the outer gradient is cut at; not cut if not given."),
+    Word("clip"),
+]
+InnerClip = Annotated[
+    Positive | None,
+    Field(description="What each number of an inner gradient is cut at; not cut if not given."),
+    Word("inner clip"),
+]
 InnerOptimizer = Annotated[
     Literal["sgd", "adam"], Field(description="Rule of the inner steps."), Word("inner")
 ]
@@ -123,6 +133,7 @@ class OuterLoop(Hyperparameters):
     meta_step_size: MetaStepSize
     meta_optimizer: MetaOptimizer = "sgd"
     meta_schedule: MetaSchedule = "constant"
+    meta_clip: MetaClip = None
 
 
 class InnerLoop(OuterLoop):

@@ -2,7 +2,7 @@
 
     bits(key, purpose, block) = Philox(SHA-256(key, purpose); (1, 0, 0, block), (2, 0, 0, block), ..)
 
-A stream has a key (a training seed, or the name of a study), a purpose and a block. Nothing in the
+A stream has a key (a training seed, or the name of a bank or a study), a purpose and a block. Nothing in the
 package holds a generator, so a run cannot notice its neighbours, an evaluation interval, the number
 of cores or a restart.
 
@@ -50,7 +50,7 @@ def raw_bits(key: int | str, purpose: str, block: int, count: int) -> NDArray[np
     """Return the first `count` 64-bit words of one block of a stream.
 
     Args:
-        key: A training seed (an integer) or the name of a study.
+        key: A training seed (an integer) or the name of a bank or a study.
         purpose: One of `PURPOSES`.
         block: Number of the block, from 0.
         count: How many words.

@@ -107,6 +107,7 @@ class Protocol(Model):
         noise: Standard deviation of the noise on support labels; that of the tasks if not given.
         optimizer: Rule of the updates, where an algorithm takes gradient steps; its own if not given.
         tasks: Settings of the task distribution that are others under this protocol.
+        bank: Number of the lists of held-out tasks; under another number they are others.
     """
 
     shots: Annotated[int, Field(ge=1, le=1000)]
@@ -117,6 +118,7 @@ class Protocol(Model):
     noise: NotNegative | None = None
     optimizer: Literal["sgd", "adam"] | None = None
     tasks: dict[str, Any] | None = None
+    bank: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
     def distribution(self, tasks: TaskDistribution) -> TaskDistribution:
         """Return the distribution of the tasks under this protocol.
@@ -170,7 +172,6 @@ class Validation(Model):
 class TrainSettings(Model):
     """All that the result of a training job depends on, its seeds apart."""
 
-    study: str
     algorithm: str
     hyperparameters: SerializeAsAny[Hyperparameters]
     meta_iterations: MetaIterations
@@ -194,7 +195,6 @@ class Banks(Model):
 class EvaluateSettings(Model):
     """All that the evaluation of a trained cell under a group of protocols depends on."""
 
-    study: str
     algorithm: str
     hyperparameters: SerializeAsAny[Hyperparameters]
     tasks: AnyDistribution
@@ -230,7 +230,6 @@ class GaussianProcess(Model):
 class BaselineSettings(Model):
     """All that the baselines without seeds depend on under a group of protocols."""
 
-    study: str
     tasks: AnyDistribution
     protocols: dict[str, BaselineProtocol]
     banks: Banks

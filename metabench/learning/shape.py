@@ -127,6 +127,18 @@ class Shape:
             return theta - self.scaled(against, step_size, k)
         return descended(theta, against, step_size)
 
+    def clipped(
+        self, step_size: Size, most: float | None, dtype: torch.dtype = torch.float32
+    ) -> Size | Sizes:
+        """Return a step size under which each number of a gradient is cut at +- most.
+
+        None stands for no limit.
+        """
+        if most is None:
+            return step_size
+        size = torch.as_tensor(step_size, dtype=dtype)[..., None]
+        return Sizes(size.expand(*size.shape[:-1], len(self.layer_sizes)).contiguous()[None], most)
+
     def scaled(self, numbers: Tensor, step_size: Size | Sizes, k: int) -> Tensor:
         """Return alpha_k * numbers, ``(..., P)``."""
         if not isinstance(step_size, Sizes):

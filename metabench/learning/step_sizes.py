@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import NamedTuple
 
 import torch
@@ -16,14 +17,23 @@ class Sizes(NamedTuple):
 
     values: Tensor
     """``(step, ..., layer)`` or ``(step, ..., P)``; a first axis of one says the same for each step."""
+    most: float = inf
+    """What each number of a gradient is cut at before a step, in both directions."""
 
     def times(self, factor: float) -> Sizes:
         """Return a multiple of each."""
-        return Sizes(factor * self.values)
+        return self._replace(values=factor * self.values)
 
 
 Descent = tuple[Tensor, Tensor, Size | Sizes]
 """Steps of descent: x and y of each, ``(step, ..., point, .)``, and their size."""
+
+
+def cut(gradient: Tensor, step_size: Size | Sizes) -> Tensor:
+    """Return a gradient as a step goes against it: where sizes say so, cut."""
+    if isinstance(step_size, Sizes) and step_size.most < inf:
+        return gradient.clamp(-step_size.most, step_size.most)
+    return gradient
 
 
 def descended(theta: Tensor, gradient: Tensor, step_size: Size) -> Tensor:

@@ -141,6 +141,8 @@ def train(
         for i in range(begun, stop):
             batch = batches(i // BLOCK)[i % BLOCK]
             gradient = algorithm.meta_gradient(network, theta, batch, h)
+            if h.meta_clip is not None:
+                gradient = gradient.clamp(-h.meta_clip, h.meta_clip)
             size = h.meta_step_size * schedule(i / total)
             theta, memory = optimizer.step(theta, gradient, memory, size, i)
             yield theta, memory
@@ -199,7 +201,7 @@ def _validation(
     """
     given = settings.validation
     distribution = given.protocol.distribution(settings.tasks)
-    bank = Bank(settings.study, "validation-bank", distribution, given.tasks)
+    bank = Bank(given.protocol.bank, "validation-bank", distribution, given.tasks)
     tasks = cast(held_out(bank, given.protocol), dtype)
     adapter = adapter.under(given.protocol)
 

@@ -57,7 +57,7 @@ STATE = (META_ITERATION, THETA, MEMORY, DIVERGED_AT, VALIDATION_CURVE)
 """What a training job leaves, and its checkpoints."""
 
 TEST = Array("test", ("region", "update", "run", "test task"), "float32")
-VALIDATION = Array("validation", ("run", "validation task"), "float32")
+VALIDATION = Array("validation", ("update", "run", "validation task"), "float32")
 STEP_SIZE = Array("step_size", ("run",), "float64")
 OF_STEPS = (STEP_SIZE, VALIDATION, TEST)
 """What an evaluation leaves for each protocol and step rule."""
@@ -122,7 +122,7 @@ def of_baselines(settings: BaselineSettings) -> Declared:
             found[array.name] = array, array.shape(sizes)
         found[f"showcase/{name}/support"] = PICTURE_SUPPORT, PICTURE_SUPPORT.shape(sizes)
         for array in (BASELINE_TEST, BASELINE_VALIDATION):
-            for baseline in baselines.names(protocol.distribution(settings.tasks)):
+            for baseline in baselines.names(settings.tasks, protocol.distribution(settings.tasks)):
                 found[f"{array.name}/{name}/{baseline}"] = array, array.shape(sizes)
     return found
 

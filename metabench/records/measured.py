@@ -78,8 +78,8 @@ class CellRecord:
         return infinite(self.evaluation[f"test/{protocol}/{step}"])
 
     def validation(self, protocol: str, step: str) -> NDArray[np.float64]:
-        """Return each run's mean validation loss at the protocol's last update, ``(run,)``."""
-        return infinite(self.evaluation[f"validation/{protocol}/{step}"]).mean(-1)
+        """Return validation losses ``(update, run, task)``; what is not a number is infinite."""
+        return infinite(self.evaluation[f"validation/{protocol}/{step}"])
 
     def step_size(self, protocol: str, step: str) -> NDArray[np.float64]:
         """Return each run's step size of adaptation, ``(run,)``."""

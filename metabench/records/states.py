@@ -54,12 +54,12 @@ def read_theta(path: Path, settings: EvaluateSettings, seeds: str) -> tuple[Tens
         seeds: The block of seeds it must hold.
 
     Raises:
-        ArtifactError: It is damaged, unfinished, or of another study, algorithm, network, block of
+        ArtifactError: It is damaged, unfinished, or of another algorithm, network, block of
             seeds or distribution of tasks; how many tasks it was trained on is the cell's.
     """
     found, header = artifacts.read(path)
     dumped = settings.model_dump(mode="json")
-    same = ("study", "algorithm", "hyperparameters", "tasks", "network")
+    same = ("algorithm", "hyperparameters", "tasks", "network")
     expected = {"kind": "train", "seeds": seeds, **{name: dumped[name] for name in same}}
     told = {**header, **header.get("settings", {})}
     told["tasks"] = {**told.get("tasks", {}), "training_tasks": settings.tasks.training_tasks}

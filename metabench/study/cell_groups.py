@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from hashlib import sha256
 from itertools import product
 from math import ceil
 from typing import Any, NamedTuple
@@ -32,6 +34,11 @@ class _Group(NamedTuple):
     @property
     def size(self) -> int:
         """How many cells it has."""
+        return min(self.points, self.given.trials or self.points)
+
+    @property
+    def points(self) -> int:
+        """How many cells its product has."""
         return (
             grids.size(NetworkSettings, self.given.network)
             * grids.size(TrainingTasks, self.given.tasks)
@@ -75,6 +82,13 @@ def _groups(config: StudyConfig) -> list[_Group]:
         with mistakes.collected():
             groups.append(_Group(given, _load(given.algorithm, place), place))
             _require_one_file(files, given.algorithm, place)
+    mistakes.report()
+    for group in groups:
+        if group.points > JOBS:
+            mistakes.add(
+                f"the lists of a group make {JOBS} cells at most, of which trials takes some; got "
+                f"{group.points} ({group.place})"
+            )
     mistakes.report()
     jobs = sum(group.size for group in groups) * ceil(config.seeds / config.seed_block)
     if jobs > JOBS:
@@ -150,12 +164,28 @@ def _expand(config: StudyConfig, group: _Group, reference: Cell | None = None) -
         with mistakes.collected():
             cost = _cost(group, h, tasks)
             if reference is not None:
-                iterations = _equal_budget(reference, cost, place)
+                budget = reference.meta_iterations * reference.cost.point_gradients
+                iterations = _afforded(budget, cost, f"{place}.equal_budget")
+            elif given.budget is not None:
+                iterations = _afforded(given.budget, cost, f"{place}.budget")
             _require_outer_loop(given.algorithm, h, iterations, place)
             cell = Cell(given.algorithm, h, iterations, role, cost, network, tasks, name="")
             found.append(named(cell, config, place))
     mistakes.report()
+    if given.trials is not None:
+        found = _drawn(found, given.trials)
     return found if given.published is None else _mark(found, given.published, group)
+
+
+def _drawn(found: list[Cell], trials: int) -> list[Cell]:
+    """Return some cells, as chance has it: those whose content has the least digests."""
+
+    def digest(cell: Cell) -> str:
+        content = {"algorithm": cell.algorithm, **_content(cell)}
+        return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    kept = sorted(found, key=digest)[:trials]
+    return [cell for cell in found if cell in kept]
 
 
 def _hyperparameters(group: _Group) -> list[Hyperparameters]:
@@ -216,18 +246,15 @@ def _require_outer_loop(algorithm: str, h: Hyperparameters, iterations: int, pla
         )
 
 
-def _equal_budget(reference: Cell, cost: Cost, place: str) -> int:
-    """Return how many meta-iterations spend the point-gradients of the reference."""
+def _afforded(budget: int, cost: Cost, place: str) -> int:
+    """Return how many meta-iterations spend so many point-gradients."""
     if not cost.point_gradients:
-        raise ConfigError(
-            f"an algorithm that spends nothing has no equal budget ({place}.equal_budget)"
-        )
-    budget = reference.meta_iterations * reference.cost.point_gradients
+        raise ConfigError(f"an algorithm that spends nothing has no budget ({place})")
     iterations = budget // cost.point_gradients
     if not 1 <= iterations <= META_ITERATIONS:
         raise ConfigError(
             f"a cell has 1 to {META_ITERATIONS} meta-iterations, its budget is {iterations} "
-            f"({place}.equal_budget)"
+            f"({place})"
         )
     return iterations
 

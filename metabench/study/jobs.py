@@ -150,7 +150,6 @@ class Study:
             step=None if takes_own else self.config.evaluation.common_step_size,
         )
         return TrainSettings(
-            study=self.name,
             algorithm=cell.module,
             hyperparameters=cell.hyperparameters,
             meta_iterations=cell.meta_iterations,
@@ -166,7 +165,6 @@ class Study:
         steps = {step for protocol in given.values() for step in rules(protocol.steps)}
         candidates = sorted(self.config.evaluation.tuning_step_sizes)
         return EvaluateSettings(
-            study=self.name,
             algorithm=cell.module,
             hyperparameters=cell.hyperparameters,
             tasks=self.config.tasks,
@@ -186,7 +184,6 @@ class Study:
     def baseline_settings(self, group: str) -> BaselineSettings:
         """Return all that the baselines without seeds depend on."""
         return BaselineSettings(
-            study=self.name,
             tasks=self.config.tasks,
             protocols=_each(BaselineProtocol, self.groups[group]),
             banks=self.banks,

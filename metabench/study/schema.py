@@ -54,6 +54,9 @@ class CellGroup(Model):
         algorithm: Name of an algorithm, or path of a file.
         meta_iterations: Outer updates in all (`Length`).
         equal_budget: An algorithm whose published cell's point-gradients these cells spend instead.
+        budget: Point-gradients that each of these cells spends instead.
+        trials: How many cells of the product there are; all if not given. Which ones is a matter of
+            chance that a seed fixes: more trials begin with those of fewer.
         published: What tells the source's own cell from the others of the group.
         network: Settings of the network that differ in these cells (`NetworkSettings`).
         tasks: Settings of the training tasks that differ in these cells (`TrainingTasks`).
@@ -64,6 +67,8 @@ class CellGroup(Model):
     algorithm: Algorithm
     meta_iterations: Any = None
     equal_budget: Algorithm | None = None
+    budget: Annotated[int, Field(ge=1, le=10**15)] | None = None
+    trials: Count | None = None
     published: dict[str, Any] | None = None
     network: dict[str, Any] = Field(default={})
     tasks: dict[str, Any] = Field(default={})
@@ -80,8 +85,14 @@ class CellGroup(Model):
 
     @model_validator(mode="after")
     def _budget(self) -> Self:
-        if self.meta_iterations is not None and self.equal_budget is not None:
-            raise ValueError("give either meta_iterations or equal_budget, and not both")
+        lengths = {
+            "meta_iterations": self.meta_iterations,
+            "equal_budget": self.equal_budget,
+            "budget": self.budget,
+        }
+        given = [name for name, value in lengths.items() if value is not None]
+        if len(given) > 1:
+            raise ValueError(f"give one of {', '.join(lengths)}, got {' and '.join(given)}")
         return self
 
 

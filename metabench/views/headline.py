@@ -11,11 +11,15 @@ import pandas as pd
 
 from metabench.analysis.statistics import ROUNDING
 
+SHOWN = ("score", "score_lower", "score_upper", "mean", "median")
+"""Statistics of a cell."""
+
 
 def markdown(leaderboard: pd.DataFrame) -> str:
     """Return a Markdown table of the leaderboard's main rows.
 
-    It has the mean with its interval, the median and the diverged share.
+    It has the score with its interval after the number of updates that validation chooses, the mean
+    and the median loss after it.
 
     Args:
         leaderboard: The table leaderboard.csv.
@@ -25,7 +29,7 @@ def markdown(leaderboard: pd.DataFrame) -> str:
         "algorithm",
         "cell",
         "adaptation step",
-        *(f"{protocol}: mean [interval], median" for protocol in protocols),
+        *(f"{protocol}: score [interval], mean / median loss" for protocol in protocols),
     ]
     lines = [head, ["---"] * len(head), *_rows(leaderboard, protocols)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -77,12 +81,8 @@ def _statistics(rows: pd.DataFrame) -> str:
     if len(rows) != 1:
         return ""
     row = rows.iloc[0]
-    interval = (
-        ""
-        if pd.isna(row["mean_lower"])
-        else f" [{_number(row['mean_lower'])}, {_number(row['mean_upper'])}]"
-    )
-    return f"{_number(row['mean'])}{interval}, {_number(row['median'])}"
+    score, lower, upper, mean, median = (_number(row[f"chosen_{column}"]) for column in SHOWN)
+    return f"{score} [{lower}, {upper}], {mean} / {median}"
 
 
 def _number(value: float) -> str:

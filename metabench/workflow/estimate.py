@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from functools import cache
 from typing import Any, NamedTuple
-
-import torch
 
 from metabench.learning import engine
 from metabench.learning.evaluation import CHUNK
 from metabench.learning.network import Network
+from metabench.learning.pace import trial
 from metabench.learning.randomness import BLOCK
 from metabench.records.running import Running
 from metabench.study.cells import Cell
@@ -30,7 +28,7 @@ class Pace(NamedTuple):
     operations: float
     """Floating-point operations a second (see `Network.operations`)."""
     trial: float
-    """Seconds of the gradient of `_trial`."""
+    """Seconds of the gradient of `metabench.learning.pace.trial`."""
 
 
 PACES = {
@@ -177,20 +175,8 @@ def slowness(name: str) -> float:
     """
     if name != engine.name():
         return 1.0
-    torch.set_num_threads(1)  # as in every job
-    attempts = [_trial() for _ in range(max(5, round(0.05 / PACES[name].trial)))]
-    return min(attempts) / PACES[name].trial
-
-
-def _trial() -> float:
-    """Return the seconds of a gradient of 10 stacks of 3 networks at 50 points each."""
-    network = Network((1, 64, 64, 1))
-    theta = torch.stack([network.initialize(seed) for seed in range(10)]).float()
-    x, y = torch.linspace(-5, 5, 50)[:, None], torch.zeros(10, 3, 50, 1)
-    copies = theta[:, None].expand(10, 3, -1)
-    start = time.perf_counter()
-    network.summed_gradient(copies, x, y)
-    return time.perf_counter() - start
+    expected = PACES[name].trial
+    return trial(max(5, round(0.05 / expected))) / expected
 
 
 def plan(running: Running, cores: int) -> str:

@@ -2,7 +2,7 @@
 choice of cells.
 """
 
-from math import comb, inf, isnan, nan, sqrt
+from math import inf, nan, sqrt
 
 import numpy as np
 import pytest
@@ -10,19 +10,20 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
 from metabench.analysis.statistics import (
-    EXACT_SEEDS,
-    attainable_p_value,
+    ROUNDING,
+    Interval,
     crossed_interval,
+    detectable,
     difference_interval,
-    holm,
     iqm,
     mean_interval,
     median,
     p95,
     probability_of_improvement,
     quantile,
+    ranks,
+    ratio_interval,
     resamples,
-    sign_flip_p_value,
 )
 
 SEEDS_DOMINATE, BALANCED, TASKS_DOMINATE = (0.8, 0.1, 0.1), (1 / 3, 1 / 3, 1 / 3), (0.05, 0.8, 0.15)
@@ -366,63 +367,50 @@ def test_a_difference_is_a_minus_b_paired_on_seed_and_task(losses):
     assert 1.99 < lower < estimate < upper < 2.01  # what a and b share has cancelled
 
 
-def test_a_diverged_run_leaves_the_sign_of_a_difference_but_no_bounds():
-    assert_array_equal(difference_interval([[inf, 1]], [[1, 1]]), (inf, nan, nan))
-    assert_array_equal(difference_interval([[1, 1]], [[nan, 1]]), (-inf, nan, nan))
-    assert_array_equal(difference_interval([[inf, 1]], [[1, inf]]), (nan, nan, nan))
+def test_a_ratio_is_the_geometric_mean_of_a_over_b_paired_on_seed_and_task(losses):
+    factor = np.exp(0.01 * np.random.default_rng(5).standard_normal(losses.shape))
+    estimate, lower, upper = ratio_interval(3 * factor * losses, losses)
+    assert estimate == pytest.approx(3 * np.exp(np.log(factor).mean()))
+    assert 2.97 < lower < estimate < upper < 3.03  # what a and b share has cancelled
+    turned = ratio_interval(losses, 3 * factor * losses)
+    assert_allclose(turned, (1 / estimate, 1 / upper, 1 / lower))
 
 
-# ---- tests
+def test_scores_of_zero_have_a_ratio_at_rounding_level():
+    assert ratio_interval(np.zeros((2, 3)), np.ones((2, 3))).estimate == pytest.approx(ROUNDING)
 
 
-@pytest.mark.parametrize("unit", [1, -1, 0.1, 0.7, 1 / 3])
-@pytest.mark.parametrize(
-    ("differences", "expected"),
-    [
-        ([1, 2, 3], 2 / 8),  # only all signs alike reach 6
-        ([3, 1, -1], 6 / 8),  # 5, 3, 3, 1 and their negatives; the observed sum is 3
-        ([1, 2, -3], 1),  # the observed sum is 0
-        ([4, 4, 4, -1], 4 / 16),  # 13, 11 and their negatives; the observed sum is 11
-        (
-            [5, 3, -2, -1, 1],
-            16 / 32,
-        ),  # 6 or more: the negative ones sum to at most 3 (8 sets) or at least 9 (8 sets)
-        ([0, 0, 0], 1),
-        ([5], 1),
-    ],
-)
-def test_the_sign_flip_p_value_is_the_one_counted_by_hand(differences, expected, unit):
-    assert sign_flip_p_value(unit * np.array(differences)) == expected
+@pytest.mark.parametrize("sizes", [(3, 200), (12, 200)])
+def test_the_interval_of_a_ratio_covers_what_it_states(sizes):
+    seeds, tasks = sizes
+    rng = np.random.default_rng(2)
+    held = []
+    for _ in range(800):
+        shared = rng.standard_normal((1, tasks))
+        a, b = (
+            np.exp(shared + 0.3 * crossed_normal(BALANCED, seeds, tasks, rng)) for _ in range(2)
+        )
+        found = ratio_interval(2 * a, b)
+        held.append(found.lower <= 2 <= found.upper)
+    assert np.mean(held) > 0.95 - 3.5 * standard_error(0.95, 800)
 
 
-@pytest.mark.parametrize("seeds", [1, 5, 10, EXACT_SEEDS, EXACT_SEEDS + 14])
-def test_seeds_that_all_agree_attain_the_least_p_value(seeds):
-    assert sign_flip_p_value(np.arange(1, seeds + 1)) == attainable_p_value(seeds)
+def test_a_design_finds_the_detectable_difference_with_the_stated_chance():
+    """By the textbook: 2.80 standard errors for 5% and 80%."""
+    assert detectable(Interval(0.0, -1.96, 1.96)) == pytest.approx(2.80, abs=0.005)
 
 
-def test_ten_seeds_attain_2_of_1024():
-    assert attainable_p_value(10) == 2 / 1024
+def test_ranks_follow_the_means_and_ties_share_theirs():
+    first, second, third = (np.full((3, 4), value) for value in (0.1, 0.1, 0.7))
+    draws = resamples("ranks", 3, 4, 50)
+    assert_array_equal(ranks([third, first, second], draws), [[3, 1.5, 1.5]] * 50)
 
 
-def test_above_the_exact_seeds_the_p_value_is_close_to_the_exact_one():
-    exact = 2 * sum(comb(20, heads) for heads in range(14, 21)) / 2**20  # 14 of 20 signs alike
-    p_value = sign_flip_p_value([1] * 14 + [-1] * 6)
-    assert p_value == pytest.approx(exact, abs=4 * standard_error(exact, 2**EXACT_SEEDS))
-
-
-def test_a_difference_that_is_not_finite_has_no_p_value():
-    assert isnan(sign_flip_p_value([1, inf, 2]))
-
-
-@pytest.mark.parametrize(
-    ("p_values", "expected"),
-    [
-        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),  # 3 * 0.01, then 2 * 0.03, then max(0.06, 0.04)
-        ([0.9, 0.5], [1, 1]),
-        ([0.02], [0.02]),
-        ([0.01, nan, 0.5], [0.03, nan, 1]),
-        ([], []),
-    ],
-)
-def test_holm_adjusts_as_worked_out_by_hand(p_values, expected):
-    assert_allclose(holm(p_values), expected)
+def test_ranks_are_those_of_plain_resampling(losses):
+    rivals = [losses, losses[::-1] * 1.01, losses[:1] + 0.02]
+    draws = resamples("ranks", *losses.shape, 40)
+    expected = []
+    for seeds, tasks in zip(draws.seeds, draws.tasks, strict=True):
+        drawn = [r[np.ix_(seeds if len(r) > 1 else [0], tasks)].mean() for r in rivals]
+        expected.append(stats.rankdata(drawn))
+    assert_array_equal(ranks(rivals, draws), expected)

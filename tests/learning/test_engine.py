@@ -620,3 +620,36 @@ def test_records_say_which_engine_made_them(choose_engine, tmp_path):
         settings = small.train_settings("fomaml", 5)
         found.append(headers.training(settings, "0-1", started.engine)["engine"])
     assert found == list(engine.NAMES)
+
+
+@pytest.mark.parametrize("by", ["fused", "torch"])
+@pytest.mark.parametrize("most", [0.3, 2.0, 1e6])
+def test_the_gradient_through_a_cut_descent_is_that_of_autograd(by, most):
+    """Each number of an inner gradient is cut before its step; where it is, nothing goes through."""
+    network = Network((1, 9, 7, 1))
+    torch.manual_seed(0)
+    theta = torch.stack([network.initialize(seed) for seed in (0, 1)])[:, None].expand(2, 3, -1)
+    x, query = 6 * torch.rand(4, 2, 3, 5, 1).double() - 3, torch.rand(2, 3, 6, 1).double()
+    y, labels = 4 * x.sin(), query.cos()
+    size = network.clipped(0.05, most, torch.float64)
+
+    start = theta.clone().requires_grad_()
+    phi, cut = start, 0.0
+    for k in range(4):
+        loss = (network.predict(phi, x[k]) - y[k]).square().mean((-2, -1)).sum()
+        (gradient,) = torch.autograd.grad(loss, phi, create_graph=True)
+        cut += (gradient.abs() > most).double().mean()
+        phi = phi - 0.05 * gradient.clamp(-most, most)
+    loss = (network.predict(phi, query) - labels).square().mean((-2, -1)).sum()
+    (expected,) = torch.autograd.grad(loss, start)
+    assert (cut > 0) == (most < 1e6), "some gradients are cut, and not all"
+
+    if by == "fused" and engine.name() != "fused":
+        pytest.skip("no kernel for this processor")
+    where = network if by == "fused" else network._reference
+    found, _ = where.gradient_through(theta, (x, y, size), query, labels, False)
+    torch.testing.assert_close(found, expected.sum(1), rtol=1e-9, atol=1e-11)
+    moved = where.descend(theta, x, y, size)
+    torch.testing.assert_close(moved, phi.detach(), rtol=1e-10, atol=1e-12)
+    along = where.predict_along(theta, (x, y, size), query, every=False)
+    torch.testing.assert_close(along, network.predict(phi.detach(), query), rtol=1e-9, atol=1e-10)

@@ -29,7 +29,7 @@ def thetas(*seeds):
 
 def bank_of(tasks, purpose="test-bank", shots=5, interval=RIGHT_HALF):
     return cast(
-        held_out(Bank("flux", purpose, FLUX, tasks), small.protocol(shots, interval)), torch.float32
+        held_out(Bank(0, purpose, FLUX, tasks), small.protocol(shots, interval)), torch.float32
     )
 
 
@@ -78,7 +78,7 @@ def test_a_support_interval_of_the_whole_domain_leaves_nothing_unseen():
 
 
 def test_fresh_query_points_are_each_tasks_own_and_no_part_of_them_is_seen():
-    bank = Bank("flux", "test-bank", FLUX, 20)
+    bank = Bank(0, "test-bank", FLUX, 20)
     tasks = cast(held_out(bank, small.protocol(5, RIGHT_HALF, queries=7)), torch.float32)
     assert tasks.query.x.shape == tasks.query.y.shape == (20, 7, 1)
     assert tasks.query.x.unique().numel() == 140
@@ -134,7 +134,7 @@ def test_an_evaluation_holds_every_protocol_and_step_size():
     for protocol, count, updates in (("standard", 1, 33), ("robustness", 3, 11)):
         for step in ("own", "common"):
             expected[f"test/{protocol}/{step}"] = (count, updates, 2, 20)
-            expected[f"validation/{protocol}/{step}"] = (2, 10)
+            expected[f"validation/{protocol}/{step}"] = (updates, 2, 10)
             expected[f"step_size/{protocol}/{step}"] = (2,)
         expected[f"showcase/{protocol}"] = (2, 2, 111)
     assert shapes == expected
@@ -195,18 +195,16 @@ def test_a_step_size_at_which_adaptation_diverges_is_not_chosen():
 
 def test_the_validation_losses_of_an_evaluation_are_of_the_validation_bank():
     found = run(small.evaluate_settings("fomaml"), thetas(0))
-    expected = adaptation_losses(PLAIN, thetas(0), bank_of(10, "validation-bank"), 10, steps(1))[
-        0, -1
-    ]
+    expected = adaptation_losses(PLAIN, thetas(0), bank_of(10, "validation-bank"), 10, steps(1))[0]
     assert torch.equal(found["validation/robustness/own"], expected)
 
 
 def test_the_showcase_wave_is_fitted_better_after_adaptation():
     wave = Sine(torch.tensor(4.0, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64))
-    points = showcase_support(FLUX, "flux", wave, small.protocol(10, (-5.0, 5.0)))
+    points = showcase_support(FLUX, wave, small.protocol(10, (-5.0, 5.0)))
     assert points.x.shape == (10, 1)
     torch.testing.assert_close(points.y, 4 * torch.sin(points.x + 1))
-    settings = small.evaluate_settings("fomaml", hyperparameters={"inner_step_size": 0.002})
+    settings = small.evaluate_settings("fomaml", hyperparameters={"inner_step_size": 0.01})
     before, after = run(settings, thetas(0))["showcase/standard"]
     x = torch.linspace(-5.5, 5.5, 111, dtype=torch.float64)
     truth = 4 * torch.sin(x + 1)

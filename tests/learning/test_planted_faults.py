@@ -144,8 +144,8 @@ FAULTS = {
     ),
     "the test bank holds the validation tasks": Fault(
         "learning/tasks/streams.py",
-        "uniforms(self.study, self.purpose, 0, width * self.tasks)",
-        'uniforms(self.study, "validation-bank", 0, width * self.tasks)',
+        "uniforms(self._key, self.purpose, 0, width * self.tasks)",
+        'uniforms(self._key, "validation-bank", 0, width * self.tasks)',
         (f"{TASKS}::test_no_validation_task_is_in_the_test_bank",),
     ),
     "a run sees the random numbers of its neighbour": Fault(
@@ -322,6 +322,46 @@ FAULTS = {
             "analysis/test_reduction.py::test_a_shortened_number_has_its_digits_and_is_as_near_as_promised",
         ),
     ),
+    "the score is capped after the mean": Fault(
+        "learning/scores.py",
+        "return np.fmin(share, 1.0)",
+        "return share",
+        ("learning/test_scores.py::test_each_loss_is_capped_before_the_mean",),
+    ),
+    "scores are normalized by other points": Fault(
+        "analysis/tables/adaptation.py",
+        "of_scores(scores(here, zero[region]), confidence)",
+        "of_scores(scores(here, zero[0]), confidence)",
+        (f"{TABLES}::test_scores_are_capped_on_each_task_before_they_are_averaged",),
+    ),
+    "noisy tasks are other tasks": Fault(
+        "learning/tasks/streams.py",
+        'return f"bank {self.number}"',
+        'return f"bank {self.number} {self.distribution.noise}"',
+        (f"{TASKS}::test_equal_distributions_have_equal_tasks_and_other_noise_the_same_waves",),
+    ),
+    "cells are chosen on the test bank": Fault(
+        "analysis/measured.py",
+        'zero = self.baselines[f"validation/{protocol}/zero"][0]\n'
+        "        return np.asarray(scores(record.validation(protocol, step), zero).mean(-1))",
+        'zero = self.baselines[f"test/{protocol}/zero"][0]\n'
+        "        return np.asarray(scores(record.losses(protocol, step)[0], zero).mean(-1))",
+        (f"{TABLES}::test_the_number_of_updates_is_that_of_the_least_validation_score",),
+    ),
+    "the linear model learns from the tasks that it meets": Fault(
+        "learning/baselines/__init__.py",
+        "linear_model.chosen(_components(tasks), validation)",
+        "linear_model.chosen(_components(protocol.distribution(tasks)), validation)",
+        (
+            "learning/test_baselines.py::test_baselines_learn_from_training_tasks_and_not_from_those_that_they_meet",
+        ),
+    ),
+    "a gradient goes through what was cut": Fault(
+        "learning/engine/reference.py",
+        ".where(used == gradients[k], 0.0)",
+        "",
+        ("learning/test_engine.py::test_the_gradient_through_a_cut_descent_is_that_of_autograd",),
+    ),
     "diverged runs are dropped from the mean": Fault(
         "analysis/tables/adaptation.py",
         "mean = mean_interval(losses, confidence)",
@@ -344,7 +384,7 @@ def copy(tmp_path):
     """A copy of package, tests, config and reference tables, with a test that it is the copy that
     is tested.
     """
-    for name in ("metabench", "tests", "config", "results/reference/flux/tables"):
+    for name in ("metabench", "tests", "config", "benchmarks", "results/reference/flux/tables"):
         shutil.copytree(
             small.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__")
         )

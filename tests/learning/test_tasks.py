@@ -40,7 +40,7 @@ def test_the_grid_has_50_evenly_spaced_points_with_both_ends():
 
 @pytest.mark.parametrize(("name", "low", "high"), [("amplitude", 0.1, 5.0), ("phase", 0.0, 2 * pi)])
 def test_amplitude_and_phase_are_uniform_on_their_intervals(name, low, high):
-    values = getattr(Bank("flux", "test-bank", FLUX, 20_000).drawn, name)
+    values = getattr(Bank(0, "test-bank", FLUX, 20_000).drawn, name)
     standard_error = (high - low) / sqrt(12 * len(values))
     assert low <= values.min() < low + 0.01
     assert high - 0.01 < values.max() < high
@@ -48,7 +48,7 @@ def test_amplitude_and_phase_are_uniform_on_their_intervals(name, low, high):
 
 
 def test_the_mean_square_of_a_wave_is_4_2517():
-    square = Bank("flux", "test-bank", FLUX, 20_000).drawn(FLUX.grid).square().mean((-2, -1))
+    square = Bank(0, "test-bank", FLUX, 20_000).drawn(FLUX.grid).square().mean((-2, -1))
     assert abs(square.mean() - MEAN_SQUARE) < 3 * square.std() / sqrt(len(square))
 
 
@@ -99,7 +99,7 @@ def test_fresh_points_are_uniform_on_the_domain():
 
 
 def test_the_support_points_of_a_bank_are_uniform_on_the_protocols_interval():
-    x = Bank("flux", "test-bank", FLUX, 4000).support(5, (0.0, 5.0)).x
+    x = Bank(0, "test-bank", FLUX, 4000).support(5, (0.0, 5.0)).x
     assert x.shape == (4000, 5, 1)
     assert x.unique().numel() == x.numel(), "every task and shot has a point of its own"
     assert 0 <= x.min() < 0.01
@@ -108,14 +108,14 @@ def test_the_support_points_of_a_bank_are_uniform_on_the_protocols_interval():
 
 
 def test_a_larger_bank_begins_with_the_tasks_of_a_smaller():
-    small, large = (Bank("flux", "test-bank", FLUX, tasks) for tasks in (7, 100))
+    small, large = (Bank(0, "test-bank", FLUX, tasks) for tasks in (7, 100))
     assert torch.equal(large.drawn.amplitude[:7], small.drawn.amplitude)
     assert torch.equal(large.drawn.phase[:7], small.drawn.phase)
     assert torch.equal(large.support(5, (0.0, 5.0)).x[:7], small.support(5, (0.0, 5.0)).x)
 
 
 def test_more_shots_begin_with_the_points_of_fewer():
-    bank = Bank("flux", "test-bank", FLUX, 20)
+    bank = Bank(0, "test-bank", FLUX, 20)
     assert torch.equal(bank.support(10, (-5.0, 5.0)).x[:, :5], bank.support(5, (-5.0, 5.0)).x)
 
 
@@ -125,7 +125,7 @@ def pairs(waves):
 
 def test_no_validation_task_is_in_the_test_bank():
     validation, test = (
-        pairs(Bank("flux", f"{name}-bank", FLUX, 1000).drawn) for name in ("validation", "test")
+        pairs(Bank(0, f"{name}-bank", FLUX, 1000).drawn) for name in ("validation", "test")
     )
     assert len(validation) == len(test) == 1000
     assert validation.isdisjoint(test)
@@ -134,14 +134,21 @@ def test_no_validation_task_is_in_the_test_bank():
 def test_no_held_out_task_is_trained_on():
     trained = pairs(TaskStream(FLUX, tuple(range(10)), 1).block(0).drawn)
     for name in ("validation-bank", "test-bank"):
-        assert trained.isdisjoint(pairs(Bank("flux", name, FLUX, 1000).drawn))
+        assert trained.isdisjoint(pairs(Bank(0, name, FLUX, 1000).drawn))
 
 
-def test_a_bank_belongs_to_its_study_and_to_no_seed():
-    assert {field.name for field in fields(Bank)} == {"study", "purpose", "distribution", "tasks"}
-    before = Bank("flux", "test-bank", FLUX, 50).support(5, (0.0, 5.0)).x
+def test_equal_distributions_have_equal_tasks_and_other_noise_the_same_waves():
+    """What differs between two studies, or noise levels, is then never the test tasks."""
+    quiet, noisy = (Bank(0, "test-bank", SineDistribution(noise=s), 20) for s in (0.0, 0.3))
+    assert pairs(quiet.drawn) == pairs(noisy.drawn)
+    assert torch.equal(quiet.support(5, (0.0, 5.0)).x, noisy.support(5, (0.0, 5.0)).x)
+
+
+def test_a_bank_belongs_to_its_number_and_to_no_seed_or_study():
+    assert {field.name for field in fields(Bank)} == {"number", "purpose", "distribution", "tasks"}
+    before = Bank(0, "test-bank", FLUX, 50).support(5, (0.0, 5.0)).x
     TaskStream(FLUX, (0, 1), 1).block(0).support(5)
-    assert torch.equal(Bank("flux", "test-bank", FLUX, 50).support(5, (0.0, 5.0)).x, before)
-    assert pairs(Bank("maml", "test-bank", FLUX, 50).drawn).isdisjoint(
-        pairs(Bank("flux", "test-bank", FLUX, 50).drawn)
+    assert torch.equal(Bank(0, "test-bank", FLUX, 50).support(5, (0.0, 5.0)).x, before)
+    assert pairs(Bank(1, "test-bank", FLUX, 50).drawn).isdisjoint(
+        pairs(Bank(0, "test-bank", FLUX, 50).drawn)
     )

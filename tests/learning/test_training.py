@@ -66,7 +66,7 @@ def test_the_validation_curve_begins_before_training_and_ends_after_it(algorithm
     found = [start(algorithm, (0, 1)), *states(settings, (0, 1))]
     assert [state.meta_iteration for state in found] == [0, 5, 10, 12]
     tasks = held_out(
-        Bank("flux", "validation-bank", SineDistribution(), 4), small.protocol(5, (0.0, 5.0))
+        Bank(0, "validation-bank", SineDistribution(), 4), small.protocol(5, (0.0, 5.0))
     )
     step = Step(torch.full((2,), 0.02, dtype=torch.float64))
     curve = found[-1].validation_loss
@@ -243,3 +243,18 @@ def test_a_divergence_is_remembered_across_a_restart():
     assert torch.equal(again.diverged_at, whole[-1].diverged_at)
     assert same_bits(again.theta, whole[-1].theta)
     assert same_bits(again.validation_loss, whole[-1].validation_loss)
+
+
+@pytest.mark.parametrize("most", [1e-4, 1e6])
+def test_the_outer_gradient_is_cut_before_its_step(most):
+    """With plain descent of size 1, a step is the gradient, cut."""
+    cut, plain = (
+        small.train_settings(
+            "fomaml", 1, hyperparameters={"meta_step_size": 1.0, "meta_clip": clip}
+        )
+        for clip in (most, None)
+    )
+    begun = start("fomaml", (0, 1)).theta.double()
+    after_cut, after = (run(given, (0, 1), dtype=torch.float64).theta for given in (cut, plain))
+    step = (begun - after).clamp(-most, most)
+    torch.testing.assert_close(begun - after_cut, step, rtol=1e-5, atol=1e-7)

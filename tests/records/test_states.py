@@ -162,7 +162,6 @@ def test_theta_of_a_cell_with_training_tasks_of_its_own_is_taken(tmp_path):
 
 
 OTHERS = {
-    "study": {"study": "another"},
     "algorithm": {"algorithm": "maml"},
     "hyperparameters": {"hyperparameters": {"meta_optimizer": "adam", "inner_step_size": 0.5}},
     "network": {"network": {"hidden": [6], "activation": "relu"}},

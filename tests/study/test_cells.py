@@ -38,7 +38,7 @@ def test_exactly_one_cell_of_each_algorithm_is_published_and_has_the_flux_script
     published = {cell.algorithm: cell for cell in FLUX.cells if cell.role == "published"}
     assert len(published) == sum(cell.role == "published" for cell in FLUX.cells)
     found = {name: cell.hyperparameters.model_dump() for name, cell in published.items()}
-    outer = {"meta_optimizer": "sgd", "meta_schedule": "constant"}
+    outer = {"meta_optimizer": "sgd", "meta_schedule": "constant", "meta_clip": None}
     assert found == {
         "fomaml": {
             **outer,
@@ -426,3 +426,47 @@ def test_what_is_no_cell_is_answered_with_those_that_there_are(wanted, said):
     text = str(caught.value)
     assert text.isprintable()
     assert not [part for part in said if part not in text], text
+
+
+# Trials and budgets.
+
+SPACE = {
+    "algorithm": "reptile",
+    "meta_iterations": 100,
+    "meta_batch_size": [1, 3, 10],
+    "inner_steps": [1, 5],
+    "inner_step_size": [0.01, 0.02, 0.04],
+    "meta_step_size": [0.01, 0.1, 1.0],
+    "meta_schedule": ["constant", "linear", "cosine"],
+}
+
+
+def of_space(**more):
+    return {cell.name for cell in small.flux(cells=[{**SPACE, **more}]).cells}
+
+
+def test_trials_are_cells_of_the_product_and_more_begin_with_fewer():
+    every = of_space()
+    few, more = of_space(trials=6), of_space(trials=20)
+    assert len(every) == 162 and len(few) == 6 and len(more) == 20
+    assert few < more < every
+    assert of_space(trials=1000) == every
+
+
+def test_trials_are_drawn_evenly_from_each_list():
+    drawn = small.flux(cells=[{**SPACE, "trials": 81}]).cells
+    for key in ("meta_batch_size", "inner_step_size", "meta_step_size", "meta_schedule"):
+        counts = Counter(getattr(cell.hyperparameters, key) for cell in drawn)
+        assert len(counts) == 3 and min(counts.values()) >= 17  # 27 on average, deviation 3
+
+
+def test_trials_stay_where_lists_do_whatever_their_order():
+    turned = {**SPACE, "meta_schedule": ["cosine", "linear", "constant"], "trials": 6}
+    assert {cell.name for cell in small.flux(cells=[turned]).cells} == of_space(trials=6)
+
+
+def test_cells_with_a_budget_spend_as_many_point_gradients():
+    group = {key: value for key, value in SPACE.items() if key != "meta_iterations"}
+    for cell in small.flux(cells=[{**group, "budget": 9_000_000}]).cells:
+        spent = cell.meta_iterations * cell.cost.point_gradients
+        assert 9_000_000 - cell.cost.point_gradients < spent <= 9_000_000

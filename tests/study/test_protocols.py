@@ -38,6 +38,7 @@ GRIDS = {
     "shots": ([5, 10], ["x shots 5", "x shots 10"]),
     "updates": ([1, 2], ["x updates 1", "x updates 2"]),
     "queries": ([0, 100], ["x queries 0", "x queries 100"]),
+    "bank": ([0, 1], ["x bank 0", "x bank 1"]),
     "noise": ([None, 0, 0.1], ["x noise default", "x noise 0", "x noise 0.1"]),
     "support": ([[-5, 5], [0, 2.5]], ["x support -5 to 5", "x support 0 to 2.5"]),
     "domain": ([None, [-10, 10]], ["x domain default", "x domain -10 to 10"]),

@@ -262,7 +262,11 @@ MISTAKES = {
     "both meta_iterations and equal_budget": (
         ("cells", 0, "equal_budget"),
         "reptile",
-        ["cells[0]", "meta_iterations or equal_budget, and not both"],
+        [
+            "cells[0]",
+            "give one of meta_iterations, equal_budget, budget",
+            "got meta_iterations and equal_budget",
+        ],
     ),
     "the budget of an unknown algorithm": (
         ("cells", 2, "equal_budget"),
@@ -289,8 +293,8 @@ MISTAKES = {
         5,
         [
             "unknown key 'inner_steps'",
-            "hyperparameters of joint: meta_batch_size, meta_optimizer, meta_schedule",
-            "keys of every group: algorithm, equal_budget",
+            "hyperparameters of joint: meta_batch_size, meta_clip, meta_optimizer, meta_schedule",
+            "keys of every group: algorithm, budget, equal_budget",
             "(cells[3].inner_steps)",
         ],
     ),

@@ -20,8 +20,10 @@ from metabench.views.drawing.lines import lines
 from metabench.views.drawing.reading import Tables
 from metabench.views.figures import (
     adaptation,
+    comparisons,
+    profiles,
     step_sizes,
-    task_losses,
+    trials,
     validation_curves,
 )
 from metabench.views.figures import showcase as showcase_figure
@@ -128,7 +130,7 @@ def test_every_progress_step_is_one_figure(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = figures.of_study
-    few = ("equal_budget", "comparisons")
+    few = ("equal_budget", "trials")
     monkeypatch.setattr(
         figures,
         "of_study",
@@ -147,7 +149,7 @@ def test_the_names_of_figures_are_known_without_seaborn() -> None:
         "print(len(of_study(['reptile'], ['standard'])), 'seaborn' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.split() == ["9", "False"]
+    assert ran.stdout.split() == ["10", "False"]
 
 
 def test_every_figure_has_a_heading_labels_and_a_caption_in_the_report() -> None:
@@ -164,9 +166,9 @@ def test_a_figure_says_what_fills_its_name() -> None:
         "algorithm": "under_scored",
         "protocol": "one-shot",
     }
-    assert found["adaptation_one-shot_median"].labels == {
+    assert found["adaptation_one-shot_score"].labels == {
         "protocol": "one-shot",
-        "statistic": "median",
+        "statistic": "score",
     }
     assert found["equal_budget"].labels == {"figure": "equal budget"}
 
@@ -217,7 +219,7 @@ def test_an_algorithm_keeps_its_colour_when_others_join() -> None:
 
 
 def test_bands_are_the_tables_intervals(tables: Tables) -> None:
-    axes = adaptation.draw(tables, "standard", "mean").axes[0]
+    axes = adaptation.draw(tables, "standard", "score").axes[0]
     colour = tables.styles["fomaml"].colour
     row = tables.rows("adaptation.csv", protocol="standard", region="all", cell="f1", step="own")
     band = next(
@@ -226,7 +228,7 @@ def test_bands_are_the_tables_intervals(tables: Tables) -> None:
         if len(b.get_paths()) and _hex(b.get_facecolor()[0]) == colour.lower()
     )
     vertices = {(round(x, 9), round(y, 9)) for x, y in band.get_paths()[0].vertices}
-    for end in ("mean_lower", "mean_upper"):
+    for end in ("score_lower", "score_upper"):
         assert set(zip(row["update"].round(9), row[end].round(9), strict=True)) <= vertices
 
 
@@ -234,14 +236,14 @@ def _hex(colour: Any) -> str:
     return "#" + "".join(f"{round(255 * channel):02x}" for channel in colour[:3])
 
 
-def test_bars_of_the_median_are_the_tables_intervals_after_the_last_update(tables: Tables) -> None:
-    axes = adaptation.draw(tables, "standard", "median").axes[0]
+def test_bars_of_baselines_are_the_tables_intervals(tables: Tables) -> None:
+    axes = adaptation.draw(tables, "standard", "score").axes[0]
     row = tables.rows(
-        "adaptation.csv", protocol="standard", region="all", cell="f1", step="own", update=4
+        "adaptation.csv", protocol="standard", region="all", algorithm="gaussian-process"
     ).iloc[0]
-    bars = [segment for bar in axes.collections for segment in bar.get_segments()]
+    bars = [segment for bar in axes.collections for segment in getattr(bar, "get_segments", list)()]
     assert any(
-        np.allclose(bar[:, 1], [row["median_lower"], row["median_upper"]]) and bar[0, 0] > 4
+        np.allclose(bar[:, 1], [row["score_lower"], row["score_upper"]]) and bar[0, 0] > 4
         for bar in bars
     )
 
@@ -252,7 +254,7 @@ def test_updates_start_at_zero_and_losses_are_logarithmic(tables: Tables, statis
     assert axes.get_xlim()[0] == 0
     assert axes.get_yscale() == "log"
     assert axes.get_lines()[0].get_xdata()[0] == 0
-    assert task_losses.draw(tables, "standard").axes[0].get_xscale() == "log"
+    assert profiles.draw(tables, "standard").axes[0].get_xscale() == "log"
     assert {panel.get_yscale() for panel in validation_curves.draw(tables).axes} == {"log"}
 
 
@@ -290,15 +292,33 @@ def test_a_diverged_cell_is_annotated_in_the_heat_map(tables: Tables) -> None:
     assert any(patch.get_hatch() for axes in figure.axes for patch in axes.patches)
 
 
-def test_infinite_losses_count_in_the_distribution(tables: Tables) -> None:
-    axes = task_losses.draw(tables, "standard").axes[0]
-    line = next(
-        line
-        for line in axes.get_lines()
-        if str(line.get_label()).startswith(published(tables, "reptile"))
-    )
-    assert max(line.get_ydata()) == pytest.approx(2 / 3, abs=1 / len(task_losses.SHARES))
-    assert "33.3 % off the axis" in str(line.get_label())
+def test_a_profile_ends_at_what_did_not_fail_and_the_legend_says_what_did(tables: Tables) -> None:
+    axes = profiles.draw(tables, "standard").axes[0]
+    lines = {str(line.get_label()).split(" (")[0]: line for line in axes.get_lines()}
+    reptile = lines[published(tables, "reptile")]
+    assert max(reptile.get_ydata()) == pytest.approx(2 / 3)
+    assert "33.3 % failed" in str(reptile.get_label())
+    assert "failed" not in str(lines[published(tables, "fomaml")].get_label())
+
+
+def test_the_matrix_has_who_beats_whom_and_marks_what_is_certain(tables: Tables) -> None:
+    ranks, matrix = comparisons.draw(tables, "standard").axes
+    assert [label.get_text() for label in ranks.get_yticklabels()] == [
+        f"{published(tables, name)}  {0.1 * (n + 1):.2g}"
+        for n, (name, _) in enumerate(handmade.CONTENDERS)
+    ]
+    texts = {tuple(map(int, text.get_position())): text for text in matrix.texts}
+    assert texts[1, 0].get_text() == "70" and texts[0, 1].get_text() == "30"  # column, row
+    assert texts[3, 0].get_text() == "90" and texts[3, 0].get_fontweight() == "bold"
+    assert texts[1, 0].get_fontweight() != "bold", "the interval holds zero"
+    assert len(texts) == 12
+
+
+def test_trials_are_shown_of_algorithms_with_more_than_one(tables: Tables) -> None:
+    axes = trials.draw(tables).axes[0]
+    (line,) = axes.get_lines()
+    assert line.get_label() == published(tables, "fomaml")
+    assert list(line.get_xdata()) == [1, 2, 3]
 
 
 def test_a_diverged_seed_is_marked_in_the_validation_curve(tables: Tables) -> None:
@@ -333,7 +353,7 @@ def test_a_study_without_special_cells_or_regions_still_has_every_figure(tmp_pat
             table = table[~table[column].isin(gone[column])]
         found[name] = table
     made = Tables(handmade.write(found, tmp_path / "tables"))
-    stems = ("equal_budget", "robustness_regions", "comparisons", "step_sizes_standard")
+    stems = ("equal_budget", "robustness_regions", "comparisons_standard", "step_sizes_standard")
     for picture in figures.of_study(made.algorithms, made.protocols):
         if picture.stem in stems:
             written = style.save(picture.draw(made), tmp_path / picture.stem)

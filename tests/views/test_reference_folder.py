@@ -13,7 +13,7 @@ from metabench.records import manifests
 from metabench.views import figures
 
 FLUX = ROOT / "results" / "reference" / "flux"
-STEMS = ["comparisons", "equal_budget"]
+STEMS = ["equal_budget", "trials"]
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,9 @@ def test_it_has_tables_png_figures_and_provenance_and_replaces_what_was_there(
     assert keep(finished, out).exit_code == 0
     assert sorted(path.name for path in out.iterdir()) == ["figures", "provenance.json", "tables"]
     assert sorted(path.name for path in (out / "figures").iterdir()) == [
-        *(f"{stem}.png" for stem in STEMS),
+        "equal_budget.png",
         manifests.NAME,
+        "trials.png",
     ]
     assert list(out.parent.iterdir()) == [out]  # no temporary folder is left
     assert files(finished) == before

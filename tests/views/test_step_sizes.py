@@ -54,7 +54,7 @@ def test_the_first_two_hyperparameters_that_vary_are_the_axes(tmp_path: Path) ->
     (found,) = panels(tmp_path, rows)
     assert (found.down, found.rows) == ("inner step size", ["0.01", "0.02"])
     assert (found.across, found.columns) == ("strength", ["0.5", "2"])
-    assert found.means == ["1", "2", "3", "4"]
+    assert found.means == ["0.05", "0.1", "0.15", "0.2"]
 
 
 def test_further_hyperparameters_are_panels_words_among_them(tmp_path: Path) -> None:
@@ -130,12 +130,12 @@ def test_the_step_of_adaptation_is_an_axis_of_what_has_none_of_its_own(tmp_path:
 def test_a_hole_in_a_grid_stays_empty(tmp_path: Path) -> None:
     rows = cells("prox", strength=[1, 2], depth=[1, 2])[:3]
     (found,) = panels(tmp_path, rows)
-    assert found.means == ["1", "2", "3"] and len(found.rows) == len(found.columns) == 2
+    assert found.means == ["0.05", "0.1", "0.15"] and len(found.rows) == len(found.columns) == 2
 
 
 def test_cells_of_two_algorithms_with_one_name_are_not_mixed(tmp_path: Path) -> None:
     rows = [*cells("anil", strength=[1, 2]), *cells("maml", strength=[1, 2])]
-    assert [found.means for found in panels(tmp_path, rows)] == [["1", "2"], ["3", "4"]]
+    assert [found.means for found in panels(tmp_path, rows)] == [["0.05", "0.1"], ["0.15", "0.2"]]
 
 
 def test_long_names_and_values_have_room(tmp_path: Path) -> None:

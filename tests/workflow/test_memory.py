@@ -57,7 +57,7 @@ def test_a_job_asks_a_scheduler_for_more_than_its_stack_was_measured_to_hold(tmp
 
 
 def test_the_expected_memory_follows_what_is_held(tmp_path):
-    content = config.read(small.FLUX.with_name("algorithms.yaml"))
+    content = config.read(small.ROOT / "benchmarks" / "workloads.yaml")
     started = small.running(content, tmp_path, ENGINE)
 
     def training(name, seeds, started=started):

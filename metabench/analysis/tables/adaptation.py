@@ -19,12 +19,14 @@ from metabench.analysis.statistics import (
     median,
     p95,
 )
+from metabench.learning.scores import scores
 from metabench.records.measured import REGIONS, CellRecord
 
 NAME = "adaptation.csv"
 CAPTION = """
-Loss of every cell, protocol, adaptation step, region and update over all seeds and test tasks: mean
-with its interval, median, interquartile mean, 95th percentile, share of diverged adaptations. The
+Score and loss of every cell, protocol, adaptation step, region and update over all seeds and test
+tasks: mean score with its interval, share that failed; mean loss, with an interval where no
+adaptation diverged, median, interquartile mean, 95th percentile, share of diverged adaptations. The
 last update also has intervals of the median and the interquartile mean.
 """
 COLUMNS: dict[str, Column] = {}
@@ -100,15 +102,28 @@ def _statistics(
     """
     confidence, limits = study.config.statistics.confidence, study.limit(protocol)
     regions, count, seeds, tasks = losses.shape
+    zero = study.baselines[f"test/{protocol}/zero"]
     rows = []
     for region, n in np.ndindex(regions, count):
         here = losses[region, n]
-        found = summarize(here, limits[region], confidence)
+        found = of_scores(scores(here, zero[region]), confidence)
+        found |= summarize(here, limits[region], confidence)
         if n == count - 1:
             found |= final_intervals(here, limits[region], draws, confidence)
         place = {"region": REGIONS[region], "update": updates[n]}
         rows.append({**place, **found, "seeds": seeds, "tasks": tasks})
     return rows
+
+
+def of_scores(found: NDArray[np.float64], confidence: float) -> dict[str, float]:
+    """Return the statistics of the scores of one row, ``(seed, task)``."""
+    score = mean_interval(found, confidence, scale="logit")
+    return {
+        "score": score.estimate,
+        "score_lower": score.lower,
+        "score_upper": score.upper,
+        "failed": float((found == 1).mean()),
+    }
 
 
 def summarize(
@@ -119,7 +134,8 @@ def summarize(
     Args:
         losses: ``(seed, task)``.
         limit: The loss above which an adaptation has diverged, ``(task,)``.
-        confidence: Level of the mean's interval.
+        confidence: Level of the mean's interval, which there is if no adaptation diverged: else
+            one loss may rule it, and an interval would hold the truth half of the time.
     """
     diverged = ~(losses <= limit)
     counted = np.where(diverged, np.inf, losses)
@@ -127,8 +143,8 @@ def summarize(
     mean = mean_interval(losses, confidence)
     return {
         "mean": mean.estimate,
-        "mean_lower": mean.lower,
-        "mean_upper": mean.upper,
+        "mean_lower": np.nan if diverged.any() else mean.lower,
+        "mean_upper": np.nan if diverged.any() else mean.upper,
         "mean_finite": float(losses[finite].mean()) if finite.any() else np.nan,
         "finite": int(finite.sum()),
         "median": median(counted),

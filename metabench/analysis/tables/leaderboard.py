@@ -8,25 +8,38 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from metabench.analysis.columns import COUNT, Column, with_whole_counts
+from metabench.analysis.columns import COUNT, NUMBER, Column, with_whole_counts
 from metabench.analysis.measured import Study, costs, settings
 from metabench.analysis.tables import adaptation, selection
 from metabench.records.measured import CellRecord
 
 NAME = "leaderboard.csv"
 CAPTION = """
-Final loss of every cell and baseline under each protocol and adaptation step, with intervals, costs
-and counts of diverged runs. Rows with seeds = 0 are baselines without seeds: their interval is over
+Score and loss of every cell and baseline under each protocol and adaptation step, after the
+protocol's last update and after as many as validation chooses, with intervals, costs and counts of
+diverged runs. Rows with seeds = 0 are baselines without seeds: their interval is over
 tasks alone.
 """
 COLUMNS = {
     "runs_ok": Column(COUNT, "Runs that did not diverge in training."),
     "runs_diverged": Column(COUNT, "Runs that did."),
+    "chosen_score": Column(NUMBER, "The score after `updates` updates."),
+    "chosen_score_lower": Column(NUMBER, "Lower end of its interval."),
+    "chosen_score_upper": Column(NUMBER, "Upper end of it."),
+    "chosen_failed": Column(NUMBER, "Share of adaptations that failed after `updates` updates."),
+    "chosen_mean": Column(NUMBER, "Mean loss after `updates` updates."),
+    "chosen_median": Column(NUMBER, "Median loss after `updates` updates."),
 }
 
 KEYS = ["algorithm", "cell", "role", "protocol", "step"]
-MARKS = ["selected", "validation_loss", "frequency", "on_edge", "held_out_mean"]
+MARKS = ["selected", "validation_score", "updates", "frequency", "on_edge", "held_out_score"]
 """Columns that it has from the table of selection."""
+
+CHOSEN = {
+    column: f"chosen_{column}"
+    for column in ("score", "score_lower", "score_upper", "failed", "mean", "median")
+}
+"""Columns that it has of the number of updates that validation chooses."""
 
 
 def build(study: Study) -> pd.DataFrame:
@@ -36,12 +49,27 @@ def build(study: Study) -> pd.DataFrame:
     about = pd.DataFrame([row for record in study.cells for row in _about(study, record)])
     table = found.merge(chosen[KEYS + MARKS], how="left").merge(about, how="left", on=KEYS)
     table["selected"] = table["selected"].fillna(False).astype(bool)
+    table = _with_chosen(table, study.table(adaptation.build))
     table = with_whole_counts(table, COLUMNS)
 
-    front = [*KEYS, "selected", "step_size"]
+    front = [*KEYS, "selected", "step_size", "updates", *CHOSEN.values()]
     rest = [column for column in table.columns if column not in front]
-    order = ["protocol", "mean", "median", "algorithm", "cell", "step"]
+    order = ["protocol", "chosen_score", "score", "median", "algorithm", "cell", "step"]
     return table[front + rest].sort_values(order, ignore_index=True)
+
+
+def _with_chosen(table: pd.DataFrame, adapted: pd.DataFrame) -> pd.DataFrame:
+    """Add what is known of each cell after the number of updates that validation chooses.
+
+    Cells that are not chosen from, and baselines, have that of the last update.
+    """
+    last = table["protocol"].map(adapted.groupby("protocol")["update"].max())
+    update = table["updates"].fillna(last).astype(int)
+    rows = adapted[adapted["region"] == "all"].rename(columns=CHOSEN)
+    found = table.assign(update=update).merge(
+        rows[[*KEYS, "update", *CHOSEN.values()]], how="left", on=[*KEYS, "update"]
+    )
+    return found.drop(columns="update")
 
 
 def final(adapted: pd.DataFrame) -> pd.DataFrame:

@@ -16,9 +16,9 @@ from metabench.analysis.selection import Selection, algorithms, candidates, sele
 
 NAME = "selection.csv"
 CAPTION = """
-What the validation bank says: median validation loss of each candidate, which one is selected, how
-often it is under resampled seeds, whether it lies on the grid's edge, and the test loss free of the
-winner's curse.
+What the validation bank says: the number of updates that suits each candidate and its score then,
+which one is selected, how often it is under resampled seeds, whether it lies on the grid's edge, and
+the test score free of the winner's curse.
 """
 COLUMNS: dict[str, Column] = {}
 
@@ -47,11 +47,12 @@ def _rows(study: Study, found: Selection) -> Iterator[dict[str, Any]]:
             **record.head,
             "protocol": found.protocol,
             "step": found.step,
-            "validation_loss": float(np.median(found.validation[n])),
+            "updates": found.updates[n],
+            "validation_score": float(found.validation[n].mean()),
             "selected": n == winner,
             "frequency": frequency[n],
             "on_edge": edges(found) if n == winner else "",
-            "held_out_mean": found.held_out_mean if n == winner else np.nan,
+            "held_out_score": found.held_out_score if n == winner else np.nan,
         }
 
 

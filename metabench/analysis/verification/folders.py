@@ -29,7 +29,8 @@ KEYS = {
 }
 """The tables whose values are compared, and the columns that identify a row of each."""
 
-STABLE = ["median", "median_lower", "median_upper", "iqm", "iqm_lower", "iqm_upper"]
+STABLE = ["score", "score_lower", "score_upper"]
+STABLE += ["median", "median_lower", "median_upper", "iqm", "iqm_lower", "iqm_upper"]
 """Statistics that a few losses cannot move, so that rounding moves none of them."""
 
 STATISTICS = [*STABLE, "mean", "p95"]

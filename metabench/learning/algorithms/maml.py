@@ -5,7 +5,8 @@
     theta <- theta - meta_step_size * sum_t v_0
 
 alpha is inner_step_size. FOMAML leaves the Hessians H out. The gradients of a meta-batch are
-summed, as in the Flux script.
+summed, as in the Flux script. With inner_clip each number of an inner gradient is cut at +- that
+before its step, and where it is cut v does not go through it.
 
 Reference: Finn et al. 2017, arXiv:1703.03400, algorithm 2.
 """
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from metabench.learning.adaptation import one_copy_per_task
 from metabench.learning.algorithm import Algorithm, Batch, second_order_cost, support_and_query
-from metabench.learning.hyperparameters import InnerLoop, MetaBatchSize, Queries
+from metabench.learning.hyperparameters import InnerClip, InnerLoop, MetaBatchSize, Queries
 from metabench.learning.network import Network
 
 
@@ -25,6 +26,7 @@ class Hyperparameters(InnerLoop):
 
     meta_batch_size: MetaBatchSize = 3
     queries: Queries = None
+    inner_clip: InnerClip = None
 
 
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
@@ -42,7 +44,8 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     """
     support, query = batch
     copies = one_copy_per_task(theta, h.meta_batch_size)
-    descent = *support.repeated(h.inner_steps), h.inner_step_size
+    size = network.clipped(h.inner_step_size, h.inner_clip, theta.dtype)
+    descent = *support.repeated(h.inner_steps), size
     along_theta, _ = network.gradient_through(copies, descent, *query)
     return along_theta
 

@@ -49,7 +49,7 @@ Where a head adapts, tasks take the place of steps: each has points x and y and 
 
 def _fields() -> tuple[tuple[str, type[c_int64]], ...]:
     names = ["activation", "inputs", "outputs", "depth", "widths", "parameters"]
-    names += ["outer", "inner", "steps", "points", "queries", "length", "every"]
+    names += ["outer", "inner", "steps", "points", "queries", "length", "most", "every"]
     for name, lies in ARRAYS.items():
         names += [name, f"{name}_outer", f"{name}_inner"] + [f"{name}_step"] * lies.steps
     return tuple((name, c_int64) for name in (*names, "result", "second"))
@@ -84,7 +84,9 @@ def run(
         second: Where it writes what else it finds.
         every: What it is told besides: `Job` in kernel.cpp.
     """
+    limit = None
     if isinstance(step_size, Sizes):
+        limit = REALS[arrays["theta"].dtype](step_size.most)
         values = step_size.values
         each = len(values) > 1 and values.stride(0) == 0  # a stride of 0 says one for all steps
         arrays.setdefault("sizes", values.contiguous() if each else values)
@@ -97,6 +99,8 @@ def run(
     for name, t in arrays.items():
         setattr(job, name, t.data_ptr())
     job.result, job.every = result.data_ptr(), every
+    if limit is not None:
+        job.most = ctypes.addressof(limit)
     if second is not None:
         job.second = second.data_ptr()
     theta = arrays["theta"]

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <utility>
 #include <vector>
 #ifdef __AVX512F__
@@ -288,10 +289,15 @@ template <class T> struct Step {  // a step of descent
   T alpha;
   template <class G> INLINE void operator()(T* p, G g) const { store(p + there, load(p, g) - alpha * g); }
 };
-template <class T> struct SizedStep {  // the same with a size for each, and the gradient is kept
+template <class G, class T> INLINE G cut(G g, T most) {  // to what lies between -most and most; nan stays nan
+  const G limit = most - G{};
+  return g > limit ? limit : g < -limit ? -limit : g;
+}
+template <class T> struct SizedStep {  // the same with a size for each, the gradient cut, and kept as it was
   int64_t there, sizes, gradient;
+  T most;
   template <class G> INLINE void operator()(T* p, G g) const {
-    store(p + gradient, g), store(p + there, load(p, g) - load(p + sizes, g) * g);
+    store(p + gradient, g), store(p + there, load(p, g) - load(p + sizes, g) * cut(g, most));
   }
 };
 template <class T> struct Drop {
@@ -517,8 +523,8 @@ template <class T, class Activation> class Network {
   }
 
   // The same with a step size for each parameter; the gradient is kept, and so is what `hessian_product` needs.
-  void descend(int64_t points, const T* x, const T* y, const T* sizes, T* gradient, T* to) {
-    backpropagate<true, true>(points, x, y, 1, SizedStep<T>{to - theta, sizes - theta, gradient - theta});
+  void descend(int64_t points, const T* x, const T* y, const T* sizes, T* gradient, T* to, T most) {
+    backpropagate<true, true>(points, x, y, 1, SizedStep<T>{to - theta, sizes - theta, gradient - theta, most});
     place(to);
   }
 
@@ -888,6 +894,7 @@ template <class T> struct Job {
   const int64_t* widths;
   int64_t parameters, outer, inner, steps, points, queries;
   int64_t length;  // of step sizes: 1, or one for each layer, or one for each parameter; of a context
+  const T* most;   // what a gradient is cut at, where step sizes have a length; null for none
   int64_t every;   // whether what is after each step counts, or the last alone; of what adapts a part, its steps
   Stack<T> theta, v;
   Steps<T> x, y, sizes;
@@ -925,13 +932,15 @@ template <class T, class Network> void spread(const Job<T>& job, Network& networ
   });
 }
 
+template <class T> T most(const Job<T>& job) { return job.most ? *job.most : std::numeric_limits<T>::infinity(); }
+
 // Step k of an inner loop, from here on at another place.
 template <class T, class Network>
 void step(const Job<T>& job, Network& network, int64_t i, int64_t j, int64_t k, T* to) {
   const T *const x = job.x(i, j, k), *const y = job.y(i, j, k), *const sizes = job.sizes(i, j, k);
   if (job.length == 1) return network.descend(job.points, x, y, *sizes, to);
   if (k == 0 || job.sizes.step) spread(job, network, sizes, network.slot(2));
-  network.descend(job.points, x, y, network.slot(2), network.slot(3), to);
+  network.descend(job.points, x, y, network.slot(2), network.slot(3), to, most(job));
 }
 
 template <class T> int predict(const Job<T>& job) {
@@ -1024,9 +1033,11 @@ template <class T> int predict_along(const Job<T>& job) {
 //
 //   v_U = w_U grad L(phi_U; query),   v_k = v_{k+1} - H(phi_k; x_k, y_k) (alpha_k * v_{k+1}) + w_k grad L(phi_k; query)
 //   dL / d alpha_k = -grad L(phi_k; x_k, y_k) * v_{k+1}
+//
+// What is cut counts as cut there, and not at all in v_{k+1} where it goes into H.
 template <class T> int gradient_through(const Job<T>& job) {
   const int64_t steps = job.steps, kinds = job.sizes.step ? steps : 1;
-  const T weight = job.every ? T(1) / T(steps) : T(1);
+  const T weight = job.every ? T(1) / T(steps) : T(1), limit = most(job);
   return for_each(job, steps + 1, 2 * steps + 2 * kinds + 3, [&](auto& network, int64_t i, int64_t j, int64_t) {
     int64_t next = 2;
     const auto take = [&](int64_t count) {
@@ -1048,15 +1059,16 @@ template <class T> int gradient_through(const Job<T>& job) {
     network.place(phi(0));
     for (int64_t k = 0; k < steps; ++k) {
       network.use(k);
-      network.descend(job.points, job.x(i, j, k), job.y(i, j, k), sizes(of(k)), gradient(k), phi(k + 1));
+      network.descend(job.points, job.x(i, j, k), job.y(i, j, k), sizes(of(k)), gradient(k), phi(k + 1), most(job));
     }
     network.use(steps);
     network.add_gradient(job.queries, query, labels, v, true, weight);
     for (int64_t k = steps - 1; k >= 0; --k) {
       T *const alpha = sizes(of(k)), *const g = gradient(k), *const a = along(of(k));
       for (int64_t p = 0; p < network.parameters; p += Simd<T>::lanes) {
-        store(direction + p, load(alpha + p) * load(v + p));
-        if (job.second) store(a + p, load(a + p) - load(g + p) * load(v + p));
+        const V<T> slope = load(g + p), used = cut(slope, limit);
+        store(direction + p, used == slope ? load(alpha + p) * load(v + p) : V<T>{});
+        if (job.second) store(a + p, load(a + p) - used * load(v + p));
       }
       network.use(k);
       network.place(phi(k));

@@ -15,7 +15,7 @@ from torch import Tensor
 from metabench.learning.engine import context, heads
 from metabench.learning.engine.heads import MetaBatch
 from metabench.learning.shape import Shape
-from metabench.learning.step_sizes import Descent, Size, Sizes
+from metabench.learning.step_sizes import Descent, Size, Sizes, cut
 
 Layers = list[tuple[Tensor, Tensor]]
 """Weights ``(stack, fan_in, fan_out)`` and biases ``(stack, 1, fan_out)`` of each layer."""
@@ -178,8 +178,9 @@ class Reference:
         for k in reversed(range(steps)):
             if every or k == steps - 1:
                 v = v + weight * self.loss_and_gradient(after[k], x, y)[1]
-            along.append(-gradients[k] * v)
-            scaled = self.network.scaled(v, step_size, k)
+            used = cut(gradients[k], step_size)
+            along.append(-used * v)
+            scaled = self.network.scaled(v, step_size, k).where(used == gradients[k], 0.0)
             v = v - self.hessian_product(before[k], batches_x[k], batches_y[k], scaled)
         if not isinstance(step_size, Sizes):
             return v.sum(-2), None
@@ -236,7 +237,7 @@ class Reference:
         """Yield the gradient of each step, and the parameters after it."""
         for k, batch in enumerate(zip(x, y, strict=True)):
             _, gradient = self.loss_and_gradient(theta, *batch)
-            theta = self.network.stepped(theta, gradient, step_size, k)
+            theta = self.network.stepped(theta, cut(gradient, step_size), step_size, k)
             yield gradient, theta
 
     def _by_layer(self, numbers: Tensor) -> Tensor:

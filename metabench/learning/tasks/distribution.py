@@ -108,6 +108,11 @@ class TaskDistribution(Model, ABC):
         """Return functions at x that span every task, for least squares; None where none do."""
         return None
 
+    @property
+    def period(self) -> float | None:
+        """The period of every task; None where they have none in common."""
+        return None
+
     def observed(self, y: Tensor, draw: Callable[[], NDArray[Any]]) -> Tensor:
         """Add noise, if there is any, to labels ``(..., point, 1)``.
 

@@ -72,6 +72,11 @@ class SineDistribution(TaskDistribution):
             *(torch.tensor(value, dtype=torch.float64) for value in (amplitude, phase, frequency))
         )
 
+    @property
+    def period(self) -> float | None:
+        """That of waves of frequency 1."""
+        return 2 * np.pi if self.frequency is None else None
+
     def basis(self, x: Tensor) -> list[Tensor] | None:
         """Return sin x and cos x, which span all waves of frequency 1."""
         return [torch.sin(x), torch.cos(x)] if self.frequency is None else None

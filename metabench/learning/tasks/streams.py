@@ -149,16 +149,19 @@ class TaskBlock:
 
 @dataclass(frozen=True)
 class Bank:
-    """A fixed list of held-out tasks, the same for every cell and seed of a study.
+    """A fixed list of held-out tasks, the same for every cell, seed and study.
+
+    Equal distributions have equal tasks, and others share their draws up to scale, so that
+    comparisons between studies, too, are paired.
 
     Args:
-        study: Name of the study: the key of the stream.
+        number: Which list, from 0: the key of the stream.
         purpose: ``validation-bank`` (choose on it) or ``test-bank`` (report on it).
         distribution: The distribution of tasks.
         tasks: How many tasks. A larger bank begins with the tasks of a smaller one.
     """
 
-    study: str
+    number: int
     purpose: str
     distribution: TaskDistribution
     tasks: int
@@ -167,7 +170,7 @@ class Bank:
     def drawn(self) -> Task:
         """The tasks, ``(task,)``."""
         width = self.distribution.width
-        unit = uniforms(self.study, self.purpose, 0, width * self.tasks).reshape(self.tasks, width)
+        unit = uniforms(self._key, self.purpose, 0, width * self.tasks).reshape(self.tasks, width)
         return self.distribution.draw(torch.from_numpy(unit))
 
     def support(self, shots: int, interval: Interval) -> Points:
@@ -200,11 +203,15 @@ class Bank:
         unit = torch.from_numpy(self._uniforms(purpose, count * features))
         return scale(unit, interval).unflatten(-1, (count, features))
 
+    @property
+    def _key(self) -> str:
+        return f"bank {self.number}"
+
     def _noise(self, shots: int) -> NDArray[np.float64]:
         """Return the uniform numbers that the noise of the labels is made from."""
         return self._uniforms(f"{self.purpose}-noise", shots)
 
     def _uniforms(self, purpose: str, count: int) -> NDArray[np.float64]:
         """Return uniform numbers for each task, ``(task, count)``."""
-        columns = [uniforms(self.study, purpose, 1 + k, self.tasks) for k in range(count)]
+        columns = [uniforms(self._key, purpose, 1 + k, self.tasks) for k in range(count)]
         return np.stack(columns, axis=-1)

@@ -31,19 +31,19 @@ MARKS = 8
 def curves(axes: Axes, tables: Tables, protocol: str, region: str, statistic: str) -> None:
     """Draw every line of a protocol and region.
 
-    Bands are the table's intervals. Where the table has one at the last update alone, or bands
-    would hide each other, it is a bar to the right of it; so are the intervals of baselines, which
-    take no updates.
+    Bands are the table's intervals. Where bands would hide each other, that of the last update is a
+    bar to the right of it; so are the intervals of baselines, which take no updates.
     """
     table = tables.rows("adaptation.csv", protocol=protocol, region=region)
     last, most = int(table["update"].max()), ceiling(tables.zero(protocol, statistic, region))
+    most = 1.0 if statistic == "score" else most
     shown = [(line, line.of(table)) for line in lines(tables, protocol)]
     bars, above, below = 0, 0, 0
     for line, rows in shown:
         _draw(axes, line, rows, statistic, last)
-        bar = statistic != "mean" or line.step == "none" or tables.crowded
+        bar = line.step == "none" or tables.crowded
         if not bar:
-            _band(axes, line, rows)
+            _band(axes, line, rows, statistic)
         losses = rows[statistic].to_numpy(dtype=float)
         above += _mark(axes, line, rows, ~(losses <= most) | np.isinf(losses), "up", above)
         below += _mark(axes, line, rows, losses == 0, "down", below)
@@ -89,9 +89,9 @@ def _draw(axes: Axes, line: Line, rows: pd.DataFrame, statistic: str, last: int)
     axes.plot(x, y, label=_label(line, rows), markevery=max(1, last // MARKS), **line.look)
 
 
-def _band(axes: Axes, line: Line, rows: pd.DataFrame) -> None:
-    """Draw the intervals of a mean."""
-    ends = rows["mean_lower"], rows["mean_upper"]
+def _band(axes: Axes, line: Line, rows: pd.DataFrame, statistic: str) -> None:
+    """Draw the intervals of a statistic."""
+    ends = rows[f"{statistic}_lower"], rows[f"{statistic}_upper"]
     axes.fill_between(rows["update"], *ends, color=line.look["color"], alpha=0.15, linewidth=0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -11,7 +12,8 @@ from metabench.views.drawing.reading import Tables
 
 PUBLISHED: dict[str, Any] = {"linestyle": "-", "linewidth": 1.5}
 SELECTED: dict[str, Any] = {"linestyle": (0, (4, 1.5)), "linewidth": 1.0}
-BASELINE: dict[str, Any] = {"linestyle": (0, (1, 1)), "linewidth": 1.0}
+DASHES = ((1, 1), (4, 1, 1, 1), (6, 2), (3, 1, 1, 1, 1, 1))
+"""Of the lines of baselines, one after the other."""
 
 
 class Line(NamedTuple):
@@ -49,28 +51,28 @@ def lines(
     Each algorithm has its published cells, at their own step or else the first of `steps` they
     have; and the cell that validation selects at the best step an algorithm may have (own, else
     tuned), where that is another line. Where there are too many algorithms for that they have the
-    selected one alone, the best median first. Baselines follow.
+    selected one alone, the best score first. Baselines follow.
     """
     board = tables.rows("leaderboard.csv", protocol=protocol)
     board = board[board["step"].isin(steps)]
     if tables.crowded:
-        return [*_one_each(tables, board), *_baselines(tables)]
+        return [*_one_each(tables, board), *_baselines(tables, protocol)]
     found: dict[tuple[str, str, str], Line] = {}
-    for algorithm in tables.algorithms:
+    for algorithm in tables.every_algorithm:
         mine = board[board["algorithm"] == algorithm]
         for line in [*_published(tables, mine, steps), *_selected(tables, mine)]:
             found.setdefault(line[:3], line)
-    return [*found.values(), *_baselines(tables)]
+    return [*found.values(), *_baselines(tables, protocol)]
 
 
 def _one_each(tables: Tables, board: pd.DataFrame) -> Iterator[Line]:
-    """Yield the line of each algorithm's selected cell, solid, the best median first."""
+    """Yield the line of each algorithm's selected cell, solid, the best score first."""
     chosen = [
         line
-        for name in tables.algorithms
+        for name in tables.every_algorithm
         for line in _selected(tables, board[board["algorithm"] == name])
     ]
-    for line in sorted(chosen, key=lambda line: float(line.of(board)["median"].iloc[0])):
+    for line in sorted(chosen, key=lambda line: float(line.of(board)["score"].iloc[0])):
         yield line._replace(label=tables.styles[line.algorithm].label, look=line.look | PUBLISHED)
 
 
@@ -90,9 +92,10 @@ def _selected(tables: Tables, board: pd.DataFrame) -> Iterator[Line]:
             return
 
 
-def _baselines(tables: Tables) -> Iterator[Line]:
-    for name in tables.baselines:
-        yield _line(tables, name, "-", "none", "", BASELINE)
+def _baselines(tables: Tables, protocol: str) -> Iterator[Line]:
+    for name, dash in zip(tables.baselines_of(protocol), cycle(DASHES), strict=False):
+        look = {"linestyle": (0, dash), "linewidth": 1.0}
+        yield _line(tables, name, "-", "none", "", look)
 
 
 def _line(

@@ -21,6 +21,9 @@ on an axis.
 NAMING = ("algorithm", "cell", "role")
 """Columns of cells.csv that name a cell; all others are hyperparameters, of whatever algorithm."""
 
+LEAST = 1e-5
+"""Baselines with a smaller score solve all tasks; differences of others would vanish beside them."""
+
 MANY = 6
 """Algorithms that a figure has room for with two lines and a band each."""
 
@@ -51,12 +54,18 @@ class Tables:
 
     @cached_property
     def algorithms(self) -> list[str]:
-        """Algorithms with a published cell.
+        """Algorithms with a published cell, in the order of `every_algorithm`."""
+        published = set(self.rows("cells.csv", role="published")["algorithm"])
+        return [name for name in self.every_algorithm if name in published]
+
+    @cached_property
+    def every_algorithm(self) -> list[str]:
+        """All algorithms.
 
         Those with a way of their own to adapt come before the yardsticks without.
         """
         own = set(self.rows("adaptation.csv", step="own")["algorithm"])
-        found = self.rows("cells.csv", role="published")["algorithm"].unique()
+        found = self["cells.csv"]["algorithm"].unique()
         return sorted(found, key=lambda name: (name not in own, name))
 
     @property
@@ -67,7 +76,7 @@ class Tables:
     @property
     def crowded(self) -> bool:
         """Whether there are too many algorithms for two lines and a band each."""
-        return len(self.algorithms) > MANY
+        return len(self.every_algorithm) > MANY
 
     @property
     def note(self) -> str:
@@ -78,6 +87,12 @@ class Tables:
     def baselines(self) -> list[str]:
         """Baselines without seeds, the oracle left out."""
         return sorted(set(self.rows("adaptation.csv", role="baseline")["algorithm"]) - {ORACLE})
+
+    def baselines_of(self, protocol: str) -> list[str]:
+        """Return the baselines whose scores have room on an axis with those of the others."""
+        rows = self.rows("leaderboard.csv", protocol=protocol, role="baseline")
+        known = set(rows.loc[rows["score"] >= LEAST, "algorithm"])
+        return [name for name in self.baselines if name in known]
 
     @cached_property
     def protocols(self) -> list[str]:

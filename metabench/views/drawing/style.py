@@ -60,7 +60,10 @@ KNOWN = {
     "ridge": Style("Ridge head", "#999933", ">"),
     "neural_process": Style("Neural process", "#AA4499", "8"),
     "fomaml_tail": Style("FOMAML, tail", "#661100", "H"),
-    "gaussian-process": Style("Gaussian process", "#000000", "X"),
+    "gaussian-process": Style("GP, given kernel", "#000000", "X"),
+    "gaussian-process-fitted": Style("GP, fitted kernel", "#4d4d4d", "x"),
+    "gaussian-process-periodic": Style("GP, known period", "#777777", "+"),
+    "linear": Style("Linear model", "#996633", "|"),
     "zero": Style("Zero predictor", "#8c8c8c", "P"),
     "least-squares": Style("Least squares", "#b8b8b8", "*"),
 }

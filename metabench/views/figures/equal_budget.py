@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,11 +15,11 @@ from metabench.views.drawing.style import WIDTH, Style, inches, loss_axis, messa
 NAME = "equal_budget"
 CATEGORY = "Comparisons"
 CAPTION = """
-Loss after the last update of the published cells, and of cells that were trained until they had
-spent the point-gradients of another algorithm's published cell. Filled markers are means, hollow
-ones medians, with their intervals over seeds and tasks (95 % unless the study asks for another
-level); the axis is logarithmic. The published settings differ in how much arithmetic a
-meta-iteration takes, so compare rows with equal point-gradients.
+Score after the last update of the published cells, and of cells that were trained until they had
+spent the point-gradients of another algorithm's published cell, with its interval over seeds and
+tasks (95 % unless the study asks for another level). A score is the loss over that of predicting
+zero on the same task and points, at most 1; the axis is logarithmic. The published settings differ
+in how much arithmetic a meta-iteration takes, so compare rows with equal point-gradients.
 """
 
 PANEL = 2.4
@@ -28,7 +27,7 @@ PANEL = 2.4
 
 
 def draw(tables: Tables) -> Figure:
-    """Draw means and medians with their intervals, a panel for each protocol."""
+    """Draw scores with their intervals, a panel for each protocol."""
     board = tables["leaderboard.csv"]
     board = board[board["role"].isin(["published", "equal-budget"]) & (board["step"] == "own")]
     if "equal-budget" not in set(board["role"]):
@@ -59,34 +58,20 @@ def _label(tables: Tables, cell: Any) -> str:
 
 
 def _draw(axes: Axes, row: pd.Series, place: int, style: Style) -> None:
-    """Draw the mean filled and the median hollow, one below the other."""
-    for statistic, shift, face in (("mean", -0.12, style.colour), ("median", 0.12, "white")):
-        value, lower, upper = (float(row[statistic + end]) for end in ("", "_lower", "_upper"))
-        if not np.isfinite(value):
-            _say(axes, f"{statistic} diverged", 0.98, place + shift, "right")
-        elif value == 0:
-            _say(axes, f"{statistic} 0", 0.02, place + shift, "left")
-        else:
-            look: dict[str, Any] = {
-                "color": style.colour,
-                "marker": style.marker,
-                "markerfacecolor": face,
-            }
-            ends = [[value - lower], [upper - value]]
-            axes.errorbar(
-                value, place + shift, xerr=ends, capsize=2, elinewidth=1.2, markersize=5, **look
-            )
-
-
-def _say(axes: Axes, text: str, x: float, y: float, side: str) -> None:
-    """Write what a logarithmic axis cannot show at one of its ends."""
-    axes.text(x, y, text, transform=axes.get_yaxis_transform(), ha=side)
+    """Draw the score with its interval."""
+    value, lower, upper = (float(row[f"score{end}"]) for end in ("", "_lower", "_upper"))
+    if value == 0:  # which a logarithmic axis cannot show
+        axes.text(0.02, place, "score 0", transform=axes.get_yaxis_transform())
+        return
+    ends = [[value - lower], [upper - value]]
+    look: dict[str, Any] = {"color": style.colour, "marker": style.marker}
+    axes.errorbar(value, place, xerr=ends, capsize=2, elinewidth=1.2, markersize=5, **look)
 
 
 def _dress(axes: Axes, tables: Tables, protocol: str, rows: pd.DataFrame) -> None:
     """Give a panel its axis and title."""
-    columns = ["mean", "median", "mean_lower", "mean_upper", "median_lower", "median_upper"]
+    columns = ["score", "score_lower", "score_upper"]
     loss_axis(axes, "x", rows[columns].to_numpy(dtype=float))
-    axes.set_xlabel("final MSE (mean filled, median hollow)")
+    axes.set_xlabel("score after the last update")
     axes.set_title(titled(f"{protocol}:", tables.size(protocol)))
     axes.grid(axis="y", color="#eeeeee")

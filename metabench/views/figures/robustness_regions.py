@@ -1,4 +1,4 @@
-"""Loss inside and outside the interval that the support points come from."""
+"""Score inside and outside the interval that the support points come from."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from metabench.views.drawing.style import WIDTH, legend_below, loss_axis, messag
 NAME = "robustness_regions"
 CATEGORY = "Robustness"
 CAPTION = """
-Mean loss against updates where the support points come from part of the domain only: on the grid
-points inside that part (left) and outside it (right), on one logarithmic axis. On the left the
+Mean score against updates where the support points come from part of the domain only: on the grid
+points inside that part (left) and outside it (right), on one logarithmic axis. A score is the loss
+over that of predicting zero on the same points, at most 1. On the left the
 points themselves help; on the right an adaptation has nothing to go by but what was meta-learned
 about the form of the tasks.
 
 Lines, bands, bars and arrows are those of the adaptation figures: solid the published cells, dashed
-what validation selects, dotted the baselines without gradient steps; bands are intervals of the
-mean over seeds and tasks (95 % unless the study asks for another level), bars at the right those of
+what validation selects, dotted the baselines without gradient steps; bands are intervals
+over seeds and tasks (95 % unless the study asks for another level), bars at the right those of
 the baselines, over tasks alone.
 """
 
@@ -27,7 +28,7 @@ REGIONS = {"seen": "inside the support interval", "unseen": "outside of it"}
 
 
 def draw(tables: Tables) -> Figure:
-    """Draw the mean loss in both regions, a row of panels for each protocol that has them."""
+    """Draw the mean score in both regions, a row of panels for each protocol that has them."""
     protocols = tables.protocols_with_regions
     if not protocols:
         return message("In every protocol of this study the support interval is the whole domain.")
@@ -36,13 +37,12 @@ def draw(tables: Tables) -> Figure:
     for row, protocol in zip(panels, protocols, strict=True):
         limits: list[float] = []
         for axes, (region, title) in zip(row, REGIONS.items(), strict=True):
-            curves(axes, tables, protocol, region, "mean")
+            curves(axes, tables, protocol, region, "score")
             axes.set_title(titled(f"{protocol}:", title))
             axes.set_xlabel("updates")
             limits += axes.get_ylim()
         loss_axis(row[0], "y", np.array(limits), margin=1)
-        row[0].set_ylabel(f"mean MSE over {tables.size(protocol)}")
-    if tables.note:
-        figure.suptitle(tables.note.removeprefix(", "), fontsize=8)
+        row[0].set_ylabel("mean score")
+    figure.suptitle(f"mean over {tables.size(protocols[0])}{tables.note}", fontsize=8)
     legend_below(figure, panels[0, 0], 3)
     return figure

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import (
-    NO_LOSS,
     WIDTH,
     broken,
     compact,
@@ -29,15 +28,16 @@ from metabench.views.drawing.style import (
 NAME = "step_sizes_{protocol}"
 CATEGORY = "Step sizes"
 CAPTION = """
-Final loss of every cell of the step-size grids. Each field gives the mean and, in brackets, the
-median over all seeds and test tasks, and the share of adaptations that diverged if it is 0.05 % or
-more. Colours are the mean's, on one logarithmic scale for all panels; the darkest is no better than
-predicting zero. A frame marks the published cell, a star the cell that the validation bank selects.
+Score of every cell of the step-size grids after the last update. Each field gives the mean score
+and, in brackets, the median loss over all seeds and test tasks, and the share of adaptations that
+failed if it is 0.05 % or more. A score is the loss over that of predicting zero on the same points,
+at most 1. Colours are the score's, on one logarithmic scale for all panels; the darkest is no better
+than predicting zero. A frame marks the published cell, a star the cell that the validation bank selects.
 FOMAML and Reptile adapt with the step size of their training; joint training has none, and is shown
 with the common step size and with one that each seed tunes on the validation bank.
 
-Hatched fields have no finite mean: in some seed the initialization diverged in training, in as many
-of all seeds as written there. No run is left out of any mean. A selected cell on the edge of its
+In hatched fields the initialization of some seed diverged in training, of as many of all seeds as
+written there. No run is left out of any mean: its adaptations have the score 1. A selected cell on the edge of its
 grid may have a better one outside.
 """
 
@@ -102,11 +102,13 @@ class Grid(NamedTuple):
     horizontal: Axis
 
     @property
-    def means(self) -> NDArray[np.float64]:
-        """Mean losses by row and column; not a number where there is no cell."""
+    def scores(self) -> NDArray[np.float64]:
+        """Mean scores by row and column; not a number where there is no cell, or a run diverged."""
         found = np.full((len(self.vertical.ticks), len(self.horizontal.ticks)), np.nan)
         for row in self.rows.itertuples():
-            found[self.vertical.place(row), self.horizontal.place(row)] = row.mean
+            found[self.vertical.place(row), self.horizontal.place(row)] = (
+                np.nan if row.runs_diverged else row.score
+            )
         return found
 
     @property
@@ -119,13 +121,13 @@ class Grid(NamedTuple):
 
 
 def draw(tables: Tables, protocol: str) -> Figure:
-    """Draw the mean loss after a protocol's last update, and the median below it."""
+    """Draw the mean score after a protocol's last update, and the median loss below it."""
     grids = [
         grid for algorithm in _in_order(tables) for grid in _grids(tables, protocol, algorithm)
     ]
     if not grids:
         return message("No algorithm of this study has a step size or a grid.")
-    norm = _norm(pd.concat(grid.rows for grid in grids)["mean"], tables.zero(protocol))
+    norm = _norm(pd.concat(grid.rows for grid in grids)["score"])
     bands = _bands(grids)
     heights = [1.1 + 0.52 * max(len(grid.vertical.ticks) for grid in band) for band in bands]
     widest = max(sum(grid.width for grid in band) for band in bands)
@@ -136,10 +138,12 @@ def draw(tables: Tables, protocol: str) -> Figure:
         for axes, grid in zip(_panels(row, band, widest), band, strict=True):
             _draw(axes, grid, norm)
     place = right.add_axes((0.1, 0.2, 0.18, 0.6))
-    bar = figure.colorbar(ScalarMappable(norm, CMAP), cax=place, extend="max")
+    bar = figure.colorbar(ScalarMappable(norm, CMAP), cax=place)
     loss_axis(bar.ax, "y", np.array([norm.vmin, norm.vmax]), margin=1)
-    bar.set_label("mean MSE after the last update")
-    figure.suptitle(f"{protocol} protocol: mean (median) over {tables.size(protocol)}", fontsize=8)
+    bar.set_label("mean score after the last update")
+    figure.suptitle(
+        f"{protocol} protocol: mean score (median loss) over {tables.size(protocol)}", fontsize=8
+    )
     return figure
 
 
@@ -274,25 +278,22 @@ def _note(names: Iterable[str], values: Iterable[Any]) -> str:
     return "".join(f"\n{line}" for line in lines)
 
 
-def _norm(losses: pd.Series, zero: float) -> LogNorm:
+def _norm(scores: pd.Series) -> LogNorm:
     """Return logarithmic colours for all panels; the dark end is no better than predicting zero."""
-    known = losses[np.isfinite(losses) & (losses > 0)]
-    if not len(known):
-        return LogNorm(*NO_LOSS)
-    top = zero if np.isfinite(zero) and zero > 0 else known.max()
-    return LogNorm(min(known.min(), 0.5 * top), top)
+    known = scores[scores > 0]
+    return LogNorm(min(known.min(), 0.5) if len(known) else 0.1, 1.0)
 
 
 def _draw(axes: Axes, grid: Grid, norm: LogNorm) -> None:
     """Draw one heat map."""
     import seaborn as sns  # takes a second, which who asks only for the names of figures is spared
 
-    means = grid.means
+    scores = grid.scores
     # Without them seaborn looks for the ends itself, and fails on infinite values.
     ends: dict[str, Any] = {"norm": norm, "vmin": norm.vmin, "vmax": norm.vmax}
     sns.heatmap(
-        means.clip(ends["vmin"]),  # a logarithm has no colour for a loss of exactly 0
-        mask=~np.isfinite(means),
+        scores.clip(ends["vmin"]),  # a logarithm has no colour for a score of exactly 0
+        mask=~np.isfinite(scores),
         cmap=CMAP,
         cbar=False,
         linewidths=1,
@@ -312,16 +313,16 @@ def _draw(axes: Axes, grid: Grid, norm: LogNorm) -> None:
 def _mark(axes: Axes, row: Any, x: int, y: int, norm: LogNorm) -> None:
     """Write a cell's numbers.
 
-    The published cell has a frame, the selected one a star, one without a finite mean is hatched.
+    The published cell has a frame, the selected one a star, one with a diverged run is hatched.
     """
     colour = "black"
-    if not np.isfinite(row.mean):
+    if row.runs_diverged:
         axes.add_patch(
             Rectangle(
                 (x, y), 1, 1, facecolor="#e4e4e4", hatch="////", edgecolor="#b4b4b4", linewidth=0
             )
         )
-    elif row.mean > 0 and norm(row.mean) > 0.4:
+    elif row.score > 0 and norm(row.score) > 0.4:
         colour = "white"
     axes.text(x + 0.5, y + 0.5, _text(row), ha="center", va="center", fontsize=6, color=colour)
     if row.selected:
@@ -334,8 +335,8 @@ def _mark(axes: Axes, row: Any, x: int, y: int, norm: LogNorm) -> None:
 
 
 def _text(row: Any) -> str:
-    """Spell mean and median, and what diverged: runs in training, or else adaptations."""
-    if row.runs_diverged and not np.isfinite(row.mean):
+    """Spell score and median loss, and what went wrong: runs diverged, or else adaptations failed."""
+    if row.runs_diverged:
         return f"diverged\n{int(row.runs_diverged)}/{int(row.runs_ok + row.runs_diverged)}"
-    diverged = f"\n{100 * row.diverged_share:.1f} % div." if row.diverged_share >= 0.0005 else ""
-    return f"{compact(row.mean)}\n({compact(row.median)}){diverged}"
+    failed = f"\n{100 * row.failed:.1f} % failed" if row.failed >= 0.0005 else ""
+    return f"{compact(row.score)}\n({compact(row.median)}){failed}"

@@ -39,7 +39,7 @@ CURVE = 200
 THETA = "theta.safetensors"
 """Name of the file of a run: what it learned."""
 
-HEADLINE = ("mean", "mean_lower", "mean_upper", "median", "iqm", "diverged_share")
+HEADLINE = ("score", "score_lower", "score_upper", "failed", "mean", "median")
 """Columns of the leaderboard that the study's run shows."""
 
 
@@ -300,11 +300,11 @@ def _row_name(row: pd.Series) -> str:
 
 
 def _bank_table(study: Study, purpose: str) -> bytes:
-    """Return a bank as CSV: each task, and its support points as shares of their interval."""
+    """Return the bank of number 0 as CSV: each task, and its support points as shares of their interval."""
     from metabench.learning.tasks import Bank  # brings torch
 
     tasks = study.config.tasks
-    bank = Bank(study.name, f"{purpose}-bank", tasks, _tasks_of(study, purpose))
+    bank = Bank(0, f"{purpose}-bank", tasks, _tasks_of(study, purpose))
     shots = max(protocol.shots for protocol in study.protocols.values())
     support = bank.support(shots, (0.0, 1.0)).x.flatten(1).numpy()
     columns = {n: value.numpy() for n, value in vars(bank.drawn).items() if value is not None}

@@ -1,0 +1,71 @@
+"""The order of all contenders, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from metabench.analysis.columns import COUNT, NUMBER, Column
+from metabench.analysis.measured import Study
+from metabench.analysis.statistics import ranks
+from metabench.analysis.tables.comparisons import PICKS, Contender, contenders
+
+NAME = "ranking.csv"
+CAPTION = """
+Contenders by their mean score, with the ranks that they have when seeds and tasks are drawn anew:
+95 % of them lie between the two ends, ties sharing their mean rank. The last columns are the ranks
+on two halves of the test bank, as if there had been two banks of half the size.
+"""
+COLUMNS = {
+    "rank": Column(NUMBER, "Rank of the mean score, 1 the best."),
+    "rank_lower": Column(NUMBER, "Lower end of its interval under resampled seeds and tasks."),
+    "rank_upper": Column(NUMBER, "Upper end of it."),
+    "first": Column(NUMBER, "Share of the resamples in which it has the least score of all."),
+    "rank_of_half_1": Column(COUNT, "Rank on the tasks of even number alone."),
+    "rank_of_half_2": Column(COUNT, "Rank on the tasks of odd number alone."),
+}
+
+ORDER = ["role", "protocol", "algorithm", "cell", "step", "updates", "score", *COLUMNS]
+
+
+def build(study: Study) -> pd.DataFrame:
+    """Return the table."""
+    rows: list[dict[str, Any]] = []
+    for role in PICKS:
+        for protocol in study.protocols:
+            sides = contenders(study, protocol, role)
+            if sides:
+                rows += _rows(study, sides, {"role": role, "protocol": protocol})
+    table = pd.DataFrame(rows, columns=ORDER)
+    return table.sort_values(["role", "protocol", "score", "algorithm"], ignore_index=True)
+
+
+def _rows(study: Study, sides: list[Contender], place: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each contender of a role under a protocol."""
+    on_grid = [side.scores[0] for side in sides]
+    drawn = ranks(on_grid, study.draws())
+    tail = (1 - study.config.statistics.confidence) / 2
+    lower, upper = np.quantile(drawn, [tail, 1 - tail], axis=0, method="nearest")
+    each = _ranked([score.mean() for score in on_grid])
+    halves = [_ranked([score[:, half::2].mean() for score in on_grid]) for half in (0, 1)]
+    for n, side in enumerate(sides):
+        yield {
+            **place,
+            **dict(zip(("algorithm", "cell", "step", "updates"), side[:4], strict=True)),
+            "score": float(on_grid[n].mean()),
+            "rank": each[n],
+            "rank_lower": lower[n],
+            "rank_upper": upper[n],
+            "first": float((drawn[:, n] == 1).mean()),
+            "rank_of_half_1": halves[0][n],
+            "rank_of_half_2": halves[1][n],
+        }
+
+
+def _ranked(values: list[float]) -> list[int]:
+    """Return the rank of each value, 1 for the least; ties in the order given."""
+    order = np.argsort(values, kind="stable")
+    return [int(rank) for rank in 1 + np.argsort(order, kind="stable")]

@@ -1,0 +1,37 @@
+"""What each number of trials gives: the score of the best of so many candidates."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from metabench.analysis.columns import COUNT, NUMBER, Column
+from metabench.analysis.measured import Study
+from metabench.analysis.selection import algorithms, candidates, selection_of
+from metabench.analysis.tables.comparisons import step_of
+
+NAME = "trials.csv"
+CAPTION = """
+What tuning gives: the test score of the candidate that validation selects of so many, on average
+over which of them were tried. Where it still falls at the right end, more trials would help.
+"""
+COLUMNS = {
+    "trials": Column(COUNT, "How many candidates were tried."),
+    "best_validation_score": Column(NUMBER, "Mean validation score of the best of them."),
+    "test_score": Column(NUMBER, "Mean test score of that one."),
+}
+
+KEYS = ["algorithm", "protocol", "step"]
+
+
+def build(study: Study) -> pd.DataFrame:
+    """Return the table."""
+    found = []
+    for algorithm in algorithms(study):
+        first, *_ = candidates(study, algorithm)
+        for protocol in study.protocols:
+            step = step_of(first, protocol)
+            validation, test = selection_of(study, algorithm, protocol, step).after_trials()
+            table = pd.DataFrame({"best_validation_score": validation, "test_score": test})
+            place = dict(zip(KEYS, (algorithm, protocol, step), strict=True))
+            found.append(table.assign(trials=range(1, 1 + len(table)), **place))
+    return pd.concat(found)[[*KEYS, *COLUMNS]].sort_values([*KEYS, "trials"], ignore_index=True)

@@ -1,0 +1,120 @@
+"""Predictors without seeds: the yardsticks.
+
+    zero                       predicts 0: scores E[A^2]/2 on average
+    least-squares              fits y = a sin x + b cos x (or what else spans all tasks of a family),
+                               which nobody told the others: the floor
+    linear                     a linear model on functions learned from training tasks
+    gaussian-process           kernel and length scale as the study has them
+    gaussian-process-fitted    the same kernel, fitted to training tasks
+    gaussian-process-periodic  knows the period, and is fitted to training tasks
+
+What learns does so from training tasks of the study, never from those of a protocol that changes
+them. Each maps support points ``(task, shots, feature)`` and query inputs ``(point, feature)``, or
+``(task, point, feature)``, to predictions ``(task, point, feature)``, float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+from torch import Tensor
+
+from metabench.learning.baselines import linear_model, processes
+from metabench.learning.baselines.fixed import least_squares, zero
+from metabench.learning.baselines.predictor import Predictor
+from metabench.learning.evaluation import HeldOut, held_out, picture_x, showcase_support
+from metabench.learning.settings import BaselineProtocol, BaselineSettings
+from metabench.learning.tasks import AnyDistribution, Bank, TaskBlock, TaskDistribution, TaskStream
+
+SEED = 0
+"""Whose training tasks the baselines learn from."""
+
+
+def names(trained: TaskDistribution, met: TaskDistribution | None = None) -> tuple[str, ...]:
+    """Return the baselines of a study under a protocol.
+
+    Args:
+        trained: The distribution of the training tasks.
+        met: That of the tasks under the protocol; the same if not given.
+    """
+    met = met or trained
+    return (
+        "gaussian-process",
+        "gaussian-process-fitted",
+        *(["gaussian-process-periodic"] if trained.period else []),
+        *(["least-squares"] if met.basis(met.grid) else []),
+        "linear",
+        "zero",
+    )
+
+
+def training_tasks(tasks: TaskDistribution) -> TaskBlock:
+    """Return the first block of training tasks of seed 0, one a meta-iteration."""
+    return TaskStream(tasks, (SEED,), meta_batch_size=1).block(0)
+
+
+def evaluate(settings: BaselineSettings) -> dict[str, Tensor]:
+    """Evaluate the baselines on both banks, under every protocol of a group.
+
+    Returns:
+        Arrays by name, as `metabench.records.arrays` declares them.
+    """
+    task, x = settings.tasks.one(**settings.showcase), picture_x(settings.tasks)
+    found = {"showcase/x": x, "showcase/truth": task(x)}
+    for name, protocol in settings.protocols.items():
+        distribution = protocol.distribution(settings.tasks)
+        points = showcase_support(distribution, task, protocol)
+        found[f"showcase/{name}/support"] = torch.cat([points.x, points.y], dim=-1)
+        banks = {
+            "test": held_out(
+                Bank(protocol.bank, "test-bank", distribution, settings.banks.test), protocol
+            ),
+            "validation": held_out(
+                Bank(protocol.bank, "validation-bank", distribution, settings.banks.validation),
+                protocol,
+            ),
+        }
+        every = _predictors(settings, protocol, banks["validation"])
+        for baseline in names(settings.tasks, distribution):
+            predict = every[baseline]()
+            for bank, tasks in banks.items():
+                found[f"{bank}/{name}/{baseline}"] = _losses(predict, tasks)
+    return found
+
+
+def _losses(predict: Predictor, tasks: HeldOut) -> Tensor:
+    """Return the losses ``(region, task)`` of a predictor on a bank."""
+    square = (predict(tasks.support, tasks.query.x) - tasks.query.y).square()[..., 0]
+    return torch.stack([square[:, index].mean(-1) for index in tasks.regions.values()])
+
+
+def _predictors(
+    settings: BaselineSettings, protocol: BaselineProtocol, validation: HeldOut
+) -> dict[str, Callable[[], Predictor]]:
+    """Return how each baseline comes to be, by name."""
+    given, tasks = settings.gaussian_process, settings.tasks
+    rbf = processes.Kernel(given.variance, protocol.gaussian_process_length_scale, given.jitter)
+    return {
+        "gaussian-process": lambda: partial(processes.posterior_mean, rbf),
+        "gaussian-process-fitted": lambda: partial(processes.posterior_mean, _fitted(tasks, None)),
+        "gaussian-process-periodic": lambda: partial(
+            processes.posterior_mean, _fitted(tasks, tasks.period)
+        ),
+        "least-squares": lambda: partial(least_squares, protocol.distribution(tasks)),
+        "linear": lambda: linear_model.chosen(_components(tasks), validation),
+        "zero": lambda: zero,
+    }
+
+
+@cache
+def _fitted(tasks: AnyDistribution, period: float | None) -> processes.Kernel:
+    """Return the kernel that fits the training tasks."""
+    return processes.fitted(training_tasks(tasks), period)
+
+
+@cache
+def _components(tasks: AnyDistribution) -> linear_model.Components:
+    """Return the functions that training tasks are made of."""
+    return linear_model.learned(training_tasks(tasks))

@@ -1,0 +1,106 @@
+"""Gaussian processes: what they predict, and the kernel that fits training tasks best.
+
+    RBF        k(x, x') = v exp(-|x - x'|^2 / 2 l^2)
+    periodic   k(x, x') = v exp(-2 sin^2(pi (x - x') / p) / l^2)
+
+Reference: Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, equations 2.25,
+    2.30 and 4.31.
+"""
+
+from __future__ import annotations
+
+from math import pi
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metabench.learning.tasks import Points, TaskBlock
+
+TASKS, SHOTS = 200, 10
+"""Training tasks and points of each that a kernel is fitted to."""
+
+NOISE = 1e-6
+"""Least variance of the noise, over that of the function: what keeps a covariance definite."""
+
+
+class Kernel(NamedTuple):
+    """A kernel and what is added to the diagonal of the covariance.
+
+    Args:
+        variance: v.
+        length_scale: l, one for all features.
+        noise: Variance of the noise on support labels.
+        period: p; None stands for the RBF kernel.
+    """
+
+    variance: float
+    length_scale: float
+    noise: float
+    period: float | None = None
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return k ``(task, point of a, point of b)`` at inputs ``(task, point, feature)``."""
+        exponent = torch.zeros((), dtype=a.dtype)
+        for n in range(a.shape[-1]):
+            apart = a[..., [n]] - b[..., [n]].mT
+            if self.period is None:
+                exponent = exponent + (apart / self.length_scale).square() / 2
+            else:
+                turn = torch.sin(pi * apart / self.period)
+                exponent = exponent + 2 * (turn / self.length_scale).square()
+        return self.variance * torch.exp(-exponent)
+
+    def covariance(self, x: Tensor) -> Tensor:
+        """Return the covariance of labels at inputs ``(task, point, feature)``."""
+        return self(x, x) + self.noise * torch.eye(x.shape[-2], dtype=x.dtype)
+
+
+def posterior_mean(kernel: Kernel, support: Points, x: Tensor) -> Tensor:
+    """Return the posterior mean of a Gaussian process of mean 0."""
+    factor = torch.linalg.cholesky(kernel.covariance(support.x))
+    weights = torch.cholesky_solve(support.y, factor)  # (task, shots, 1)
+    return kernel(x.expand(len(support.x), *x.shape[-2:]), support.x) @ weights
+
+
+def log_likelihood(kernel: Kernel, points: Points) -> float:
+    """Return the mean log marginal likelihood of the labels of a task; -inf where there is none."""
+    factor, failed = torch.linalg.cholesky_ex(kernel.covariance(points.x))
+    if failed.any():
+        return -np.inf
+    weights = torch.cholesky_solve(points.y, factor)
+    fit = (points.y * weights).sum((-2, -1)) / 2
+    volume = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return float(-(fit + volume + points.x.shape[-2] / 2 * np.log(2 * pi)).mean())
+
+
+def fitted(tasks: TaskBlock, period: float | None) -> Kernel:
+    """Return the kernel under which training tasks are likeliest, to three digits.
+
+    Args:
+        tasks: Of which the first `TASKS` are looked at.
+        period: Of the kernel.
+    """
+    from scipy.optimize import minimize
+
+    x, y = tasks.support(SHOTS)
+    points = Points(x[:TASKS, 0, 0], y[:TASKS, 0, 0])
+
+    def kernel(logarithms: NDArray[np.float64]) -> Kernel:
+        variance, length_scale, noise = np.exp(logarithms).tolist()
+        return Kernel(variance, length_scale, variance * (NOISE + noise), period)
+
+    spread = float(points.y.square().mean())
+    begin = np.log([spread, 1.0, 1e-3])
+    best = minimize(
+        lambda at: -log_likelihood(kernel(at), points),
+        begin,
+        method="Nelder-Mead",
+        bounds=[(-10, 25), (-5, 5), (-20, 5)],
+        options={"xatol": 1e-5, "fatol": 1e-7, "maxiter": 2000},
+    )
+    # Last bits differ between processors.
+    variance, length_scale, noise = (float(f"{value:.3g}") for value in kernel(best.x)[:3])
+    return Kernel(variance, length_scale, noise, period)

@@ -1,0 +1,50 @@
+"""What tuning gives: the score against the number of trials."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from metabench.views.drawing.reading import Tables
+from metabench.views.drawing.style import WIDTH, legend_below, message, titled
+
+NAME = "trials"
+CATEGORY = "Tuning"
+CAPTION = """
+Mean test score of the cell that validation selects of so many candidates, on average over which of
+them were tried. All algorithms with more than one candidate are shown. A line that still falls at
+its right end would gain from more trials; lines that cross say that the order of two algorithms
+depends on how long each was tuned.
+"""
+
+
+def draw(tables: Tables) -> Figure:
+    """Draw the score against the number of trials, a panel for each protocol."""
+    table = tables["trials.csv"]
+    tuned = table.groupby("algorithm")["trials"].transform("max") > 1
+    table = table[tuned]
+    if not len(table):
+        return message("Every algorithm of this study has one candidate alone.")
+    protocols = tables.protocols
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(protocols), sharey=True, squeeze=False)[0]
+    for axes, protocol in zip(panels, protocols, strict=True):
+        for n, (name, rows) in enumerate(table[table["protocol"] == protocol].groupby("algorithm")):
+            style = tables.styles[str(name)]
+            axes.plot(
+                rows["trials"],
+                rows["test_score"],
+                label=style.label,
+                color=style.colour,
+                marker=style.marker,
+                markevery=(n % 3, max(1, len(rows) // 6)),
+                markersize=3.5,
+                linewidth=1.1,
+            )
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.xaxis.set_major_formatter("{x:.0f}")
+        axes.set_xlabel("trials")
+        axes.set_title(titled(protocol, "protocol"))
+    panels[0].set_ylabel("mean test score")
+    legend_below(figure, panels[0], 4)
+    return figure
