@@ -36,8 +36,7 @@ KEYS = {
     "role": Column(
         TEXT,
         "published (the source's own values), grid, equal-budget (published values at another's "
-        "budget), baseline; in comparisons the kind of pair: published, selected, equal-budget or "
-        "yardstick.",
+        "budget), baseline; in comparisons the kind of pair: published, selected or equal-budget.",
     ),
     "seed": Column(COUNT, "The replicate."),
     "protocol": Column(TEXT, "The evaluation setting."),
@@ -166,7 +165,7 @@ CHOICE = {
     ),
     "updates": Column(
         COUNT,
-        "Number of updates that validation chooses for this cell, up to the protocol's.",
+        "Number of updates that validation chooses for this cell, from 1 to the protocol's.",
     ),
     "selected": Column(
         FLAG,

@@ -70,11 +70,6 @@ class Study:
         zero = self.baselines[f"validation/{protocol}/zero"][0]
         return np.asarray(scores(record.validation(protocol, step), zero).mean(-1))
 
-    def chosen_update(self, record: CellRecord, protocol: str, step: str) -> int:
-        """Return after how many updates a cell's mean validation score is least, 1 or more."""
-        each = self.validation_scores(record, protocol, step).mean(-1)
-        return 1 + int(each[1:].argmin())
-
     def limit(self, protocol: str) -> NDArray[np.float64]:
         """Return the loss above which an adaptation counts as diverged, ``(region, task)``.
 

@@ -16,26 +16,29 @@ from metabench.analysis.statistics import Floats, Integers
 from metabench.records.measured import CellRecord
 
 
-def select(validation: ArrayLike, meta_step_size: ArrayLike) -> int:
-    """Return the index of the cell with the least mean over seeds of its validation score.
+def select(validation: ArrayLike, meta_step_size: ArrayLike) -> tuple[int, int]:
+    """Return the cell and the number of updates with the least mean over seeds of the score.
 
-    A run that diverged has the score 1. Ties go to the smaller meta step.
+    A run that diverged has the score 1. Ties go to the smaller meta step and to fewer updates.
 
     Args:
-        validation: Mean validation scores, ``(cell, seed)``.
+        validation: Mean validation scores after 1, 2, ... updates, ``(cell, update, seed)``.
         meta_step_size: ``(cell,)``.
     """
-    every_seed = np.arange(np.shape(validation)[1])[None]
-    return int(_selected(validation, meta_step_size, every_seed)[0])
+    every_seed = np.arange(np.shape(validation)[-1])[None]
+    cell, updates = _selected(validation, meta_step_size, every_seed)
+    return int(cell[0]), int(updates[0])
 
 
-def leave_one_seed_out(validation: ArrayLike, meta_step_size: ArrayLike) -> Integers:
-    """Return, for each seed, the cell that the other seeds select, ``(seed,)``.
+def leave_one_seed_out(
+    validation: ArrayLike, meta_step_size: ArrayLike
+) -> tuple[Integers, Integers]:
+    """Return, for each seed, what the other seeds select, ``(seed,)`` each.
 
     Its score on this seed has no winner's curse. Args are those of `select`, with at least 2 seeds
     (ValueError).
     """
-    seeds = np.shape(validation)[1]
+    seeds = np.shape(validation)[-1]
     if seeds < 2:
         raise ValueError(f"leaving one seed out needs at least 2 seeds; got {seeds}")
     others = [np.delete(np.arange(seeds), left_out) for left_out in range(seeds)]
@@ -49,15 +52,25 @@ def selection_frequency(
 
     The other args are those of `select`.
     """
-    winners = _selected(validation, meta_step_size, seed_resamples)
+    winners, _ = _selected(validation, meta_step_size, seed_resamples)
     return np.bincount(winners, minlength=np.size(meta_step_size)) / winners.size
 
 
-def _selected(validation: ArrayLike, meta_step_size: ArrayLike, seeds: Integers) -> Integers:
-    """Return the cell that each row of seeds ``(choice, n)`` selects, ``(choice,)``."""
-    means = np.asarray(validation, dtype=np.float64)[:, seeds].mean(-1)  # (cell, choice)
-    steps = np.broadcast_to(np.asarray(meta_step_size, dtype=np.float64)[:, None], means.shape)
-    return np.lexsort((steps, means), axis=0)[0]
+def _selected(
+    validation: ArrayLike, meta_step_size: ArrayLike, seeds: Integers
+) -> tuple[Integers, Integers]:
+    """Return cell and number of updates that each row of seeds ``(choice, n)`` selects."""
+    means = np.asarray(validation, dtype=np.float64)[..., seeds].mean(-1)  # (cell, update, choice)
+    updates, least = 1 + means.argmin(1), means.min(1)
+    cells = _order(least, meta_step_size)[0]
+    return cells, np.take_along_axis(updates, cells[None], axis=0)[0]
+
+
+def _order(scores: Floats, meta_step_size: ArrayLike) -> Integers:
+    """Return the cells in the order of their scores ``(cell, ...)``, ties by the meta step."""
+    steps = np.asarray(meta_step_size, dtype=np.float64)
+    steps = steps.reshape(-1, *[1] * (scores.ndim - 1))
+    return np.lexsort((np.broadcast_to(steps, scores.shape), scores), axis=0)
 
 
 class Selection(NamedTuple):
@@ -65,18 +78,16 @@ class Selection(NamedTuple):
 
     Args:
         protocol: The protocol.
-        step: The kind of step size of adaptation.
+        step: The kind of step size.
         records: The candidates.
-        updates: How many updates each takes, ``(cell,)``.
-        validation: Their mean validation scores after these, ``(cell, seed)``.
-        test: Their mean test scores after these, ``(cell, seed)``.
+        validation: Their mean validation scores after 1, 2, ... updates, ``(cell, update, seed)``.
+        test: The same of their mean test scores.
         meta_step_size: ``(cell,)``; 0 for those that have none.
     """
 
     protocol: str
     step: str
     records: list[CellRecord]
-    updates: list[int]
     validation: NDArray[np.float64]
     test: NDArray[np.float64]
     meta_step_size: NDArray[np.float64]
@@ -84,12 +95,17 @@ class Selection(NamedTuple):
     @property
     def winner(self) -> int:
         """The selected cell's index."""
-        return select(self.validation, self.meta_step_size)
+        return select(self.validation, self.meta_step_size)[0]
 
     @property
-    def score(self) -> float:
-        """The selected cell's validation score."""
-        return float(self.validation[self.winner].mean())
+    def updates(self) -> Integers:
+        """The number of updates at which each cell's score is least, ``(cell,)``."""
+        return 1 + self.validation.mean(-1).argmin(-1)
+
+    @property
+    def scores(self) -> Floats:
+        """Each cell's validation score after so many updates, ``(cell,)``."""
+        return self.validation.mean(-1).min(-1)
 
     def frequency(self, seed_resamples: Integers) -> Floats:
         """Return the share of resamples ``(resample, seed)`` that select each cell, ``(cell,)``."""
@@ -97,15 +113,15 @@ class Selection(NamedTuple):
 
     @property
     def held_out_score(self) -> float:
-        """Mean test score of each seed under the cell that the other seeds select.
+        """Mean test score of each seed under the cell and updates that the other seeds select.
 
         Not a number if there is only one seed.
         """
-        seeds = self.validation.shape[1]
+        seeds = self.validation.shape[-1]
         if seeds < 2:
             return np.nan
-        chosen = leave_one_seed_out(self.validation, self.meta_step_size)
-        return float(self.test[chosen, range(seeds)].mean())
+        cells, updates = leave_one_seed_out(self.validation, self.meta_step_size)
+        return float(self.test[cells, updates - 1, range(seeds)].mean())
 
     def after_trials(self) -> tuple[Floats, Floats]:
         """Return what so many trials give, 1, 2, ... of the candidates, on average ``(trial,)``.
@@ -113,7 +129,7 @@ class Selection(NamedTuple):
         The first is the mean validation score of the best of n candidates, drawn without
         replacement; the second the test score of that one.
         """
-        order = np.argsort(self.validation.mean(-1), kind="stable")
+        order = _order(self.scores, self.meta_step_size)
         count = len(order)
         chances = np.zeros((count, count))  # (trial, rank): that the best of n has this rank
         for n in range(1, count + 1):
@@ -121,8 +137,8 @@ class Selection(NamedTuple):
             for rank in range(count - n + 1):
                 chances[n - 1, rank] = left * n / (count - rank)
                 left -= chances[n - 1, rank]
-        means = (self.validation.mean(-1)[order], self.test.mean(-1)[order])
-        return chances @ means[0], chances @ means[1]
+        test = self.test.mean(-1)[range(count), self.updates - 1]
+        return chances @ self.scores[order], chances @ test[order]
 
 
 def candidates(study: Study, algorithm: str) -> list[CellRecord]:
@@ -144,16 +160,13 @@ def selection_of(study: Study, algorithm: str, protocol: str, step: str) -> Sele
     """Collect the validation scores that choose an algorithm's cell."""
     records = candidates(study, algorithm)
     sizes = [getattr(record.cell.hyperparameters, "meta_step_size", 0.0) for record in records]
-    updates = [study.chosen_update(record, protocol, step) for record in records]
-    every = list(zip(records, updates, strict=True))
     return Selection(
         protocol,
         step,
         records,
-        updates,
         validation=np.stack(
-            [study.validation_scores(record, protocol, step)[n] for record, n in every]
+            [study.validation_scores(record, protocol, step)[1:] for record in records]
         ),
-        test=np.stack([study.scores(record, protocol, step)[0, n].mean(-1) for record, n in every]),
+        test=np.stack([study.scores(record, protocol, step)[0, 1:].mean(-1) for record in records]),
         meta_step_size=np.array(sizes, dtype=np.float64),
     )

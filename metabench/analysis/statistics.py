@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logit, ndtr, ndtri, stdtrit
+from scipy.special import logit, ndtr, stdtrit
 from scipy.stats import rankdata
 
 from metabench.learning.randomness import uniforms
@@ -132,13 +132,22 @@ def mean_interval(losses: ArrayLike, confidence: float = 0.95, scale: Scale = "l
     if not np.isfinite(x).all():
         return Interval(np.inf, np.nan, np.nan)
     mean = float(x.mean())
-    squares, degrees = _mean_squares(x)
     slope = {"raw": 1.0, "log": mean, "logit": mean * (1 - mean)}[
         scale
     ] or 1.0  # constant zeros or ones: no variance
+    variance, freedom = _variance(x, slope)
+    return _t_interval(mean, variance, freedom, confidence, scale)
+
+
+def _variance(x: Floats, slope: float) -> tuple[float, float]:
+    """Return the variance of the grand mean, over a slope squared, and its degrees of freedom.
+
+    They are 0 where one value alone shows nothing.
+    """
+    squares, degrees = _mean_squares(x)
     parts = squares / x.size / slope**2
     variance = max(parts[0] + parts[1] - parts[2], parts[0], parts[1])
-    return _t_interval(mean, variance, parts, degrees, confidence, scale)
+    return float(variance), _freedom(variance, parts, degrees)
 
 
 def resamples(key: int | str, seeds: int, tasks: int, count: int) -> Resamples:
@@ -201,7 +210,9 @@ def crossed_intervals(
     for n, statistic in enumerate(statistics):
         errors = np.array([_spread(estimates[n], scale) for estimates in resampled])
         parts = errors**2 * sizes / (sizes - 1)
-        found.append(_t_interval(statistic(x), parts.sum(), parts, sizes - 1, confidence, scale))
+        variance = float(parts.sum())
+        freedom = _freedom(variance, parts, sizes - 1)
+        found.append(_t_interval(statistic(x), variance, freedom, confidence, scale))
     return found
 
 
@@ -252,16 +263,21 @@ def ratio_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Inte
     What is below `ROUNDING` counts as that. They are matched as in `probability_of_improvement`.
     """
     x, y = (np.log(np.maximum(values, ROUNDING)) for values in _matched(a, b))
-    return Interval(*np.exp(mean_interval(x - y, confidence, scale="raw")).tolist())
+    with np.errstate(over="ignore"):
+        return Interval(*np.exp(mean_interval(x - y, confidence, scale="raw")).tolist())
 
 
-def detectable(interval: Interval, confidence: float = 0.95, power: float = 0.8) -> float:
-    """Return the difference that a design would find with some chance, from an interval it gave.
+def detectable(a: ArrayLike, b: ArrayLike, confidence: float = 0.95, power: float = 0.8) -> float:
+    """Return the mean difference that a design would find with some chance, from what it found.
 
-    That is (z_confidence + z_power) standard errors, of normal quantiles.
+    That is (t_confidence + t_power) standard errors, with the interval's degrees of freedom. Losses
+    or scores are matched as in `probability_of_improvement`.
     """
-    z = float(ndtri((1 + confidence) / 2))
-    return (interval.upper - interval.lower) / 2 * (1 + float(ndtri(power)) / z)
+    x, y = _matched(a, b)
+    variance, freedom = _variance(x - y, slope=1.0)
+    return float(
+        (stdtrit(freedom, (1 + confidence) / 2) + stdtrit(freedom, power)) * np.sqrt(variance)
+    )
 
 
 def ranks(values: Sequence[ArrayLike], draws: Resamples) -> Floats:
@@ -334,24 +350,22 @@ def _mean_squares(x: Floats) -> tuple[Floats, Floats]:
     return np.where(degrees > 0, sums / np.maximum(degrees, 1), 0.0), degrees
 
 
-def _t_interval(
-    estimate: float,
-    variance: float,
-    parts: Floats,
-    degrees: NDArray[np.number],
-    confidence: float,
-    scale: Scale,
-) -> Interval:
-    """Return estimate -+ t sqrt(variance) on its scale.
-
-    Degrees of freedom are Satterthwaite's, V^2 / sum(part^2 / degrees).
-    """
+def _freedom(variance: float, parts: Floats, degrees: NDArray[np.number]) -> float:
+    """Return Satterthwaite's degrees of freedom, V^2 / sum(part^2 / degrees); 0 if there are none."""
     known = degrees > 0
-    if not (known.any() and np.isfinite(estimate)):
+    if not known.any():
+        return 0.0
+    if not 0 < variance < np.inf:
+        return 1.0
+    return float(variance**2 / (parts[known] ** 2 / degrees[known]).sum())
+
+
+def _t_interval(
+    estimate: float, variance: float, freedom: float, confidence: float, scale: Scale
+) -> Interval:
+    """Return estimate -+ t sqrt(variance) on its scale."""
+    if not (freedom and np.isfinite(estimate)):
         return Interval(estimate, np.nan, np.nan)
-    freedom = (
-        variance**2 / (parts[known] ** 2 / degrees[known]).sum() if 0 < variance < np.inf else 1
-    )
     half = float(stdtrit(freedom, (1 + confidence) / 2) * np.sqrt(variance))
     return Interval(estimate, _moved(estimate, -half, scale), _moved(estimate, half, scale))
 

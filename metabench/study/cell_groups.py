@@ -178,10 +178,13 @@ def _expand(config: StudyConfig, group: _Group, reference: Cell | None = None) -
 
 
 def _drawn(found: list[Cell], trials: int) -> list[Cell]:
-    """Return some cells, as chance has it: those whose content has the least digests."""
+    """Return some cells, as chance has it: those whose content has the least digests.
+
+    How long they train has no part in it.
+    """
 
     def digest(cell: Cell) -> str:
-        content = {"algorithm": cell.algorithm, **_content(cell)}
+        content = {"algorithm": cell.algorithm, **_content(cell), "meta_iterations": None}
         return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     kept = sorted(found, key=digest)[:trials]

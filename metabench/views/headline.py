@@ -18,8 +18,8 @@ SHOWN = ("score", "score_lower", "score_upper", "mean", "median")
 def markdown(leaderboard: pd.DataFrame) -> str:
     """Return a Markdown table of the leaderboard's main rows.
 
-    It has the score with its interval after the number of updates that validation chooses, the mean
-    and the median loss after it.
+    It has the score with its interval, and mean and median loss: of selected cells after the number
+    of updates that validation chooses, of all others after the last.
 
     Args:
         leaderboard: The table leaderboard.csv.
@@ -43,7 +43,10 @@ def _rows(leaderboard: pd.DataFrame, protocols: list[str]) -> Iterator[list[str]
         ):
             continue  # rows of their own in the leaderboard; the headline shows each algorithm at its own step
         for label, rows in _picks(table):
-            cells = [_statistics(rows[rows["protocol"] == protocol]) for protocol in protocols]
+            chosen = "chosen_" if label == "selected" else ""
+            cells = [
+                _statistics(rows[rows["protocol"] == protocol], chosen) for protocol in protocols
+            ]
             yield [str(algorithm), label, _step(rows), *cells]
 
 
@@ -77,11 +80,11 @@ def _step(rows: pd.DataFrame) -> str:
     return f"{kind} ({sizes})" if sizes else str(kind)
 
 
-def _statistics(rows: pd.DataFrame) -> str:
+def _statistics(rows: pd.DataFrame, chosen: str) -> str:
     if len(rows) != 1:
         return ""
     row = rows.iloc[0]
-    score, lower, upper, mean, median = (_number(row[f"chosen_{column}"]) for column in SHOWN)
+    score, lower, upper, mean, median = (_number(row[f"{chosen}{column}"]) for column in SHOWN)
     return f"{score} [{lower}, {upper}], {mean} / {median}"
 
 

@@ -16,43 +16,49 @@ from metabench.analysis.selection import (
 STEPS = [1.0, 0.5, 0.25]
 
 
+def once(scores):
+    """Scores ``(cell, seed)`` after one update."""
+    return np.array(scores, float)[:, None]
+
+
 def test_the_cell_of_the_least_mean_score_is_selected():
     validation = [[0.3, 0.3, 0.3], [0.2, 0.2, 0.2], [0.1, 0.1, 0.6]]
-    assert select(validation, STEPS) == 1
+    assert select(once(validation), STEPS) == (1, 1)
 
 
 def test_a_diverged_run_counts_as_a_score_of_one():
     validation = [[0.3, 0.3, 0.3], [0.1, 0.1, 1.0], [0.2, 0.2, 0.6]]
-    assert select(validation, STEPS) == 0
+    assert select(once(validation), STEPS) == (0, 1)
 
 
 def test_ties_go_to_the_smaller_meta_step():
-    assert select(np.ones((3, 5)), STEPS) == 2
-    assert select(np.ones((3, 5)), [0.5, 0.25, 1.0]) == 1
+    assert select(np.ones((3, 1, 5)), STEPS) == (2, 1)
+    assert select(np.ones((3, 4, 5)), [0.5, 0.25, 1.0]) == (1, 1)
 
 
 def test_the_seed_left_out_has_no_part_in_the_selection():
     validation = [[0.1, 0.1, 0.9], [0.2, 0.2, 0.2]]  # without seed 2 the first is better
-    assert_array_equal(leave_one_seed_out(validation, [0.1, 0.1]), [1, 1, 0])
+    cells, _ = leave_one_seed_out(once(validation), [0.1, 0.1])
+    assert_array_equal(cells, [1, 1, 0])
 
 
 def test_one_seed_cannot_be_left_out():
     with pytest.raises(ValueError, match="at least 2 seeds; got 1"):
-        leave_one_seed_out([[1.0]], [0.1])
+        leave_one_seed_out([[[1.0]]], [0.1])
 
 
 def test_the_selection_frequency_counts_the_resamples_that_select_a_cell():
     validation = [[0.1, 0.1, 0.6], [0.2, 0.2, 0.2], [0.3, 0.3, 0.3]]
     draws = np.array([[0, 1, 2], [2, 2, 0], [1, 1, 1], [1, 0, 0]])
-    found = selection_frequency(validation, STEPS, draws)  # means of cell 0: 0.27, 0.43, 0.1, 0.1
+    found = selection_frequency(
+        once(validation), STEPS, draws
+    )  # means of cell 0: 0.27, 0.43, 0.1, 0.1
     assert_allclose(found, [0.5, 0.5, 0])
 
 
 def of(validation, test):
     """Return a selection of cells with these scores, ``(cell, seed)``."""
-    cells = len(validation)
-    arrays = np.array(validation, float), np.array(test, float)
-    return Selection("standard", "own", [], [1] * cells, *arrays, np.zeros(cells))
+    return Selection("standard", "own", [], once(validation), once(test), np.zeros(len(test)))
 
 
 def test_what_so_many_trials_give_is_the_mean_over_all_choices_of_them():
@@ -69,3 +75,20 @@ def test_the_held_out_score_is_that_of_the_cell_which_the_other_seeds_select():
     selection = of([[0.1, 0.1, 0.9], [0.2, 0.2, 0.2]], [[0.5, 0.6, 0.7], [0.1, 0.2, 0.3]])
     assert selection.held_out_score == pytest.approx((0.1 + 0.2 + 0.7) / 3)
     assert np.isnan(of([[0.1], [0.2]], [[0.1], [0.2]]).held_out_score)
+
+
+def test_the_number_of_updates_is_chosen_with_the_cell_and_for_each_cell():
+    validation = [[[0.5, 0.5], [0.2, 0.3], [0.3, 0.3]], [[0.4, 0.4], [0.6, 0.6], [0.9, 0.9]]]
+    assert select(validation, STEPS[:2]) == (0, 2)
+    found = Selection("standard", "own", [], np.array(validation), np.array(validation), np.ones(2))
+    assert_array_equal(found.updates, [2, 1])
+    assert_allclose(found.scores, [0.25, 0.4])
+
+
+def test_the_seed_left_out_has_no_part_in_the_number_of_updates():
+    validation = [[[0.1, 0.5], [0.4, 0.2]]]  # without seed 0 two updates, without seed 1 one
+    cells, updates = leave_one_seed_out(validation, [0.1])
+    assert_array_equal(cells, [0, 0])
+    assert_array_equal(updates, [2, 1])
+    found = Selection("standard", "own", [], np.array(validation), np.array(validation), np.ones(1))
+    assert found.held_out_score == pytest.approx((0.4 + 0.5) / 2)

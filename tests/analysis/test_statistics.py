@@ -11,7 +11,6 @@ from scipy import stats
 
 from metabench.analysis.statistics import (
     ROUNDING,
-    Interval,
     crossed_interval,
     detectable,
     difference_interval,
@@ -396,8 +395,26 @@ def test_the_interval_of_a_ratio_covers_what_it_states(sizes):
 
 
 def test_a_design_finds_the_detectable_difference_with_the_stated_chance():
-    """By the textbook: 2.80 standard errors for 5% and 80%."""
-    assert detectable(Interval(0.0, -1.96, 1.96)) == pytest.approx(2.80, abs=0.005)
+    """A difference as large as what is detectable on average leaves out zero four times in five."""
+    rng = np.random.default_rng(3)
+    seeds, tasks = 10, 100
+
+    def pair():
+        return (crossed_normal(BALANCED, seeds, tasks, rng) for _ in range(2))
+
+    size = np.mean([detectable(*pair()) for _ in range(300)])
+    found = []
+    for _ in range(600):
+        a, b = pair()
+        found.append(difference_interval(a + size, b).lower > 0)
+    assert abs(np.mean(found) - 0.8) < 3.5 * standard_error(0.8, 600) + 0.02
+
+
+def test_the_detectable_difference_is_that_of_the_textbook():
+    a = np.array([[1.0, 2.0, 4.0, 3.0, 5.0]])  # one seed: five differences from 0, over tasks
+    error, freedom = a.std(ddof=1) / sqrt(5), 4
+    expected = (stats.t.ppf(0.975, freedom) + stats.t.ppf(0.8, freedom)) * error
+    assert detectable(a, np.zeros((1, 5))) == pytest.approx(expected)
 
 
 def test_ranks_follow_the_means_and_ties_share_theirs():

@@ -289,7 +289,7 @@ FAULTS = {
         (f"{WIDTHS}::test_what_is_seen_is_the_support_square",),
     ),
     "the Gaussian process sees the first number of x": Fault(
-        "learning/baselines.py",
+        "learning/baselines/processes.py",
         "for n in range(a.shape[-1]):",
         "for n in range(1):",
         (f"{WIDTHS}::test_the_gaussian_process_of_two_inputs_is_that_of_the_textbook",),

@@ -183,7 +183,7 @@ def test_a_changed_key_reruns_what_depends_on_it_and_nothing_else(study: Path) -
 def test_deleted_files_come_back_with_the_same_bytes(study: Path) -> None:
     before = digests(study, *COMPARED)
     root = study / "results" / "smoke"
-    for path in ("tables/runs.csv", "figures/comparisons.png"):
+    for path in ("tables/runs.csv", "figures/comparisons_standard.png"):
         (root / path).unlink()
     next((root / "train" / "reptile").rglob("*.safetensors")).unlink()
     answer = snakemake(study, "figures", "--cores", "2")
@@ -405,7 +405,7 @@ def test_results_copied_without_metadata_are_used_where_valid_and_rebuilt_where_
         "tables/tasks.parquet",
         "tables/manifest.json",
         "provenance.json",
-        "figures/comparisons.png",
+        "figures/comparisons_standard.png",
         "figures/manifest.json",
         "track/*/reptile/*/*.json",
         "track/*/study.json",

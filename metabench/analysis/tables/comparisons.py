@@ -61,7 +61,7 @@ REFERENCE = "fomaml"
 """The algorithm that comes first where it takes part."""
 
 ORACLE = "least-squares"
-"""It is told the basis functions of the tasks, so it is never the best baseline."""
+"""It is told the basis functions of the tasks, so it is no contender."""
 
 
 class Contender(NamedTuple):
@@ -115,7 +115,7 @@ def _row(study: Study, role: str, protocol: str, region: int, pair: Pair) -> dic
         "probability_of_improvement": probability.estimate,
         "probability_lower": probability.lower,
         "probability_upper": probability.upper,
-        "detectable": detectable(difference, confidence),
+        "detectable": detectable(a.scores[region], b.scores[region], confidence),
     }
 
 
@@ -142,15 +142,15 @@ def contenders(study: Study, protocol: str, role: str) -> list[Contender]:
     known = [side for side in found if side is not None]
     if not known:
         return []
-    return [*known, *(side for side in baselines(study, protocol) if side.algorithm != "zero")]
+    return [*known, *_baselines(study, protocol)]
 
 
-def baselines(study: Study, protocol: str) -> Iterator[Contender]:
-    """Yield the baselines that may be the best."""
+def _baselines(study: Study, protocol: str) -> Iterator[Contender]:
+    """Yield the baselines but for the trivial one and the oracle."""
     zero = study.baselines[f"test/{protocol}/zero"][:, None]
     updates = study.protocols[protocol].updates
     for name, losses in study.baseline_losses(protocol):
-        if name != ORACLE:
+        if name not in ("zero", ORACLE):
             yield Contender(name, "-", "none", updates, losses, scores(losses, zero))
 
 
@@ -184,21 +184,10 @@ def _selected(study: Study, algorithm: str, protocol: str) -> Contender | None:
     step = step_of(first, protocol)
     found = selection_of(study, algorithm, protocol, step)
     n = found.winner
-    return _contender(study, found.records[n], protocol, step, found.updates[n])
+    return _contender(study, found.records[n], protocol, step, int(found.updates[n]))
 
 
 PICKS = {"published": _published, "selected": _selected}
-
-
-def best_baseline(study: Study, protocol: str) -> Contender:
-    """Return the baseline with the least mean score on the validation bank."""
-    zero = study.baselines[f"validation/{protocol}/zero"][0]
-
-    def validation(side: Contender) -> float:
-        losses = study.baselines[f"validation/{protocol}/{side.algorithm}"][0]
-        return float(scores(losses, zero).mean())
-
-    return min(baselines(study, protocol), key=validation)
 
 
 def _equal_budget_pairs(study: Study, protocol: str) -> Iterator[Pair]:

@@ -1,4 +1,4 @@
-"""Final loss of every cell and baseline, beside what it cost."""
+"""Score and loss of every cell and baseline, beside what it cost."""
 
 from __future__ import annotations
 

@@ -16,7 +16,10 @@ below each level, for the contenders of the comparisons.
 """
 COLUMNS = {
     "level": Column(NUMBER, "The score."),
-    "share": Column(NUMBER, "Share of adaptations whose score is at or below it."),
+    "share": Column(
+        NUMBER,
+        "Share of adaptations whose score is at or below it; at level 1, below: that did not fail.",
+    ),
 }
 
 LEVELS = np.geomspace(1e-6, 1, 31)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
-from metabench.analysis.columns import COUNT, NUMBER, Column
+from metabench.analysis.columns import NUMBER, Column
 from metabench.analysis.measured import Study
 from metabench.analysis.statistics import ranks
 from metabench.analysis.tables.comparisons import PICKS, Contender, contenders
@@ -23,9 +24,9 @@ COLUMNS = {
     "rank": Column(NUMBER, "Rank of the mean score, 1 the best."),
     "rank_lower": Column(NUMBER, "Lower end of its interval under resampled seeds and tasks."),
     "rank_upper": Column(NUMBER, "Upper end of it."),
-    "first": Column(NUMBER, "Share of the resamples in which it has the least score of all."),
-    "rank_of_half_1": Column(COUNT, "Rank on the tasks of even number alone."),
-    "rank_of_half_2": Column(COUNT, "Rank on the tasks of odd number alone."),
+    "first": Column(NUMBER, "Share of the resamples in which no other has a lower score."),
+    "rank_of_half_1": Column(NUMBER, "Rank on the tasks of even number alone."),
+    "rank_of_half_2": Column(NUMBER, "Rank on the tasks of odd number alone."),
 }
 
 ORDER = ["role", "protocol", "algorithm", "cell", "step", "updates", "score", *COLUMNS]
@@ -49,8 +50,8 @@ def _rows(study: Study, sides: list[Contender], place: dict[str, str]) -> Iterat
     drawn = ranks(on_grid, study.draws())
     tail = (1 - study.config.statistics.confidence) / 2
     lower, upper = np.quantile(drawn, [tail, 1 - tail], axis=0, method="nearest")
-    each = _ranked([score.mean() for score in on_grid])
-    halves = [_ranked([score[:, half::2].mean() for score in on_grid]) for half in (0, 1)]
+    each = rankdata([score.mean() for score in on_grid])
+    halves = [rankdata([score[:, half::2].mean() for score in on_grid]) for half in (0, 1)]
     for n, side in enumerate(sides):
         yield {
             **place,
@@ -59,13 +60,7 @@ def _rows(study: Study, sides: list[Contender], place: dict[str, str]) -> Iterat
             "rank": each[n],
             "rank_lower": lower[n],
             "rank_upper": upper[n],
-            "first": float((drawn[:, n] == 1).mean()),
+            "first": float((drawn[:, n] == drawn.min(-1)).mean()),
             "rank_of_half_1": halves[0][n],
             "rank_of_half_2": halves[1][n],
         }
-
-
-def _ranked(values: list[float]) -> list[int]:
-    """Return the rank of each value, 1 for the least; ties in the order given."""
-    order = np.argsort(values, kind="stable")
-    return [int(rank) for rank in 1 + np.argsort(order, kind="stable")]

@@ -1,6 +1,6 @@
 """Predictors without seeds: the yardsticks.
 
-    zero                       predicts 0: scores E[A^2]/2 on average
+    zero                       predicts 0: a loss of E[A^2]/2 on average
     least-squares              fits y = a sin x + b cos x (or what else spans all tasks of a family),
                                which nobody told the others: the floor
     linear                     a linear model on functions learned from training tasks

@@ -9,14 +9,9 @@ from typing import Any
 import pandas as pd
 
 from metabench.analysis import frames
+from metabench.analysis.tables.comparisons import ORACLE
 from metabench.study.grids import has_point
 from metabench.views.drawing.style import Style, styles
-
-ORACLE = "least-squares"
-"""Without noise at rounding level, some 30 powers of ten below all others: named in captions, never
-on an axis.
-"""
-
 
 NAMING = ("algorithm", "cell", "role")
 """Columns of cells.csv that name a cell; all others are hyperparameters, of whatever algorithm."""

@@ -118,7 +118,7 @@ def of_study(algorithms: Sequence[str], protocols: Sequence[str]) -> list[Pictur
 
     Example:
         >>> [picture.stem for picture in of_study(["reptile"], ["standard"])][:3]
-        ['adaptation_standard_mean', 'adaptation_standard_median', 'comparisons']
+        ['adaptation_standard_score', 'adaptation_standard_mean', 'comparisons_standard']
     """
     known = {"algorithm": algorithms, "protocol": protocols}
     return [picture for family in families() for picture in _pictures(family, known)]

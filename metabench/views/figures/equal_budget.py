@@ -1,4 +1,4 @@
-"""Final loss of the published cells beside those that were given another's budget."""
+"""Final score of the published cells beside those that were given another's budget."""
 
 from __future__ import annotations
 

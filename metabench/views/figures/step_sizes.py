@@ -32,7 +32,8 @@ Score of every cell of the step-size grids after the last update. Each field giv
 and, in brackets, the median loss over all seeds and test tasks, and the share of adaptations that
 failed if it is 0.05 % or more. A score is the loss over that of predicting zero on the same points,
 at most 1. Colours are the score's, on one logarithmic scale for all panels; the darkest is no better
-than predicting zero. A frame marks the published cell, a star the cell that the validation bank selects.
+than predicting zero. A frame marks the published cell, a star the cell that the
+validation bank selects, after the number of updates that suits it best.
 FOMAML and Reptile adapt with the step size of their training; joint training has none, and is shown
 with the common step size and with one that each seed tunes on the validation bank.
 
