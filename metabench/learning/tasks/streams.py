@@ -151,8 +151,8 @@ class TaskBlock:
 class Bank:
     """A fixed list of held-out tasks, the same for every cell, seed and study.
 
-    Equal distributions have equal tasks, and others share their draws up to scale, so that
-    comparisons between studies, too, are paired.
+    Equal distributions have equal tasks, and others with as many parameters share their draws up
+    to scale, so that comparisons between studies, too, are paired.
 
     Args:
         number: Which list, from 0: the key of the stream.
