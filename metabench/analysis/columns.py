@@ -60,6 +60,9 @@ COORDINATES = {
 }
 """Columns instead of x where tasks have several inputs."""
 
+ORACLE = "least-squares"
+"""A baseline that is told the basis functions of the tasks: no contender, and on no axis."""
+
 HYPERPARAMETERS = {
     "meta_iterations": Column(COUNT, "Outer updates in all."),
     "meta_step_size": Column(NUMBER, "Size of the outer update."),

@@ -317,7 +317,7 @@ def test_the_meta_gradient_is_the_slope_of_the_query_loss_of_what_is_predicted(
     torch.testing.assert_close(found, slope, rtol=1e-5, atol=1e-6 * slope.abs().max().item())
 
 
-MAML = but(FOMAML, inner_step_size=0.05)
+MAML = maml.Hyperparameters(**but(FOMAML, inner_step_size=0.05).model_dump())
 
 
 @pytest.mark.parametrize("inner_steps", [1, 3])

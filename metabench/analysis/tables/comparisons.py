@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from metabench.analysis.columns import COUNT, NUMBER, TEXT, Column
+from metabench.analysis.columns import COUNT, NUMBER, ORACLE, TEXT, Column
 from metabench.analysis.measured import Study
 from metabench.analysis.selection import algorithms, candidates, selection_of
 from metabench.analysis.statistics import (
@@ -59,9 +59,6 @@ ORDER = ["role", "protocol", "region", *SIDES, *(name for name in COLUMNS if nam
 
 REFERENCE = "fomaml"
 """The algorithm that comes first where it takes part."""
-
-ORACLE = "least-squares"
-"""It is told the basis functions of the tasks, so it is no contender."""
 
 
 class Contender(NamedTuple):

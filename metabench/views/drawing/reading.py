@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from metabench.analysis import frames
-from metabench.analysis.tables.comparisons import ORACLE
+from metabench.analysis.columns import ORACLE
 from metabench.study.grids import has_point
 from metabench.views.drawing.style import Style, styles
 
