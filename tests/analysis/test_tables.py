@@ -328,6 +328,7 @@ def test_the_number_of_updates_is_that_of_the_least_validation_score(done: Simpl
             " and protocol == 'standard' and step == 'own'"
         )
         assert row["updates"].item() == 1 + each[1:].argmin()
+        assert row["validation_score"].item() == pytest.approx(each[1:].min(), rel=1e-6)
 
 
 def test_a_mean_has_no_interval_where_an_adaptation_diverged(done: SimpleNamespace) -> None:
