@@ -189,7 +189,7 @@ def evaluate(running: Running, cell: str, group: str, seeds: str) -> None:
 @study_option
 @group_option
 def baselines(running: Running, group: str) -> None:
-    """Evaluate the predictors that learn nothing: zero, least squares, Gaussian process."""
+    """Evaluate the baselines without seeds: zero, least squares, and those that learn from tasks."""
     from metabench import jobs
 
     jobs.baselines(running, running.study.group(group))

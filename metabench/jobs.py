@@ -107,7 +107,7 @@ def evaluate(running: Running, cell: Cell, group: str, seeds: str) -> Path:
 
 
 def baselines(running: Running, group: str) -> Path:
-    """Evaluate the predictors that learn nothing under a group of protocols; return the record."""
+    """Evaluate the baselines without seeds under a group of protocols; return the record."""
     from metabench.learning import baselines as predictors
     from metabench.records import states
 

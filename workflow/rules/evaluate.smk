@@ -23,7 +23,7 @@ rule evaluate:
 
 
 rule baselines:
-    """Evaluate the predictors that learn nothing, under a group of protocols."""
+    """Evaluate the baselines without seeds, under a group of protocols."""
     input:
         study.inputs(),
     output:

@@ -76,7 +76,7 @@ class Tables:
     @property
     def note(self) -> str:
         """What a title must add where only selected cells are drawn."""
-        return ", cells selected on validation" if self.crowded else ""
+        return ", selected cells" if self.crowded else ""
 
     @cached_property
     def baselines(self) -> list[str]:
