@@ -298,6 +298,27 @@ def headline(source: Path) -> None:
 
 
 @main.command()
+@tables_option
+@click.option(
+    "--best",
+    type=click.IntRange(1, 1000),
+    default=2,
+    show_default=True,
+    help="Cells that each algorithm keeps under each protocol.",
+)
+def shortlist(source: Path, best: int) -> None:
+    """Print the best cells of a study, by their validation scores, as cells of a study file.
+
+    A study of few seeds and many cells is followed by one of many seeds and few cells.
+    """
+    from metabench.analysis import shortlist as choice
+    from metabench.records import manifests
+
+    manifests.read(source)
+    click.echo(choice.spelled(source, best), nl=False)
+
+
+@main.command()
 @click.option("--rows", type=EXISTING, help="Published numbers [default: those of metabench].")
 @click.option(
     "--studies",

@@ -390,6 +390,11 @@ WRONG: dict[str, tuple[list[str], str]] = {
         "is not a manifest of metabench",
     ),
     "the headline of a file": (["headline", "--tables", "{points}"], "is a file"),
+    "the short list of nothing": (
+        ["shortlist", "--tables", "{folder}"],
+        "is not a manifest of metabench",
+    ),
+    "a short list of none": (["shortlist", "--tables", "{folder}", "--best", "0"], "--best"),
 }
 WRONG |= {
     f"seeds {n} {block!a:.12}": (["train", "--seeds", block], "FIRST-LAST")
@@ -512,7 +517,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("command", [("headline",), ("figures", "--out", "OUT")])
+@pytest.mark.parametrize("command", [("headline",), ("shortlist",), ("figures", "--out", "OUT")])
 @pytest.mark.parametrize("name", DAMAGES)
 def test_tables_that_are_damaged_or_foreign_are_one_line_and_exit_code_2(
     tmp_path: Path, name: str, command: tuple[str, ...]

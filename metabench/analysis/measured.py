@@ -24,6 +24,9 @@ from metabench.study.schema import StudyProtocol
 DIVERGENCE = 10
 """An adaptation has diverged if its loss exceeds this many times a reference (`Study.limit`)."""
 
+BEYOND = ("hidden", "activation", "initialization", "training_tasks")
+"""Columns of what a group of cells may vary beside hyperparameters."""
+
 
 @dataclass(frozen=True)
 class Study:
@@ -126,13 +129,15 @@ def settings(study: Study, record: CellRecord) -> dict[str, Any]:
 
 
 def _beyond(cell: Cell) -> dict[str, Any]:
-    """Return what a group of cells may vary beside hyperparameters."""
-    return {
-        "hidden": spelled(cell.network.hidden),
-        "activation": cell.network.activation,
-        "initialization": cell.network.initialization,
-        "training_tasks": cell.tasks.training_tasks,
-    }
+    """Return what a group of cells may vary beside hyperparameters: the columns of `BEYOND`."""
+    network = cell.network
+    found = (
+        spelled(network.hidden),
+        network.activation,
+        network.initialization,
+        cell.tasks.training_tasks,
+    )
+    return dict(zip(BEYOND, found, strict=True))
 
 
 def costs(record: CellRecord) -> dict[str, int]:

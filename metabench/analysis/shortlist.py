@@ -1,0 +1,65 @@
+"""A short list: the best candidates of a wide study as the groups of cells of a narrow one.
+
+The wide study tries many cells on few seeds, on a bank of its own; the narrow one runs the best of
+them on many seeds. Both look at the validation bank alone, so the choice costs no test task.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from metabench.analysis import frames
+from metabench.analysis.measured import BEYOND
+from metabench.learning import algorithms
+from metabench.study.messages import ConfigError
+
+
+def groups(tables: Path, best: int) -> list[dict[str, Any]]:
+    """Return a group of cells for each candidate among the best of its algorithm.
+
+    Those are the ones with the least validation scores under one protocol at least, each adapted
+    with its algorithm's own step.
+
+    Args:
+        tables: The tables of the wide study.
+        best: How many candidates each algorithm keeps under each protocol.
+
+    Raises:
+        ArtifactError: The tables cannot be read.
+        ConfigError: Their study varies more than hyperparameters, or an algorithm is not known.
+    """
+    scores = frames.read(tables, "selection.csv")
+    scores = scores[scores["step"] != "common"].sort_values(["validation_score", "cell"])
+    kept = scores.groupby(["algorithm", "protocol"]).head(best)[["algorithm", "cell"]]
+    cells = frames.read(tables, "cells.csv")
+    if beyond := [name for name in BEYOND if name in cells.columns]:
+        raise ConfigError(
+            f"a short list is made of hyperparameters alone; the cells of {tables} also differ in "
+            f"{', '.join(beyond)}"
+        )
+    cells = cells.merge(kept.drop_duplicates(), on=["algorithm", "cell"])
+    return [_group(row) for row in cells.to_dict("records")]
+
+
+def spelled(tables: Path, best: int) -> str:
+    """Return the short list as the section `cells` of a study file."""
+    return yaml.safe_dump({"cells": groups(tables, best)}, sort_keys=False)
+
+
+def _group(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what a study file says of a cell: what has no default or differs from it."""
+    try:
+        model = algorithms.load(row["algorithm"]).hyperparameters
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    given = {key: row[key] for key in model.model_fields if not pd.isna(row[key])}
+    said = model(**given).model_dump(mode="json", exclude_defaults=True)
+    return {
+        "algorithm": row["algorithm"],
+        "meta_iterations": row["meta_iterations"],
+        **dict(sorted(said.items())),
+    }
