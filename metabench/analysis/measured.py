@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,8 @@ from metabench.records.running import Running
 from metabench.study.cells import Cell
 from metabench.study.config import StudyConfig
 from metabench.study.schema import StudyProtocol
+
+Found = TypeVar("Found")
 
 DIVERGENCE = 10
 """An adaptation has diverged if its loss exceeds this many times a reference (`Study.limit`)."""
@@ -45,15 +47,21 @@ class Study:
     cells: list[CellRecord]
     baselines: dict[str, NDArray[Any]]
     contents: str
-    _built: dict[Callable[[Study], pd.DataFrame], pd.DataFrame] = field(
+    _found: dict[tuple[Any, ...], Any] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    def table(self, build: Callable[[Study], pd.DataFrame]) -> pd.DataFrame:
-        """Return a table, building it only once: some are made from others."""
-        if build not in self._built:
-            self._built[build] = build(self)
-        return self._built[build]
+    def once(self, find: Callable[..., Found], *place: str) -> Found:
+        """Return what is found in this study, worked out once: tables are made from others.
+
+        Args:
+            find: A function of the study and a place in it.
+            place: For instance an algorithm and a protocol.
+        """
+        key = (find, *place)
+        if key not in self._found:
+            self._found[key] = find(self, *place)
+        return self._found[key]
 
     @cached_property
     def varied(self) -> list[str]:

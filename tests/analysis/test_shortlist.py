@@ -70,7 +70,7 @@ def test_what_is_printed_is_the_section_of_a_study_file(tmp_path):
 
 def test_cells_that_differ_in_their_network_are_no_short_list(tmp_path):
     found = tables(tmp_path, hidden=["8", "8", "16", "16"])
-    with pytest.raises(ConfigError, match="hyperparameters alone; .* also differ in hidden"):
+    with pytest.raises(ConfigError, match=r"hyperparameters alone; .* also differ in hidden"):
         shortlist.groups(found, 1)
 
 

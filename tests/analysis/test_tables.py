@@ -135,7 +135,7 @@ def test_a_file_in_the_folder_is_a_table_and_nothing_else_need_name_it(
     finally:
         monkeypatch.undo()
         tables.declared.cache_clear()
-    assert done.study.table(mine.build)["cells"].item() == 6
+    assert done.study.once(mine.build)["cells"].item() == 6
 
 
 def test_what_several_tables_need_is_built_once(done: SimpleNamespace) -> None:
@@ -146,7 +146,7 @@ def test_what_several_tables_need_is_built_once(done: SimpleNamespace) -> None:
         return pd.DataFrame({"x": [1]})
 
     study = replace(done.study)
-    assert study.table(build) is study.table(build)
+    assert study.once(build) is study.once(build)
     assert built == [study]
 
 

@@ -88,6 +88,6 @@ def write_all(study: Study, folder: Path, advance: Callable[[], None] = lambda: 
         advance: Called after each table.
     """
     for table in declared():
-        frames.write(study.table(table.build), folder / table.name)
+        frames.write(study.once(table.build), folder / table.name)
         advance()
     manifests.write(folder, names(), header(study.config, study.contents))

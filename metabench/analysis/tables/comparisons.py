@@ -123,7 +123,7 @@ def _columns(name: str, interval: tuple[float, float, float]) -> dict[str, float
 def _pairs(study: Study, protocol: str) -> Iterator[tuple[str, Pair]]:
     """Yield role and the two sides of each comparison."""
     for role in PICKS:
-        for pair in combinations(contenders(study, protocol, role), 2):
+        for pair in combinations(study.once(contenders, protocol, role), 2):
             yield role, pair
     for pair in _equal_budget_pairs(study, protocol):
         yield "equal-budget", pair
@@ -179,7 +179,7 @@ def _selected(study: Study, algorithm: str, protocol: str) -> Contender | None:
     """Return the cell of an algorithm that validation selects, after as many updates as it says."""
     first, *_ = candidates(study, algorithm)
     step = step_of(first, protocol)
-    found = selection_of(study, algorithm, protocol, step)
+    found = study.once(selection_of, algorithm, protocol, step)
     n = found.winner
     return _contender(study, found.records[n], protocol, step, int(found.updates[n]))
 

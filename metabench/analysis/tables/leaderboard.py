@@ -44,12 +44,12 @@ CHOSEN = {
 
 def build(study: Study) -> pd.DataFrame:
     """Return the table, best first."""
-    found = final(study.table(adaptation.build))
-    chosen = study.table(selection.build)
+    found = final(study.once(adaptation.build))
+    chosen = study.once(selection.build)
     about = pd.DataFrame([row for record in study.cells for row in _about(study, record)])
     table = found.merge(chosen[KEYS + MARKS], how="left").merge(about, how="left", on=KEYS)
     table["selected"] = table["selected"].fillna(False).astype(bool)
-    table = _with_chosen(table, study.table(adaptation.build))
+    table = _with_chosen(table, study.once(adaptation.build))
     table = with_whole_counts(table, COLUMNS)
 
     front = [*KEYS, "selected", "step_size", "updates", *CHOSEN.values()]

@@ -33,7 +33,7 @@ def build(study: Study) -> pd.DataFrame:
     found = [pd.DataFrame(columns=[*KEYS, *COLUMNS])]
     for role in PICKS:
         for protocol in study.protocols:
-            for side in contenders(study, protocol, role):
+            for side in study.once(contenders, protocol, role):
                 place = dict(zip(KEYS, (role, protocol, *side[:3]), strict=True))
                 values = np.sort(side.scores[0], axis=None)
                 below = np.searchsorted(values, LEVELS, side="right") / values.size

@@ -37,7 +37,7 @@ def build(study: Study) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for role in PICKS:
         for protocol in study.protocols:
-            sides = contenders(study, protocol, role)
+            sides = study.once(contenders, protocol, role)
             if sides:
                 rows += _rows(study, sides, {"role": role, "protocol": protocol})
     table = pd.DataFrame(rows, columns=ORDER)

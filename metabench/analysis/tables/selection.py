@@ -33,7 +33,7 @@ def build(study: Study) -> pd.DataFrame:
         first, *_ = candidates(study, algorithm)
         for protocol in study.protocols:
             for step in first.steps(protocol):
-                rows += _rows(study, selection_of(study, algorithm, protocol, step))
+                rows += _rows(study, study.once(selection_of, algorithm, protocol, step))
     order = ["algorithm", "protocol", "step", "cell"]
     return pd.DataFrame(rows).sort_values(order, ignore_index=True)
 

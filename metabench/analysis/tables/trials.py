@@ -30,7 +30,7 @@ def build(study: Study) -> pd.DataFrame:
         first, *_ = candidates(study, algorithm)
         for protocol in study.protocols:
             step = step_of(first, protocol)
-            validation, test = selection_of(study, algorithm, protocol, step).after_trials()
+            validation, test = study.once(selection_of, algorithm, protocol, step).after_trials()
             table = pd.DataFrame({"best_validation_score": validation, "test_score": test})
             place = dict(zip(KEYS, (algorithm, protocol, step), strict=True))
             found.append(table.assign(trials=range(1, 1 + len(table)), **place))
