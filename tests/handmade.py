@@ -171,6 +171,23 @@ def trials() -> pd.DataFrame:
     )
 
 
+def selection() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "algorithm": name,
+            "cell": f"{name} {n}",
+            "protocol": protocol,
+            "step": step,
+            "validation_score": 0.5 / (n + 1),
+            "selected": n + 1 == count,
+        }
+        for protocol in PROTOCOLS
+        for name, count in (("fomaml", 3), ("reptile", 1))
+        for step in ("own", "common")
+        for n in range(count)
+    )
+
+
 def comparisons() -> pd.DataFrame:
     rows = []
     for protocol in PROTOCOLS:
@@ -220,6 +237,7 @@ def tables() -> dict[str, pd.DataFrame]:
         "ranking.csv": ranking(),
         "profiles.csv": profiles(),
         "trials.csv": trials(),
+        "selection.csv": selection(),
         "showcase.csv": pictures,
         "points.csv": points,
     }

@@ -20,6 +20,7 @@ from metabench.views.drawing.lines import lines
 from metabench.views.drawing.reading import Tables
 from metabench.views.figures import (
     adaptation,
+    candidates,
     comparisons,
     profiles,
     step_sizes,
@@ -149,7 +150,7 @@ def test_the_names_of_figures_are_known_without_seaborn() -> None:
         "print(len(of_study(['reptile'], ['standard'])), 'seaborn' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.split() == ["10", "False"]
+    assert ran.stdout.split() == ["11", "False"]
 
 
 def test_every_figure_has_a_heading_labels_and_a_caption_in_the_report() -> None:
@@ -319,6 +320,14 @@ def test_trials_are_shown_of_algorithms_with_more_than_one(tables: Tables) -> No
     (line,) = axes.get_lines()
     assert line.get_label() == published(tables, "fomaml")
     assert list(line.get_xdata()) == [1, 2, 3]
+
+
+def test_every_candidate_has_a_dot_and_the_selected_one_a_mark(tables: Tables) -> None:
+    axes = candidates.draw(tables).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [published(tables, "fomaml")]
+    dots, median, mark = (list(map(float, line.get_xdata())) for line in axes.get_lines())
+    assert dots == [0.5, 0.25, 0.5 / 3]
+    assert median == [0.25] and mark == [0.5 / 3]
 
 
 def test_a_diverged_seed_is_marked_in_the_validation_curve(tables: Tables) -> None:

@@ -1,0 +1,78 @@
+"""How much tuning matters: the score of every candidate of every algorithm."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from metabench.views.drawing.reading import Tables
+from metabench.views.drawing.style import WIDTH, loss_axis, message, titled
+
+NAME = "candidates"
+CATEGORY = "Tuning"
+CAPTION = """
+Mean validation score of every candidate, a dot each, after the number of updates that suits it
+best; the line is their range, the tick their median, and the large mark the candidate that
+validation selects. An algorithm whose dots lie close together is easy to tune; one whose mark lies
+far to the left of its other dots depends on the search that found it. Scores of 1 are no better
+than predicting zero.
+All algorithms with more than one candidate are shown, the best at the top: by the mean of their
+ranks under the protocols.
+"""
+
+ROW = 0.26
+"""Inches that each algorithm takes."""
+
+
+def draw(tables: Tables) -> Figure:
+    """Draw the candidates of each algorithm in a row, a panel for each protocol."""
+    table = tables["selection.csv"]
+    table = table[table["step"] != "common"]
+    table = table[table.groupby(["algorithm", "protocol", "step"])["cell"].transform("size") > 1]
+    if not len(table):
+        return message("Every algorithm of this study has one candidate alone.")
+    order = _order(table)
+    protocols = tables.protocols
+    figure = Figure(figsize=(WIDTH, 0.9 + ROW * len(order)), layout="constrained")
+    panels = figure.subplots(1, len(protocols), sharey=True, squeeze=False)[0]
+    for axes, protocol in zip(panels, protocols, strict=True):
+        shown = table[table["protocol"] == protocol]
+        for place, name in enumerate(order):
+            _row(axes, tables, shown[shown["algorithm"] == name], place)
+        loss_axis(axes, "x", shown["validation_score"].to_numpy())
+        axes.set_xlabel("mean validation score")
+        axes.set_title(titled(protocol, "protocol"))
+        axes.grid(axis="x", color="0.92", linewidth=0.6)
+        axes.set_axisbelow(True)
+    panels[0].set_yticks(range(len(order)), [tables.styles[name].label for name in order])
+    panels[0].set_ylim(-0.6, len(order) - 0.4)
+    figure.align_xlabels()
+    return figure
+
+
+def _order(table: pd.DataFrame) -> list[str]:
+    """Return the algorithms, the best last: by their mean rank over protocols."""
+    least = table.pivot_table("validation_score", "algorithm", "protocol", aggfunc="min")
+    ranks = least.rank().mean(axis=1)
+    return sorted(ranks.index, key=lambda name: (-ranks[name], name))
+
+
+def _row(axes: Axes, tables: Tables, rows: pd.DataFrame, place: int) -> None:
+    """Draw the candidates of one algorithm under one protocol."""
+    if not len(rows):
+        return
+    style = tables.styles[rows["algorithm"].iloc[0]]
+    scores = rows["validation_score"]
+    axes.hlines(place, scores.min(), scores.max(), color=style.colour, linewidth=0.8, alpha=0.5)
+    axes.plot(scores, [place] * len(rows), "o", color=style.colour, markersize=3, alpha=0.45)
+    axes.plot(scores.median(), place, "|", color="black", markersize=7)
+    axes.plot(
+        scores[rows["selected"].astype(bool)],
+        [place],
+        style.marker,
+        color=style.colour,
+        markeredgecolor="black",
+        markeredgewidth=0.6,
+        markersize=6,
+    )
