@@ -175,14 +175,14 @@ def selection() -> pd.DataFrame:
     return pd.DataFrame(
         {
             "algorithm": name,
-            "cell": f"{name} {n}",
+            "cell": f"{name[0]}{n + 1}",
             "protocol": protocol,
             "step": step,
             "validation_score": 0.5 / (n + 1),
             "selected": n + 1 == count,
         }
         for protocol in PROTOCOLS
-        for name, count in (("fomaml", 3), ("reptile", 1))
+        for name, count in (("fomaml", 3), ("reptile", 1), ("joint", 1), ("anil", 1))
         for step in ("own", "common")
         for n in range(count)
     )

@@ -156,6 +156,22 @@ def algorithms(study: Study) -> list[str]:
     return sorted(name for name in names if candidates(study, name))
 
 
+def step_of(record: CellRecord, protocol: str) -> str:
+    """Return the kind of step size that a cell is judged by: its own, else the tuned one."""
+    steps = record.steps(protocol)
+    return next((step for step in ("own", "tuned") if step in steps), steps[0])
+
+
+def shown(study: Study, algorithm: str, protocol: str) -> list[CellRecord]:
+    """Return the cells that stand for an algorithm: those published, or else the selected one."""
+    found = candidates(study, algorithm)
+    published = [record for record in found if record.cell.role == "published"]
+    if published:
+        return published
+    selection = study.once(selection_of, algorithm, protocol, step_of(found[0], protocol))
+    return [selection.records[selection.winner]]
+
+
 def selection_of(study: Study, algorithm: str, protocol: str, step: str) -> Selection:
     """Collect the validation scores that choose an algorithm's cell."""
     records = candidates(study, algorithm)

@@ -314,9 +314,7 @@ class Workflow:
     @cached_property
     def pictures(self) -> list[Picture]:
         """What the figures show: each protocol that is a group of its own has some."""
-        study = self.running.study
-        published = {cell.algorithm for cell in study.cells if cell.role == "published"}
-        return figures.of_study(sorted(published), sorted(study.single_protocols))
+        return figures.of_study(sorted(self.running.study.single_protocols))
 
     @property
     def figure_entries(self) -> dict[Path, dict[str, Any]]:

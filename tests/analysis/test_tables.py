@@ -450,8 +450,10 @@ def test_a_study_of_one_cell_that_nobody_published_has_tables_and_figures_too(
     compared = frames.read(tmp_path / "tables", "comparisons.csv")
     assert set(compared["role"]) == {"selected"} and "joint" in set(compared["algorithm_a"])
     drawn = {path.stem for path in figures.draw_all(tmp_path / "tables", tmp_path / "figures")}
-    assert "adaptation_standard_mean" in drawn and not any(
-        name.startswith("showcase") for name in drawn
+    assert {"adaptation_standard_mean", "showcase_standard", "validation_curves"} <= drawn
+    shown = frames.read(tmp_path / "tables", "showcase.csv")
+    assert set(shown["role"]) == {"grid"}, (
+        "where none is published, the selected cell stands for all"
     )
 
 

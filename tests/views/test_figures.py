@@ -57,8 +57,7 @@ def test_the_tables_made_by_hand_have_columns_of_real_ones() -> None:
 
 
 def test_the_files_are_exactly_those_that_the_names_promise(drawn: list[Path]) -> None:
-    published = ["anil", "fomaml", "joint", "random", "reptile"]
-    stems = [picture.stem for picture in figures.of_study(published, list(PROTOCOLS))]
+    stems = [picture.stem for picture in figures.of_study(list(PROTOCOLS))]
     assert len(set(stems)) == len(stems)
     assert {path.name for path in drawn[0].parent.iterdir()} == {
         manifests.NAME,
@@ -84,7 +83,7 @@ from metabench.views import figures
 from metabench.views.drawing import style
 from metabench.views.drawing.reading import Tables
 tables, out = Tables(Path(sys.argv[1])), Path(sys.argv[2])
-pictures = figures.of_study(tables.algorithms, tables.protocols)
+pictures = figures.of_study(tables.protocols)
 with style.settings():
     for picture in {picture.family.key: picture for picture in pictures}.values():
         style.save(picture.draw(tables), out / picture.stem)
@@ -147,14 +146,14 @@ def test_the_names_of_figures_are_known_without_seaborn() -> None:
     """The workflow asks for them each time that it starts, and seaborn takes a second to import."""
     code = (
         "import sys; from metabench.views.figures import of_study;"
-        "print(len(of_study(['reptile'], ['standard'])), 'seaborn' in sys.modules)"
+        "print(len(of_study(['standard'])), 'seaborn' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["11", "False"]
 
 
 def test_every_figure_has_a_heading_labels_and_a_caption_in_the_report() -> None:
-    for picture in figures.of_study(["reptile", "under_scored"], ["standard", "one-shot"]):
+    for picture in figures.of_study(["standard", "one-shot"]):
         assert picture.family.category and picture.labels
         # Snakemake adds links to every caption; a paragraph must end before them.
         parts = publish_parts(picture.family.caption, settings_overrides={"report_level": 2})
@@ -162,11 +161,8 @@ def test_every_figure_has_a_heading_labels_and_a_caption_in_the_report() -> None
 
 
 def test_a_figure_says_what_fills_its_name() -> None:
-    found = {p.stem: p for p in figures.of_study(["under_scored"], ["one-shot"])}
-    assert found["showcase_under_scored_one-shot"].labels == {
-        "algorithm": "under_scored",
-        "protocol": "one-shot",
-    }
+    found = {p.stem: p for p in figures.of_study(["one-shot"])}
+    assert found["showcase_one-shot"].labels == {"protocol": "one-shot"}
     assert found["adaptation_one-shot_score"].labels == {
         "protocol": "one-shot",
         "statistic": "score",
@@ -197,7 +193,7 @@ def test_a_file_in_the_folder_is_a_figure_and_nothing_else_need_name_it(
     monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path)])
     figures.families.cache_clear()
     try:
-        found = {picture.stem: picture for picture in figures.of_study([], ["standard"])}
+        found = {picture.stem: picture for picture in figures.of_study(["standard"])}
     finally:
         monkeypatch.undo()
         figures.families.cache_clear()
@@ -343,10 +339,22 @@ def test_a_diverged_seed_is_marked_in_the_validation_curve(tables: Tables) -> No
 
 
 def test_a_diverged_seed_is_counted_in_the_showcase(tables: Tables) -> None:
-    labels = (
-        showcase_figure.draw(tables, "reptile", "standard").axes[0].get_legend_handles_labels()[1]
-    )
-    assert f"after fine-tuning\n(1 of {SEEDS} seeds diverged)" in labels
+    panels = showcase_figure.draw(tables, "standard").axes
+    said = {axes.get_title(): [t.get_text() for t in axes.texts] for axes in panels}
+    assert said[published(tables, "reptile")] == [f"1 of {SEEDS} seeds diverged"]
+    assert said[published(tables, "fomaml")] == []
+
+
+def test_where_no_cell_is_published_the_selected_one_is_shown(tmp_path: Path) -> None:
+    found = handmade.tables()
+    grid = {"published": "grid"}
+    for name in ("cells.csv", "leaderboard.csv", "adaptation.csv", "showcase.csv"):
+        found[name] = found[name].assign(role=found[name]["role"].replace(grid))
+    made = Tables(handmade.write(found, tmp_path / "tables"))
+    title = showcase_figure.draw(made, "standard").axes[0].get_title()
+    assert title.endswith(", selected")
+    labels = validation_curves.draw(made).axes[0].get_legend_handles_labels()[1]
+    assert f"{published(made, 'fomaml')}, selected" in labels
 
 
 def test_a_study_without_special_cells_or_regions_still_has_every_figure(tmp_path: Path) -> None:
@@ -363,7 +371,7 @@ def test_a_study_without_special_cells_or_regions_still_has_every_figure(tmp_pat
         found[name] = table
     made = Tables(handmade.write(found, tmp_path / "tables"))
     stems = ("equal_budget", "robustness_regions", "comparisons_standard", "step_sizes_standard")
-    for picture in figures.of_study(made.algorithms, made.protocols):
+    for picture in figures.of_study(made.protocols):
         if picture.stem in stems:
             written = style.save(picture.draw(made), tmp_path / picture.stem)
             assert len(written) == 2 and all(path.stat().st_size > 1000 for path in written)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metabench.analysis.columns import COUNT, NUMBER, ORACLE, TEXT, Column
 from metabench.analysis.measured import Study
-from metabench.analysis.selection import algorithms, candidates, selection_of
+from metabench.analysis.selection import algorithms, candidates, selection_of, step_of
 from metabench.analysis.statistics import (
     detectable,
     difference_interval,
@@ -158,12 +158,6 @@ def _contender(
     losses = record.losses(protocol, step)[:, updates]
     found = study.scores(record, protocol, step)[:, updates]
     return Contender(*name, step, updates, losses, found)
-
-
-def step_of(record: CellRecord, protocol: str) -> str:
-    """Return the kind of step size that a cell is judged by: its own, else the tuned one."""
-    steps = record.steps(protocol)
-    return next((step for step in ("own", "tuned") if step in steps), steps[0])
 
 
 def _published(study: Study, algorithm: str, protocol: str) -> Contender | None:

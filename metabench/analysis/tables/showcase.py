@@ -7,12 +7,13 @@ import pandas as pd
 
 from metabench.analysis.columns import NUMBER, Column, of_x
 from metabench.analysis.measured import Study
+from metabench.analysis.selection import algorithms, shown
 from metabench.records.measured import CellRecord
 
 NAME = "showcase.csv"
 CAPTION = """
 Predictions for the showcase wave before and after adaptation, for every seed of the published
-cells.
+cells; of the selected cell where an algorithm has none.
 """
 COLUMNS = {
     "truth": Column(NUMBER, "The showcase wave."),
@@ -21,13 +22,17 @@ COLUMNS = {
 }
 
 NAMING = ["algorithm", "cell", "role", "seed", "protocol"]
-"""The first columns, which a study without published cells has too."""
+"""The first columns, which a study without cells to show has too."""
 
 
 def build(study: Study) -> pd.DataFrame:
     """Return the table."""
-    published = [record for record in study.cells if record.cell.role == "published"]
-    found = [_rows(study, record, protocol) for record in published for protocol in study.protocols]
+    found = [
+        _rows(study, record, protocol)
+        for protocol in study.protocols
+        for name in algorithms(study)
+        for record in study.once(shown, name, protocol)
+    ]
     names = of_x(study.baselines["showcase/x"].shape[1])
     order = [*NAMING, *names, *COLUMNS]
     table = pd.concat(found) if found else pd.DataFrame(columns=order)

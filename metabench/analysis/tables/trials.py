@@ -6,8 +6,7 @@ import pandas as pd
 
 from metabench.analysis.columns import COUNT, NUMBER, Column
 from metabench.analysis.measured import Study
-from metabench.analysis.selection import algorithms, candidates, selection_of
-from metabench.analysis.tables.comparisons import step_of
+from metabench.analysis.selection import algorithms, candidates, selection_of, step_of
 
 NAME = "trials.csv"
 CAPTION = """

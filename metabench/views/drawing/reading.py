@@ -48,12 +48,6 @@ class Tables:
         return found
 
     @cached_property
-    def algorithms(self) -> list[str]:
-        """Algorithms with a published cell, in the order of `every_algorithm`."""
-        published = set(self.rows("cells.csv", role="published")["algorithm"])
-        return [name for name in self.every_algorithm if name in published]
-
-    @cached_property
     def every_algorithm(self) -> list[str]:
         """All algorithms.
 

@@ -3,7 +3,7 @@
 A file of this folder draws one family of figures and declares what there is to know about it:
 
     NAME       name of its files without suffix; fields stand in braces
-    CHOICES    values of the fields other than `algorithm` and `protocol` (optional)
+    CHOICES    values of the fields other than `protocol` (optional)
     CATEGORY   its heading in the report
     CAPTION    its caption in the report, in reStructuredText
     draw       draws one figure from the tables of a study and the fields of its name
@@ -109,24 +109,22 @@ def _family(name: str) -> Family:
     )
 
 
-def of_study(algorithms: Sequence[str], protocols: Sequence[str]) -> list[Picture]:
+def of_study(protocols: Sequence[str]) -> list[Picture]:
     """Return the figures of a study, which are known before it runs.
 
     Args:
-        algorithms: Those with a published cell.
         protocols: The evaluation settings.
 
     Example:
-        >>> [picture.stem for picture in of_study(["reptile"], ["standard"])][:3]
-        ['adaptation_standard_score', 'adaptation_standard_mean', 'comparisons_standard']
+        >>> [picture.stem for picture in of_study(["standard"])][:3]
+        ['adaptation_standard_score', 'adaptation_standard_mean', 'candidates']
     """
-    known = {"algorithm": algorithms, "protocol": protocols}
-    return [picture for family in families() for picture in _pictures(family, known)]
+    return [picture for family in families() for picture in _pictures(family, protocols)]
 
 
-def _pictures(family: Family, known: Mapping[str, Sequence[str]]) -> Iterator[Picture]:
+def _pictures(family: Family, protocols: Sequence[str]) -> Iterator[Picture]:
     """Yield a figure for each combination of the values of a family's fields."""
-    values = {**known, **family.choices}
+    values = {"protocol": protocols, **family.choices}
     for filling in product(*(values[field] for field in family.fields)):
         yield Picture(family, dict(zip(family.fields, filling, strict=True)))
 
@@ -141,7 +139,7 @@ def count(folder: Path) -> int:
     """Return how many figures a study has; raise as `draw_all` does."""
     manifests.read(folder)
     tables = Tables(folder)
-    return len(of_study(tables.algorithms, tables.protocols))
+    return len(of_study(tables.protocols))
 
 
 def draw_all(folder: Path, out: Path, advance: Callable[[], None] = lambda: None) -> list[Path]:
@@ -153,7 +151,7 @@ def draw_all(folder: Path, out: Path, advance: Callable[[], None] = lambda: None
         advance: Called after each figure.
 
     Returns:
-        The files: those of `of_study` for the study's published algorithms and its protocols.
+        The files: those of `of_study` for the study's protocols.
 
     Raises:
         ArtifactError: A table is missing or damaged, or differs from its folder's manifest.
@@ -162,7 +160,7 @@ def draw_all(folder: Path, out: Path, advance: Callable[[], None] = lambda: None
     tables = Tables(folder)
     written: list[Path] = []
     with style.settings():
-        for picture in of_study(tables.algorithms, tables.protocols):
+        for picture in of_study(tables.protocols):
             written += style.save(picture.draw(tables), out / picture.stem)
             advance()
     manifests.write(out, [path.name for path in written], made)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from math import ceil
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,24 +12,25 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import GREY, WIDTH, titled
+from metabench.views.drawing.style import GREY, WIDTH, Style, legend_below, message, titled
 
-NAME = "showcase_{algorithm}_{protocol}"
+NAME = "showcase_{protocol}"
 CATEGORY = "Showcase"
 CAPTION = """
-One wave before and after fine-tuning, as the source of the study shows it: the published cell's
-prediction from the sampled points. Strong lines are the first seed, faint lines all other seeds;
-grey dashed before, coloured after fine-tuning. FOMAML and Reptile adapt with their own inner step
-size, joint training and the random initialization with the study's common one. Curves that leave
-the axes have diverged; the legend counts the seeds whose predictions are not finite. An
-illustration of one task and one draw of points, the same for all algorithms: no conclusion rests on
-it. Where x has two coordinates the panels are maps of the first seed; circles are the sampled
-points in the colour of their labels, the ends of the scale stand for all that lies beyond, and grey
-for what is not finite.
+One wave before and after fine-tuning, as the source of the study shows it: predictions from the
+sampled points, of the published cell of each algorithm, and of the selected one where none is
+published. Strong lines are the first seed, faint lines all other seeds; grey dashed before, coloured
+after fine-tuning. Algorithms with a step size of their own adapt with it, others with the study's
+common one. Curves that leave the axes have diverged; a panel counts the seeds whose predictions are
+not finite. An illustration of one task and one draw of points, the same for all algorithms: no
+conclusion rests on it. Where x has two coordinates the panels are maps of the first seed; circles
+are the sampled points in the colour of their labels, the ends of the scale stand for all that lies
+beyond, and grey for what is not finite.
 """
 
-BEFORE: dict[str, Any] = {"linestyle": (0, (4, 1.5)), "linewidth": 1.2}
-AFTER: dict[str, Any] = {"linestyle": "-", "linewidth": 1.6}
+BEFORE: dict[str, Any] = {"color": GREY, "linestyle": (0, (4, 1.5)), "linewidth": 1.0}
+AFTER: dict[str, Any] = {"linestyle": "-", "linewidth": 1.4}
+FAINT: dict[str, Any] = {"alpha": 0.3, "linewidth": 0.5, "zorder": 1.5}
 
 PANELS = {
     "truth": "ground truth",
@@ -36,101 +38,119 @@ PANELS = {
     "after": "after fine-tuning",
 }
 
+COLUMNS = 4
+"""Panels in a row, of curves."""
 
-def draw(tables: Tables, algorithm: str, protocol: str) -> Figure:
-    """Draw an algorithm's published cell."""
-    rows = tables.rows("showcase.csv", algorithm=algorithm, protocol=protocol)
-    rows = rows[rows["cell"] == rows["cell"].min()]
+
+class Shown(NamedTuple):
+    """What one algorithm predicts.
+
+    Args:
+        style: How it looks.
+        rows: Its rows of showcase.csv.
+    """
+
+    style: Style
+    rows: pd.DataFrame
+
+    @property
+    def title(self) -> str:
+        """Name of the algorithm, and of the cell's role where that is not published."""
+        published = (self.rows["role"] == "published").all()
+        return self.style.label + ("" if published else ", selected")
+
+
+def draw(tables: Tables, protocol: str) -> Figure:
+    """Draw a panel for each algorithm."""
+    rows = tables.rows("showcase.csv", protocol=protocol)
+    if not len(rows):
+        return message("No algorithm of this study has a cell to show.")
+    found = [_shown(tables, rows, name) for name in tables.every_algorithm]
+    shown = [one for one in found if len(one.rows)]
     points = tables.rows("points.csv", protocol=protocol)
-    style = tables.styles[algorithm]
     updates = tables.rows("adaptation.csv", protocol=protocol)["update"].max()
-    title = f"{style.label}, {titled(protocol, f'protocol, {updates} updates')}"
-    if "x" in rows:
-        return _curves(rows, points, title, style.colour)
-    return _maps(rows, points, title)
+    figure = (_curves if "x" in rows else _maps)(shown, points)
+    title = titled(protocol, f"protocol, {updates} updates")
+    figure.suptitle(title, fontsize=8, x=0.01, ha="left")
+    return figure
+
+
+def _shown(tables: Tables, rows: pd.DataFrame, algorithm: str) -> Shown:
+    """Return what is shown of an algorithm: its first published cell, or the selected one."""
+    mine = rows[rows["algorithm"] == algorithm]
+    return Shown(tables.styles[algorithm], mine[mine["cell"] == mine["cell"].min()])
 
 
 # One coordinate: curves of all seeds.
 
 
-def _curves(rows: pd.DataFrame, points: pd.DataFrame, title: str, colour: str) -> Figure:
-    """Draw the first seed in full, the others faint."""
-    figure = Figure(figsize=(4.2, 3.2), layout="constrained")
-    axes = figure.subplots()
-    _predictions(axes, rows, "before", GREY, BEFORE)
-    _predictions(axes, rows, "after", colour, AFTER)
-    wave = rows[rows["seed"] == rows["seed"].min()]
-    axes.plot(
-        wave["x"],
-        wave["truth"],
-        color="black",
-        linewidth=1,
-        linestyle=(0, (1, 1)),
-        label=PANELS["truth"],
-    )
-    axes.scatter(
-        points["x"],
-        points["y"],
-        color="black",
-        s=22,
-        zorder=5,
-        label=f"{len(points)} sampled points",
-    )
-    _dress(axes, wave)
-    axes.set_title(title)
-    figure.legend(loc="outside lower center", ncols=2)
+def _curves(shown: list[Shown], points: pd.DataFrame) -> Figure:
+    """Draw the first seed of each algorithm in full, the others faint."""
+    columns = min(COLUMNS, len(shown))
+    rows = ceil(len(shown) / columns)
+    figure = Figure(figsize=(WIDTH, 0.8 + 1.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes, one in zip(panels.flat, shown, strict=False):
+        _predictions(axes, one)
+        axes.plot("x", "y", "o", data=points, color="black", markersize=3.5, label=_count(points))
+        axes.set_title(one.title)
+    for axes in panels.flat[len(shown) :]:
+        axes.remove()
+    for axes in panels.flat[len(shown) - columns : len(shown)]:  # the lowest of each column
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("x")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("y")
+    legend_below(figure, panels[0, 0], 4)
     return figure
 
 
-def _predictions(
-    axes: Axes, rows: pd.DataFrame, column: str, colour: str, look: dict[str, Any]
-) -> None:
-    first, lost = rows["seed"].min(), rows.loc[~np.isfinite(rows[column]), "seed"].nunique()
-    label = PANELS[column]
-    label += f"\n({lost} of {rows['seed'].nunique()} seeds diverged)" if lost else ""
-    for seed, found in rows.groupby("seed"):
-        if seed == first:
-            axes.plot(found["x"], found[column], color=colour, label=label, zorder=4, **look)
-        else:
-            axes.plot(
-                found["x"],
-                found[column],
-                color=colour,
-                alpha=0.3,
-                linewidth=0.6,
-                linestyle=look["linestyle"],
-            )
+def _count(points: pd.DataFrame) -> str:
+    return f"{len(points)} sampled points"
 
 
-def _dress(axes: Axes, wave: pd.DataFrame) -> None:
-    """Fit the axes to the wave: what leaves them by far has diverged."""
+def _predictions(axes: Axes, one: Shown) -> None:
+    """Draw truth and predictions, and fit the axes to the truth: what leaves them has diverged."""
+    wave = one.rows[one.rows["seed"] == one.rows["seed"].min()]
+    after = {"color": one.style.colour, **AFTER}
+    for column, look in {"before": BEFORE, "after": after}.items():
+        every = one.rows.pivot(index="x", columns="seed", values=column)
+        axes.plot(every.iloc[:, 1:], **look | FAINT)
+        axes.plot(wave["x"], wave[column], label=PANELS[column], zorder=4, **look)
+    axes.plot(wave["x"], wave["truth"], ":", color="black", linewidth=1, label=PANELS["truth"])
+    _count_lost(axes, one.rows)
     most = 1.7 * wave["truth"].abs().max()
     axes.set_ylim(-most, most)
     axes.set_xlim(wave["x"].min(), wave["x"].max())
-    axes.set_xlabel("x")
-    axes.set_ylabel("y")
+
+
+def _count_lost(axes: Axes, rows: pd.DataFrame) -> None:
+    """Say how many seeds have no finite prediction after fine-tuning."""
+    if lost := rows.loc[~np.isfinite(rows["after"]), "seed"].nunique():
+        said = f"{lost} of {rows['seed'].nunique()} seeds diverged"
+        axes.text(0.02, 0.02, said, transform=axes.transAxes, fontsize=6, va="bottom")
 
 
 # Two coordinates: maps of the first seed.
 
 
-def _maps(rows: pd.DataFrame, points: pd.DataFrame, title: str) -> Figure:
+def _maps(shown: list[Shown], points: pd.DataFrame) -> Figure:
     """Draw truth and predictions in one scale of colours, which the truth fills."""
-    first = rows[rows["seed"] == rows["seed"].min()]
-    most = first["truth"].abs().max()
+    most = shown[0].rows["truth"].abs().max()
     scale = {"vmin": -most, "vmax": most, "cmap": "RdBu_r"}
-    figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
-    panels = figure.subplots(1, len(PANELS), sharex=True, sharey=True)
-    for axes, (column, name) in zip(panels, PANELS.items(), strict=True):
-        image = _map(axes, first, column, scale)
-        axes.scatter(
-            points["x1"], points["x2"], c=points["y"], s=26, edgecolors="black", zorder=5, **scale
-        )
+    figure = Figure(figsize=(WIDTH, 0.4 + 2.0 * len(shown)), layout="constrained")
+    panels = figure.subplots(len(shown), len(PANELS), sharex=True, sharey=True, squeeze=False)
+    for row, one in zip(panels, shown, strict=True):
+        first = one.rows[one.rows["seed"] == one.rows["seed"].min()]
+        for axes, column in zip(row, PANELS, strict=True):
+            image = _map(axes, first, column, scale)
+            axes.scatter("x1", "x2", c="y", data=points, s=18, edgecolors="black", **scale)
+        row[0].set_ylabel(f"{one.title}\nx2")
+    for axes, name in zip(panels[0], PANELS.values(), strict=True):
         axes.set_title(name)
+    for axes in panels[-1]:
         axes.set_xlabel("x1")
-    panels[0].set_ylabel("x2")
-    figure.suptitle(title, fontsize=8, x=0.01, ha="left")
-    figure.colorbar(image, ax=panels, label="y", extend="both", shrink=0.9)
+    figure.colorbar(image, ax=panels, label="y", extend="both", shrink=0.9 / len(shown))
     return figure
 
 

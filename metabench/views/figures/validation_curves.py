@@ -22,9 +22,10 @@ one task's loss, and points whose gradient was computed (the measure of arithmet
 is logarithmic.
 
 Faint lines are the seeds, strong lines their mean; there is no interval. Solid lines are the
-published cells, dashed ones those that train until another's budget of point-gradients is spent;
-they start out as the published cell and continue it. The dotted line is the initialization without
-training. If a seed diverges, a cross marks its last finite loss, the mean ends there, since no seed
+published cells, or those that validation selects under each protocol where an algorithm has none;
+dashed ones are those that train until another's budget of point-gradients is spent; they start out
+as the published cell and continue it. The dotted line is the initialization without training. If a
+seed diverges, a cross marks its last finite loss, the mean ends there, since no seed
 is left out of it, and the legend counts such seeds.
 """
 
@@ -37,6 +38,7 @@ SPENT = {
 
 LOOKS: dict[str, dict[str, Any]] = {
     "published": {"linestyle": "-", "linewidth": 1.5},
+    "selected": {"linestyle": "-", "linewidth": 1.5},
     "equal-budget": {"linestyle": (0, (3, 1)), "linewidth": 1.5},
 }
 
@@ -48,21 +50,23 @@ class Cell(NamedTuple):
     """A cell that is drawn.
 
     Args:
-        role: Its role, one of `LOOKS`.
+        role: What it stands for, one of `LOOKS`.
+        first: Whether it is the first of its role and algorithm, which the legend names.
         style: How its algorithm looks.
         rows: Its rows of history.csv.
     """
 
     role: str
+    first: bool
     style: Style
     rows: pd.DataFrame
 
 
 def draw(tables: Tables) -> Figure:
-    """Draw the published cells, and those at another's budget."""
-    if not tables.algorithms:
-        return message("No cell of this study is published.")
+    """Draw the published or selected cells, and those at another's budget."""
     cells = _cells(tables)
+    if not cells:
+        return message("No algorithm of this study has a cell to show.")
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     panels = figure.subplots(2, 2, sharey=True)
     for axes, (column, label) in zip(panels.flat, SPENT.items(), strict=True):
@@ -77,14 +81,24 @@ def draw(tables: Tables) -> Figure:
 
 
 def _cells(tables: Tables) -> list[Cell]:
-    """Return the cells that are drawn, the published ones first."""
+    """Return the cells that are drawn, those at another's budget last."""
     found = []
-    for role in LOOKS:
-        for algorithm in tables.algorithms:
-            for name in tables.rows("cells.csv", role=role, algorithm=algorithm)["cell"]:
+    for algorithm in tables.every_algorithm:
+        cells = tables.rows("cells.csv", algorithm=algorithm)
+        named = {role: cells[cells["role"] == role]["cell"] for role in LOOKS}
+        if not len(named["published"]):
+            named["selected"] = _selected(tables, algorithm)
+        for role, names in named.items():
+            for n, name in enumerate(names):
                 rows = tables.rows("history.csv", algorithm=algorithm, cell=name)
-                found.append(Cell(role, tables.styles[algorithm], rows))
-    return found
+                found.append(Cell(role, n == 0, tables.styles[algorithm], rows))
+    return sorted(found, key=lambda cell: cell.role == "equal-budget")
+
+
+def _selected(tables: Tables, algorithm: str) -> pd.Series[str]:
+    """Return the cells that validation selects under some protocol, at their own or tuned step."""
+    rows = tables.rows("selection.csv", algorithm=algorithm, selected=True)
+    return rows.loc[rows["step"] != "common", "cell"].drop_duplicates()
 
 
 def _draw(axes: Axes, cell: Cell, column: str, seeds: bool) -> None:
@@ -107,6 +121,8 @@ def _draw(axes: Axes, cell: Cell, column: str, seeds: bool) -> None:
 
 def _label(cell: Cell, wide: pd.DataFrame) -> str:
     """Name a cell, and say what the axis does not show of it."""
+    if not cell.first:
+        return "_"  # what begins so stays out of a legend
     last = wide.iloc[-1]
     label = cell.style.label + ("" if cell.role == "published" else f", {cell.role}")
     if lost := int((~np.isfinite(last)).sum()):
