@@ -18,7 +18,7 @@ REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 
 	     "name another: make PYTHON=python3.11 ..." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup benchmark smoke report figures verify reference soak bench growth literature test test-units test-studies test-faults check format lock
+.PHONY: help setup benchmark smoke report ui figures verify reference soak bench growth literature test test-units test-studies test-faults check format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -26,9 +26,9 @@ help: ## List the targets
 
 setup: $(INSTALLED) ## Make .venv with the locked versions (again only when they change)
 
-benchmark: setup ## Run the study in config/STUDY.yaml on CORES cores
+benchmark: setup ## Run the study in config/STUDY.yaml on CORES cores (VERBOSE=1: with Snakemake's listing of jobs)
 	@$(BIN)/metabench plan --config config/$(STUDY).yaml > /dev/null # a wrong file ends here, before Snakemake reads it
-	$(BIN)/snakemake --cores $(CORES) --configfile config/$(STUDY).yaml
+	$(BIN)/snakemake --cores $(CORES) --configfile config/$(STUDY).yaml $(if $(VERBOSE),--verbose)
 
 smoke: setup ## Run the smallest study: every step in under a minute
 	@$(BIN)/metabench plan --config config/smoke.yaml > /dev/null
@@ -39,6 +39,9 @@ report: setup ## Write results/STUDY/report.zip, the HTML report of a finished s
 
 figures: setup ## Draw all figures from the tables in TABLES into OUT
 	$(BIN)/metabench figures --tables "$(TABLES)" --out "$(OUT)"
+
+ui: setup ## Show the runs of a tracked study in MLflow, until Ctrl-C
+	$(BIN)/metabench ui --study $(STUDY)
 
 verify: setup ## Compare the finished study's tables with the reference at LEVEL: identical, rounding or consistent
 	$(BIN)/metabench verify --tables results/$(STUDY)/tables --reference results/reference/$(STUDY)/tables --level $(LEVEL)

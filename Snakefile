@@ -49,5 +49,9 @@ onstart:
     study.begin()
 
 
+onsuccess:
+    study.end()
+
+
 onerror:
     study.explain()

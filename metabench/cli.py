@@ -423,6 +423,38 @@ def track_study(running: Running, store: str) -> None:
     click.echo(jobs.track_study(running, store))
 
 
+@main.command()
+@study_option
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65_535),
+    default=5000,
+    show_default=True,
+    help="Where MLflow listens, on this machine alone.",
+)
+@click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
+def ui(running: Running, port: int, opened: bool) -> None:
+    """Show a study's runs in MLflow: print the address of their page, and serve it until Ctrl-C."""
+    import webbrowser
+    from contextlib import suppress
+    from threading import Event
+
+    from metabench.views.tracking import store
+    from metabench.views.tracking import ui as pages
+
+    root, study = running.layout.root, running.study.name
+    experiment = pages.experiment(root, study)
+    with pages.serving(root, port) as server:
+        address = pages.page(server, experiment)
+        click.echo(address)
+        if opened:
+            webbrowser.open(address)
+        if not store.is_server(store.uri_of(root)):
+            click.echo("serving until Ctrl-C", err=True)
+            with suppress(KeyboardInterrupt):
+                Event().wait()
+
+
 @main.command(hidden=True)
 @click.argument("listener", type=int)
 @click.argument("folder", type=FOLDER)

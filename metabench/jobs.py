@@ -74,7 +74,7 @@ def train(running: Running, cell: Cell, seeds: str) -> Path:
             final = training.train(settings, seeds_of(seeds), cell.value, state, after_interval)
         artifacts.write(out, states.from_state(final), header)
     if diverged := int((final.diverged_at > 0).sum()):
-        _say(f"{diverged} of {len(final.theta)} runs diverged; they stay in every table")
+        _say(f"warning: {diverged} of {len(final.theta)} runs diverged; they stay in every table")
     return out
 
 
@@ -241,7 +241,7 @@ def track_study(running: Running, store: str) -> str:
     """Mirror the study's own run into MLflow, once all cells are mirrored.
 
     Returns:
-        What a person needs to look at it.
+        How many runs there are, and the command that shows them.
     """
     from metabench.views.tracking import mirror
 

@@ -37,6 +37,7 @@ class Artefact:
         expected: What it must say, given the files that it is made of.
         seconds: How long its job is expected to take, where that is long.
         share: Which share of its job is done, 0 to 1.
+        title: What its job is called, where it has a name of its own.
     """
 
     job: str
@@ -46,6 +47,7 @@ class Artefact:
     expected: Callable[[], Header]
     seconds: float = 0.0
     share: Callable[[], float] = lambda: 0.0
+    title: str = ""
 
 
 def artefacts(running: Running, name: str) -> list[Artefact]:
@@ -83,14 +85,16 @@ def _records(running: Running) -> Iterator[Artefact]:
         header = partial(_trained, running, cell, seeds)
         seconds = estimate.training(running, cell, seeds)
         share = partial(_trained_share, running, cell, seeds)
-        yield Artefact("train", theta, (), artifacts.read_header, header, seconds, share)
+        title = f"train {cell.title}, seeds {seeds}"
+        yield Artefact("train", theta, (), artifacts.read_header, header, seconds, share, title)
         for group in running.study.groups:
             losses = layout.evaluated(cell.path, group, seeds)
             header = partial(_evaluated, running, cell, group, seeds)
             seconds = estimate.evaluation(running, cell, group, seeds)
             share = partial(_done, losses, header)
+            title = f"evaluate {cell.title}, {group}, seeds {seeds}"
             yield Artefact(
-                "evaluate", losses, (theta,), artifacts.read_header, header, seconds, share
+                "evaluate", losses, (theta,), artifacts.read_header, header, seconds, share, title
             )
 
 
@@ -98,7 +102,8 @@ def _baselines(running: Running) -> Iterator[Artefact]:
     for group in running.study.groups:
         path = running.layout.baselines(group)
         header = partial(headers.of_baselines, running.study.baseline_settings(group))
-        yield Artefact("baselines", path, (), artifacts.read_header, header)
+        title = f"baselines, {group}"
+        yield Artefact("baselines", path, (), artifacts.read_header, header, title=title)
 
 
 def batches(running: Running) -> dict[str, list[TrainJob]]:

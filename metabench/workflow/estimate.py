@@ -45,8 +45,8 @@ ANIL passes the hidden layers once for all tasks; a neural process has an encode
 START = 2.0
 """Seconds until a job begins to compute."""
 
-CLOSING = 45.0
-"""Seconds for tables, figures and tracking of a study such as the default one."""
+SHORT = {"tables": 10.0, "figures": 20.0, "track": 10.0}
+"""Seconds of a job that takes about as long whatever the study, by its stage."""
 
 
 def training(running: Running, cell: Cell, seeds: str) -> float:
@@ -181,22 +181,32 @@ def slowness(name: str) -> float:
 
 def plan(running: Running, cores: int) -> str:
     """Describe a study: its cells, its jobs and the minutes they are expected to take here."""
-    study, slow = running.study, slowness(running.engine)
-    lines = [f"study {study.name}: {study.config.source}", ""]
+    study = running.study
     widest = max(len(cell.title) for cell in study.cells)
-    total = 0.0
-    for cell in study.cells:
-        seconds = sum(training(running, cell, seeds) for seeds in study.blocks)
-        for group in study.groups:
-            seconds += sum(evaluation(running, cell, group, seeds) for seeds in study.blocks)
-        seconds *= slow
-        total += seconds
-        lines.append(f"  {cell.title:<{widest}}  {cell.role:<12} {seconds / 60:5.1f} min")
-    minutes = max(1, round((total / cores + slow * CLOSING) / 60))
-    count = (
+    lines = [
+        f"  {cell.title:<{widest}}  {cell.role:<12} {_seconds(running, cell) / 60:5.1f} min"
+        for cell in study.cells
+    ]
+    head = f"study {study.name}: {study.config.source}"
+    return "\n".join([head, "", *lines, "", summary(running, cores)])
+
+
+def summary(running: Running, cores: int) -> str:
+    """Return the counts of a study's jobs and the minutes they are expected to take here."""
+    study = running.study
+    total = sum(_seconds(running, cell) for cell in study.cells)
+    minutes = max(1, round((total / cores + slowness(running.engine) * sum(SHORT.values())) / 60))
+    return (
         f"{len(study.cells)} cells, {study.config.seeds} seeds, {len(study.protocols)} protocols: "
-        f"{len(study.train_jobs)} training jobs and {len(study.evaluate_jobs)} evaluations"
+        f"{len(study.train_jobs)} training jobs and {len(study.evaluate_jobs)} evaluations, "
+        f"about {minutes} min on {cores} core{'s' * (cores > 1)}"
     )
-    return "\n".join(
-        [*lines, "", f"{count}, about {minutes} min on {cores} core{'s' * (cores > 1)}"]
-    )
+
+
+def _seconds(running: Running, cell: Cell) -> float:
+    """Return the seconds that a cell's jobs are expected to take on this machine."""
+    found = 0.0
+    for seeds in running.study.blocks:
+        found += training(running, cell, seeds)
+        found += sum(evaluation(running, cell, group, seeds) for group in running.study.groups)
+    return found * slowness(running.engine)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Self
 
-from tqdm import tqdm
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 
 class Progress:
@@ -23,34 +25,35 @@ class Progress:
     def __init__(self, label: str, total: int, done: int = 0) -> None:
         self.label, self.total, self.done, self.before = label, total, done, done
         self.start = self.last = time.monotonic()
-        self.bar = (
-            tqdm(total=total, initial=done, desc=label, file=sys.stderr)
-            if sys.stderr.isatty()
-            else None
-        )
+        self.bar = _bar() if sys.stderr.isatty() else None
+        if self.bar is not None:
+            self.task = self.bar.add_task(label, total=total, completed=done)
+            self.bar.start()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.bar is not None:
-            self.bar.close()
+            self.bar.stop()
 
     def advance(self, steps: int = 1) -> None:
         """Count steps; a log gets a line at the end and at most every five seconds."""
         self.done += steps
         if self.bar is not None:
-            self.bar.update(steps)
+            self.bar.advance(self.task, steps)
             return
         now = time.monotonic()
         if self.done >= self.total or now - self.last >= 5:
             self.last = now
             left = (now - self.start) / max(self.done - self.before, 1) * (self.total - self.done)
-            print(
-                f"{self.label}: {self.done} of {self.total} ({self.done / self.total:.0%}), {_clock(left)} left",
-                file=sys.stderr,
-                flush=True,
-            )
+            share = f"{self.done} of {self.total} ({self.done / self.total:.0%})"
+            print(f"{self.label}: {share}, {clock(left)} left", file=sys.stderr, flush=True)
+
+
+def _bar() -> Bar:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    return Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True))
 
 
 class Job(NamedTuple):
@@ -63,42 +66,62 @@ class Job(NamedTuple):
 
 
 class StudyWatch(threading.Thread):
-    """Say every so often how far a whole study is, and how long it will take.
+    """See every so often how far the long jobs of a study are, and how long they will take.
 
-    Other processes work on it.
+    Other processes work on them.
 
     Args:
-        label: The study.
-        jobs: Its jobs.
+        jobs: The jobs, by the file that each makes.
         cores: How many of them run at a time.
-        every: Seconds between two lines.
+        every: Seconds between two looks.
+        tell: Called after each look.
     """
 
-    def __init__(self, label: str, jobs: Sequence[Job], cores: int, every: float = 20.0) -> None:
+    def __init__(
+        self,
+        jobs: Mapping[str, Job],
+        cores: int,
+        every: float = 2.0,
+        tell: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(daemon=True)
-        self.label, self.jobs, self.cores, self.every = label, jobs, cores, every
-        self.start_time, self.before = time.monotonic(), self._done()
+        self.jobs, self.cores, self.every, self.tell = jobs, cores, every, tell
+        self.total = sum(job.seconds for job in jobs.values())
+        self.shares = dict.fromkeys(jobs, 0.0)
+        self.look()
+        self.start_time, self.before = time.monotonic(), self.done
 
     def run(self) -> None:
-        """Print a line at each interval until everything is done."""
-        while self._done() < self._total():
+        """Look at each interval until everything is done."""
+        while self.done < self.total:
             time.sleep(self.every)
-            print(self.line(), file=sys.stderr, flush=True)
+            self.look()
+            self.tell()
 
-    def line(self) -> str:
-        """Return the line: share done of the expected work, and time left at the pace so far."""
-        done, elapsed = self._done(), time.monotonic() - self.start_time
-        left = self._total() - done
+    def look(self) -> None:
+        """Find out which share of each job is done; what was done stays so."""
+        for name, job in self.jobs.items():
+            if self.shares[name] < 1:
+                self.shares[name] = job.share()
+
+    @property
+    def done(self) -> float:
+        """How much of `total` is done, in seconds that were expected for it."""
+        return sum(job.seconds * self.shares[name] for name, job in self.jobs.items())
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left at the pace so far."""
+        done, elapsed = self.done, time.monotonic() - self.start_time
         pace = elapsed / (done - self.before) if done > self.before else 1 / self.cores
-        share = f"{done / self._total():.0%} of training and evaluation done"
-        return f"== study {self.label}: {share}, about {_clock(left * pace)} left"
-
-    def _done(self) -> float:
-        return sum(job.seconds * job.share() for job in self.jobs)
-
-    def _total(self) -> float:
-        return sum(job.seconds for job in self.jobs)
+        return (self.total - done) * pace
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Spell a time.
+
+    Example:
+        >>> clock(12.3), clock(90)
+        ('12 s', '1.5 min')
+    """
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"

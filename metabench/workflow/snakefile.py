@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -31,12 +32,10 @@ from metabench.study.jobs import Study, TrainJob
 from metabench.views import figures
 from metabench.views.figures import Picture
 from metabench.views.tracking import store
-from metabench.workflow import checkout, estimate, forking, staleness
+from metabench.workflow import checkout, estimate, forking, outcome, staleness
 from metabench.workflow.artefacts import Artefact, artefacts, batches, records_of
-from metabench.workflow.progress import Job, StudyWatch
-
-MARK = "metabench: "
-"""How a line begins that tells a user what is wrong."""
+from metabench.workflow.progress import Job, StudyWatch, clock
+from metabench.workflow.terminal import MARK, TARGET, Terminal
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -58,6 +57,7 @@ class Workflow:
         lock: The study's, held while its jobs run.
         prepared: Snakemake's graph, once it knows what is stale.
         forks: The process that its jobs fork from, while they run on this machine.
+        terminal: What shows its jobs, where a person looks on.
     """
 
     running: Running
@@ -66,6 +66,7 @@ class Workflow:
     lock: ExitStack | None = field(default=None, repr=False)
     prepared: Any = None
     forks: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    terminal: Terminal | None = field(default=None, repr=False)
 
     @classmethod
     def start(cls, content: Mapping[str, Any], snakemake: Any) -> Self:
@@ -97,9 +98,20 @@ class Workflow:
             refuse(str(error))
         if _reports():
             found.begin_report()
-        else:
-            found.announce()
+            return found
+        found.announce()
+        how = snakemake.output_settings
+        if not (how.verbose or how.dryrun or how.quiet):
+            found.take_over_terminal()
         return found
+
+    def take_over_terminal(self) -> None:
+        """Show the study's jobs in place of Snakemake's listing of their files and reasons."""
+        from snakemake.logging import logger
+
+        titles = {str(artefact.path): artefact.title for artefact in self.artefacts}
+        self.terminal = Terminal(self.name, titles, lambda: outcome.line(self.running))
+        self.terminal.take_over(logger)
 
     def announce(self) -> None:
         """Say how many files are stale, and why the first of them is."""
@@ -141,16 +153,31 @@ class Workflow:
         except OSError as error:
             refuse(str(error))
         self.started = time.time()
-        if self.snakemake.local_exec and COMPUTING & self._needed():
+        if self.snakemake.local_exec and COMPUTING & self._needed().keys():
             self.forks = forking.start()
-        jobs = [Job(a.seconds, a.share) for a in self.artefacts if a.job in ("train", "evaluate")]
+        jobs = {
+            str(artefact.path): Job(artefact.seconds, artefact.share)
+            for artefact in self.artefacts
+            if artefact.job in ("train", "evaluate")
+        }
         at_once = min(len(jobs), self._at_once())
-        print(estimate.plan(self.running, at_once), file=sys.stderr)
-        StudyWatch(self.name, jobs, at_once).start()
+        print(f"study {self.name}: {self.running.study.config.source}", file=sys.stderr)
+        print(estimate.summary(self.running, at_once), file=sys.stderr)
+        if self.terminal is not None:
+            self.terminal.begin(self._needed(), StudyWatch(jobs, at_once), estimate.SHORT)
 
-    def _needed(self) -> set[str]:
-        """Return the names of the rules that will run."""
-        return {job.rule.name for job in self.snakemake.dag.needrun_jobs()}
+    def end(self) -> None:
+        """Say what came out of the study and where it is, once all its jobs have gone well."""
+        if self.terminal is not None:
+            self.terminal.end()
+            took = clock(time.time() - self.started)
+            print(outcome.text(self.running, self.store, took), file=sys.stderr)
+
+    def _needed(self) -> Counter[str]:
+        """Return how many jobs of each rule will run."""
+        named = Counter(job.rule.name for job in self.snakemake.dag.needrun_jobs())
+        del named[TARGET]
+        return named
 
     def _at_once(self) -> int:
         """Return how many jobs run at a time: on the cores of this machine, or on a cluster."""
@@ -222,6 +249,8 @@ class Workflow:
 
     def explain(self) -> None:
         """Repeat, after everything else, what the failed jobs said."""
+        if self.terminal is not None:
+            self.terminal.end()
         said: dict[str, int] = {}
         for log in (self.layout.root / "logs").rglob("*.log"):
             if log.stat().st_mtime >= self.started:

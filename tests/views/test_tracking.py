@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,19 +18,20 @@ import small
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
-from pipeline import serving
+from pipeline import free_port
 
 from metabench import jobs
 from metabench.analysis import frames, tables
 from metabench.cli import main
 from metabench.records import artifacts, manifests
+from metabench.records.artifacts import ArtifactError
 from metabench.records.layout import Layout
 from metabench.records.measured import COST_COLUMNS
 from metabench.records.running import Running
 from metabench.study import config
 from metabench.study.cells import Cell
 from metabench.study.jobs import seeds_of
-from metabench.views.tracking import contents, mirror, store
+from metabench.views.tracking import contents, mirror, store, ui
 from metabench.workflow.artefacts import batches
 
 FINISHED = "results/tiny"
@@ -589,7 +591,7 @@ def test_a_store_that_cannot_be_asked_is_the_newest_known(
     store.write_marker(marker, {}, {})
     assert first.endswith("-1")
     assert store.store_name(root, "tiny") == first.replace("-1", "-4")
-    assert "secret" not in store.shown(uri) + store.ui_line(uri) or uri.startswith("postgresql")
+    assert "secret" not in store.shown(uri) or uri.startswith("postgresql")
 
 
 @pytest.mark.parametrize(
@@ -626,18 +628,18 @@ def test_a_long_curve_is_thinned_evenly_and_keeps_its_ends() -> None:
 
 
 @pytest.mark.slow
-def test_the_printed_line_shows_the_study_and_a_server_is_written_like_a_file(
+def test_the_pages_show_the_study_and_a_server_is_written_like_a_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
     root = Path(FINISHED)
     name = store.store_name(root, "tiny")
     track_block(root, GOOD, "2-2", name)
-    line = store.ui_line(store.uri_of(root))
-    assert line.endswith("mlflow ui --backend-store-uri sqlite:///results/tiny/mlflow.db")
-    assert shutil.which(line.split()[0])  # runs as printed, in a shell that is not activated too
-    with serving(line, folder) as (address, _):
+    experiment = ui.experiment(root, "tiny")
+    with ui.serving(root, free_port()) as address:
         client = MlflowClient(address)
+        assert client.get_experiment(experiment).name == "tiny"
+        assert ui.page(address, experiment).startswith(f"{address}/#/experiments/{experiment}/runs")
         run_id = children(client)[GOOD.name, 2].info.run_id
         address_of_theta = f"{address}/get-artifact?path=theta.safetensors&run_uuid={run_id}"
         stored = Path(f"results/tiny/mlartifacts/{run_id}/artifacts/theta.safetensors")
@@ -651,7 +653,10 @@ def test_the_printed_line_shows_the_study_and_a_server_is_written_like_a_file(
         assert store.store_name(root, "tiny") == served
         client.delete_experiment(client.get_experiment_by_name("tiny").experiment_id)
         assert store.store_name(root, "tiny") == served.replace("-1", "-2")
-        assert f"open {address}" in track(root)
+        assert "metabench ui --study tiny" in track(root)
+        with ui.serving(root, 1) as same:
+            assert same == address, "a store with pages of its own needs no other"
+        assert ui.experiment(root, "tiny") != experiment
         assert_numbers_are_those_of_the_tables(client, root)
         theta = client.download_artifacts(
             children(client)[GOOD.name, 2].info.run_id, "theta.safetensors", str(folder)
@@ -661,6 +666,24 @@ def test_the_printed_line_shows_the_study_and_a_server_is_written_like_a_file(
     result = run(study_command(root, served.replace("-1", "-2")))
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "it does not answer" in result.stderr
+
+
+def test_pages_that_cannot_be_shown_are_one_line_that_says_why(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    root = Path(FINISHED)
+    with pytest.raises(ArtifactError, match=r"the study tiny is not in sqlite:.*; run it first"):
+        ui.experiment(root, "tiny")
+    with socket.socket() as taken:
+        taken.bind((ui.HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ArtifactError, match=f"port {port} is in use; choose another"):
+            ui.serving(root, port).__enter__()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(ArtifactError, match="cannot be asked: no answer"):
+        ui.experiment(root, "tiny")
 
 
 def test_an_unknown_batch_is_refused_before_the_store_is_opened(folder: Path) -> None:

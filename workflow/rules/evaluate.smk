@@ -19,7 +19,7 @@ rule evaluate:
         study=files.study,
     shell:
         "metabench evaluate --study {params.study} --cell {wildcards.algorithm}/{wildcards.cell}"
-        " --group {wildcards.group} --seeds {wildcards.seeds} 2>&1 | tee -i {log}"
+        " --group {wildcards.group} --seeds {wildcards.seeds} > {log} 2>&1"
 
 
 rule baselines:
@@ -41,4 +41,4 @@ rule baselines:
     params:
         study=files.study,
     shell:
-        "metabench baselines --study {params.study} --group {wildcards.group} 2>&1 | tee -i {log}"
+        "metabench baselines --study {params.study} --group {wildcards.group} > {log} 2>&1"

@@ -19,4 +19,4 @@ rule figures:
         tables=files.tables,
         out=files.figures,
     shell:
-        "metabench figures --tables {params.tables} --out {params.out} 2>&1 | tee -i {log}"
+        "metabench figures --tables {params.tables} --out {params.out} > {log} 2>&1"

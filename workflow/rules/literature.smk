@@ -27,4 +27,4 @@ if study.literature:
             study=files.study,
             out=files.literature,
         shell:
-            "metabench literature --study {params.study} --out {params.out} 2>&1 | tee -i {log}"
+            "metabench literature --study {params.study} --out {params.out} > {log} 2>&1"

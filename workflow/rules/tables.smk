@@ -19,4 +19,4 @@ rule tables:
     params:
         study=files.study,
     shell:
-        "metabench tables --study {params.study} 2>&1 | tee -i {log}"
+        "metabench tables --study {params.study} > {log} 2>&1"

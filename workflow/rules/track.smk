@@ -27,7 +27,7 @@ for batch in study.batches:
             store=study.store,
         shell:
             "metabench track cells --study {params.study} --batch {params.batch}"
-            " --store {params.store} 2>&1 | tee -i {log}"
+            " --store {params.store} > {log} 2>&1"
 
 
 rule track_study:
@@ -52,4 +52,4 @@ rule track_study:
         study=files.study,
         store=study.store,
     shell:
-        "metabench track study --study {params.study} --store {params.store} 2>&1 | tee -i {log}"
+        "metabench track study --study {params.study} --store {params.store} > {log} 2>&1"

@@ -18,4 +18,4 @@ rule train:
         study=files.study,
     shell:
         "metabench train --study {params.study} --cell {wildcards.algorithm}/{wildcards.cell}"
-        " --seeds {wildcards.seeds} 2>&1 | tee -i {log}"
+        " --seeds {wildcards.seeds} > {log} 2>&1"

@@ -156,7 +156,7 @@ class Mirror:
         """Mirror the study's own run, and make its children exactly the study's runs.
 
         Returns:
-            How many runs there are, and how to look at them.
+            How many runs there are, and the command that shows them.
         """
         layout, jobs = self.running.layout, self.running.study.train_jobs
         children, wanted = self._children(), set[Key]()
@@ -178,12 +178,11 @@ class Mirror:
         for key, runs in self._children().items():
             self._adopt(runs if key in wanted else [], parent)
             self._delete([] if key in wanted else runs)
-        look = store.ui_line(store.uri_of(layout.root))
         header = contents.study_header(self.running)
         marker = layout.study_marker(self.name)
-        store.write_marker(marker, header, {"runs": len(wanted), "look": look})
+        store.write_marker(marker, header, {"runs": len(wanted)})
         study = self.running.study.name
-        return f"{len(wanted)} runs of {study} are in MLflow; to look at them:\n{look}"
+        return f"{len(wanted)} runs of {study} are in MLflow: metabench ui --study {study}"
 
     def _parent(self, when: int) -> str:
         """Return the study's run.

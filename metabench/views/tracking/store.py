@@ -17,7 +17,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shlex
 import sqlite3
 import sys
 import urllib.error
@@ -63,13 +62,6 @@ def shown(uri: str) -> str:
         if "@" in parts.netloc
         else uri
     )
-
-
-def ui_line(uri: str) -> str:
-    """Return the command that shows a store, or where its own server shows it."""
-    if _is_server(uri):
-        return f"open {shown(uri)}"
-    return shlex.join([program("mlflow"), "ui", "--backend-store-uri", uri])
 
 
 def program(name: str) -> str:
@@ -229,7 +221,7 @@ def _experiment_tags(uri: str, study: str) -> dict[str, str]:
     file = database(uri)
     if file:
         return _sqlite_tags(file, study)
-    if _is_server(uri):
+    if is_server(uri):
         return _server_tags(uri, study)
     raise StoreError(f"{shown(uri)} cannot be asked without a driver")
 
@@ -245,12 +237,28 @@ def require_answer(uri: str, study: str) -> None:
                 connection.execute("ROLLBACK")
         except sqlite3.DatabaseError as error:
             raise StoreError(error) from None
-    elif _is_server(uri):
+    elif is_server(uri):
         _server_tags(uri, study)
 
 
-def _is_server(uri: str) -> bool:
+def is_server(uri: str) -> bool:
+    """Return whether a URI means a server, which has pages of its own."""
     return uri.startswith(("http://", "https://"))
+
+
+def experiment(uri: str, study: str) -> str | None:
+    """Return the number of a study's experiment, None where there is none.
+
+    Raises:
+        StoreError: Nobody answers.
+    """
+    file = database(uri)
+    if file is None:
+        found = _server_experiment(uri, study)
+        return str(found["experiment_id"]) if found else None
+    query = "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'active'"
+    rows = _read_only(file, query, [study])
+    return str(rows[0][0]) if rows else None
 
 
 def _sqlite_tags(file: Path, study: str) -> dict[str, str]:
@@ -278,19 +286,23 @@ def _read_only(file: Path, query: str, values: list[str]) -> list[Any]:
 
 
 def _server_tags(uri: str, study: str) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in _server_experiment(uri, study).get("tags", [])}
+
+
+def _server_experiment(uri: str, study: str) -> dict[str, Any]:
+    """Return what a server says of a study's experiment, nothing where there is none."""
     address = f"{shown(uri).rstrip('/')}/api/2.0/mlflow/experiments/get-by-name?{urlencode({'experiment_name': study})}"
     request = urllib.request.Request(address, headers=_authorization(uri))
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-            experiment = json.load(answer)["experiment"]
+            found = dict(json.load(answer)["experiment"])
     except urllib.error.HTTPError as error:
         if error.code == 404 and b"RESOURCE_DOES_NOT_EXIST" in error.read():
             return {}
         raise StoreError(error) from None
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(f"no answer from an MLflow server: {error}") from None
-    active = experiment.get("lifecycle_stage", "active") == "active"
-    return {tag["key"]: tag["value"] for tag in experiment.get("tags", [])} if active else {}
+    return found if found.get("lifecycle_stage", "active") == "active" else {}
 
 
 def _authorization(uri: str) -> dict[str, str]:

@@ -1,0 +1,72 @@
+"""What a study says at its end: who is ahead, and where to look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metabench.analysis import frames
+from metabench.records.running import Running
+from metabench.views.tracking import store, ui
+from metabench.workflow import staleness
+from metabench.workflow.artefacts import Artefact, artefacts
+
+AHEAD = 3
+"""Algorithms that the headline names."""
+
+
+def line(running: Running) -> str:
+    """Return what there is to say of a study of which nothing is to be done."""
+    return f"study {running.study.name}: nothing to be done; {'; '.join(headline(running))}"
+
+
+def text(running: Running, name: str, took: str) -> str:
+    """Return what there is to say of a study that has just run.
+
+    Args:
+        running: The study.
+        name: Of the MLflow store that it filled.
+        took: How long it ran.
+    """
+    every = artefacts(running, name)
+    stale = staleness.outdated(every)
+    left = [artefact for artefact in every if not _is_there(artefact, stale)]
+    if left:
+        return f"study {running.study.name}: done in {took} what was asked for, {len(left)} files of it are left"
+    lines = [f"study {running.study.name}: finished in {took}", *headline(running)]
+    return "\n  ".join([*lines, *places(running)])
+
+
+def _is_there(artefact: Artefact, stale: dict[Path, str]) -> bool:
+    return artefact.path.exists() and artefact.path not in stale
+
+
+def headline(running: Running) -> list[str]:
+    """Return a line for each protocol: the algorithms whose selected cells have the least scores.
+
+    The number is the mean score on the test bank: 0 is perfect, 1 is no better than zero.
+    """
+    ranking = frames.read(running.layout.tables, "ranking.csv")
+    trained = {cell.algorithm for cell in running.study.cells}
+    ranking = ranking[(ranking["role"] == "selected") & ranking["algorithm"].isin(trained)]
+    lines = []
+    for protocol in sorted(running.study.single_protocols):
+        rows = ranking[ranking["protocol"] == protocol].nsmallest(AHEAD, "score")
+        ahead = (f"{row.algorithm} {row.score:.3g}" for row in rows.itertuples())
+        lines.append(f"{protocol}: least score {', '.join(ahead)}")
+    return lines
+
+
+def places(running: Running) -> list[str]:
+    """Return where the results are, and the commands that show them."""
+    layout, study = running.layout, running.study.name
+    metabench = store.program("metabench")
+    uri = store.uri_of(layout.root)
+    look = f"{metabench} ui --study {study}"
+    if store.is_server(uri):
+        look = ui.page(store.shown(uri), ui.experiment(layout.root, study))
+    return [
+        f"leaderboard  {layout.tables / 'leaderboard.csv'}",
+        f"figures      {layout.figures}",
+        f"report       make report STUDY={study}",
+        f"MLflow       {look}",
+    ]

@@ -1,0 +1,225 @@
+"""What a person sees while a study runs: a live block on a terminal, a line for each job in a log.
+
+Snakemake tells its logger all that happens, and its own log file keeps all of it. Where a person
+looks on, this takes the place of Snakemake's listing of files and reasons.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from metabench.workflow.progress import StudyWatch, clock
+
+STAGES = ("train", "evaluate", "baselines", "tables", "figures", "literature", "track")
+"""In the order in which most of their work is done."""
+
+MARK = "metabench: "
+"""How a line of a job's log begins that tells a user what is wrong."""
+
+WARNING = "warning: "
+"""How a line of a job's log begins that a user must see though the job went well."""
+
+TARGET = "all"
+"""The rule that only asks for the others."""
+
+NOTHING = "Nothing to be done"
+"""How Snakemake's message begins where all is up to date."""
+
+SHOWN = 4
+"""Running jobs that the live block names."""
+
+
+def stage_of(rule: str) -> str:
+    """Return the stage of a rule.
+
+    Example:
+        >>> stage_of("train"), stage_of("track_cells_0"), stage_of("track_study")
+        ('train', 'track', 'track')
+    """
+    return rule.partition("_")[0]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A job that runs.
+
+    Args:
+        rule: Its rule.
+        made: The first file that it makes.
+        log: Its log, if it has one.
+        since: When it began.
+    """
+
+    rule: str
+    made: str
+    log: Path | None
+    since: float
+
+
+class Terminal(logging.Handler):
+    """A handler of Snakemake's log that shows a study's jobs on the standard error.
+
+    Args:
+        name: The study.
+        titles: What each job is called, by the file that it makes.
+        finished: Returns what to say where nothing is to be done.
+    """
+
+    def __init__(self, name: str, titles: Mapping[str, str], finished: Callable[[], str]) -> None:
+        super().__init__(logging.INFO)
+        self.name, self.titles, self.finished = name, titles, finished
+        self.console = Console(stderr=True, highlight=False)
+        self.totals: Counter[str] = Counter()
+        self.done: Counter[str] = Counter()
+        self.known: dict[int, Running] = {}
+        self.started = time.monotonic()
+        self.watch: StudyWatch | None = None
+        self.short: Mapping[str, float] = {}
+        self.live: Live | None = None
+        self.tenth = 0
+        self.showing = threading.RLock()
+
+    def take_over(self, logger: logging.Logger) -> None:
+        """Show what is told to a logger, in place of its handler for the standard streams."""
+        for handler in logger.handlers:
+            if handler.get_name() == "DefaultStreamHandler":
+                handler.addFilter(lambda record: False)
+                self.setFormatter(handler.formatter)
+        logger.addHandler(self)
+
+    def begin(
+        self, rules: Mapping[str, int], watch: StudyWatch, short: Mapping[str, float]
+    ) -> None:
+        """Begin to show jobs.
+
+        Args:
+            rules: How many jobs of each rule will run.
+            watch: Sees how far training and evaluation are.
+            short: The seconds that a job of another stage takes.
+        """
+        for rule, count in rules.items():
+            self.totals[stage_of(rule)] += count
+        self.watch, self.short = watch, short
+        watch.tell = self._tell_tenth
+        watch.start()
+        if self.console.is_terminal:
+            self.live = Live(get_renderable=self._block, console=self.console, transient=True)
+            self.live.start()
+
+    def end(self) -> None:
+        """Take the live block away; what comes after it is printed as it is."""
+        with self.showing:
+            if self.live is not None:
+                self.live.stop()
+                self.live = None
+
+    def say(self, line: str, style: str = "") -> None:
+        """Print a line, above the live block if there is one."""
+        with self.showing:
+            if self.console.is_terminal:
+                self.console.print(line, style=style, markup=False, soft_wrap=True)
+            else:
+                print(line, file=sys.stderr, flush=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take notice of an event."""
+        event = str(getattr(record, "event", None) or "")
+        if act := getattr(self, f"_on_{event}", None):
+            act(record)
+        elif record.getMessage().startswith(NOTHING):
+            self.say(self.finished())
+        elif record.levelno >= logging.WARNING:
+            self.say(self.format(record), "red" if record.levelno > logging.WARNING else "yellow")
+
+    # What Snakemake tells of jobs.
+
+    def _on_job_info(self, record: Any) -> None:
+        made, log = str(record.output[0]) if record.output else "", record.log
+        path = Path(log[0]) if log else None
+        self.known[record.jobid] = Running(record.rule_name, made, path, time.monotonic())
+
+    def _on_job_finished(self, record: Any) -> None:
+        job = self.known.pop(record.job_id, None)
+        if job is None or job.rule == TARGET:
+            return
+        self.done[stage_of(job.rule)] += 1
+        for line in _lines(job.log, WARNING):
+            self.say(f"{WARNING}{self._title(job)}: {line.removeprefix(WARNING)}", "yellow")
+        if self.live is None:
+            self.say(f"{self._title(job)} ({self.done.total()} of {self.totals.total()} jobs)")
+
+    def _on_job_error(self, record: Any) -> None:
+        job = self.known.pop(record.jobid, None)
+        if job is None:
+            return
+        self.say(f"FAILED {self._title(job)}; its log is {job.log}", "red")
+        for line in _lines(job.log, MARK)[-1:]:
+            self.say(f"       {line.removeprefix(MARK)}", "red")
+
+    def _title(self, job: Running) -> str:
+        return self.titles.get(job.made) or job.rule.replace("_", " ")
+
+    # What is seen of the whole.
+
+    def _far(self) -> tuple[float, float]:
+        """Return which share of the expected work is done, and the seconds that are left."""
+        assert self.watch is not None
+        total = sum(self.totals[stage] * each for stage, each in self.short.items())
+        done = sum(self.done[stage] * each for stage, each in self.short.items())
+        share = (self.watch.done + done) / (self.watch.total + total)
+        return share, self.watch.left + total - done
+
+    def _line(self) -> str:
+        share, left = self._far()
+        since = clock(time.monotonic() - self.started)
+        return f"study {self.name}: {share:.0%} after {since}, about {clock(left)} left"
+
+    def _tell_tenth(self) -> None:
+        """Print how far the study is at each tenth of it, where there is no live block."""
+        tenth = int(10 * self._far()[0])
+        if self.live is None and tenth > self.tenth:
+            self.tenth = tenth
+            self.say(self._line())
+
+    def _block(self) -> RenderableType:
+        """Return the live block: a bar for each stage, and the jobs that run."""
+        stages = Table.grid(padding=(0, 2))
+        stages.add_column(min_width=10)
+        working = Counter(stage_of(job.rule) for job in list(self.known.values()))
+        for stage in [name for name in STAGES if self.totals[name]]:
+            done, total = self.done[stage], self.totals[stage]
+            bar = ProgressBar(total=total, completed=done, width=32)
+            running = f"{working[stage]} running" if working[stage] else ""
+            stages.add_row(stage, bar, Text(f"{done} of {total}", justify="right"), running)
+        jobs = [self._working(job) for job in list(self.known.values())[:SHOWN]]
+        return Group("", stages, "", *jobs, Text(self._line(), style="bold"))
+
+    def _working(self, job: Running) -> Text:
+        share = self.watch.shares.get(job.made, 0.0) if self.watch is not None else 0.0
+        far = f"{share:.0%}, " if share else ""
+        since = clock(time.monotonic() - job.since)
+        return Text(
+            f"  {self._title(job)}  {far}{since}", style="dim", overflow="ellipsis", no_wrap=True
+        )
+
+
+def _lines(log: Path | None, start: str) -> list[str]:
+    """Return the lines of a log that begin in some way."""
+    if log is None or not log.exists():
+        return []
+    text = log.read_text(encoding="utf-8", errors="replace")
+    return [line for line in text.splitlines() if line.startswith(start)]

@@ -1,0 +1,186 @@
+"""What a person sees of a running study: on a terminal, and in a log."""
+
+import logging
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+from fcntl import ioctl
+from pathlib import Path
+from termios import TIOCSWINSZ
+
+import pytest
+import small
+import yaml
+from pipeline import BIN, copy, environment, snakemake
+
+from metabench.workflow.progress import Job, StudyWatch
+from metabench.workflow.terminal import Terminal, stage_of
+
+TITLES = {"results/a": "train fomaml inner 0.02, seeds 0-2"}
+
+
+@pytest.fixture
+def terminal() -> Terminal:
+    """A terminal that is none, with one training job and its tables to come."""
+    found = Terminal("tiny", TITLES, lambda: "study tiny: nothing to be done; fomaml is ahead")
+    watch = StudyWatch({"results/a": Job(30.0, lambda: 0.5)}, cores=1, every=1000)
+    found.begin({"train": 1, "tables": 1}, watch, {"tables": 10.0})
+    return found
+
+
+def told(terminal: Terminal, event: str | None, message: str = "", **fields: object) -> None:
+    """Tell a terminal of an event as Snakemake does."""
+    level = logging.ERROR if event == "job_error" else logging.INFO
+    record = logging.LogRecord("snakemake", level, "", 0, message, None, None)
+    record.__dict__ |= {"event": event, **fields}
+    terminal.handle(record)
+
+
+def begun(terminal: Terminal, log: Path) -> None:
+    """Let the training job begin."""
+    fields = {"jobid": 7, "rule_name": "train", "output": ["results/a"], "log": [str(log)]}
+    told(terminal, "job_info", **fields)
+
+
+def test_a_log_gets_a_line_for_each_job_with_its_warnings(
+    terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    log.write_text("engine: fused\nwarning: 1 of 3 runs diverged\ntrain: 3 of 3\n")
+    begun(terminal, log)
+    told(terminal, "job_finished", job_id=7)
+    told(terminal, "job_finished", job_id=8)  # of a job that nobody told of
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: train fomaml inner 0.02, seeds 0-2: 1 of 3 runs diverged",
+        "train fomaml inner 0.02, seeds 0-2 (1 of 2 jobs)",
+    ]
+
+
+def test_a_job_that_fails_is_named_with_its_reason_and_its_log(
+    terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    log.write_text("engine: fused\nmetabench: cannot write: No space left on device\n")
+    begun(terminal, log)
+    told(terminal, "job_error", jobid=7)
+    assert capsys.readouterr().err.splitlines() == [
+        f"FAILED train fomaml inner 0.02, seeds 0-2; its log is {log}",
+        "       cannot write: No space left on device",
+    ]
+
+
+def test_snakemakes_own_words_are_left_out_but_for_warnings(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told(terminal, None, "Building DAG of jobs...")
+    told(terminal, "shellcmd", "metabench train")
+    told(terminal, None, "Nothing to be done (all requested files are present and up to date).")
+    warning = logging.LogRecord("snakemake", logging.WARNING, "", 0, "a disk is slow", None, None)
+    terminal.handle(warning)
+    assert capsys.readouterr().err.splitlines() == [
+        "study tiny: nothing to be done; fomaml is ahead",
+        "a disk is slow",
+    ]
+
+
+def test_each_tenth_of_the_expected_work_is_told_once(
+    terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert terminal.watch is not None
+    for _ in range(3):
+        terminal.watch.tell()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"study tiny: 38% after 0 s, about \d+ s left", line)  # 15 of 30 + 10 s
+
+
+def test_stages_are_what_rules_are_for() -> None:
+    rules = ("train", "evaluate", "track_cells_3", "track_study", "tables")
+    assert [stage_of(rule) for rule in rules] == ["train", "evaluate", "track", "track", "tables"]
+
+
+def tiny(folder: Path) -> Path:
+    """Write a study of no training into a copy of the workflow."""
+    copy(folder)
+    content = small.tiny(cells=[small.RANDOM], validation={"tasks": 4, "interval": 10})
+    (folder / "config" / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return folder
+
+
+def on_a_terminal(folder: Path, *arguments: str) -> tuple[int, str]:
+    """Run Snakemake on a pseudo-terminal; return its exit code and all that it wrote."""
+    leader, follower = pty.openpty()
+    ioctl(follower, TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    command = [str(BIN / "snakemake"), "--cores", "2", "--configfile", "config/tiny.yaml"]
+    process = subprocess.Popen(
+        [*command, *arguments],
+        cwd=folder,
+        env=environment() | {"TERM": "xterm-256color"},
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+    )
+    os.close(follower)
+    said = b""
+    while process.poll() is None or select.select([leader], [], [], 0)[0]:
+        if select.select([leader], [], [], 0.2)[0]:
+            try:
+                said += os.read(leader, 65536)
+            except OSError:
+                break
+    os.close(leader)
+    return process.wait(), said.decode(errors="replace")
+
+
+def plain(said: str) -> list[str]:
+    """Return the lines of what a terminal was told, without colours and moves."""
+    without = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said)
+    return [line.strip() for line in re.split(r"[\r\n]+", without) if line.strip()]
+
+
+@pytest.mark.workflow
+@pytest.mark.slow
+def test_a_study_on_a_terminal_is_one_screen_that_ends_with_its_results(tmp_path: Path) -> None:
+    folder = tiny(tmp_path)
+    code, said = on_a_terminal(folder)
+    lines = plain(said)
+    assert code == 0, said
+    assert not [
+        line for line in lines if line.startswith(("input:", "output:", "reason:", "rule "))
+    ]
+    assert any(re.fullmatch(r"evaluate +[━╸╺]+ +2 of 2", line) for line in lines), (
+        lines
+    )
+    assert any(line.startswith("train random untrained, seeds 0-1") for line in lines)
+    last = lines[-7:]
+    assert re.fullmatch(r"study tiny: finished in \d+ s|study tiny: finished in .* min", last[0])
+    assert last[1].startswith("robustness: least score random ")
+    assert [line.split()[0] for line in last[3:]] == ["leaderboard", "figures", "report", "MLflow"]
+    moved_up = len(re.findall(r"\x1b\[1A", said))
+    assert moved_up > 10, "the block is drawn over itself"
+    log = max((folder / ".snakemake" / "log").glob("*.log")).read_text()
+    assert "results/tiny/tables/runs.csv" in log and "    reason: " in log, "the listing is there"
+    # On a finished study one line says so, and --verbose brings the listing back.
+    code, said = on_a_terminal(folder)
+    profile, line = plain(said)
+    assert profile.startswith("Using workflow specific profile") and code == 0
+    assert line.startswith("study tiny: nothing to be done; robustness: least score random ")
+    listing = snakemake(folder, "--cores", "1", "--verbose", config="config/tiny.yaml")
+    assert "Nothing to be done (all requested files" in listing.stderr
+
+
+@pytest.mark.workflow
+@pytest.mark.slow
+def test_what_was_asked_for_of_a_study_is_not_called_all_of_it(tmp_path: Path) -> None:
+    folder = tiny(tmp_path)
+    answer = snakemake(folder, "baselines_only", config="config/tiny.yaml")
+    assert answer.returncode != 0
+    target = "results/tiny/baselines/standard.safetensors"
+    answer = snakemake(folder, target, "--cores", "1", config="config/tiny.yaml")
+    assert answer.returncode == 0, answer.stderr
+    last = answer.stderr.splitlines()[-1]
+    assert re.fullmatch(
+        r"study tiny: done in .* what was asked for, \d+ files of it are left", last
+    )
