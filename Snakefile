@@ -31,6 +31,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/literature.smk"
+include: "workflow/rules/report.smk"
 include: "workflow/rules/track.smk"
 
 
@@ -43,6 +44,7 @@ rule all:
         files.provenance,
         study.figures,
         study.literature,
+        files.report,
 
 
 onstart:

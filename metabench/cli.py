@@ -215,6 +215,23 @@ def figures(source: Path, out: Path) -> None:
 
 
 @main.command()
+@click.option("--study", "running", type=StudyType(), help="A finished study.")
+@click.option(
+    "--tables", "source", type=TABLES, help="Folder of tables, instead of a study; needs --out."
+)
+@click.option("--out", type=FILE, help="File to write [default: report.html of the study].")
+def report(running: Running | None, source: Path | None, out: Path | None) -> None:
+    """Write what came out of a study as one HTML page, which opens without a network."""
+    from metabench import jobs
+    from metabench.views import report as page
+
+    if (running is None) == (source is None) or (source is None) != (out is None):
+        raise click.UsageError("give either --study, or --tables and --out")
+    written = jobs.report(running) if running else page.write(Path(str(source)), Path(str(out)))
+    click.echo(written)
+
+
+@main.command()
 @study_option
 @click.option("--cell", help="ALGORITHM/NAME of a cell, for instance reptile/published.")
 @click.option("--theta", type=EXISTING, help="Trained record, instead of a study and a cell.")

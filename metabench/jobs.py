@@ -29,6 +29,7 @@ __all__ = [
     "read",
     "record_of",
     "reference",
+    "report",
     "tables",
     "track_cells",
     "track_study",
@@ -151,6 +152,16 @@ def figures(source: Path, out: Path) -> list[Path]:
 
     with Progress("figures", drawing.count(source)) as progress:
         return drawing.draw_all(source, out, progress.advance)
+
+
+def report(running: Running) -> Path:
+    """Write the page with what came out of a study: one HTML file, from its tables alone."""
+    from metabench.views import literature as published
+    from metabench.views import report as page
+
+    covered = published.covered(published.load(), running.study).rows
+    beside = running.layout.literature if covered else None
+    return page.write(running.layout.tables, running.layout.report, beside)
 
 
 def reference(root: Path, out: Path) -> Path:

@@ -121,7 +121,9 @@ def leaderboard(adapted: pd.DataFrame) -> pd.DataFrame:
     table = table.merge(pd.DataFrame(about), how="left", on="cell").merge(
         settings, how="left", on="cell"
     )
-    return table.assign(selected=table["selected"].eq(True))
+    chosen = ("score", "score_lower", "score_upper", "failed", "mean", "median")
+    table = table.assign(**{f"chosen_{name}": table[name] for name in chosen if name in table})
+    return table.assign(selected=table["selected"].eq(True), updates=3)
 
 
 def history() -> pd.DataFrame:
@@ -146,7 +148,7 @@ def ranking() -> pd.DataFrame:
             place = {"role": "selected", "protocol": protocol, "algorithm": algorithm, "cell": cell}
             step = "none" if cell == "-" else "own"
             ends = {"rank": n + 1, "rank_lower": max(n, 1), "rank_upper": min(n + 2, 4)}
-            rows.append({**place, "step": step, "score": 0.1 * (n + 1), **ends})
+            rows.append({**place, "step": step, "updates": 3, "score": 0.1 * (n + 1), **ends})
     return pd.DataFrame(rows)
 
 

@@ -66,6 +66,11 @@ class Layout:
         return self.root / "provenance.json"
 
     @property
+    def report(self) -> Path:
+        """The page with what came out of the study."""
+        return self.root / "report.html"
+
+    @property
     def figures(self) -> Path:
         """The folder of the figures."""
         return self.root / "figures"

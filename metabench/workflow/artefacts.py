@@ -17,7 +17,7 @@ from metabench.records.artifacts import ArtifactError, Header
 from metabench.records.running import Running
 from metabench.study.cells import Cell
 from metabench.study.jobs import TrainJob
-from metabench.views import figures, literature
+from metabench.views import figures, literature, report
 from metabench.views.tracking import contents, store
 from metabench.workflow import estimate
 
@@ -67,6 +67,7 @@ def artefacts(running: Running, name: str) -> list[Artefact]:
         Artefact("figures", drawn, (tabled,), _manifest, partial(_figures, tabled)),
         *_literature(running, tabled),
     ]
+    views.append(_report(running, tabled, *(a.path for a in views if a.job == "literature")))
     whole = Artefact(
         "track_study",
         running.layout.study_marker(name),
@@ -140,6 +141,17 @@ def _literature(running: Running, tabled: Path) -> Iterator[Artefact]:
             return literature.header(known, {running.study.name: _manifest(tabled)["content"]})
 
         yield Artefact("literature", path, (tabled,), _manifest, header)
+
+
+def _report(running: Running, tabled: Path, *published: Path) -> Artefact:
+    """Return the page of a study, with published numbers where it covers any."""
+
+    def header() -> Header:
+        beside = [_manifest(path)["content"] for path in published]
+        return report.header(_manifest(tabled)["content"], "".join(beside))
+
+    made_of = (tabled, *published)
+    return Artefact("report", running.layout.report, made_of, report.read_header, header)
 
 
 def _trained(running: Running, cell: Cell, seeds: str) -> Header:

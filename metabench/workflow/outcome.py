@@ -67,6 +67,6 @@ def places(running: Running) -> list[str]:
     return [
         f"leaderboard  {layout.tables / 'leaderboard.csv'}",
         f"figures      {layout.figures}",
-        f"report       make report STUDY={study}",
+        f"report       {layout.report}",
         f"MLflow       {look}",
     ]

@@ -245,6 +245,7 @@ class Workflow:
         """The files that the rules make."""
         made = [artefact.path for artefact in self.artefacts]
         more = [*self.tables, self.layout.provenance, *self.figures, *self.literature]
+        more.append(self.layout.report)
         return {str(path) for path in [*made, *more]}
 
     def explain(self) -> None:

@@ -24,7 +24,7 @@ from rich.text import Text
 
 from metabench.workflow.progress import StudyWatch, clock
 
-STAGES = ("train", "evaluate", "baselines", "tables", "figures", "literature", "track")
+STAGES = ("train", "evaluate", "baselines", "tables", "figures", "literature", "report", "track")
 """In the order in which most of their work is done."""
 
 MARK = "metabench: "

@@ -35,11 +35,12 @@ def test_what_failed_jobs_said_is_repeated_once_with_how_many_said_it(tmp_path, 
 
 
 FORCED = {
-    "train": {"train", "evaluate", "tables", "figures", "track_cells", "track_study"},
-    "evaluate": {"evaluate", "tables", "figures", "track_cells", "track_study"},
-    "baselines": {"baselines", "tables", "figures", "track_study"},
-    "tables": {"tables", "figures", "track_study"},
+    "train": {"train", "evaluate", "tables", "figures", "report", "track_cells", "track_study"},
+    "evaluate": {"evaluate", "tables", "figures", "report", "track_cells", "track_study"},
+    "baselines": {"baselines", "tables", "figures", "report", "track_study"},
+    "tables": {"tables", "figures", "report", "track_study"},
     "figures": {"figures", "track_study"},
+    "report": {"report"},
     "track_cells_0": {"track_cells", "track_study"},
     "track_study": {"track_study"},
     "all": set(),

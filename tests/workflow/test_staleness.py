@@ -14,7 +14,7 @@ from metabench.learning import algorithms, engine
 from metabench.records import artifacts, headers, manifests, provenance
 from metabench.records.layout import Layout
 from metabench.records.running import Running
-from metabench.views import figures
+from metabench.views import figures, report
 from metabench.views.tracking import contents, store
 from metabench.workflow import staleness
 from metabench.workflow.artefacts import artefacts
@@ -44,6 +44,8 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "figures" / "curve.svg").write_text("<svg/>")
     header = figures.header(manifests.read(root / "tables")["content"])
     manifests.write(root / "figures", ["curve.svg"], header)
+    header = report.header(manifests.read(root / "tables")["content"], "")
+    (root / "report.html").write_text(f"{report.MADE}{report.spelled(header)} -->\n")
     for cell, seeds in running.study.train_jobs:
         marker = running.layout.marker(NAME, cell.path, seeds)
         store.write_marker(marker, contents.cell_header(running, cell, seeds), {"runs": {}})
@@ -70,12 +72,12 @@ def outdated(root: Path, content: dict[str, Any] = CONTENT) -> set[str]:
     for path in reasons(root, content):
         stage, *parts = path.relative_to(root).with_suffix("").parts
         words = [part for part in parts if part in ("joint", "random", "standard", "robustness")]
-        found.add(" ".join([stage, *words]) if words else f"{stage} {parts[-1]}")
+        found.add(" ".join([stage, *(words or parts[-1:])]))
     return found
 
 
 DRAWN = {"figures manifest", "track study"}
-TABLED = {"tables manifest", *DRAWN}
+TABLED = {"tables manifest", "report", *DRAWN}
 BASELINES = {"baselines standard", "baselines robustness"}
 TRAINED = {"train joint", "train random"}
 TRACKED = {"track joint", "track random"}
@@ -174,7 +176,7 @@ def test_a_study_that_was_started_finds_stale_what_its_own_file_finds_stale(root
 def test_records_of_a_different_engine_are_stale(root: Path) -> None:
     found = reasons(root, engine="torch" if engine.name() == "fused" else "fused")
     assert {Path(path).relative_to(root).parts[0] for path in found} == {
-        *("train", "evaluate", "tables", "figures", "track")
+        *("train", "evaluate", "tables", "figures", "report.html", "track")
     }
     assert "was made from another engine" in next(iter(found.values()))
 
@@ -217,6 +219,8 @@ def test_a_file_without_a_readable_header_is_stale(root: Path, damage: bytes) ->
 def test_a_table_or_figure_that_was_changed_by_hand_is_stale(root: Path) -> None:
     (root / "figures" / "curve.svg").write_text("<svg></svg>")
     assert outdated(root) == DRAWN
+    (root / "report.html").write_text("<html>")
+    assert outdated(root) == DRAWN | {"report"}
     (root / "tables" / "runs.csv").write_text("algorithm\n")
     assert outdated(root) == TABLED
 

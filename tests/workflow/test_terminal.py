@@ -150,9 +150,7 @@ def test_a_study_on_a_terminal_is_one_screen_that_ends_with_its_results(tmp_path
     assert not [
         line for line in lines if line.startswith(("input:", "output:", "reason:", "rule "))
     ]
-    assert any(re.fullmatch(r"evaluate +[━╸╺]+ +2 of 2", line) for line in lines), (
-        lines
-    )
+    assert any(re.fullmatch(r"evaluate +[━╸╺]+ +2 of 2", line) for line in lines), lines
     assert any(line.startswith("train random untrained, seeds 0-1") for line in lines)
     last = lines[-7:]
     assert re.fullmatch(r"study tiny: finished in \d+ s|study tiny: finished in .* min", last[0])

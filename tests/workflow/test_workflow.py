@@ -79,7 +79,7 @@ def test_the_smoke_study_leaves_every_table_and_figure(study: Path) -> None:
         {path.stem for path in (root / "figures").glob(f"*.{kind}")} for kind in ("svg", "png")
     )
     assert svg == png and "showcase_robustness" in svg and len(svg) > 10
-    assert (root / "provenance.json").exists()
+    assert (root / "provenance.json").exists() and (root / "report.html").exists()
 
 
 def nothing(answer: subprocess.CompletedProcess[str]) -> bool:
@@ -171,7 +171,7 @@ def test_a_changed_key_reruns_what_depends_on_it_and_nothing_else(study: Path) -
     assert (one_group.get("train"), one_group["evaluate"], one_group["baselines"]) == (None, 6, 1)
     assert set(one_group) > TRACKING
     statistics = scheduled(study, statistics={"resamples": 100})
-    assert set(statistics) == {"tables", "figures", "track_study"}
+    assert set(statistics) == {"tables", "figures", "report", "track_study"}
     everything = scheduled(study, validation={"tasks": 20, "interval": 100})
     assert (everything["train"], everything["evaluate"], "baselines" in everything) == (
         6,
@@ -214,6 +214,7 @@ def test_editing_an_algorithm_reruns_its_cells_and_what_follows_and_nothing_else
         "evaluate": 4,
         "tables": 1,
         "figures": 1,
+        "report": 1,
         "track_cells_0": 1,
         "track_study": 1,
     }
@@ -407,6 +408,7 @@ def test_results_copied_without_metadata_are_used_where_valid_and_rebuilt_where_
         "provenance.json",
         "figures/comparisons_standard.png",
         "figures/manifest.json",
+        "report.html",
         "track/*/reptile/*/*.json",
         "track/*/study.json",
     ],

@@ -1,0 +1,120 @@
+"""The leaderboard of a report: its rows, and the differences between contenders."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any, NamedTuple
+
+from metabench.views.drawing.reading import Tables
+
+
+class Column(NamedTuple):
+    """A column of the leaderboard.
+
+    Args:
+        key: Its name in the rows.
+        title: What stands above it.
+        help: What it is.
+        number: Whether it has numbers.
+    """
+
+    key: str
+    title: str
+    help: str
+    number: bool = True
+
+
+COLUMNS = (
+    Column("label", "algorithm", "The algorithm or baseline.", False),
+    Column("cell", "cell", "Its hyperparameters, as far as they differ from its source's.", False),
+    Column(
+        "role",
+        "role",
+        "published: the source's own values; grid: a candidate; equal-budget: "
+        "given another's arithmetic; baseline: not trained.",
+        False,
+    ),
+    Column(
+        "step",
+        "step",
+        "The step size of adaptation: the algorithm's own, one common to all, or "
+        "tuned on validation tasks.",
+        False,
+    ),
+    Column("updates", "updates", "Updates of adaptation before it is measured."),
+    Column("score", "score", "Mean score: loss over that of predicting zero, at most 1."),
+    Column("interval", "95 % interval", "Of the mean score, over seeds and tasks.", False),
+    Column("failed", "failed", "Share of adaptations no better than predicting zero."),
+    Column("mean", "mean loss", "Mean squared error over seeds and tasks."),
+    Column("median", "median loss", "Median squared error over seeds and tasks."),
+    Column(
+        "difference",
+        "difference",
+        "Mean score minus that of the reference, paired on seeds and "
+        "tasks, with its interval; bold where the interval leaves out 0.",
+    ),
+)
+
+MEASURES = ("score", "score_lower", "score_upper", "failed", "mean", "median")
+
+
+def rows(tables: Tables) -> list[dict[str, Any]]:
+    """Return the leaderboard's rows: measured after the last update, and after the chosen one."""
+    board = tables["leaderboard.csv"]
+    last = tables["adaptation.csv"].groupby("protocol")["update"].max()
+    found = []
+    for row in board.to_dict("records"):
+        baseline = row["role"] == "baseline"
+        found.append(
+            {
+                "algorithm": row["algorithm"],
+                "label": tables.styles[row["algorithm"]].label.replace("\n", ""),
+                "cell": row["cell"],
+                "role": row["role"],
+                "protocol": row["protocol"],
+                "step": row["step"],
+                "selected": bool(row["selected"]),
+                "last": {
+                    "updates": None if baseline else int(last[row["protocol"]]),
+                    **{name: number(row[name]) for name in MEASURES},
+                },
+                "chosen": {
+                    "updates": None if baseline else number(row["updates"]),
+                    **_chosen(row, baseline),
+                },
+            }
+        )
+    return found
+
+
+def _chosen(row: dict[str, Any], baseline: bool) -> dict[str, Any]:
+    """Return what was measured after the chosen number of updates."""
+    if baseline:
+        return {name: number(row[name]) for name in MEASURES}
+    return {name: number(row[f"chosen_{name}"]) for name in MEASURES}
+
+
+def pairs(tables: Tables) -> list[dict[str, Any]]:
+    """Return the differences between contenders on the whole domain."""
+    found = tables.rows("comparisons.csv", region="all")
+    keys = ["role", "protocol", "algorithm_a", "cell_a", "algorithm_b", "cell_b"]
+    numbers = ["difference", "difference_lower", "difference_upper"]
+    return [
+        {**{key: row[key] for key in keys}, **{key: number(row[key]) for key in numbers}}
+        for row in found.to_dict("records")
+    ]
+
+
+def number(value: Any) -> float | str | None:
+    """Return a number as JSON has it: missing is none, and what is not finite is spelled.
+
+    Example:
+        >>> number(0.12345678), number(float("inf")), number(float("nan"))
+        (0.123457, 'inf', None)
+    """
+    if value is None or value != value:
+        return None
+    value = float(value)
+    if not isfinite(value):
+        return "inf" if value > 0 else "-inf"
+    return float(f"{value:.6g}")

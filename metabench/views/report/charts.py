@@ -1,0 +1,427 @@
+"""The charts of a report, as Vega-Lite specifications that hold their data.
+
+What a reader may choose is a parameter of a chart; the page's script sets it. `highlight` is a cell
+that was selected in some chart or in the leaderboard: all charts know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import altair as alt
+import pandas as pd
+
+from metabench.views.drawing.contenders import ranking
+from metabench.views.drawing.lines import lines
+from metabench.views.drawing.reading import Tables
+from metabench.views.report.board import number
+
+STATISTICS = ("score", "mean", "median", "failed")
+
+SHOWN_SEEDS = 3
+"""Seeds whose predictions a report holds."""
+
+FAINT = 0.15
+
+
+class Control(NamedTuple):
+    """What a reader may choose about a chart.
+
+    Args:
+        name: The parameter; `scale` is that of the vertical axis.
+        label: What stands beside it.
+        values: The choices, the first of which is chosen.
+    """
+
+    name: str
+    label: str
+    values: tuple[str, ...]
+
+
+class Chart(NamedTuple):
+    """One chart.
+
+    Args:
+        name: Its name in the page.
+        title: Its heading.
+        caption: What it shows, of how much, and from which table.
+        controls: What a reader may choose.
+        spec: Its specification.
+    """
+
+    name: str
+    title: str
+    caption: str
+    controls: tuple[Control, ...]
+    spec: dict[str, Any]
+
+
+def every(tables: Tables, protocol: str) -> list[Chart]:
+    """Return the charts of a study, those of one protocol with this one first."""
+    protocols = (protocol, *(name for name in tables.protocols if name != protocol))
+    choice = Control("protocol", "protocol", protocols)
+    makers: tuple[Callable[[Tables, Control], Chart | None], ...] = (
+        adaptation,
+        candidates,
+        matrix,
+        showcase,
+    )
+    with alt.data_transformers.enable("default", max_rows=None):
+        found = [make(tables, choice) for make in makers]
+    return [chart for chart in found if chart is not None]
+
+
+def adaptation(tables: Tables, choice: Control) -> Chart:
+    """Return the chart of scores and losses against updates."""
+    data = pd.DataFrame(_lines(tables, choice.values))
+    statistic = Control("statistic", "statistic", STATISTICS)
+    base = (
+        alt.Chart(data)
+        .transform_filter("datum.protocol == protocol && datum.statistic == statistic")
+        .encode(
+            x=alt.X("update:Q", title="updates", axis=alt.Axis(tickMinStep=1)),
+            color=_colours(tables, data),
+            opacity=_opacity(),
+            tooltip=["label", "cell", "step", "update", "value", "interval"],
+        )
+    )
+    height = alt.Y("shown:Q", title=None).scale(type="log")
+    band = base.mark_area().encode(
+        y=alt.Y("lower:Q").scale(type="log"),
+        y2="upper:Q",
+        opacity=alt.condition("datum.title == highlight", alt.value(0.25), alt.value(0.06)),
+    )
+    line = base.mark_line(strokeWidth=1.6).encode(y=height, detail="title:N")
+    points = base.mark_point(filled=True, size=14).encode(y=height)
+    lost = (
+        base.transform_filter("datum.interval == 'not finite'")
+        .mark_point(shape="triangle-up", size=60, filled=True)
+        .encode(y=height)
+    )
+    return _chart(
+        "adaptation",
+        "How fast they adapt",
+        f"Against the number of updates, over {tables.size(choice.values[0])}: the mean score with "
+        "its 95 % interval over seeds and tasks (t intervals of the log score), mean and median loss, "
+        "or the share of adaptations that are no better than predicting zero. Triangles at the top "
+        "stand for what is not finite. Table: adaptation.csv. Click a name in the legend to see it "
+        "alone.",
+        (choice, statistic, Control("scale", "scale", ("log", "linear"))),
+        (band + line + points + lost).add_params(*_parameters(choice, statistic), _legend()),
+        height=320,
+    )
+
+
+def _lines(tables: Tables, protocols: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each line, update and statistic."""
+    for protocol in protocols:
+        known = tables.rows("adaptation.csv", protocol=protocol, region="all")
+        for line in lines(tables, protocol):
+            rows = line.of(known)
+            for statistic in STATISTICS:
+                values = rows[statistic].astype(float)
+                finite = values[values.abs() < float("inf")]
+                top = 2 * finite.max() if len(finite) else 1.0
+                for row, value in zip(rows.to_dict("records"), values, strict=True):
+                    lower, upper = (row.get(f"{statistic}_{end}") for end in ("lower", "upper"))
+                    lost = number(value) in ("inf", None)
+                    updates = [int(row["update"])]
+                    if line.step == "none":
+                        updates.insert(0, 0)  # a level from the left to the right
+                    for update in updates:
+                        yield {
+                            "protocol": protocol,
+                            "statistic": statistic,
+                            "label": line.label.replace("\n", ""),
+                            "title": f"{line.algorithm} {line.cell}",
+                            "cell": line.cell,
+                            "step": line.step,
+                            "update": update,
+                            "value": number(value),
+                            "shown": number(top if lost else max(value, 1e-12)),
+                            "lower": _end(lower, top),
+                            "upper": _end(upper, top),
+                            "interval": "not finite" if lost else _interval(lower, upper),
+                        }
+
+
+def _end(value: Any, top: float) -> float | None:
+    """Return an end of an interval as far as the chart reaches."""
+    found = number(value)
+    if found is None:
+        return None
+    return float(top) if isinstance(found, str) else max(found, 1e-12)
+
+
+def _interval(lower: Any, upper: Any) -> str:
+    found = number(lower), number(upper)
+    return "none" if None in found else f"[{found[0]}, {found[1]}]"
+
+
+def candidates(tables: Tables, choice: Control) -> Chart | None:
+    """Return the map of all candidates over two of their hyperparameters."""
+    board = tables["leaderboard.csv"]
+    board = board[board["role"].isin(["published", "grid"]) & (board["step"] != "common")]
+    axes = [name for name in tables.hyperparameters if board[name].nunique() > 1]
+    if len(board) < 3 or not axes:
+        return None
+    data = pd.DataFrame(
+        {
+            "protocol": row["protocol"],
+            "label": tables.styles[row["algorithm"]].label.replace("\n", ""),
+            "title": f"{row['algorithm']} {row['cell']}",
+            "cell": row["cell"],
+            "role": "selected" if row["selected"] else row["role"],
+            "validation score": number(row["validation_score"]),
+            "test score": number(row["chosen_score"]),
+            "updates": number(row["updates"]),
+            **{name: _spelled(row[name]) for name in axes},
+        }
+        for row in board.to_dict("records")
+    )
+    first = [name for name in ("inner_step_size", "meta_step_size") if name in axes]
+    order = (*first, *(name for name in axes if name not in first))
+    across, along = (
+        Control("across", "across", order),
+        Control("along", "along", (*order[1:], order[0])),
+    )
+    who = Control("algorithm", "algorithm", ("all", *sorted(data["label"].unique())))
+    mark = (
+        alt.Chart(data)
+        .transform_filter("datum.protocol == protocol")
+        .transform_filter("algorithm == 'all' || datum.label == algorithm")
+        .transform_calculate(a="datum[across]", b="datum[along]")
+        .mark_circle(stroke="black", strokeWidth=1)
+        .encode(
+            x=alt.X("a:N", title=None, sort=alt.EncodingSortField("a")),
+            y=alt.Y("b:N", title=None, sort=alt.EncodingSortField("b", order="descending")),
+            xOffset="label:N",
+            color=alt.Color("validation score:Q")
+            .scale(type="log", scheme="viridis", reverse=True)
+            .title("validation score"),
+            size=alt.condition("datum.title == highlight", alt.value(320), alt.value(110)),
+            strokeOpacity=alt.condition("datum.role == 'selected'", alt.value(1), alt.value(0)),
+            tooltip=["label", "cell", "role", "validation score", "test score", "updates"],
+        )
+    )
+    return _chart(
+        "candidates",
+        "Which hyperparameters matter",
+        "Every candidate by two of its hyperparameters, coloured by its mean validation score after "
+        "the number of updates that suits it best; a black rim marks the one that validation selects. "
+        "Algorithms stand side by side within a field. "
+        "Click one to find it everywhere on this page. Tables: leaderboard.csv, selection.csv.",
+        (choice, who, across, along),
+        mark.add_params(*_parameters(choice, who, across, along)),
+        height=300,
+    )
+
+
+def _spelled(value: Any) -> str:
+    """Spell the value of a hyperparameter."""
+    return (
+        "-"
+        if value is None or value != value
+        else f"{value:g}"
+        if not isinstance(value, str)
+        else value
+    )
+
+
+def matrix(tables: Tables, choice: Control) -> Chart | None:
+    """Return the matrix of all pairs of contenders."""
+    rows = tables.rows("comparisons.csv", role="selected", region="all")
+    if not len(rows):
+        return None
+    data = pd.DataFrame(_both_ways(tables, rows, choice.values))
+    base = (
+        alt.Chart(data)
+        .transform_filter("datum.protocol == protocol")
+        .encode(
+            x=alt.X("b:N", title="beats ...", sort=alt.EncodingSortField("rank b", "min")),
+            y=alt.Y("a:N", title=None, sort=alt.EncodingSortField("rank a", "min")),
+            tooltip=["a", "b", "probability", "interval", "difference", "ratio"],
+        )
+    )
+    field = base.mark_rect().encode(
+        color=alt.Color("probability:Q", title="wins, in %").scale(
+            scheme="blueorange", domain=[0, 100], reverse=True
+        )
+    )
+    text = base.mark_text(fontSize=10).encode(
+        text=alt.Text("probability:Q", format=".0f"),
+        color=alt.condition(
+            "abs(datum.probability - 50) > 35", alt.value("white"), alt.value("black")
+        ),
+        opacity=alt.condition("datum.sure", alt.value(1), alt.value(0.45)),
+    )
+    return _chart(
+        "matrix",
+        "Who beats whom",
+        "How often the algorithm of a row has a smaller loss than that of a column on the same seed "
+        "and task, in per cent, ties half; each with its selected cell after the number of updates "
+        "that validation chooses. Faint where the 95 % interval of the mean difference of scores "
+        f"holds 0. Over {tables.size(choice.values[0])}. Table: comparisons.csv.",
+        (choice,),
+        (field + text).add_params(*_parameters(choice)),
+        height=22 * data["a"].nunique(),
+    )
+
+
+def _both_ways(
+    tables: Tables, rows: pd.DataFrame, protocols: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    """Yield each pair twice, once for each of the two as the first."""
+    for protocol in protocols:
+        order = {name: n for n, name in enumerate(ranking(tables, protocol)["algorithm"])}
+        label = {name: tables.styles[name].label.replace("\n", "") for name in order}
+        for row in rows[rows["protocol"] == protocol].to_dict("records"):
+            a, b, p = row["algorithm_a"], row["algorithm_b"], row["probability_of_improvement"]
+            ends = row["difference_lower"], row["difference_upper"]
+            ratio, difference = row["ratio"], row["difference"]
+            sides = (
+                (a, b, p, difference, ends, ratio),
+                (b, a, 1 - p, -difference, (-ends[1], -ends[0]), 1 / ratio if ratio else None),
+            )
+            for one, other, wins, apart, (lower, upper), times in sides:
+                yield {
+                    "protocol": protocol,
+                    "a": label[one],
+                    "b": label[other],
+                    "rank a": order[one],
+                    "rank b": order[other],
+                    "probability": number(100 * wins),
+                    "difference": number(apart),
+                    "interval": _interval(lower, upper),
+                    "ratio": number(times),
+                    "sure": bool(lower > 0 or upper < 0),
+                }
+
+
+def showcase(tables: Tables, choice: Control) -> Chart | None:
+    """Return the picture of one wave before and after adaptation."""
+    rows = tables["showcase.csv"]
+    if not len(rows) or "x" not in rows:
+        return None  # in two dimensions it is a map: see the figures
+    rows = rows[rows["seed"] < SHOWN_SEEDS]
+    data = pd.DataFrame(_predictions(tables, rows))
+    who = Control("algorithm", "algorithm", tuple(sorted(data["label"].unique())))
+    when = Control("when", "predictions", ("after", "before"))
+    base = (
+        alt.Chart(data)
+        .transform_filter("datum.protocol == protocol && datum.label == algorithm")
+        .encode(x=alt.X("x:Q", title="x"))
+    )
+    height = alt.Y("y:Q", title="y").scale(zero=False)
+    truth = (
+        base.transform_filter("datum.kind == 'truth'")
+        .mark_line(strokeDash=[2, 2], color="black")
+        .encode(y=height)
+    )
+    curve = (
+        base.transform_filter("datum.kind == when")
+        .mark_line(clip=True)
+        .encode(
+            y=height,
+            detail="seed:N",
+            opacity=alt.condition("datum.seed == 0", alt.value(1), alt.value(0.35)),
+            tooltip=["seed", "x", "y"],
+        )
+    )
+    points = (
+        alt.Chart(_points(tables, choice.values))
+        .transform_filter("datum.protocol == protocol")
+        .mark_point(filled=True, color="black", size=60)
+        .encode(x="x:Q", y="y:Q", tooltip=["x", "y"])
+    )
+    return _chart(
+        "showcase",
+        "One wave",
+        f"Predictions for one wave, of {min(SHOWN_SEEDS, rows['seed'].nunique())} seeds, before "
+        "adaptation and after a protocol's last update; the dotted line is the wave, the points are "
+        "what was given. An illustration: no conclusion rests on it. Tables: showcase.csv, points.csv.",
+        (choice, who, when),
+        (truth + curve + points).add_params(*_parameters(choice, who, when)),
+        height=280,
+    )
+
+
+def _predictions(tables: Tables, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Yield the points of the curves: of predictions for each seed, of the wave once."""
+    most = 2 * float(rows["truth"].abs().max())
+    for row in rows.to_dict("records"):
+        place = {
+            "protocol": row["protocol"],
+            "label": tables.styles[row["algorithm"]].label.replace("\n", ""),
+            "x": round(row["x"], 3),
+            "seed": int(row["seed"]),
+        }
+        kinds = ("before", "after", "truth") if row["seed"] == 0 else ("before", "after")
+        for kind in kinds:
+            if abs(row[kind]) < most:
+                yield {**place, "kind": kind, "y": round(row[kind], 3)}
+
+
+def _points(tables: Tables, protocols: tuple[str, ...]) -> pd.DataFrame:
+    points = tables["points.csv"]
+    return points[points["protocol"].isin(protocols)].round(3)
+
+
+# What charts share.
+
+
+def _parameters(*controls: Control) -> list[alt.Parameter]:
+    """Return the parameters of a chart: what a reader may choose, and the highlighted cell."""
+    chosen = [alt.param(name=control.name, value=control.values[0]) for control in controls]
+    return [*chosen, alt.param(name="highlight", value="")]
+
+
+def _legend() -> alt.Parameter:
+    return alt.selection_point(name="named", fields=["label"], bind="legend")
+
+
+def _opacity() -> Any:
+    """Return how strong a line is: faint beside the highlighted one, or those picked in the legend."""
+    test = "(!length(data('named_store')) || vlSelectionTest('named_store', datum))"
+    return alt.condition(
+        f"{test} && (highlight == '' || highlight == datum.title)", alt.value(1), alt.value(FAINT)
+    )
+
+
+def _colours(tables: Tables, data: pd.DataFrame) -> alt.Color:
+    """Return the colours of lines: each algorithm has that of the figures."""
+    labels = list(dict.fromkeys(data["label"]))
+    known = {style.label.replace("\n", ""): style.colour for style in tables.styles.values()}
+    colours = [known[max((k for k in known if label.startswith(k)), key=len)] for label in labels]
+    return (
+        alt.Color("label:N")
+        .scale(domain=labels, range=colours)
+        .legend(
+            title=None,
+            orient="bottom",
+            labelLimit=240,
+            symbolType="stroke",
+            symbolStrokeWidth=3,
+        )
+    )
+
+
+def _chart(
+    name: str,
+    title: str,
+    caption: str,
+    controls: tuple[Control, ...],
+    drawn: Any,
+    height: Any,
+) -> Chart:
+    """Return a chart as wide as the page."""
+    spec = drawn.properties(width="container", height=height).to_dict()
+    spec["config"] = {
+        "view": {"stroke": None},
+        "font": "system-ui, sans-serif",
+        "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"},
+        "legend": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"},
+    }
+    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    return Chart(name, title, caption, controls, spec)

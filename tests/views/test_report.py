@@ -1,0 +1,248 @@
+"""The report: one page from tables alone, tried in a real browser where there is one."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import handmade
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from small import ROOT
+
+from metabench.analysis import frames
+from metabench.cli import main
+from metabench.records import manifests
+from metabench.records.artifacts import ArtifactError
+from metabench.views import report
+from metabench.views.drawing.reading import Tables
+from metabench.views.report import board, findings
+
+REFERENCE = ROOT / "results" / "reference"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The pages of two studies."""
+    folder = tmp_path_factory.mktemp("reports")
+    studies = ("flux", "algorithms")
+    return {
+        study: report.write(REFERENCE / study / "tables", folder / f"{study}.html")
+        for study in studies
+    }
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    """Return what a page's script works with."""
+    text = page.read_text(encoding="utf-8")
+    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text)
+    return json.loads(found)
+
+
+def test_a_page_says_what_it_was_made_from_and_is_not_large(written: dict[str, Path]) -> None:
+    for study, page in written.items():
+        tables = manifests.read(REFERENCE / study / "tables")
+        assert report.read_header(page) == report.header(tables["content"], "")
+        assert page.stat().st_size < 4e6
+    with pytest.raises(ArtifactError, match="is not a report of metabench"):
+        report.read_header(REFERENCE / "flux" / "provenance.json")
+
+
+def test_the_same_tables_give_the_same_page_in_another_process(
+    written: dict[str, Path], tmp_path: Path
+) -> None:
+    line = ["report", "--tables", str(REFERENCE / "flux" / "tables"), "--out", "again.html"]
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    command = [Path(sys.executable).with_name("metabench"), *line]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert (tmp_path / "again.html").read_bytes() == written["flux"].read_bytes()
+
+
+def test_the_leaderboard_has_the_numbers_of_the_tables(written: dict[str, Path]) -> None:
+    table = frames.read(REFERENCE / "flux" / "tables", "leaderboard.csv")
+    rows = data_of(written["flux"])["board"]
+    assert len(rows) == len(table)
+    for row, (_, expected) in zip(rows, table.iterrows(), strict=True):
+        for name in board.MEASURES:
+            assert row["last"][name] == board.number(expected[name])
+        chosen = expected["score"] if row["role"] == "baseline" else expected["chosen_score"]
+        assert row["chosen"]["score"] == board.number(chosen)
+
+
+def test_the_finding_names_who_is_ahead_and_whether_that_is_sure(tmp_path: Path) -> None:
+    found = handmade.tables()
+    made = Tables(handmade.write(found, tmp_path / "tables"))
+    names = [made.styles[name].label for name, _ in handmade.CONTENDERS]
+    first, second, *_ = findings.sentences(made, "standard")
+    assert first.startswith(f"Under the protocol standard, {names[0]} (")
+    assert second.startswith(f"{names[1]} comes next") and "cannot be told apart" in second
+    sure = found["comparisons.csv"].assign(difference_lower=-0.3, difference_upper=-0.1)
+    surely = Tables(handmade.write(found | {"comparisons.csv": sure}, tmp_path / "sure"))
+    assert "can be told apart from it" in findings.sentences(surely, "standard")[1]
+
+
+def test_a_difference_is_turned_where_the_table_has_the_pair_the_other_way(tmp_path: Path) -> None:
+    tables = handmade.tables()
+    turned = {"algorithm_a": "algorithm_b", "algorithm_b": "algorithm_a"}
+    turned |= {"cell_a": "cell_b", "cell_b": "cell_a"}
+    other = tables["comparisons.csv"].rename(columns=turned)
+    other = other.assign(difference_lower=0.1, difference_upper=0.3)
+    made = Tables(handmade.write(tables | {"comparisons.csv": other}, tmp_path / "tables"))
+    (a, _), (b, _), *_ = handmade.CONTENDERS
+    assert findings._difference(made, "standard", a, b) == (-0.3, -0.1)
+
+
+def test_what_a_study_is_called_cannot_leave_its_place_in_the_page(tmp_path: Path) -> None:
+    root = tmp_path / "flux"
+    shutil.copytree(REFERENCE / "flux", root)
+    about = json.loads((root / "provenance.json").read_text())
+    about["study"]["source"] = "</script><script>alert(1)</script>"
+    (root / "provenance.json").write_text(json.dumps(about))
+    text = report.write(root / "tables", tmp_path / "page.html").read_text()
+    assert "<script>alert" not in text and "&lt;script&gt;alert" in text
+
+
+@pytest.mark.parametrize(
+    "line", [[], ["--study", "flux", "--tables", "."], ["--tables", "."], ["--out", "x.html"]]
+)
+def test_a_report_is_of_a_study_or_of_tables(line: list[str]) -> None:
+    answer = CliRunner().invoke(main, ["report", *line])
+    assert answer.exit_code == 2 and "give either --study, or --tables and --out" in answer.output
+
+
+# In a browser.
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+
+
+class Opened:
+    """A page in a browser, with all that it said and asked for."""
+
+    def __init__(self, browser: Browser, file: Path, width: int) -> None:
+        self.said: list[str] = []
+        self.requests: list[str] = []
+        self.page: Page = browser.new_page(viewport={"width": width, "height": 900})
+        self.page.on("console", self._hear)
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(file.as_uri())
+        self.page.wait_for_selector("body[data-drawn=yes]", timeout=60_000)
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        self.said.append(message.text)
+
+    def rows(self) -> list[list[str]]:
+        """Return the leaderboard as it is shown."""
+        lines = self.page.locator("#board tbody tr").all()
+        return [line.locator("td").all_inner_texts() for line in lines]
+
+
+@in_a_browser
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["flux", "algorithms"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_page_is_silent_asks_nobody_and_overflows_nowhere(
+    written: dict[str, Path], browser: Browser, study: str, width: int
+) -> None:
+    opened = Opened(browser, written[study], width)
+    assert opened.said == [] and opened.requests == [written[study].as_uri()]
+    measured = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    needed, there = opened.page.evaluate(measured)
+    assert needed <= there
+    for chart in data_of(written[study])["charts"]:
+        drawn = opened.page.locator(f"#chart-{chart} svg.marks").bounding_box()
+        assert drawn and drawn["height"] > 100 and drawn["x"] + drawn["width"] <= width
+    opened.page.close()
+
+
+@in_a_browser
+@pytest.mark.slow
+def test_the_leaderboard_sorts_filters_compares_and_copies(
+    written: dict[str, Path], browser: Browser
+) -> None:
+    opened = Opened(browser, written["flux"], 1280)
+    page = opened.page
+    heads = page.locator("#board th").all_inner_texts()
+    score = [title.startswith("score") for title in heads].index(True)
+    median, cell = heads.index("median loss"), heads.index("cell")
+    scores = [float(row[score].split()[0]) for row in opened.rows()]
+    assert scores == sorted(scores) and len(scores) > 5
+    page.click("th[data-key=median] button")
+    page.click("th[data-key=median] button")
+    medians = [float(row[median].split()[0]) for row in opened.rows()]
+    assert medians == sorted(medians, reverse=True)
+    assert page.get_attribute("th[data-key=median]", "aria-sort") == "descending"
+    page.select_option("#board-algorithm", "reptile")
+    page.select_option("#board-role", "")
+    page.select_option("#board-protocol", "standard")
+    shown = opened.rows()
+    assert {row[0] for row in shown} == {"Reptile"} and len(shown) > 3
+    page.select_option("#board-role", "selected")
+    page.select_option("#board-reference", "fomaml")
+    (row,) = opened.rows()
+    table = frames.read(REFERENCE / "flux" / "tables", "comparisons.csv")
+    pair = table.query(
+        "role == 'selected' and protocol == 'standard' and region == 'all'"
+        " and algorithm_a == 'fomaml' and algorithm_b == 'reptile'"
+    ).iloc[0]
+    assert row[-1].startswith(f"{-pair['difference']:.3g} [{-pair['difference_upper']:.3g}, ")
+    for kind, start in {
+        "csv": '"algorithm"',
+        "markdown": "| algorithm",
+        "latex": "\\begin",
+    }.items():
+        copied = page.evaluate(f"copied({kind!r})")
+        assert copied.startswith(start) and row[cell] in copied
+        page.click(f"button[data-copy={kind}]")
+        page.wait_for_function(f"find('copied').textContent === 'copied as {kind}'")
+    assert opened.said == []
+    page.close()
+
+
+@in_a_browser
+@pytest.mark.slow
+def test_a_cell_is_found_in_all_charts_and_the_keyboard_reaches_everything(
+    written: dict[str, Path], browser: Browser
+) -> None:
+    opened = Opened(browser, written["flux"], 1280)
+    page = opened.page
+    page.locator("#board tbody tr", has_text="Reptile").first.click()
+    assert page.evaluate("views.adaptation.signal('highlight')").startswith("reptile inner")
+    assert page.evaluate("views.candidates.signal('highlight')").startswith("reptile inner")
+    assert page.locator("#board tr.highlight").count() == 1
+    page.locator("#board tr.highlight").click()
+    assert page.evaluate("views.adaptation.signal('highlight')") == ""
+    page.select_option("select[data-chart=adaptation][data-control=statistic]", "mean")
+    assert page.evaluate("views.adaptation.signal('statistic')") == "mean"
+    page.select_option("select[data-chart=adaptation][data-control=scale]", "linear")
+    page.wait_for_function("views.adaptation.scale('y').type === 'linear'")
+    wanted = page.locator(":is(a, select, button, summary, [tabindex='0']):visible").count()
+    reached = set()
+    for _ in range(3 * wanted):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate("[...document.querySelectorAll('*')].indexOf(document.activeElement)")
+        )
+    assert len(reached) >= wanted
+    assert opened.said == []
+    page.close()
+
+
+def test_missing_and_infinite_numbers_are_valid_json() -> None:
+    rows = pd.DataFrame({"x": [0.1234567, float("inf"), float("nan")]})
+    assert report.spelled([board.number(x) for x in rows["x"]]) == '[0.123457,"inf",null]'

@@ -1,0 +1,20 @@
+rule report:
+    """Write what came out of the study as one HTML page."""
+    input:
+        study.inputs(*study.tables, files.provenance, *study.literature),
+    output:
+        files.report,
+    log:
+        files.log("report"),
+    benchmark:
+        files.benchmark("report")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        study=files.study,
+    shell:
+        "metabench report --study {params.study} > {log} 2>&1"
