@@ -31,6 +31,8 @@ from metabench.records.running import Running
 from metabench.study import config
 from metabench.study.cells import Cell
 from metabench.study.jobs import seeds_of
+from metabench.views.drawing.reading import Tables
+from metabench.views.report import findings
 from metabench.views.tracking import contents, mirror, store, ui
 from metabench.workflow.artefacts import batches
 
@@ -290,18 +292,29 @@ def test_the_studys_run_holds_tables_figures_settings_banks_and_all_runs(
 def test_the_studys_headline_is_that_of_the_leaderboard(tracked: Tracked) -> None:
     root, client, _ = tracked
     logged = logged_points(client, parent(client))
-    leaderboard = frames.read(root / "tables", "leaderboard.csv")
-    rows = leaderboard[leaderboard["role"].isin(["published", "baseline"])]
-    assert len(rows)
-    for row in rows.to_dict("records"):
-        cell = "" if row["cell"] == "-" else f" {row['cell']}"
-        for name in contents.HEADLINE:
-            metric = f"{row['protocol']}/{row['step']}/{row['algorithm']}{cell}/{name}"
-            value = logged.get((contents.plain(metric), 0))
-            if isfinite(row[name]):
-                assert value == pytest.approx(row[name], rel=1e-8)
-            else:
-                assert value is None
+    rows = frames.read(root / "tables", "leaderboard.csv").query("step in ['own', 'tuned']")
+    rows = rows[(rows["role"] == "published") | rows["selected"]]
+    expected = {
+        (
+            contents.plain(f"{row['protocol']}/{row['step']}/{row['algorithm']} {row['cell']}"),
+            0,
+        ): row["score"]
+        for row in rows.to_dict("records")
+    }
+    assert expected.keys() == logged.keys() and len(logged) > 3
+    assert all(logged[name] == pytest.approx(expected[name], rel=1e-8) for name in expected)
+    assert len(logged) <= 30 and all(
+        len(run.data.metrics) <= 30 for run in children(client).values()
+    )
+
+
+def test_experiment_and_study_say_what_was_found_and_how_to_read_it(tracked: Tracked) -> None:
+    root, client, _ = tracked
+    note = parent(client).data.tags["mlflow.note.content"]
+    found = findings.sentences(Tables(root / "tables"), str(STUDY.config.validation.protocol))
+    assert CONTENT["source"] in note and all(sentence in note for sentence in found)
+    assert "child runs are the training runs" in note
+    assert client.get_experiment_by_name("tiny").tags["mlflow.note.content"] == note
 
 
 def test_tracking_twice_adds_nothing(folder: Path) -> None:

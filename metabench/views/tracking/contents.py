@@ -29,6 +29,8 @@ from metabench.records.provenance import code_digest, config_digest, describe, d
 from metabench.records.running import Running
 from metabench.study.cells import Cell
 from metabench.study.jobs import Study
+from metabench.views.drawing.reading import Tables
+from metabench.views.report import findings
 
 MIRROR = "metabench.views.tracking.mirror"
 """The module that writes what stands here into MLflow."""
@@ -39,8 +41,14 @@ CURVE = 200
 THETA = "theta.safetensors"
 """Name of the file of a run: what it learned."""
 
-HEADLINE = ("score", "score_lower", "score_upper", "failed", "mean", "median")
-"""Columns of the leaderboard that the study's run shows."""
+READ_ON = """
+A score is a prediction's loss over that of predicting zero on the same task and points, at most 1; 0 is
+perfect. Metrics of this run are mean scores on the test tasks after a protocol's last update, of the
+published cells, of those that validation selects and of those at equal budget:
+`protocol/step/algorithm cell`. Its child runs are the training runs, one for each seed of each cell.
+Artifacts: `figures`, `tables/leaderboard.csv` and the other tables, `config.json`.
+"""
+"""How to read a study's run."""
 
 
 def plain(name: str) -> str:
@@ -262,13 +270,12 @@ def whole_study(running: Running) -> Content:
     banks = {f"{purpose}-bank": _bank_table(study, purpose) for purpose in ("validation", "test")}
     files |= {f"banks/{name}.csv": table for name, table in banks.items()}
     numbered = {f"cell.{n}": json.dumps(group) for n, group in enumerate(settings.pop("cells"))}
-    count = f"{len(study.cells)} cells, {study.config.seeds} seeds"
     return Content(
         name=study.name,
         params=dict(_flat(settings | numbered)),
         points=_headline(frames.read(layout.tables, "leaderboard.csv")),
         tags={
-            "mlflow.note.content": f"{study.config.source}\n\n{count}",
+            "mlflow.note.content": description(running),
             **_digests({"tables": manifests.read(layout.tables)}),
         },
         files=files,
@@ -282,21 +289,26 @@ def _pictures(folder: Path) -> Iterable[Path]:
     )
 
 
+def description(running: Running) -> str:
+    """Return what a study is, found, and how to read it, in Markdown."""
+    study = running.study
+    count = (
+        f"{len(study.cells)} cells, {study.config.seeds} seeds, {len(study.protocols)} protocols"
+    )
+    found = findings.sentences(Tables(running.layout.tables), study.config.validation.protocol)
+    return "\n\n".join([f"**{study.config.source}**; {count}.", *found, READ_ON.strip()])
+
+
 def _headline(leaderboard: pd.DataFrame) -> list[Point]:
-    """Return the final statistics of all rows but the grid's, of which only the selected cells."""
-    rows = leaderboard[(leaderboard["role"] != "grid") | leaderboard["selected"]]
-    points = [
-        Point(f"{_row_name(row)}/{name}", float(row[name]))
-        for _, row in rows.iterrows()
-        for name in HEADLINE
-    ]
-    return [point for point in points if isfinite(point.value)]
+    """Return the score of each cell that stands for its algorithm, at its own or tuned step."""
+    stands = (leaderboard["role"] != "grid") | leaderboard["selected"]
+    rows = leaderboard[stands & ~leaderboard["step"].isin(["common", "none"])]
+    return [Point(_row_name(row), float(row["score"])) for _, row in rows.iterrows()]
 
 
 def _row_name(row: pd.Series) -> str:
-    """Spell a row of the leaderboard: ``standard/own/fomaml 8c4afc43``, ``standard/none/zero``."""
-    cell = "" if row["cell"] == "-" else f" {row['cell']}"
-    return plain(f"{row['protocol']}/{row['step']}/{row['algorithm']}{cell}")
+    """Spell a row of the leaderboard: ``standard/own/fomaml inner 0.02, meta 0.01``."""
+    return plain(f"{row['protocol']}/{row['step']}/{row['algorithm']} {row['cell']}")
 
 
 def _bank_table(study: Study, purpose: str) -> bytes:

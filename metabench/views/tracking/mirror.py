@@ -31,6 +31,9 @@ from metabench.views.tracking.contents import Content
 from metabench.views.tracking.store import DIGEST_TAG, StoreError
 
 PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+"""Tag of a description, of a run and of an experiment."""
+
 POINTS, ITEMS = 1000, 100
 """Metrics, and parameters or tags, of a request at most."""
 
@@ -175,6 +178,7 @@ class Mirror:
         when = int(layout.provenance.stat().st_mtime * 1000)
         old = self._search("tags.`metabench.kind` = 'study'")
         parent = self._settle(old, content, _study_tags(self.running.study.name), when)
+        self.client.set_experiment_tag(self.experiment, NOTE, content.tags[NOTE])
         for key, runs in self._children().items():
             self._adopt(runs if key in wanted else [], parent)
             self._delete([] if key in wanted else runs)
