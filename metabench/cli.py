@@ -207,11 +207,47 @@ def tables(running: Running) -> None:
 @main.command()
 @tables_option
 @click.option("--out", type=FOLDER, required=True, help="Folder to draw into.")
-def figures(source: Path, out: Path) -> None:
-    """Draw every figure, as SVG and PNG, from a folder of tables alone."""
+@click.option(
+    "--format",
+    "kinds",
+    type=click.Choice(["svg", "png", "pdf"]),
+    multiple=True,
+    default=["svg", "png"],
+    show_default=True,
+    help="Kind of file; may be given several times.",
+)
+def figures(source: Path, out: Path, kinds: tuple[str, ...]) -> None:
+    """Draw every figure from a folder of tables alone."""
     from metabench import jobs
 
-    jobs.figures(source, out)
+    jobs.figures(source, out, kinds)
+
+
+@main.command()
+@click.argument("name")
+@tables_option
+@click.option("--columns", default="", help="Columns, separated by commas [default: all].")
+@click.option("--where", default="", help="Condition on columns, as pandas.DataFrame.query has it.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "csv", "markdown", "latex"]),
+    default="text",
+    show_default=True,
+    help="What to print.",
+)
+def table(name: str, source: Path, columns: str, where: str, form: str) -> None:
+    """Print part of the table NAME, for instance leaderboard, as text, CSV, Markdown or LaTeX."""
+    from metabench.analysis import frames, tables
+    from metabench.records import manifests
+    from metabench.views import excerpt
+
+    manifests.read(source)
+    known = {Path(file).stem: file for file in tables.names()}
+    if name not in known:
+        raise click.UsageError(f"{name} is no table; choose from {', '.join(known)}")
+    wanted = [column.strip() for column in columns.split(",") if column.strip()]
+    click.echo(excerpt.excerpt(frames.read(source, known[name]), wanted, where, form), nl=False)
 
 
 @main.command()

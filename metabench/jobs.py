@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,12 +147,12 @@ def tables(running: Running) -> Path:
     return running.layout.tables
 
 
-def figures(source: Path, out: Path) -> list[Path]:
-    """Draw every figure, as SVG and PNG, from a folder of tables alone; return the files."""
+def figures(source: Path, out: Path, kinds: Sequence[str] = ("svg", "png")) -> list[Path]:
+    """Draw every figure from a folder of tables alone, as svg, png or pdf; return the files."""
     from metabench.views import figures as drawing
 
     with Progress("figures", drawing.count(source)) as progress:
-        return drawing.draw_all(source, out, progress.advance)
+        return drawing.draw_all(source, out, progress.advance, kinds)
 
 
 def report(running: Running) -> Path:

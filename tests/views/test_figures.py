@@ -126,6 +126,19 @@ def test_nothing_in_a_file_tells_when_or_with_which_version_it_was_drawn(drawn: 
         assert b"matplotlib.org/" not in content.replace(b"http://matplotlib.org/\n", b"")
 
 
+def test_a_figure_for_a_paper_is_a_pdf_of_the_same_bytes_each_time(
+    tables: Tables, tmp_path: Path
+) -> None:
+    with style.settings():
+        pages = []
+        for name in ("first", "again"):
+            (page,) = style.save(trials.draw(tables), tmp_path / name, ["pdf"])
+            pages.append(page.read_bytes())
+    assert pages[0] == pages[1] and pages[0].startswith(b"%PDF")
+    assert b"/Subtype /Type0" in pages[0], "letters that can be searched"
+    assert b"CreationDate" not in pages[0]
+
+
 def test_every_progress_step_is_one_figure(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -171,27 +171,32 @@ RC: Any = {
     "savefig.dpi": 150,
     "svg.hashsalt": "metabench",
     "svg.fonttype": "path",
+    "pdf.fonttype": 42,
 }
 
 METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": None},
     "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 """What matplotlib would else put in: the time and its version."""
 
+KINDS = ("svg", "png")
+"""Kinds of files that a study has of each figure."""
 
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure as SVG and as PNG; equal figures give equal bytes."""
+
+def save(figure: Figure, stem: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
+    """Write a figure in some kinds of files; equal figures give equal bytes."""
     FigureCanvasAgg(figure).draw()
-    figure.set_layout_engine("none")  # found once, for both kinds of file
+    figure.set_layout_engine("none")  # found once, for all kinds of file
     written = []
-    for kind, metadata in METADATA.items():
+    for kind in kinds:
         path = stem.with_name(f"{stem.name}.{kind}")
         with replacing(path) as temporary:
             if kind == "png":
-                pixels.write(figure, temporary, metadata)
+                pixels.write(figure, temporary, METADATA[kind])
             else:
-                figure.savefig(temporary, format=kind, metadata=metadata)
+                figure.savefig(temporary, format=kind, metadata=METADATA[kind])
         written.append(path)
     return written
 

@@ -142,13 +142,19 @@ def count(folder: Path) -> int:
     return len(of_study(tables.protocols))
 
 
-def draw_all(folder: Path, out: Path, advance: Callable[[], None] = lambda: None) -> list[Path]:
-    """Draw all figures of a study, each as SVG and as PNG, and last of all write their manifest.
+def draw_all(
+    folder: Path,
+    out: Path,
+    advance: Callable[[], None] = lambda: None,
+    kinds: Sequence[str] = style.KINDS,
+) -> list[Path]:
+    """Draw all figures of a study, and last of all write their manifest.
 
     Args:
         folder: The study's tables.
         out: Where to write.
         advance: Called after each figure.
+        kinds: What kinds of files, of `style.METADATA`.
 
     Returns:
         The files: those of `of_study` for the study's protocols.
@@ -161,7 +167,7 @@ def draw_all(folder: Path, out: Path, advance: Callable[[], None] = lambda: None
     written: list[Path] = []
     with style.settings():
         for picture in of_study(tables.protocols):
-            written += style.save(picture.draw(tables), out / picture.stem)
+            written += style.save(picture.draw(tables), out / picture.stem, kinds)
             advance()
     manifests.write(out, [path.name for path in written], made)
     return written

@@ -1,0 +1,61 @@
+"""Part of a table as a text for a paper: its columns and rows as asked for, in one of four formats."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from metabench.study.messages import ConfigError
+
+FORMATS = ("text", "csv", "markdown", "latex")
+
+DIGITS = 3
+
+
+def excerpt(table: pd.DataFrame, columns: list[str], where: str, form: str) -> str:
+    """Return part of a table.
+
+    Args:
+        table: The table.
+        columns: Its columns that are wanted, in this order; all where there are none.
+        where: Which rows, as `pandas.DataFrame.query` has it; "" for all.
+        form: One of `FORMATS`. Numbers have three digits, but for CSV, which has all.
+
+    Raises:
+        ConfigError: A column is not there, or the condition is none.
+    """
+    if unknown := [name for name in columns if name not in table]:
+        raise ConfigError(
+            f"{', '.join(unknown)} is no column of this table; choose from {', '.join(table)}"
+        )
+    found = table
+    if "@" in where:
+        raise ConfigError("--where must be a condition on columns, without @")
+    if where:
+        try:
+            found = found.query(where)
+        except Exception as error:  # pandas lets those of its parser and of its engine through
+            raise ConfigError(f"--where must be a condition on columns: {error}") from None
+    found = found[columns or list(table)]
+    if form == "csv":
+        return str(found.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+    spelled = found.map(_spelled)
+    if form == "latex":
+        return str(spelled.map(_safe).rename(columns=_safe).style.hide().to_latex(hrules=True))
+    if form == "markdown":
+        lines = [list(spelled), ["---"] * len(spelled.columns), *spelled.to_numpy().tolist()]
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return f"{spelled.to_string(index=False)}\n"
+
+
+def _spelled(value: object) -> str:
+    """Spell a value; a number with three digits, what is missing not at all."""
+    if value is None or value != value or value is pd.NA:
+        return ""
+    return f"{value:.{DIGITS}g}" if isinstance(value, float) else str(value)
+
+
+def _safe(text: str) -> str:
+    """Spell a text in LaTeX."""
+    for character in "\\&%_#$":
+        text = text.replace(character, rf"\{character}" if character != "\\" else "")
+    return text
