@@ -488,24 +488,25 @@ def track_study(running: Running, store: str) -> None:
 @click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
 def ui(running: Running, port: int, opened: bool) -> None:
     """Show a study's runs in MLflow: print the address of their page, and serve it until Ctrl-C."""
+    import signal
     import webbrowser
     from contextlib import suppress
-    from threading import Event
 
-    from metabench.views.tracking import store
     from metabench.views.tracking import ui as pages
 
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal ends the server too
+        signal.signal(number, signal.default_int_handler)
     root, study = running.layout.root, running.study.name
     experiment = pages.experiment(root, study)
-    with pages.serving(root, port) as server:
-        address = pages.page(server, experiment)
+    with suppress(KeyboardInterrupt), pages.serving(root, port) as server:
+        address = pages.page(server.address, experiment)
         click.echo(address)
         if opened:
             webbrowser.open(address)
-        if not store.is_server(store.uri_of(root)):
+        if server.process is not None:
             click.echo("serving until Ctrl-C", err=True)
-            with suppress(KeyboardInterrupt):
-                Event().wait()
+            server.process.wait()
+            answer("MLflow's server has ended", 2)
 
 
 @main.command(hidden=True)

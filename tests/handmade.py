@@ -117,7 +117,8 @@ def leaderboard(adapted: pd.DataFrame) -> pd.DataFrame:
         }
         for _, c, *_, i, d in CELLS
     ]
-    settings = cells()[["cell", "meta_step_size", "inner_step_size"]]
+    settings = cells().drop(columns=["algorithm", "role"])
+    settings = settings.assign(validation_score=0.3)
     table = table.merge(pd.DataFrame(about), how="left", on="cell").merge(
         settings, how="left", on="cell"
     )
@@ -199,7 +200,12 @@ def comparisons() -> pd.DataFrame:
                 for side, n in (("a", a), ("b", b))
                 for key, value in zip(("algorithm", "cell"), CONTENDERS[n], strict=True)
             }
-            sure = {"difference_lower": -0.3, "difference_upper": -0.1 if b - a > 1 else 0.1}
+            sure = {
+                "difference": -0.2,
+                "ratio": 0.5,
+                "difference_lower": -0.3,
+                "difference_upper": -0.1 if b - a > 1 else 0.1,
+            }
             place = {"role": "selected", "protocol": protocol, "region": "all"}
             rows.append(
                 {**place, **sides, **sure, "probability_of_improvement": 0.6 + 0.1 * (b - a)}

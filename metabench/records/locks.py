@@ -63,7 +63,7 @@ def _warn(folder: Path, error: OSError) -> None:
     if folder not in _warned:
         _warned.add(folder)
         print(
-            f"{folder} is on a file system without locks ({error.strerror}); files that end in"
+            f"warning: {folder} is on a file system without locks ({error.strerror}); files that end in"
             f" {lock_files.SUFFIX} take their place",
             file=sys.stderr,
             flush=True,

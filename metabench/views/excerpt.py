@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pandas as pd
 
 from metabench.study.messages import ConfigError
@@ -47,15 +50,16 @@ def excerpt(table: pd.DataFrame, columns: list[str], where: str, form: str) -> s
     return f"{spelled.to_string(index=False)}\n"
 
 
-def _spelled(value: object) -> str:
-    """Spell a value; a number with three digits, what is missing not at all."""
-    if value is None or value != value or value is pd.NA:
+def _spelled(value: Any) -> str:
+    """Spell a value; a number that is not whole with three digits, what is missing not at all."""
+    if pd.isna(value):
         return ""
-    return f"{value:.{DIGITS}g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    whole = value.is_integer() and abs(value) < 1e9
+    return str(int(value)) if whole else f"{value:.{DIGITS}g}"
 
 
 def _safe(text: str) -> str:
     """Spell a text in LaTeX."""
-    for character in "\\&%_#$":
-        text = text.replace(character, rf"\{character}" if character != "\\" else "")
-    return text
+    return re.sub(r"([&%_#$])", r"\\\1", text)

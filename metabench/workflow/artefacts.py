@@ -148,7 +148,8 @@ def _report(running: Running, tabled: Path, *published: Path) -> Artefact:
 
     def header() -> Header:
         beside = [_manifest(path)["content"] for path in published]
-        return report.header(_manifest(tabled)["content"], "".join(beside))
+        tables = _manifest(tabled)["content"]
+        return report.header(tables, running.layout.provenance, "".join(beside))
 
     made_of = (tabled, *published)
     return Artefact("report", running.layout.report, made_of, report.read_header, header)

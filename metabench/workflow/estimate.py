@@ -45,7 +45,7 @@ ANIL passes the hidden layers once for all tasks; a neural process has an encode
 START = 2.0
 """Seconds until a job begins to compute."""
 
-SHORT = {"tables": 10.0, "figures": 20.0, "report": 10.0, "track": 10.0}
+SHORT = {"baselines": 5.0, "tables": 10.0, "figures": 20.0, "report": 10.0, "track": 10.0}
 """Seconds of a job that takes about as long whatever the study, by its stage."""
 
 

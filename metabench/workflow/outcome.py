@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from metabench.analysis import frames
+from metabench.records import manifests
+from metabench.records.artifacts import ArtifactError
 from metabench.records.running import Running
 from metabench.views.tracking import store, ui
 from metabench.workflow import staleness
@@ -14,9 +17,17 @@ AHEAD = 3
 """Algorithms that the headline names."""
 
 
-def line(running: Running) -> str:
-    """Return what there is to say of a study of which nothing is to be done."""
-    return f"study {running.study.name}: nothing to be done; {'; '.join(headline(running))}"
+def line(running: Running, stale: dict[Path, str]) -> str:
+    """Return what there is to say of a study of which nothing is to be done.
+
+    Args:
+        running: The study.
+        stale: Its files that are not what it would make now, though nobody asked for them.
+    """
+    tabled = running.layout.tables / manifests.NAME
+    current = tabled.exists() and tabled not in stale
+    said = "; ".join(headline(running)) if current else "the files that were asked for are there"
+    return f"study {running.study.name}: nothing to be done; {said}"
 
 
 def text(running: Running, name: str, took: str) -> str:
@@ -63,7 +74,8 @@ def places(running: Running) -> list[str]:
     uri = store.uri_of(layout.root)
     look = f"{metabench} ui --study {study}"
     if store.is_server(uri):
-        look = ui.page(store.shown(uri), ui.experiment(layout.root, study))
+        with suppress(ArtifactError):  # it need not answer for the study to be finished
+            look = ui.page(store.shown(uri), ui.experiment(layout.root, study))
     return [
         f"leaderboard  {layout.tables / 'leaderboard.csv'}",
         f"figures      {layout.figures}",

@@ -110,7 +110,7 @@ class Workflow:
         from snakemake.logging import logger
 
         titles = {str(artefact.path): artefact.title for artefact in self.artefacts}
-        self.terminal = Terminal(self.name, titles, lambda: outcome.line(self.running))
+        self.terminal = Terminal(self.name, titles, self._nothing)
         self.terminal.take_over(logger)
 
     def announce(self) -> None:
@@ -155,16 +155,20 @@ class Workflow:
         self.started = time.time()
         if self.snakemake.local_exec and COMPUTING & self._needed().keys():
             self.forks = forking.start()
+        made = {str(path) for job in self.snakemake.dag.needrun_jobs() for path in job.output}
         jobs = {
             str(artefact.path): Job(artefact.seconds, artefact.share)
             for artefact in self.artefacts
-            if artefact.job in ("train", "evaluate")
+            if artefact.job in ("train", "evaluate") and str(artefact.path) in made
         }
-        at_once = min(len(jobs), self._at_once())
+        at_once = max(1, min(len(jobs), self._at_once()))
         print(f"study {self.name}: {self.running.study.config.source}", file=sys.stderr)
         print(estimate.summary(self.running, at_once), file=sys.stderr)
         if self.terminal is not None:
             self.terminal.begin(self._needed(), StudyWatch(jobs, at_once), estimate.SHORT)
+
+    def _nothing(self) -> str:
+        return outcome.line(self.running, self.outdated)
 
     def end(self) -> None:
         """Say what came out of the study and where it is, once all its jobs have gone well."""

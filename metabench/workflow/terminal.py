@@ -6,6 +6,7 @@ looks on, this takes the place of Snakemake's listing of files and reasons.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import sys
 import threading
@@ -30,8 +31,16 @@ STAGES = ("train", "evaluate", "baselines", "tables", "figures", "literature", "
 MARK = "metabench: "
 """How a line of a job's log begins that tells a user what is wrong."""
 
-WARNING = "warning: "
-"""How a line of a job's log begins that a user must see though the job went well."""
+NOTICES = (
+    "warning: ",
+    "restarted from the beginning",
+    "resuming from the checkpoint",
+    "waiting for process",
+)
+"""How lines of a job's log begin that a user must see though the job went well."""
+
+WORDS = ("Terminating processes", "Will exit after", "Trying to restart", "Unlocked")
+"""How messages of Snakemake begin that a user must see though they are no warnings."""
 
 TARGET = "all"
 """The rule that only asks for the others."""
@@ -91,6 +100,7 @@ class Terminal(logging.Handler):
         self.short: Mapping[str, float] = {}
         self.live: Live | None = None
         self.tenth = 0
+        atexit.register(self.end)  # however Snakemake ends, the cursor comes back
         self.showing = threading.RLock()
 
     def take_over(self, logger: logging.Logger) -> None:
@@ -136,14 +146,22 @@ class Terminal(logging.Handler):
                 print(line, file=sys.stderr, flush=True)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take notice of an event."""
-        event = str(getattr(record, "event", None) or "")
+        """Take notice of an event; no mistake of ours may end Snakemake."""
+        try:
+            self._notice(record)
+        except Exception:
+            self.handleError(record)
+
+    def _notice(self, record: logging.LogRecord) -> None:
+        event, said = str(getattr(record, "event", None) or ""), record.getMessage()
         if act := getattr(self, f"_on_{event}", None):
             act(record)
-        elif record.getMessage().startswith(NOTHING):
+        elif said.startswith(NOTHING):
             self.say(self.finished())
         elif record.levelno >= logging.WARNING:
             self.say(self.format(record), "red" if record.levelno > logging.WARNING else "yellow")
+        elif said.startswith(WORDS):
+            self.say(said, "yellow")
 
     # What Snakemake tells of jobs.
 
@@ -157,8 +175,8 @@ class Terminal(logging.Handler):
         if job is None or job.rule == TARGET:
             return
         self.done[stage_of(job.rule)] += 1
-        for line in _lines(job.log, WARNING):
-            self.say(f"{WARNING}{self._title(job)}: {line.removeprefix(WARNING)}", "yellow")
+        for line in _lines(job.log, NOTICES):
+            self.say(f"{self._title(job)}: {line}", "yellow")
         if self.live is None:
             self.say(f"{self._title(job)} ({self.done.total()} of {self.totals.total()} jobs)")
 
@@ -166,9 +184,12 @@ class Terminal(logging.Handler):
         job = self.known.pop(record.jobid, None)
         if job is None:
             return
-        self.say(f"FAILED {self._title(job)}; its log is {job.log}", "red")
-        for line in _lines(job.log, MARK)[-1:]:
-            self.say(f"       {line.removeprefix(MARK)}", "red")
+        logs = [str(log) for log in record.log if Path(log).exists()]
+        where = f"; its log is {', '.join(logs)}" if logs else "; it left no log here"
+        self.say(f"FAILED {self._title(job)}{where}", "red")
+        said = [line.removeprefix(MARK) for line in _lines(job.log, (MARK,))[-1:]]
+        for line in [*said, *str(record.rule_msg or "").splitlines()]:
+            self.say(f"       {line}", "red")
 
     def _title(self, job: Running) -> str:
         return self.titles.get(job.made) or job.rule.replace("_", " ")
@@ -217,9 +238,12 @@ class Terminal(logging.Handler):
         )
 
 
-def _lines(log: Path | None, start: str) -> list[str]:
-    """Return the lines of a log that begin in some way."""
-    if log is None or not log.exists():
+def _lines(log: Path | None, starts: tuple[str, ...]) -> list[str]:
+    """Return the lines of a log that begin in some way; none where it cannot be read."""
+    if log is None:
         return []
-    text = log.read_text(encoding="utf-8", errors="replace")
-    return [line for line in text.splitlines() if line.startswith(start)]
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return [line for line in text.splitlines() if line.startswith(starts)]

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 import yaml
-from small import content, study
+from small import ROOT, content, study
 
 from metabench.analysis import frames, shortlist
 from metabench.analysis.columns import HYPERPARAMETERS
@@ -80,3 +80,9 @@ def test_an_algorithm_that_lies_elsewhere_is_named(tmp_path):
         frames.write(frames.read(tmp_path, name).assign(algorithm="prox"), tmp_path / name)
     with pytest.raises(ConfigError, match="prox"):
         shortlist.groups(tmp_path, 1)
+
+
+def test_the_study_of_all_algorithms_is_the_short_list_of_the_committed_search():
+    listed = shortlist.groups(ROOT / "results" / "reference" / "search" / "tables", 2)
+    narrow = yaml.safe_load((ROOT / "config" / "algorithms.yaml").read_text())["cells"]
+    assert [group for group in narrow if "published" not in group] == listed

@@ -41,6 +41,14 @@ def test_latex_has_rules_and_no_letter_that_it_would_take_for_a_command():
     assert "maml\\_plus\\_plus" in found
 
 
+def test_counts_are_whole_and_large_numbers_short():
+    counts = pd.DataFrame({"iterations": [112500.0, None], "mean": [6.18e12, 37.0]})
+    assert excerpt(counts, [], "", "markdown").splitlines()[2:] == [
+        "| 112500 | 6.18e+12 |",
+        "|  | 37 |",
+    ]
+
+
 @pytest.mark.parametrize(
     ("columns", "where", "said"),
     [

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import handmade
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -18,12 +19,14 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from small import ROOT
 
 from metabench.analysis import frames
+from metabench.analysis.statistics import ROUNDING
 from metabench.cli import main
 from metabench.records import manifests
 from metabench.records.artifacts import ArtifactError
 from metabench.views import report
+from metabench.views.drawing import style
 from metabench.views.drawing.reading import Tables
-from metabench.views.report import board, findings
+from metabench.views.report import board, charts, findings
 
 REFERENCE = ROOT / "results" / "reference"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -52,7 +55,10 @@ def data_of(page: Path) -> dict[str, Any]:
 def test_a_page_says_what_it_was_made_from_and_is_not_large(written: dict[str, Path]) -> None:
     for study, page in written.items():
         tables = manifests.read(REFERENCE / study / "tables")
-        assert report.read_header(page) == report.header(tables["content"], "")
+        provenance = REFERENCE / study / "provenance.json"
+        made = report.header(tables["content"], provenance, "")
+        assert report.read_header(page) == made
+        assert made != report.header("other", provenance, "")
         assert page.stat().st_size < 4e6
     with pytest.raises(ArtifactError, match="is not a report of metabench"):
         report.read_header(REFERENCE / "flux" / "provenance.json")
@@ -79,16 +85,81 @@ def test_the_leaderboard_has_the_numbers_of_the_tables(written: dict[str, Path])
         assert row["chosen"]["score"] == board.number(chosen)
 
 
+def sentences(found: dict[str, pd.DataFrame], folder: Path) -> list[str]:
+    return findings.sentences(Tables(handmade.write(found, folder)), ["standard"], 0.9)
+
+
 def test_the_finding_names_who_is_ahead_and_whether_that_is_sure(tmp_path: Path) -> None:
     found = handmade.tables()
-    made = Tables(handmade.write(found, tmp_path / "tables"))
-    names = [made.styles[name].label for name, _ in handmade.CONTENDERS]
-    first, second, *_ = findings.sentences(made, "standard")
-    assert first.startswith(f"Under the protocol standard, {names[0]} (")
-    assert second.startswith(f"{names[1]} comes next") and "cannot be told apart" in second
+    names = [style.styles([name])[name].label for name, _ in handmade.CONTENDERS]
+    first, *_ = sentences(found, tmp_path / "unsure")
+    assert first.startswith(f"Under standard, {names[0]} (") and "after 3 updates" in first
+    assert f"{names[1]} comes next with 0.2" in first
+    assert "the 90% interval of the difference, [-0.3, 0.1], includes 0" in first
     sure = found["comparisons.csv"].assign(difference_lower=-0.3, difference_upper=-0.1)
-    surely = Tables(handmade.write(found | {"comparisons.csv": sure}, tmp_path / "sure"))
-    assert "can be told apart from it" in findings.sentences(surely, "standard")[1]
+    first, *_ = sentences(found | {"comparisons.csv": sure}, tmp_path / "sure")
+    assert "[-0.3, -0.1], excludes 0" in first
+
+
+def test_the_finding_says_no_more_than_there_is(tmp_path: Path) -> None:
+    found = handmade.tables()
+    unknown = found["comparisons.csv"].assign(difference_lower=np.nan)
+    first, *_ = sentences(found | {"comparisons.csv": unknown}, tmp_path / "unknown")
+    assert first.endswith("comes next with 0.2.")
+    ranking = found["ranking.csv"]
+    failed = ranking.assign(score=1.0)
+    first, *_ = sentences(found | {"ranking.csv": failed}, tmp_path / "failed")
+    assert first.startswith("Under standard, no trained algorithm is better than predicting zero.")
+    alone = ranking[ranking["algorithm"] == "fomaml"]
+    (only,) = sentences(found | {"ranking.csv": alone}, tmp_path / "alone")
+    assert "comes next" not in only
+    nobody = sentences(found | {"ranking.csv": ranking[:0]}, tmp_path / "nobody")
+    assert nobody == ["This study has nothing to compare."]
+
+
+def test_a_random_initialization_is_not_called_trained(tmp_path: Path) -> None:
+    found = handmade.tables()
+    ranking = found["ranking.csv"]
+    other = ranking[ranking["algorithm"] == "fomaml"].assign(algorithm="random", score=0.01)
+    said = sentences(found | {"ranking.csv": pd.concat([other, ranking])}, tmp_path / "random")
+    assert said[0].startswith("Under standard, FOMAML (")
+
+
+@pytest.mark.parametrize("extreme", ["infinite", "zero", "long names"])
+def test_charts_of_extreme_tables_are_valid_and_hold_what_they_say(
+    tmp_path: Path, extreme: str
+) -> None:
+    found = handmade.tables()
+    if extreme == "long names":
+        found = handmade.renamed({"fomaml": "f" * 40, "reptile": "r" * 40})
+    else:
+        value = np.inf if extreme == "infinite" else 0.0
+        losses = {name: value for name in ("mean", "median", "mean_upper", "mean_lower")}
+        found["adaptation.csv"] = found["adaptation.csv"].assign(**losses)
+    made = charts.every(Tables(handmade.write(found, tmp_path / "tables")), ["standard"], 0.95)
+    report.spelled([chart.spec for chart in made])  # valid JSON, or an error
+    (adapted,) = [chart for chart in made if chart.name == "adaptation"]
+    (rows,) = adapted.spec["datasets"].values()
+    means = [row for row in rows if row["statistic"] == "mean"]
+    if extreme == "infinite":
+        assert {row["value"] for row in means} == {"inf"}
+        assert all(row["lost"] and row["shown"] is None for row in means)
+    if extreme == "zero":
+        assert {row["shown"] for row in means} == {ROUNDING}, "a place on a logarithmic axis"
+
+
+def test_tables_of_another_version_are_refused_in_one_line(tmp_path: Path) -> None:
+    old = tmp_path / "old" / "tables"
+    shutil.copytree(REFERENCE / "flux" / "tables", old)
+    with pytest.raises(ArtifactError, match="does not say where tables come from"):
+        report.write(old, tmp_path / "page.html")
+    shutil.copy(REFERENCE / "flux" / "provenance.json", old.parent)
+    table = frames.read(old, "leaderboard.csv").drop(columns="chosen_score")
+    frames.write(table, old / "leaderboard.csv")
+    names = [path.name for path in old.iterdir() if path.name != manifests.NAME]
+    manifests.write(old, names, {})
+    with pytest.raises(ArtifactError, match=r"of another version .* they lack 'chosen_score'"):
+        report.write(old, tmp_path / "page.html")
 
 
 def test_a_difference_is_turned_where_the_table_has_the_pair_the_other_way(tmp_path: Path) -> None:
@@ -146,6 +217,27 @@ class Opened:
     def _hear(self, message: ConsoleMessage) -> None:
         self.said.append(message.text)
 
+    def differences_are_those_of_the_scores(self) -> bool:
+        """Return whether each difference on the page is that of two scores, whatever is shown."""
+        return self.page.evaluate("""() => {
+            const near = (a, b) => Math.abs(a - b) <= 1e-5 * Math.max(1, Math.abs(a));
+            let found = 0;
+            for (const id of ["role", "step", "algorithm"]) find(`board-${id}`).value = "";
+            for (const { value: other } of find("board-reference").options) {
+                find("board-reference").value = other;
+                for (const after of ["chosen", "last"]) {
+                    find("board-after").value = after;
+                    const rows = shown();
+                    for (const row of rows.filter((one) => one.apart)) {
+                        found += 1;
+                        const scores = rows.filter((one) => one.algorithm === other).map((one) => one.score);
+                        if (!scores.some((score) => near(row.score - score, row.apart.value))) return false;
+                    }
+                }
+            }
+            return found > 20;
+        }""")
+
     def rows(self) -> list[list[str]]:
         """Return the leaderboard as it is shown."""
         lines = self.page.locator("#board tbody tr").all()
@@ -166,7 +258,9 @@ def test_a_page_is_silent_asks_nobody_and_overflows_nowhere(
     assert needed <= there
     for chart in data_of(written[study])["charts"]:
         drawn = opened.page.locator(f"#chart-{chart} svg.marks").bounding_box()
-        assert drawn and drawn["height"] > 100 and drawn["x"] + drawn["width"] <= width
+        box = opened.page.locator(f".sideways:has(#chart-{chart})").bounding_box()
+        assert drawn and box and drawn["height"] > 100 and box["x"] + box["width"] <= width
+        assert chart == "matrix" or drawn["width"] <= box["width"], "it alone scrolls sideways"
     opened.page.close()
 
 
@@ -180,11 +274,11 @@ def test_the_leaderboard_sorts_filters_compares_and_copies(
     heads = page.locator("#board th").all_inner_texts()
     score = [title.startswith("score") for title in heads].index(True)
     median, cell = heads.index("median loss"), heads.index("cell")
-    scores = [float(row[score].split()[0]) for row in opened.rows()]
+    scores = [float(row[score].split()[0].strip("<")) for row in opened.rows()]
     assert scores == sorted(scores) and len(scores) > 5
     page.click("th[data-key=median] button")
     page.click("th[data-key=median] button")
-    medians = [float(row[median].split()[0]) for row in opened.rows()]
+    medians = [float(row[median].split()[0].strip("<")) for row in opened.rows()]
     assert medians == sorted(medians, reverse=True)
     assert page.get_attribute("th[data-key=median]", "aria-sort") == "descending"
     page.select_option("#board-algorithm", "reptile")
@@ -195,6 +289,7 @@ def test_the_leaderboard_sorts_filters_compares_and_copies(
     page.select_option("#board-role", "selected")
     page.select_option("#board-reference", "fomaml")
     (row,) = opened.rows()
+    assert opened.differences_are_those_of_the_scores()
     table = frames.read(REFERENCE / "flux" / "tables", "comparisons.csv")
     pair = table.query(
         "role == 'selected' and protocol == 'standard' and region == 'all'"

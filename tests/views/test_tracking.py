@@ -311,7 +311,7 @@ def test_the_studys_headline_is_that_of_the_leaderboard(tracked: Tracked) -> Non
 def test_experiment_and_study_say_what_was_found_and_how_to_read_it(tracked: Tracked) -> None:
     root, client, _ = tracked
     note = parent(client).data.tags["mlflow.note.content"]
-    found = findings.sentences(Tables(root / "tables"), str(STUDY.config.validation.protocol))
+    found = findings.sentences(Tables(root / "tables"), ["robustness", "standard"], 0.95)
     assert CONTENT["source"] in note and all(sentence in note for sentence in found)
     assert "child runs are the training runs" in note
     assert client.get_experiment_by_name("tiny").tags["mlflow.note.content"] == note
@@ -649,7 +649,7 @@ def test_the_pages_show_the_study_and_a_server_is_written_like_a_file(
     name = store.store_name(root, "tiny")
     track_block(root, GOOD, "2-2", name)
     experiment = ui.experiment(root, "tiny")
-    with ui.serving(root, free_port()) as address:
+    with ui.serving(root, free_port()) as (address, _):
         client = MlflowClient(address)
         assert client.get_experiment(experiment).name == "tiny"
         assert ui.page(address, experiment).startswith(f"{address}/#/experiments/{experiment}/runs")
@@ -668,7 +668,7 @@ def test_the_pages_show_the_study_and_a_server_is_written_like_a_file(
         assert store.store_name(root, "tiny") == served.replace("-1", "-2")
         assert "metabench ui --study tiny" in track(root)
         with ui.serving(root, 1) as same:
-            assert same == address, "a store with pages of its own needs no other"
+            assert same == (address, None), "a store with pages of its own needs no other"
         assert ui.experiment(root, "tiny") != experiment
         assert_numbers_are_those_of_the_tables(client, root)
         theta = client.download_artifacts(

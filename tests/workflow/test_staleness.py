@@ -44,7 +44,8 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "figures" / "curve.svg").write_text("<svg/>")
     header = figures.header(manifests.read(root / "tables")["content"])
     manifests.write(root / "figures", ["curve.svg"], header)
-    header = report.header(manifests.read(root / "tables")["content"], "")
+    (root / "provenance.json").write_text("{}")
+    header = report.header(manifests.read(root / "tables")["content"], root / "provenance.json", "")
     (root / "report.html").write_text(f"{report.MADE}{report.spelled(header)} -->\n")
     for cell, seeds in running.study.train_jobs:
         marker = running.layout.marker(NAME, cell.path, seeds)

@@ -54,7 +54,7 @@ def test_a_log_gets_a_line_for_each_job_with_its_warnings(
     told(terminal, "job_finished", job_id=7)
     told(terminal, "job_finished", job_id=8)  # of a job that nobody told of
     assert capsys.readouterr().err.splitlines() == [
-        "warning: train fomaml inner 0.02, seeds 0-2: 1 of 3 runs diverged",
+        "train fomaml inner 0.02, seeds 0-2: warning: 1 of 3 runs diverged",
         "train fomaml inner 0.02, seeds 0-2 (1 of 2 jobs)",
     ]
 
@@ -65,11 +65,32 @@ def test_a_job_that_fails_is_named_with_its_reason_and_its_log(
     log = tmp_path / "log"
     log.write_text("engine: fused\nmetabench: cannot write: No space left on device\n")
     begun(terminal, log)
-    told(terminal, "job_error", jobid=7)
+    told(terminal, "job_error", jobid=7, log=[str(log)], rule_msg=None)
     assert capsys.readouterr().err.splitlines() == [
         f"FAILED train fomaml inner 0.02, seeds 0-2; its log is {log}",
         "       cannot write: No space left on device",
     ]
+
+
+def test_the_reason_of_a_job_that_left_no_log_here_is_that_of_its_scheduler(
+    terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "elsewhere"
+    begun(terminal, log)
+    told(terminal, "job_error", jobid=7, log=[str(log)], rule_msg="SLURM job 3 is OUT_OF_MEMORY")
+    assert capsys.readouterr().err.splitlines() == [
+        "FAILED train fomaml inner 0.02, seeds 0-2; it left no log here",
+        "       SLURM job 3 is OUT_OF_MEMORY",
+    ]
+
+
+def test_a_mistake_of_ours_does_not_end_the_study(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    terminal.titles = None  # type: ignore[assignment]
+    begun(terminal, tmp_path)  # a folder, which cannot be read as a log
+    told(terminal, "job_finished", job_id=7)
 
 
 def test_snakemakes_own_words_are_left_out_but_for_warnings(
@@ -77,10 +98,12 @@ def test_snakemakes_own_words_are_left_out_but_for_warnings(
 ) -> None:
     told(terminal, None, "Building DAG of jobs...")
     told(terminal, "shellcmd", "metabench train")
+    told(terminal, None, "Will exit after finishing currently running jobs (scheduler).")
     told(terminal, None, "Nothing to be done (all requested files are present and up to date).")
     warning = logging.LogRecord("snakemake", logging.WARNING, "", 0, "a disk is slow", None, None)
     terminal.handle(warning)
     assert capsys.readouterr().err.splitlines() == [
+        "Will exit after finishing currently running jobs (scheduler).",
         "study tiny: nothing to be done; fomaml is ahead",
         "a disk is slow",
     ]
@@ -182,3 +205,6 @@ def test_what_was_asked_for_of_a_study_is_not_called_all_of_it(tmp_path: Path) -
     assert re.fullmatch(
         r"study tiny: done in .* what was asked for, \d+ files of it are left", last
     )
+    again = snakemake(folder, target, "--cores", "1", config="config/tiny.yaml")
+    said = "study tiny: nothing to be done; the files that were asked for are there"
+    assert again.returncode == 0 and again.stderr.splitlines()[-1] == said

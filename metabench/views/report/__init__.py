@@ -25,6 +25,8 @@ PACKAGES = ("altair", "vl-convert-python", "jinja2", "pandas")
 
 SOURCES = ("page.html.j2", "page.css", "page.js")
 
+PROVENANCE = "provenance.json"
+
 MADE = "<!-- made from "
 """How the first line of a page begins, which says what it was made from."""
 
@@ -45,23 +47,26 @@ def write(tables: Path, out: Path, literature: Path | None = None) -> Path:
     """
     manifest = manifests.read(tables)
     published = manifests.read(literature)["content"] if literature is not None else ""
-    made = spelled(header(manifest["content"], published))
+    made = spelled(header(manifest["content"], tables.parent / PROVENANCE, published))
     text = page(Tables(tables), manifest, _study(tables), _published(literature))
     write_text(out, f"{MADE}{made} -->\n{text}")
     return out
 
 
-def header(tables: str, literature: str) -> Header:
+def header(tables: str, provenance: Path, literature: str) -> Header:
     """Return what the page is made from.
 
     Args:
         tables: Digest of the content of the tables.
+        provenance: Where they come from, which the page says too.
         literature: The same of the published numbers beside ours; "" where there are none.
     """
     modules = [f"{__name__}.{name}" for name in ("board", "charts", "findings")]
     others = [(HERE / name).read_text(encoding="utf-8") for name in SOURCES]
     code = digest("".join([code_digest(__name__, *modules), *others]))
-    return made_from("report", {}, code, PACKAGES, tables=tables, literature=literature)
+    digests = {"tables": tables, "literature": literature}
+    digests["provenance"] = digest(json.dumps(_read(provenance), sort_keys=True))
+    return made_from("report", {}, code, PACKAGES, **digests)
 
 
 def read_header(path: Path) -> Header:
@@ -91,17 +96,27 @@ def page(
     # The workflow asks for headers each time that it starts, and these take a second to import.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    from metabench.analysis.statistics import ROUNDING
     from metabench.views.report import board, charts, findings
 
-    drawn = charts.every(tables, study["protocol"])
+    main = study["protocol"]
+    protocols = [main, *(name for name in tables.protocols if name != main)]
+    try:
+        drawn = charts.every(tables, protocols, study["confidence"])
+        rows = board.rows(tables)
+    except KeyError as error:
+        raise ArtifactError(
+            f"{tables.folder} has tables of another version of metabench: they lack {error}"
+        ) from None
     template = Environment(
         loader=FileSystemLoader(HERE), undefined=StrictUndefined, autoescape=True
     ).get_template("page.html.j2")
     return template.render(
         study=study,
         size=tables.size(study["protocol"]),
-        protocols=tables.protocols,
-        findings=findings.sentences(tables, study["protocol"]),
+        protocols=protocols,
+        findings=findings.sentences(tables, protocols, study["confidence"]),
+        confidence=f"{study['confidence']:.0%}",
         charts=drawn,
         columns=board.COLUMNS,
         published=published,
@@ -113,8 +128,9 @@ def page(
         data=spelled(
             {
                 "study": study,
-                "board": board.rows(tables),
+                "board": rows,
                 "pairs": board.pairs(tables),
+                "rounding": ROUNDING,
                 "charts": {chart.name: chart.spec for chart in drawn},
             }
         ),
@@ -138,15 +154,23 @@ def library() -> str:
 
 def _study(tables: Path) -> dict[str, Any]:
     """Return name, source and main protocol of the study whose tables these are."""
-    about = json.loads((tables.parent / "provenance.json").read_text(encoding="utf-8"))
+    about = _read(tables.parent / PROVENANCE)
     content = about["study"]
     return {
         "name": content["study"],
         "source": content["source"],
         "protocol": content["validation"]["protocol"],
         "confidence": content["statistics"]["confidence"],
-        **{key: about[key] for key in ("commit", "engine", "processor", "python")},
+        **{key: about[key] for key in ("commit", "dirty", "engine", "processor", "python")},
     }
+
+
+def _read(provenance: Path) -> dict[str, Any]:
+    """Return where a study comes from; raise ArtifactError where nothing says so."""
+    try:
+        return dict(json.loads(provenance.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{provenance} does not say where tables come from: {error}") from None
 
 
 def _published(folder: Path | None) -> list[dict[str, Any]]:

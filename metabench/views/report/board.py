@@ -42,16 +42,19 @@ COLUMNS = (
         False,
     ),
     Column("updates", "updates", "Updates of adaptation before it is measured."),
-    Column("score", "score", "Mean score: loss over that of predicting zero, at most 1."),
-    Column("interval", "95 % interval", "Of the mean score, over seeds and tasks.", False),
+    Column(
+        "score",
+        "score [interval]",
+        "Mean score, loss over that of predicting zero, at most 1; its interval over seeds and tasks.",
+    ),
     Column("failed", "failed", "Share of adaptations no better than predicting zero."),
     Column("mean", "mean loss", "Mean squared error over seeds and tasks."),
     Column("median", "median loss", "Median squared error over seeds and tasks."),
     Column(
         "difference",
-        "difference",
-        "Mean score minus that of the reference, paired on seeds and "
-        "tasks, with its interval; bold where the interval leaves out 0.",
+        "difference [interval]",
+        "Mean score minus that of the reference, paired on seeds and tasks; bold where the interval "
+        "excludes 0.",
     ),
 )
 
@@ -97,7 +100,8 @@ def _chosen(row: dict[str, Any], baseline: bool) -> dict[str, Any]:
 def pairs(tables: Tables) -> list[dict[str, Any]]:
     """Return the differences between contenders on the whole domain."""
     found = tables.rows("comparisons.csv", region="all")
-    keys = ["role", "protocol", "algorithm_a", "cell_a", "algorithm_b", "cell_b"]
+    sides = [f"{key}_{side}" for side in "ab" for key in ("algorithm", "cell", "step")]
+    keys = ["role", "protocol", *sides]
     numbers = ["difference", "difference_lower", "difference_upper"]
     return [
         {**{key: row[key] for key in keys}, **{key: number(row[key]) for key in numbers}}

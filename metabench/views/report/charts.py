@@ -6,14 +6,15 @@ that was selected in some chart or in the leaderboard: all charts know it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import altair as alt
 import pandas as pd
 
+from metabench.analysis.statistics import ROUNDING
 from metabench.views.drawing.contenders import ranking
-from metabench.views.drawing.lines import lines
+from metabench.views.drawing.lines import Line, lines
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.board import number
 
@@ -23,6 +24,10 @@ SHOWN_SEEDS = 3
 """Seeds whose predictions a report holds."""
 
 FAINT = 0.15
+"""How strong a mark is beside a highlighted one, of 1."""
+
+DASHES = {"published": [1, 0], "selected": [5, 3], "baseline": [1, 2]}
+"""Dashes of lines, by what they stand for."""
 
 
 class Control(NamedTuple):
@@ -57,22 +62,27 @@ class Chart(NamedTuple):
     spec: dict[str, Any]
 
 
-def every(tables: Tables, protocol: str) -> list[Chart]:
-    """Return the charts of a study, those of one protocol with this one first."""
-    protocols = (protocol, *(name for name in tables.protocols if name != protocol))
-    choice = Control("protocol", "protocol", protocols)
-    makers: tuple[Callable[[Tables, Control], Chart | None], ...] = (
+def every(tables: Tables, protocols: Sequence[str], confidence: float) -> list[Chart]:
+    """Return the charts of a study.
+
+    Args:
+        tables: Tables of the study.
+        protocols: Its protocols, the main one first.
+        confidence: That of the intervals.
+    """
+    choice = Control("protocol", "protocol", tuple(protocols))
+    makers: tuple[Callable[[Tables, Control, float], Chart | None], ...] = (
         adaptation,
         candidates,
         matrix,
         showcase,
     )
     with alt.data_transformers.enable("default", max_rows=None):
-        found = [make(tables, choice) for make in makers]
+        found = [make(tables, choice, confidence) for make in makers]
     return [chart for chart in found if chart is not None]
 
 
-def adaptation(tables: Tables, choice: Control) -> Chart:
+def adaptation(tables: Tables, choice: Control, confidence: float) -> Chart:
     """Return the chart of scores and losses against updates."""
     data = pd.DataFrame(_lines(tables, choice.values))
     statistic = Control("statistic", "statistic", STATISTICS)
@@ -81,32 +91,36 @@ def adaptation(tables: Tables, choice: Control) -> Chart:
         .transform_filter("datum.protocol == protocol && datum.statistic == statistic")
         .encode(
             x=alt.X("update:Q", title="updates", axis=alt.Axis(tickMinStep=1)),
-            color=_colours(tables, data),
-            opacity=_opacity(),
+            color=_colours(data),
+            detail="title:N",
             tooltip=["label", "cell", "step", "update", "value", "interval"],
         )
     )
     height = alt.Y("shown:Q", title=None).scale(type="log")
-    band = base.mark_area().encode(
-        y=alt.Y("lower:Q").scale(type="log"),
-        y2="upper:Q",
-        opacity=alt.condition("datum.title == highlight", alt.value(0.25), alt.value(0.06)),
+    band = base.mark_area(strokeWidth=0).encode(
+        y=alt.Y("lower:Q").scale(type="log"), y2="upper:Q", opacity=_opacity(0.08)
     )
-    line = base.mark_line(strokeWidth=1.6).encode(y=height, detail="title:N")
-    points = base.mark_point(filled=True, size=14).encode(y=height)
+    dashes = alt.StrokeDash("kind:N").scale(domain=list(DASHES), range=list(DASHES.values()))
+    line = base.mark_line(strokeWidth=1.6).encode(
+        y=height, opacity=_opacity(1), strokeDash=dashes.legend(None)
+    )
+    points = base.mark_point(filled=True, size=14).encode(y=height, opacity=_opacity(1))
     lost = (
-        base.transform_filter("datum.interval == 'not finite'")
+        base.transform_filter("datum.lost != null")
         .mark_point(shape="triangle-up", size=60, filled=True)
-        .encode(y=height)
+        .encode(y=alt.Y("lost:Q").scale(type="log"), opacity=_opacity(1))
     )
     return _chart(
         "adaptation",
         "How fast they adapt",
-        f"Against the number of updates, over {tables.size(choice.values[0])}: the mean score with "
-        "its 95 % interval over seeds and tasks (t intervals of the log score), mean and median loss, "
-        "or the share of adaptations that are no better than predicting zero. Triangles at the top "
-        "stand for what is not finite. Table: adaptation.csv. Click a name in the legend to see it "
-        "alone.",
+        f"Against the number of updates, over {tables.size(choice.values[0])}: mean score and mean loss "
+        f"with {confidence:.0%} intervals over seeds and tasks (t intervals, of the score on the logit "
+        "scale and of the mean loss on the log scale; a mean has none where an adaptation diverged), "
+        "median loss, or the share of adaptations no better than predicting zero. Solid: published "
+        "cells; dashed: those that validation selects; dotted: predictors that take no steps. "
+        "Triangles stand for what is not finite. Predictors with a score below 1e-5, which would leave "
+        "no room for the others, are not drawn. Click a name in the legend to see it alone. "
+        "Table: adaptation.csv.",
         (choice, statistic, Control("scale", "scale", ("log", "linear"))),
         (band + line + points + lost).add_params(*_parameters(choice, statistic), _legend()),
         height=320,
@@ -117,52 +131,66 @@ def _lines(tables: Tables, protocols: tuple[str, ...]) -> Iterator[dict[str, Any
     """Yield a row for each line, update and statistic."""
     for protocol in protocols:
         known = tables.rows("adaptation.csv", protocol=protocol, region="all")
-        for line in lines(tables, protocol):
-            rows = line.of(known)
-            for statistic in STATISTICS:
-                values = rows[statistic].astype(float)
-                finite = values[values.abs() < float("inf")]
-                top = 2 * finite.max() if len(finite) else 1.0
-                for row, value in zip(rows.to_dict("records"), values, strict=True):
-                    lower, upper = (row.get(f"{statistic}_{end}") for end in ("lower", "upper"))
-                    lost = number(value) in ("inf", None)
-                    updates = [int(row["update"])]
-                    if line.step == "none":
-                        updates.insert(0, 0)  # a level from the left to the right
-                    for update in updates:
-                        yield {
-                            "protocol": protocol,
-                            "statistic": statistic,
-                            "label": line.label.replace("\n", ""),
-                            "title": f"{line.algorithm} {line.cell}",
-                            "cell": line.cell,
-                            "step": line.step,
-                            "update": update,
-                            "value": number(value),
-                            "shown": number(top if lost else max(value, 1e-12)),
-                            "lower": _end(lower, top),
-                            "upper": _end(upper, top),
-                            "interval": "not finite" if lost else _interval(lower, upper),
-                        }
+        shown = [(line, line.of(known)) for line in lines(tables, protocol)]
+        for statistic in STATISTICS:
+            values = pd.concat([rows[statistic] for _, rows in shown]).astype(float)
+            finite = values[values.abs() < float("inf")]
+            top = 2 * float(finite.max()) if len(finite) and finite.max() > 0 else 1.0
+            for line, rows in shown:
+                place = {"protocol": protocol, "statistic": statistic, **_about(tables, line)}
+                for row in rows.to_dict("records"):
+                    # A predictor that takes no steps is a level from the left to the right.
+                    for update in [0, row["update"]] if line.step == "none" else [row["update"]]:
+                        yield place | {"update": int(update), **_heights(row, statistic, top)}
 
 
-def _end(value: Any, top: float) -> float | None:
-    """Return an end of an interval as far as the chart reaches."""
-    found = number(value)
-    if found is None:
-        return None
-    return float(top) if isinstance(found, str) else max(found, 1e-12)
+def _about(tables: Tables, line: Line) -> dict[str, Any]:
+    """Return what a line is of."""
+    dashed = line.look.get("linestyle") != "-"
+    kind = "baseline" if line.step == "none" else "selected" if dashed else "published"
+    return {
+        "label": line.label.replace("\n", ""),
+        "colour": tables.styles[line.algorithm].colour,
+        "title": f"{line.algorithm} {line.cell}",
+        "kind": kind,
+        "cell": line.cell,
+        "step": line.step,
+    }
+
+
+def _heights(row: dict[str, Any], statistic: str, top: float) -> dict[str, Any]:
+    """Return where a statistic is drawn: a logarithmic axis has no place for 0.
+
+    Args:
+        row: Of the table adaptation.csv.
+        statistic: A column of it.
+        top: Where what is not finite is drawn.
+    """
+    value = number(row[statistic])
+    lower, upper = (number(row.get(f"{statistic}_{end}")) for end in ("lower", "upper"))
+    lost = value is None or isinstance(value, str)
+    ends = [max(end, ROUNDING) if isinstance(end, float) else None for end in (lower, upper)]
+    whole = None not in ends
+    return {
+        "value": value,
+        "shown": None if lost else value if value or statistic == "failed" else ROUNDING,
+        "lost": top if lost else None,
+        "lower": ends[0] if whole else None,
+        "upper": ends[1] if whole else None,
+        "interval": _interval(lower, upper),
+    }
 
 
 def _interval(lower: Any, upper: Any) -> str:
-    found = number(lower), number(upper)
-    return "none" if None in found else f"[{found[0]}, {found[1]}]"
+    """Spell an interval."""
+    return "none" if lower is None or upper is None else f"[{lower}, {upper}]"
 
 
-def candidates(tables: Tables, choice: Control) -> Chart | None:
+def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     """Return the map of all candidates over two of their hyperparameters."""
     board = tables["leaderboard.csv"]
     board = board[board["role"].isin(["published", "grid"]) & (board["step"] != "common")]
+    board = board.sort_values("validation_score", ascending=False)  # the best is drawn last
     axes = [name for name in tables.hyperparameters if board[name].nunique() > 1]
     if len(board) < 3 or not axes:
         return None
@@ -187,15 +215,16 @@ def candidates(tables: Tables, choice: Control) -> Chart | None:
         Control("along", "along", (*order[1:], order[0])),
     )
     who = Control("algorithm", "algorithm", ("all", *sorted(data["label"].unique())))
+    ticks = sorted({value for name in axes for value in data[name]}, key=_place)
     mark = (
         alt.Chart(data)
         .transform_filter("datum.protocol == protocol")
         .transform_filter("algorithm == 'all' || datum.label == algorithm")
         .transform_calculate(a="datum[across]", b="datum[along]")
-        .mark_circle(stroke="black", strokeWidth=1)
+        .mark_circle(stroke="black", strokeWidth=1, opacity=1)
         .encode(
-            x=alt.X("a:N", title=None, sort=alt.EncodingSortField("a")),
-            y=alt.Y("b:N", title=None, sort=alt.EncodingSortField("b", order="descending")),
+            x=alt.X("a:N", title=None, sort=ticks, axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("b:N", title=None, sort=ticks[::-1]),
             xOffset="label:N",
             color=alt.Color("validation score:Q")
             .scale(type="log", scheme="viridis", reverse=True)
@@ -210,7 +239,8 @@ def candidates(tables: Tables, choice: Control) -> Chart | None:
         "Which hyperparameters matter",
         "Every candidate by two of its hyperparameters, coloured by its mean validation score after "
         "the number of updates that suits it best; a black rim marks the one that validation selects. "
-        "Algorithms stand side by side within a field. "
+        "Algorithms stand side by side within a field, in the order of their names; where candidates of "
+        "one meet, the best is on top. "
         "Click one to find it everywhere on this page. Tables: leaderboard.csv, selection.csv.",
         (choice, who, across, along),
         mark.add_params(*_parameters(choice, who, across, along)),
@@ -229,7 +259,15 @@ def _spelled(value: Any) -> str:
     )
 
 
-def matrix(tables: Tables, choice: Control) -> Chart | None:
+def _place(value: str) -> tuple[bool, float, str]:
+    """Return what values of hyperparameters are sorted by: numbers by size, then words."""
+    try:
+        return False, float(value), ""
+    except ValueError:
+        return True, 0.0, value
+
+
+def matrix(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     """Return the matrix of all pairs of contenders."""
     rows = tables.rows("comparisons.csv", role="selected", region="all")
     if not len(rows):
@@ -239,7 +277,7 @@ def matrix(tables: Tables, choice: Control) -> Chart | None:
         alt.Chart(data)
         .transform_filter("datum.protocol == protocol")
         .encode(
-            x=alt.X("b:N", title="beats ...", sort=alt.EncodingSortField("rank b", "min")),
+            x=alt.X("b:N", title="opponent", sort=alt.EncodingSortField("rank b", "min")),
             y=alt.Y("a:N", title=None, sort=alt.EncodingSortField("rank a", "min")),
             tooltip=["a", "b", "probability", "interval", "difference", "ratio"],
         )
@@ -261,8 +299,8 @@ def matrix(tables: Tables, choice: Control) -> Chart | None:
         "Who beats whom",
         "How often the algorithm of a row has a smaller loss than that of a column on the same seed "
         "and task, in per cent, ties half; each with its selected cell after the number of updates "
-        "that validation chooses. Faint where the 95 % interval of the mean difference of scores "
-        f"holds 0. Over {tables.size(choice.values[0])}. Table: comparisons.csv.",
+        f"that validation chooses. Faint where the {confidence:.0%} interval of the mean difference of "
+        f"scores includes 0. Over {tables.size(choice.values[0])}. Table: comparisons.csv.",
         (choice,),
         (field + text).add_params(*_parameters(choice)),
         height=22 * data["a"].nunique(),
@@ -293,40 +331,38 @@ def _both_ways(
                     "rank b": order[other],
                     "probability": number(100 * wins),
                     "difference": number(apart),
-                    "interval": _interval(lower, upper),
+                    "interval": _interval(number(lower), number(upper)),
                     "ratio": number(times),
                     "sure": bool(lower > 0 or upper < 0),
                 }
 
 
-def showcase(tables: Tables, choice: Control) -> Chart | None:
+def showcase(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     """Return the picture of one wave before and after adaptation."""
     rows = tables["showcase.csv"]
     if not len(rows) or "x" not in rows:
         return None  # in two dimensions it is a map: see the figures
     rows = rows[rows["seed"] < SHOWN_SEEDS]
-    data = pd.DataFrame(_predictions(tables, rows))
+    first = rows.groupby(["algorithm", "protocol"])["cell"].transform("min")
+    data = pd.DataFrame(_predictions(tables, rows[rows["cell"] == first]))
     who = Control("algorithm", "algorithm", tuple(sorted(data["label"].unique())))
     when = Control("when", "predictions", ("after", "before"))
     base = (
         alt.Chart(data)
         .transform_filter("datum.protocol == protocol && datum.label == algorithm")
-        .encode(x=alt.X("x:Q", title="x"))
+        .encode(x=alt.X("x:Q", title="x"), y=alt.Y("y:Q", title="y").scale(zero=False))
     )
-    height = alt.Y("y:Q", title="y").scale(zero=False)
-    truth = (
-        base.transform_filter("datum.kind == 'truth'")
-        .mark_line(strokeDash=[2, 2], color="black")
-        .encode(y=height)
+    truth = base.transform_filter("datum.kind == 'truth'").mark_line(
+        strokeDash=[2, 2], color="black"
     )
     curve = (
         base.transform_filter("datum.kind == when")
         .mark_line(clip=True)
         .encode(
-            y=height,
+            color=_colours(data).legend(None),
             detail="seed:N",
             opacity=alt.condition("datum.seed == 0", alt.value(1), alt.value(0.35)),
-            tooltip=["seed", "x", "y"],
+            tooltip=["label", "cell", "seed", "x", "y"],
         )
     )
     points = (
@@ -338,9 +374,12 @@ def showcase(tables: Tables, choice: Control) -> Chart | None:
     return _chart(
         "showcase",
         "One wave",
-        f"Predictions for one wave, of {min(SHOWN_SEEDS, rows['seed'].nunique())} seeds, before "
-        "adaptation and after a protocol's last update; the dotted line is the wave, the points are "
-        "what was given. An illustration: no conclusion rests on it. Tables: showcase.csv, points.csv.",
+        f"Predictions for one wave by the first of {min(SHOWN_SEEDS, rows['seed'].nunique())} seeds "
+        "(the others faint), before adaptation and after a protocol's last update, of the published cell "
+        "or else the selected one; algorithms with a step size of their own adapt with it, others with "
+        "the study's common one. The dotted line is the wave, the points are what was given; a curve "
+        "breaks off where it leaves the picture. An illustration: no conclusion rests on it. "
+        "Tables: showcase.csv, points.csv.",
         (choice, who, when),
         (truth + curve + points).add_params(*_parameters(choice, who, when)),
         height=280,
@@ -351,16 +390,19 @@ def _predictions(tables: Tables, rows: pd.DataFrame) -> Iterator[dict[str, Any]]
     """Yield the points of the curves: of predictions for each seed, of the wave once."""
     most = 2 * float(rows["truth"].abs().max())
     for row in rows.to_dict("records"):
+        style = tables.styles[row["algorithm"]]
         place = {
             "protocol": row["protocol"],
-            "label": tables.styles[row["algorithm"]].label.replace("\n", ""),
+            "label": style.label.replace("\n", ""),
+            "colour": style.colour,
+            "cell": row["cell"],
             "x": round(row["x"], 3),
             "seed": int(row["seed"]),
         }
         kinds = ("before", "after", "truth") if row["seed"] == 0 else ("before", "after")
         for kind in kinds:
-            if abs(row[kind]) < most:
-                yield {**place, "kind": kind, "y": round(row[kind], 3)}
+            height = row[kind] if abs(row[kind]) < most else None  # a gap, and no line across it
+            yield {**place, "kind": kind, "y": None if height is None else round(height, 3)}
 
 
 def _points(tables: Tables, protocols: tuple[str, ...]) -> pd.DataFrame:
@@ -381,28 +423,29 @@ def _legend() -> alt.Parameter:
     return alt.selection_point(name="named", fields=["label"], bind="legend")
 
 
-def _opacity() -> Any:
-    """Return how strong a line is: faint beside the highlighted one, or those picked in the legend."""
-    test = "(!length(data('named_store')) || vlSelectionTest('named_store', datum))"
+def _opacity(strength: float) -> Any:
+    """Return how strong a mark is: faint beside a highlighted cell, or one picked in the legend."""
+    picked = "(!length(data('named_store')) || vlSelectionTest('named_store', datum))"
     return alt.condition(
-        f"{test} && (highlight == '' || highlight == datum.title)", alt.value(1), alt.value(FAINT)
+        f"{picked} && (highlight == '' || highlight == datum.title)",
+        alt.value(strength),
+        alt.value(FAINT * strength),
     )
 
 
-def _colours(tables: Tables, data: pd.DataFrame) -> alt.Color:
+def _colours(data: pd.DataFrame) -> alt.Color:
     """Return the colours of lines: each algorithm has that of the figures."""
-    labels = list(dict.fromkeys(data["label"]))
-    known = {style.label.replace("\n", ""): style.colour for style in tables.styles.values()}
-    colours = [known[max((k for k in known if label.startswith(k)), key=len)] for label in labels]
+    known = data.drop_duplicates("label")
     return (
         alt.Color("label:N")
-        .scale(domain=labels, range=colours)
+        .scale(domain=list(known["label"]), range=list(known["colour"]))
         .legend(
             title=None,
             orient="bottom",
             labelLimit=240,
             symbolType="stroke",
             symbolStrokeWidth=3,
+            symbolOpacity=1,
         )
     )
 

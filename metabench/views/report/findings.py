@@ -2,60 +2,74 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import pandas as pd
 
 from metabench.views.drawing.reading import Tables
 
+UNTRAINED = "random"
+"""The algorithm that is none: its initialization is not trained."""
 
-def sentences(tables: Tables, protocol: str) -> list[str]:
-    """Return what a study found under a protocol: who is ahead, how surely, and of what yardstick.
+
+def sentences(tables: Tables, protocols: list[str], confidence: float) -> list[str]:
+    """Return what a study found: who is ahead under each protocol, how surely, and of whom.
 
     Args:
         tables: Tables of the study.
-        protocol: The protocol to speak of.
+        protocols: The protocols to speak of, the main one first.
+        confidence: That of the intervals.
     """
-    ranked = tables.rows("ranking.csv", protocol=protocol, role="selected").sort_values("score")
-    trained = ranked[ranked["algorithm"].isin(tables.every_algorithm)]
-    if not len(trained):
-        return ["This study has nothing to compare."]
-    best = trained.iloc[0]
-    found = [_ahead(tables, protocol, best)]
-    if len(trained) > 1:
-        found.append(_next(tables, protocol, best, trained.iloc[1]))
-    yardsticks = ranked[~ranked["algorithm"].isin(tables.every_algorithm)]
-    if len(yardsticks):
-        found.append(_yardsticks(tables, best, yardsticks))
-    return found
+    found = []
+    for protocol in protocols:
+        ranked = tables.rows("ranking.csv", protocol=protocol, role="selected")
+        ranked = ranked.sort_values(["score", "algorithm"])
+        known = [name for name in tables.every_algorithm if name != UNTRAINED]
+        trained = ranked[ranked["algorithm"].isin(known)]
+        if len(trained):
+            said = _ahead(tables, protocol, trained.iloc[0])
+            if len(trained) > 1:
+                said += _next(tables, protocol, trained.iloc[0], trained.iloc[1], confidence)
+            found.append(said)
+    return [*found, *_yardsticks(tables, protocols[0])] or ["This study has nothing to compare."]
 
 
 def _ahead(tables: Tables, protocol: str, best: Any) -> str:
-    """Say which algorithm has the least score."""
-    rows = tables.rows(
+    """Say which trained algorithm has the least score."""
+    if best["score"] >= 1:
+        return f"Under {protocol}, no trained algorithm is better than predicting zero."
+    row = tables.rows(
         "leaderboard.csv",
         protocol=protocol,
         algorithm=best["algorithm"],
         cell=best["cell"],
         step=best["step"],
-    )
-    row = rows.iloc[0]
-    interval = f"[{row['chosen_score_lower']:.3g}, {row['chosen_score_upper']:.3g}]"
+    ).iloc[0]
+    lower, upper = row["chosen_score_lower"], row["chosen_score_upper"]
+    interval = f" [{lower:.3g}, {upper:.3g}]" if isfinite(lower) and isfinite(upper) else ""
     return (
-        f"Under the protocol {protocol}, {_label(tables, best)} ({best['cell']}) has the least mean "
-        f"score of all trained algorithms: {best['score']:.3g} {interval} after "
-        f"{best['updates']} updates, where 0 is perfect and 1 no better than predicting zero."
+        f"Under {protocol}, {_label(tables, best)} ({best['cell']}) has the least mean score of all "
+        f"trained algorithms, {best['score']:.3g}{interval}, after {_updates(best)}."
     )
 
 
-def _next(tables: Tables, protocol: str, best: Any, other: Any) -> str:
-    """Say whether the next algorithm can be told apart from it."""
+def _updates(row: Any) -> str:
+    count = int(row["updates"])
+    return f"{count} update{'s' * (count > 1)}"
+
+
+def _next(tables: Tables, protocol: str, best: Any, other: Any, confidence: float) -> str:
+    """Say how far behind the next algorithm is, and whether that is sure."""
     lower, upper = _difference(tables, protocol, best["algorithm"], other["algorithm"])
-    said = f"{_label(tables, other)} comes next with {other['score']:.3g}"
-    interval = f"(95 % interval of the difference: [{lower:.3g}, {upper:.3g}])"
-    if upper < 0:
-        return f"{said}, and can be told apart from it {interval}."
-    return f"{said}, and cannot be told apart from it {interval}."
+    said = f" {_label(tables, other)} comes next with {other['score']:.3g}"
+    if best["score"] >= 1 or not (isfinite(lower) and isfinite(upper)):
+        return f"{said}."
+    sure = "excludes" if upper < 0 or lower > 0 else "includes"
+    return (
+        f"{said}; the {confidence:.0%} interval of the difference, [{lower:.3g}, {upper:.3g}], "
+        f"{sure} 0."
+    )
 
 
 def _difference(tables: Tables, protocol: str, a: str, b: str) -> tuple[float, float]:
@@ -64,22 +78,21 @@ def _difference(tables: Tables, protocol: str, a: str, b: str) -> tuple[float, f
     for first, second, sign in ((a, b, 1), (b, a, -1)):
         pair = rows[(rows["algorithm_a"] == first) & (rows["algorithm_b"] == second)]
         if len(pair):
-            ends = sign * pair.iloc[0][["difference_lower", "difference_upper"]].astype(float)
-            return float(ends.min()), float(ends.max())
+            lower = float(pair["difference_lower"].iloc[0])
+            upper = float(pair["difference_upper"].iloc[0])
+            return (lower, upper) if sign > 0 else (-upper, -lower)
     return float("nan"), float("nan")
 
 
-def _yardsticks(tables: Tables, best: Any, yardsticks: pd.DataFrame) -> str:
-    """Say which predictors that take no gradient steps do better, and which do worse."""
-    better = yardsticks[yardsticks["score"] < best["score"]]
-    worse = yardsticks[yardsticks["score"] >= best["score"]]
-    sides = []
-    for rows, said in ((better, "do better"), (worse, "do worse")):
-        if len(rows):
-            named = [f"{_label(tables, row)} {row['score']:.3g}" for _, row in rows.iterrows()]
-            sides.append(f"{said}: {', '.join(named)}")
-    return f"Of the yardsticks that are not trained by gradients, these {'; these '.join(sides)}."
+def _yardsticks(tables: Tables, protocol: str) -> list[str]:
+    """Say what predictors score that are not trained by gradients."""
+    ranked = tables.rows("ranking.csv", protocol=protocol, role="selected").sort_values("score")
+    rows = ranked[~ranked["algorithm"].isin(tables.every_algorithm)]
+    if not len(rows):
+        return []
+    named = ", ".join(f"{_label(tables, row)} {row['score']:.3g}" for _, row in rows.iterrows())
+    return [f"Predictors that take no gradient steps score, under {protocol}: {named}."]
 
 
-def _label(tables: Tables, row: Any) -> str:
+def _label(tables: Tables, row: pd.Series) -> str:
     return tables.styles[row["algorithm"]].label.replace("\n", "")

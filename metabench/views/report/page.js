@@ -1,6 +1,6 @@
 "use strict";
 
-const { board, charts, pairs } = JSON.parse(document.getElementById("data").textContent);
+const { board, charts, pairs, rounding } = JSON.parse(document.getElementById("data").textContent);
 const find = (id) => document.getElementById(id);
 
 // Charts: a reader's choices are their parameters; only the kind of a scale needs a new chart.
@@ -18,7 +18,6 @@ function withChoices(spec, chosen) {
   const made = structuredClone(spec);
   for (const one of made.params || []) {
     if (one.name in chosen) one.value = chosen[one.name];
-    if (one.name === "highlight") one.value = highlighted;
   }
   const columns = Math.max(1, Math.floor(document.querySelector("main").clientWidth / 240));
   for (const { encoding } of made.layer || []) {
@@ -28,32 +27,70 @@ function withChoices(spec, chosen) {
   return made;
 }
 
+// A chart without the highlighted cell shows all of its cells as they are.
+const titles = Object.fromEntries(Object.entries(charts).map(([name, spec]) => [
+  name, new Set(Object.values(spec.datasets).flat().map((row) => row.title)),
+]));
+
+function highlightIn(name) {
+  return titles[name].has(highlighted) ? highlighted : "";
+}
+
+const FIELD = 30; // pixels that a number of the matrix needs
+
 async function draw(name) {
   const spec = withChoices(charts[name], choices(name));
+  if (name === "matrix") {
+    const sides = new Set(Object.values(spec.datasets).flat().map((row) => row.a)).size;
+    find(`chart-${name}`).style.minWidth = `${220 + FIELD * sides}px`;
+  }
   const options = { renderer: "svg", logLevel: ERRORS, actions: { export: true, source: false, compiled: false, editor: false } };
   const { view } = await vegaEmbed(`#chart-${name}`, spec, options);
   views[name] = view;
+  light(name);
   view.addEventListener("click", (event, item) => {
     if (item && item.datum && item.datum.title) highlight(item.datum.title);
   });
 }
 
+function light(name) {
+  views[name].signal("highlight", highlightIn(name)).run();
+}
+
 function highlight(title) {
   highlighted = title === highlighted ? "" : title;
-  for (const view of Object.values(views)) {
-    try { view.signal("highlight", highlighted).run(); } catch { /* this chart shows no cells */ }
-  }
+  Object.keys(views).forEach(light);
   for (const row of document.querySelectorAll("#board tbody tr")) {
     row.classList.toggle("highlight", row.dataset.title === highlighted);
   }
 }
 
+function changed(control) {
+  const { chart, control: name } = control.dataset;
+  if (name === "scale") draw(chart);
+  else views[chart].signal(name, control.value).run();
+}
+
 for (const control of document.querySelectorAll("select[data-chart]")) {
   control.addEventListener("change", () => {
-    const { chart, control: name } = control.dataset;
-    if (name === "scale") draw(chart);
-    else views[chart].signal(name, control.value).run();
+    if (control.dataset.control === "protocol") choose(control.value);
+    else changed(control);
+    if (control.dataset.control !== "statistic") return;
+    // Shares of failures are often 0, for which a logarithmic axis has no place.
+    const scale = document.querySelector(`select[data-chart="${control.dataset.chart}"][data-control="scale"]`);
+    scale.value = control.value === "failed" ? "linear" : "log";
+    changed(scale);
   });
+}
+
+// One protocol for the whole page.
+function choose(protocol) {
+  find("board-protocol").value = protocol;
+  for (const control of document.querySelectorAll("select[data-control=protocol]")) {
+    control.value = protocol;
+    changed(control);
+  }
+  fillBoard();
 }
 
 // The leaderboard.
@@ -68,7 +105,10 @@ function fill(select, values) {
 const labels = new Map(board.map((row) => [row.algorithm, row.label]));
 const named = [...labels].sort((a, b) => a[1].localeCompare(b[1]));
 fill(find("board-algorithm"), named);
-fill(find("board-reference"), named);
+const leader = board.filter((row) => row.selected).sort((a, b) => a.chosen.score - b.chosen.score)[0];
+const compared = new Set(pairs.flatMap((pair) => [pair.algorithm_a, pair.algorithm_b]));
+fill(find("board-reference"), named.filter(([algorithm]) => compared.has(algorithm)));
+if (leader) find("board-reference").value = leader.algorithm;
 
 function wanted(row) {
   const role = find("board-role").value;
@@ -81,25 +121,18 @@ function wanted(row) {
   return !role || row.role === role || (role === "selected" && row.selected);
 }
 
-function rolesOf(row, after) {
-  if (row.role === "baseline") return after === "chosen" ? ["selected", "published"] : ["published"];
-  const roles = row.selected && after === "chosen" ? ["selected"] : [];
-  return [...roles, row.role];
-}
-
-// The pair of a row and the reference: compared in the role that the row stands for.
+// The pair of a row and the reference. After the chosen update selected cells are compared, after the last one
+// published cells, and those at another's budget with published ones.
 function difference(row, after) {
   const other = find("board-reference").value;
-  for (const role of rolesOf(row, after)) {
-    for (const pair of pairs) {
-      if (pair.role !== role || pair.protocol !== row.protocol) continue;
-      const first = pair.algorithm_a === row.algorithm && pair.cell_a === row.cell && pair.algorithm_b === other;
-      const second = pair.algorithm_b === row.algorithm && pair.cell_b === row.cell && pair.algorithm_a === other;
-      if (!first && !second) continue;
-      const ends = [pair.difference_lower, pair.difference_upper];
-      return first
-        ? { value: pair.difference, lower: ends[0], upper: ends[1] }
-        : { value: -pair.difference, lower: -ends[1], upper: -ends[0] };
+  const roles = after === "chosen" ? ["selected"] : ["published", "equal-budget"];
+  const is = (pair, side) => ["algorithm", "cell", "step"].every((key) => pair[`${key}_${side}`] === row[key]);
+  for (const pair of pairs) {
+    if (!roles.includes(pair.role) || pair.protocol !== row.protocol) continue;
+    const { difference: value, difference_lower: lower, difference_upper: upper } = pair;
+    if (is(pair, "a") && pair.algorithm_b === other && row.algorithm !== other) return { value, lower, upper };
+    if (is(pair, "b") && pair.algorithm_a === other && row.algorithm !== other) {
+      return { value: -value, lower: -upper, upper: -lower };
     }
   }
   return null;
@@ -108,19 +141,18 @@ function difference(row, after) {
 function spelled(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "string") return value;
-  return value !== 0 && Math.abs(value) < 1e-12 ? "0 (rounding)" : String(Number(value.toPrecision(3)));
+  if (value !== 0 && Math.abs(value) < rounding) return "<" + rounding;
+  return Math.abs(value) < 1e6 ? String(Number(value.toPrecision(3))) : value.toExponential(1);
 }
 
 function shown() {
   const after = find("board-after").value;
   const rows = board.filter(wanted).map((row) => {
     const apart = difference(row, after);
-    const { score_lower: lower, score_upper: upper, ...numbers } = row[after];
     return {
-      ...row, ...numbers, apart,
+      ...row, ...row[after], apart,
       title: `${row.algorithm} ${row.cell}`,
       role: row.selected ? `${row.role}, selected` : row.role,
-      interval: lower === null ? "" : `[${spelled(lower)}, ${spelled(upper)}]`,
       difference: apart ? apart.value : null,
     };
   });
@@ -135,10 +167,14 @@ function shown() {
   return rows;
 }
 
+function bracketed(value, lower, upper) {
+  return lower === null ? spelled(value) : `${spelled(value)} [${spelled(lower)}, ${spelled(upper)}]`;
+}
+
 function text(row, key) {
-  if (key !== "difference" || !row.apart) return typeof row[key] === "string" ? row[key] : spelled(row[key]);
-  const { value, lower, upper } = row.apart;
-  return `${spelled(value)} [${spelled(lower)}, ${spelled(upper)}]`;
+  if (key === "score") return bracketed(row.score, row.score_lower, row.score_upper);
+  if (key === "difference" && row.apart) return bracketed(row.apart.value, row.apart.lower, row.apart.upper);
+  return typeof row[key] === "string" ? row[key] : spelled(row[key]);
 }
 
 function fillBoard() {
@@ -167,14 +203,14 @@ function fillBoard() {
 }
 
 for (const head of columns) {
-  if (head.dataset.key === "interval") continue;
   head.firstElementChild.addEventListener("click", () => {
     order.up = order.key === head.dataset.key ? !order.up : true;
     order.key = head.dataset.key;
     fillBoard();
   });
 }
-for (const id of ["protocol", "algorithm", "role", "step", "after", "reference"]) {
+find("board-protocol").addEventListener("change", () => choose(find("board-protocol").value));
+for (const id of ["algorithm", "role", "step", "after", "reference"]) {
   find(`board-${id}`).addEventListener("change", fillBoard);
 }
 
@@ -191,9 +227,24 @@ const writers = {
   },
 };
 
+// CSV has every number in full and in a field of its own; the others have what is shown.
+const FULL = [
+  "algorithm", "cell", "role", "protocol", "step", "updates", "score", "score_lower", "score_upper", "failed", "mean",
+  "median", "reference", "difference", "difference_lower", "difference_upper",
+];
+
+function inFull(row) {
+  const { value, lower, upper } = row.apart || {};
+  const reference = row.apart ? find("board-reference").value : null;
+  const fields = { ...row, reference, difference: value, difference_lower: lower, difference_upper: upper };
+  return FULL.map((key) => String(fields[key] ?? ""));
+}
+
 function copied(kind) {
+  if (kind === "csv") return writers.csv([FULL, ...shown().map(inFull)]).join("\n");
   const keys = columns.map((head) => head.dataset.key);
-  const head = columns.map((one) => one.textContent);
+  const reference = labels.get(find("board-reference").value);
+  const head = columns.map((one) => one.textContent.replace("difference", `difference from ${reference}`));
   return writers[kind]([head, ...shown().map((row) => keys.map((key) => text(row, key)))]).join("\n");
 }
 

@@ -295,7 +295,10 @@ def description(running: Running) -> str:
     count = (
         f"{len(study.cells)} cells, {study.config.seeds} seeds, {len(study.protocols)} protocols"
     )
-    found = findings.sentences(Tables(running.layout.tables), study.config.validation.protocol)
+    main = str(study.config.validation.protocol)
+    protocols = [main, *(name for name in sorted(study.single_protocols) if name != main)]
+    tables, confidence = Tables(running.layout.tables), study.config.statistics.confidence
+    found = findings.sentences(tables, protocols, confidence)
     return "\n\n".join([f"**{study.config.source}**; {count}.", *found, READ_ON.strip()])
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import NamedTuple
 
 from metabench.records.artifacts import ArtifactError
 from metabench.views.tracking import store
@@ -50,9 +51,21 @@ def experiment(root: Path, study: str) -> str:
     return found
 
 
+class Server(NamedTuple):
+    """A server of MLflow.
+
+    Args:
+        address: Where it is.
+        process: It, where it was started for us.
+    """
+
+    address: str
+    process: subprocess.Popen[bytes] | None
+
+
 @contextmanager
-def serving(root: Path, port: int) -> Iterator[str]:
-    """Serve a study's store while the body runs; yield the address of the server.
+def serving(root: Path, port: int) -> Iterator[Server]:
+    """Serve a study's store while the body runs.
 
     A store that is a server itself is left as it is.
 
@@ -65,7 +78,7 @@ def serving(root: Path, port: int) -> Iterator[str]:
     """
     uri = store.uri_of(root)
     if store.is_server(uri):
-        yield store.shown(uri)
+        yield Server(store.shown(uri), None)
         return
     with socket.socket() as taken:
         if not taken.connect_ex((HOST, port)):
@@ -79,7 +92,7 @@ def serving(root: Path, port: int) -> Iterator[str]:
                 *_, last = log.read().decode(errors="replace").splitlines() or ["it said nothing"]
                 raise ArtifactError(f"MLflow does not start: {last}")
             time.sleep(0.2)
-        yield address
+        yield Server(address, process)
 
 
 @contextmanager
@@ -98,10 +111,13 @@ def _server(uri: str, port: int, log: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a server and its workers."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    process.wait()
+    """End a server and its workers, whether they want to or not."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
+            return
 
 
 def _answers(address: str) -> bool:
