@@ -45,6 +45,12 @@ grid may have a better one outside.
 STEP_SIZES = ("inner_step_size", "meta_step_size")
 """They come before other hyperparameters where axes are chosen."""
 
+SPARSE = 2.5
+"""Fields of a panel, on average: with fewer the panels show no grids, where there are many."""
+
+FEW = 8
+"""Panels that a reader takes in whatever they hold."""
+
 CMAP = "viridis_r"
 WIDEST = 11.0
 """Inches of a row of panels."""
@@ -128,6 +134,8 @@ def draw(tables: Tables, protocol: str) -> Figure:
     ]
     if not grids:
         return message("No algorithm of this study has a step size or a grid.")
+    if sum(len(grid.rows) for grid in grids) < SPARSE * len(grids) and len(grids) > FEW:
+        return message("The candidates of this study form no grids: see the figure of candidates.")
     norm = _norm(pd.concat(grid.rows for grid in grids)["score"])
     bands = _bands(grids)
     heights = [1.1 + 0.52 * max(len(grid.vertical.ticks) for grid in band) for band in bands]

@@ -24,9 +24,10 @@ is logarithmic.
 Faint lines are the seeds, strong lines their mean; there is no interval. Solid lines are the
 published cells, or those that validation selects under each protocol where an algorithm has none;
 dashed ones are those that train until another's budget of point-gradients is spent; they start out
-as the published cell and continue it. The dotted line is the initialization without training. If a
-seed diverges, a cross marks its last finite loss, the mean ends there, since no seed
-is left out of it, and the legend counts such seeds.
+as the published cell and continue it. The dotted line is the initialization without training. Curves
+leave the axis above 30 times the loss that they begin with in the middle. If a seed diverges, a
+cross marks its last finite loss, the mean ends there, since no seed is left out of it, and the
+legend counts such seeds.
 """
 
 SPENT = {
@@ -41,6 +42,9 @@ LOOKS: dict[str, dict[str, Any]] = {
     "selected": {"linestyle": "-", "linewidth": 1.5},
     "equal-budget": {"linestyle": (0, (3, 1)), "linewidth": 1.5},
 }
+
+HIGH = 30
+"""What leaves the axis: losses that exceed so many times what curves begin with, in the middle."""
 
 FAINT: dict[str, Any] = {"alpha": 0.2, "linewidth": 0.5, "zorder": 1.5}
 UNTRAINED: dict[str, Any] = {"linestyle": (0, (1, 1)), "linewidth": 1.2}
@@ -142,7 +146,9 @@ def _dress(axes: Axes, label: str) -> None:
     """Fit a panel's axes to its lines."""
     lines = axes.get_lines()
     losses = np.concatenate([line.get_ydata() for line in lines]).astype(float)
-    loss_axis(axes, "y", losses)
+    begun = np.concatenate([np.asarray(line.get_ydata(), dtype=float)[:1] for line in lines])
+    usual = np.median(begun[np.isfinite(begun)]) if np.isfinite(begun).any() else np.inf
+    loss_axis(axes, "y", losses[losses < HIGH * usual])
     axes.set_xlim(left=0)
     if not np.isfinite(losses).any():  # then nothing else says how far the axis goes
         axes.set_xlim(right=np.concatenate([line.get_xdata() for line in lines]).max())
