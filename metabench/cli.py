@@ -237,7 +237,7 @@ def figures(source: Path, out: Path, kinds: tuple[str, ...]) -> None:
     help="What to print.",
 )
 def table(name: str, source: Path, columns: str, where: str, form: str) -> None:
-    """Print part of the table NAME, for instance leaderboard, as text, CSV, Markdown or LaTeX."""
+    """Print part of a table by its name, for instance leaderboard: text, CSV, Markdown or LaTeX."""
     from metabench.analysis import frames, tables
     from metabench.records import manifests
     from metabench.views import excerpt

@@ -37,9 +37,7 @@ def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         figures,
         "of_study",
-        lambda algorithms, protocols: [
-            picture for picture in every(algorithms, protocols) if picture.stem in STEMS
-        ],
+        lambda protocols: [picture for picture in every(protocols) if picture.stem in STEMS],
     )
 
 
