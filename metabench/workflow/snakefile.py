@@ -121,7 +121,7 @@ class Workflow:
 
     def begin_report(self) -> None:
         """End the program where a report would show what is stale, or what is not there yet."""
-        shown = [a.path for a in self.artefacts if not a.job.startswith("track")]
+        shown = [a.path for a in self.artefacts if not a.job.startswith(("track", "report"))]
         reasons = [self.outdated[path] for path in shown if path in self.outdated]
         reasons += [f"{path} is not there" for path in shown if not path.exists()]
         if reasons:
