@@ -344,26 +344,30 @@ def showcase(tables: Tables, choice: Control, confidence: float) -> Chart | None
         return None  # in two dimensions it is a map: see the figures
     rows = rows[rows["seed"] < SHOWN_SEEDS]
     first = rows.groupby(["algorithm", "protocol"])["cell"].transform("min")
-    data = pd.DataFrame(_predictions(tables, rows[rows["cell"] == first]))
-    who = Control("algorithm", "algorithm", tuple(sorted(data["label"].unique())))
+    data = _predictions(tables, rows[rows["cell"] == first])
+    names = sorted(rows["algorithm"].unique())
+    styles = pd.DataFrame([tables.styles[name]._asdict() for name in names]).replace(
+        "\n", "", regex=True
+    )
+    who = Control("algorithm", "algorithm", tuple(sorted(styles["label"])))
     when = Control("when", "predictions", ("after", "before"))
     base = (
         alt.Chart(data)
         .transform_filter("datum.protocol == protocol && datum.label == algorithm")
-        .encode(x=alt.X("x:Q", title="x"), y=alt.Y("y:Q", title="y").scale(zero=False))
+        .transform_calculate(y="datum[when]")
+        .encode(x=alt.X("x:Q", title="x"))
     )
-    truth = base.transform_filter("datum.kind == 'truth'").mark_line(
-        strokeDash=[2, 2], color="black"
+    truth = (
+        base.transform_filter("datum.seed == 0")
+        .mark_line(strokeDash=[2, 2], color="black")
+        .encode(y=alt.Y("truth:Q", title="y").scale(zero=False))
     )
-    curve = (
-        base.transform_filter("datum.kind == when")
-        .mark_line(clip=True)
-        .encode(
-            color=_colours(data).legend(None),
-            detail="seed:N",
-            opacity=alt.condition("datum.seed == 0", alt.value(1), alt.value(0.35)),
-            tooltip=["label", "cell", "seed", "x", "y"],
-        )
+    curve = base.mark_line(clip=True).encode(
+        y="y:Q",
+        color=_colours(styles).legend(None),
+        detail="seed:N",
+        opacity=alt.condition("datum.seed == 0", alt.value(1), alt.value(0.35)),
+        tooltip=["label", "seed", "x", "y:Q"],
     )
     points = (
         alt.Chart(_points(tables, choice.values))
@@ -386,23 +390,14 @@ def showcase(tables: Tables, choice: Control, confidence: float) -> Chart | None
     )
 
 
-def _predictions(tables: Tables, rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yield the points of the curves: of predictions for each seed, of the wave once."""
+def _predictions(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the predictions of each seed, and the wave; a gap where one leaves the picture."""
     most = 2 * float(rows["truth"].abs().max())
-    for row in rows.to_dict("records"):
-        style = tables.styles[row["algorithm"]]
-        place = {
-            "protocol": row["protocol"],
-            "label": style.label.replace("\n", ""),
-            "colour": style.colour,
-            "cell": row["cell"],
-            "x": round(row["x"], 3),
-            "seed": int(row["seed"]),
-        }
-        kinds = ("before", "after", "truth") if row["seed"] == 0 else ("before", "after")
-        for kind in kinds:
-            height = row[kind] if abs(row[kind]) < most else None  # a gap, and no line across it
-            yield {**place, "kind": kind, "y": None if height is None else round(height, 3)}
+    labels = {name: style.label.replace("\n", "") for name, style in tables.styles.items()}
+    heights = rows[["truth", "before", "after"]]
+    shown = heights.where(heights.abs() < most).round(3)
+    about = rows[["protocol", "seed", "x"]].round({"x": 3})
+    return about.assign(label=rows["algorithm"].map(labels), **shown)
 
 
 def _points(tables: Tables, protocols: tuple[str, ...]) -> pd.DataFrame:
