@@ -35,8 +35,8 @@ smoke: setup ## Run the smallest study: every step in under a minute
 	$(BIN)/snakemake --cores $(CORES) --configfile config/smoke.yaml
 
 report: setup ## Write results/STUDY/report.html of a finished study, and report.zip with its provenance
-	$(BIN)/metabench report --study $(STUDY)
 	$(BIN)/snakemake --configfile config/$(STUDY).yaml --report results/$(STUDY)/report.zip
+	$(BIN)/metabench report --study $(STUDY)
 
 figures: setup ## Draw all figures from the tables in TABLES into OUT
 	$(BIN)/metabench figures --tables "$(TABLES)" --out "$(OUT)"

@@ -49,7 +49,7 @@ NOTHING = "Nothing to be done"
 """How Snakemake's message begins where all is up to date."""
 
 SHOWN = 4
-"""Running jobs that the live block names."""
+"""Started jobs that the live block names."""
 
 
 def stage_of(rule: str) -> str:
@@ -63,8 +63,8 @@ def stage_of(rule: str) -> str:
 
 
 @dataclass(frozen=True)
-class Running:
-    """A job that runs.
+class Started:
+    """A job that has begun.
 
     Args:
         rule: Its rule.
@@ -94,14 +94,14 @@ class Terminal(logging.Handler):
         self.console = Console(stderr=True, highlight=False)
         self.totals: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
-        self.known: dict[int, Running] = {}
+        self.known: dict[int, Started] = {}
         self.started = time.monotonic()
         self.watch: StudyWatch | None = None
         self.short: Mapping[str, float] = {}
         self.live: Live | None = None
         self.tenth = 0
-        atexit.register(self.end)  # however Snakemake ends, the cursor comes back
         self.showing = threading.RLock()
+        atexit.register(self.end)  # however Snakemake ends, the cursor comes back
 
     def take_over(self, logger: logging.Logger) -> None:
         """Show what is told to a logger, in place of its handler for the standard streams."""
@@ -168,7 +168,7 @@ class Terminal(logging.Handler):
     def _on_job_info(self, record: Any) -> None:
         made, log = str(record.output[0]) if record.output else "", record.log
         path = Path(log[0]) if log else None
-        self.known[record.jobid] = Running(record.rule_name, made, path, time.monotonic())
+        self.known[record.jobid] = Started(record.rule_name, made, path, time.monotonic())
 
     def _on_job_finished(self, record: Any) -> None:
         job = self.known.pop(record.job_id, None)
@@ -191,7 +191,7 @@ class Terminal(logging.Handler):
         for line in [*said, *str(record.rule_msg or "").splitlines()]:
             self.say(f"       {line}", "red")
 
-    def _title(self, job: Running) -> str:
+    def _title(self, job: Started) -> str:
         return self.titles.get(job.made) or job.rule.replace("_", " ")
 
     # What is seen of the whole.
@@ -229,7 +229,7 @@ class Terminal(logging.Handler):
         jobs = [self._working(job) for job in list(self.known.values())[:SHOWN]]
         return Group("", stages, "", *jobs, Text(self._line(), style="bold"))
 
-    def _working(self, job: Running) -> Text:
+    def _working(self, job: Started) -> Text:
         share = self.watch.shares.get(job.made, 0.0) if self.watch is not None else 0.0
         far = f"{share:.0%}, " if share else ""
         since = clock(time.monotonic() - job.since)

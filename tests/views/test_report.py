@@ -244,6 +244,14 @@ class Opened:
         return [line.locator("td").all_inner_texts() for line in lines]
 
 
+@pytest.fixture
+def flux(written: dict[str, Path], browser: Browser) -> Iterator[tuple[Opened, Page]]:
+    """The report of the default study, opened."""
+    opened = Opened(browser, written["flux"], 1280)
+    yield opened, opened.page
+    opened.page.close()
+
+
 @in_a_browser
 @pytest.mark.slow
 @pytest.mark.parametrize("study", ["flux", "algorithms"])
@@ -266,11 +274,8 @@ def test_a_page_is_silent_asks_nobody_and_overflows_nowhere(
 
 @in_a_browser
 @pytest.mark.slow
-def test_the_leaderboard_sorts_filters_compares_and_copies(
-    written: dict[str, Path], browser: Browser
-) -> None:
-    opened = Opened(browser, written["flux"], 1280)
-    page = opened.page
+def test_the_leaderboard_sorts_filters_compares_and_copies(flux: tuple[Opened, Page]) -> None:
+    opened, page = flux
     heads = page.locator("#board th").all_inner_texts()
     score = [title.startswith("score") for title in heads].index(True)
     median, cell = heads.index("median loss"), heads.index("cell")
@@ -306,16 +311,14 @@ def test_the_leaderboard_sorts_filters_compares_and_copies(
         page.click(f"button[data-copy={kind}]")
         page.wait_for_function(f"find('copied').textContent === 'copied as {kind}'")
     assert opened.said == []
-    page.close()
 
 
 @in_a_browser
 @pytest.mark.slow
 def test_a_cell_is_found_in_all_charts_and_the_keyboard_reaches_everything(
-    written: dict[str, Path], browser: Browser
+    flux: tuple[Opened, Page],
 ) -> None:
-    opened = Opened(browser, written["flux"], 1280)
-    page = opened.page
+    opened, page = flux
     page.locator("#board tbody tr", has_text="Reptile").first.click()
     assert page.evaluate("views.adaptation.signal('highlight')").startswith("reptile inner")
     assert page.evaluate("views.candidates.signal('highlight')").startswith("reptile inner")
@@ -335,7 +338,17 @@ def test_a_cell_is_found_in_all_charts_and_the_keyboard_reaches_everything(
         )
     assert len(reached) >= wanted
     assert opened.said == []
-    page.close()
+
+
+def test_a_line_is_called_selected_unless_its_cell_is_published(written: dict[str, Path]) -> None:
+    """In a study of many algorithms too, whose figures draw selected cells with solid lines."""
+    for study, page in written.items():
+        cells = frames.read(REFERENCE / study / "tables", "cells.csv")
+        published = set(cells.query("role == 'published'")["cell"])
+        (rows,) = data_of(page)["charts"]["adaptation"]["datasets"].values()
+        for row in rows:
+            if row["kind"] != "baseline":
+                assert (row["kind"] == "published") == (row["cell"] in published), row["title"]
 
 
 def test_missing_and_infinite_numbers_are_valid_json() -> None:

@@ -39,8 +39,10 @@ def told(terminal: Terminal, event: str | None, message: str = "", **fields: obj
     terminal.handle(record)
 
 
-def begun(terminal: Terminal, log: Path) -> None:
-    """Let the training job begin."""
+def begun(terminal: Terminal, log: Path, said: str | None = None) -> None:
+    """Let the training job begin, with what it says in its log."""
+    if said is not None:
+        log.write_text(said)
     fields = {"jobid": 7, "rule_name": "train", "output": ["results/a"], "log": [str(log)]}
     told(terminal, "job_info", **fields)
 
@@ -49,8 +51,7 @@ def test_a_log_gets_a_line_for_each_job_with_its_warnings(
     terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "log"
-    log.write_text("engine: fused\nwarning: 1 of 3 runs diverged\ntrain: 3 of 3\n")
-    begun(terminal, log)
+    begun(terminal, log, "engine: fused\nwarning: 1 of 3 runs diverged\ntrain: 3 of 3\n")
     told(terminal, "job_finished", job_id=7)
     told(terminal, "job_finished", job_id=8)  # of a job that nobody told of
     assert capsys.readouterr().err.splitlines() == [
@@ -63,8 +64,7 @@ def test_a_job_that_fails_is_named_with_its_reason_and_its_log(
     terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "log"
-    log.write_text("engine: fused\nmetabench: cannot write: No space left on device\n")
-    begun(terminal, log)
+    begun(terminal, log, "engine: fused\nmetabench: cannot write: No space left on device\n")
     told(terminal, "job_error", jobid=7, log=[str(log)], rule_msg=None)
     assert capsys.readouterr().err.splitlines() == [
         f"FAILED train fomaml inner 0.02, seeds 0-2; its log is {log}",
@@ -84,13 +84,14 @@ def test_the_reason_of_a_job_that_left_no_log_here_is_that_of_its_scheduler(
     ]
 
 
-def test_a_mistake_of_ours_does_not_end_the_study(
-    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_mistake_of_ours_is_reported_and_does_not_end_the_study(
+    terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(logging, "raiseExceptions", False)
-    terminal.titles = None  # type: ignore[assignment]
     begun(terminal, tmp_path)  # a folder, which cannot be read as a log
     told(terminal, "job_finished", job_id=7)
+    assert "(1 of 2 jobs)" in capsys.readouterr().err
+    told(terminal, "job_finished")  # without the number of its job
+    assert "AttributeError" in capsys.readouterr().err
 
 
 def test_snakemakes_own_words_are_left_out_but_for_warnings(

@@ -43,6 +43,11 @@ class Style(NamedTuple):
     colour: str
     marker: str
 
+    @property
+    def line(self) -> str:
+        """The label in one line, where a text has room for it."""
+        return self.label.replace("\n", "")
+
 
 # The palettes of Okabe and Ito, https://jfly.uni-koeln.de/color/, and of Tol (muted):
 # told apart by colour-blind readers. Twelve colours are more than anyone tells apart with ease;

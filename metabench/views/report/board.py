@@ -71,7 +71,7 @@ def rows(tables: Tables) -> list[dict[str, Any]]:
         found.append(
             {
                 "algorithm": row["algorithm"],
-                "label": tables.styles[row["algorithm"]].label.replace("\n", ""),
+                "label": tables.styles[row["algorithm"]].line,
                 "cell": row["cell"],
                 "role": row["role"],
                 "protocol": row["protocol"],

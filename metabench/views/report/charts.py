@@ -15,7 +15,7 @@ import pandas as pd
 from metabench.analysis.statistics import ROUNDING
 from metabench.views.drawing.contenders import ranking
 from metabench.views.drawing.lines import Line, lines
-from metabench.views.drawing.reading import Tables
+from metabench.views.drawing.reading import LEAST, Tables
 from metabench.views.report.board import number
 
 STATISTICS = ("score", "mean", "median", "failed")
@@ -118,7 +118,7 @@ def adaptation(tables: Tables, choice: Control, confidence: float) -> Chart:
         "scale and of the mean loss on the log scale; a mean has none where an adaptation diverged), "
         "median loss, or the share of adaptations no better than predicting zero. Solid: published "
         "cells; dashed: those that validation selects; dotted: predictors that take no steps. "
-        "Triangles stand for what is not finite. Predictors with a score below 1e-5, which would leave "
+        f"Triangles stand for what is not finite. Predictors with a score below {LEAST:g}, which would leave "
         "no room for the others, are not drawn. Click a name in the legend to see it alone. "
         "Table: adaptation.csv.",
         (choice, statistic, Control("scale", "scale", ("log", "linear"))),
@@ -146,13 +146,13 @@ def _lines(tables: Tables, protocols: tuple[str, ...]) -> Iterator[dict[str, Any
 
 def _about(tables: Tables, line: Line) -> dict[str, Any]:
     """Return what a line is of."""
-    dashed = line.look.get("linestyle") != "-"
-    kind = "baseline" if line.step == "none" else "selected" if dashed else "published"
+    published = tables.rows("cells.csv", algorithm=line.algorithm, role="published")["cell"]
+    chosen = "published" if line.cell in set(published) else "selected"
     return {
         "label": line.label.replace("\n", ""),
         "colour": tables.styles[line.algorithm].colour,
         "title": f"{line.algorithm} {line.cell}",
-        "kind": kind,
+        "kind": "baseline" if line.step == "none" else chosen,
         "cell": line.cell,
         "step": line.step,
     }
@@ -197,7 +197,7 @@ def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | No
     data = pd.DataFrame(
         {
             "protocol": row["protocol"],
-            "label": tables.styles[row["algorithm"]].label.replace("\n", ""),
+            "label": tables.styles[row["algorithm"]].line,
             "title": f"{row['algorithm']} {row['cell']}",
             "cell": row["cell"],
             "role": "selected" if row["selected"] else row["role"],
@@ -250,13 +250,9 @@ def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | No
 
 def _spelled(value: Any) -> str:
     """Spell the value of a hyperparameter."""
-    return (
-        "-"
-        if value is None or value != value
-        else f"{value:g}"
-        if not isinstance(value, str)
-        else value
-    )
+    if pd.isna(value):
+        return "-"
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _place(value: str) -> tuple[bool, float, str]:
@@ -313,7 +309,7 @@ def _both_ways(
     """Yield each pair twice, once for each of the two as the first."""
     for protocol in protocols:
         order = {name: n for n, name in enumerate(ranking(tables, protocol)["algorithm"])}
-        label = {name: tables.styles[name].label.replace("\n", "") for name in order}
+        label = {name: tables.styles[name].line for name in order}
         for row in rows[rows["protocol"] == protocol].to_dict("records"):
             a, b, p = row["algorithm_a"], row["algorithm_b"], row["probability_of_improvement"]
             ends = row["difference_lower"], row["difference_upper"]
@@ -346,8 +342,8 @@ def showcase(tables: Tables, choice: Control, confidence: float) -> Chart | None
     first = rows.groupby(["algorithm", "protocol"])["cell"].transform("min")
     data = _predictions(tables, rows[rows["cell"] == first])
     names = sorted(rows["algorithm"].unique())
-    styles = pd.DataFrame([tables.styles[name]._asdict() for name in names]).replace(
-        "\n", "", regex=True
+    styles = pd.DataFrame(
+        {"label": tables.styles[name].line, "colour": tables.styles[name].colour} for name in names
     )
     who = Control("algorithm", "algorithm", tuple(sorted(styles["label"])))
     when = Control("when", "predictions", ("after", "before"))
@@ -393,7 +389,7 @@ def showcase(tables: Tables, choice: Control, confidence: float) -> Chart | None
 def _predictions(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
     """Return the predictions of each seed, and the wave; a gap where one leaves the picture."""
     most = 2 * float(rows["truth"].abs().max())
-    labels = {name: style.label.replace("\n", "") for name, style in tables.styles.items()}
+    labels = {name: style.line for name, style in tables.styles.items()}
     heights = rows[["truth", "before", "after"]]
     shown = heights.where(heights.abs() < most).round(3)
     about = rows[["protocol", "seed", "x"]].round({"x": 3})

@@ -95,4 +95,4 @@ def _yardsticks(tables: Tables, protocol: str) -> list[str]:
 
 
 def _label(tables: Tables, row: pd.Series) -> str:
-    return tables.styles[row["algorithm"]].label.replace("\n", "")
+    return tables.styles[row["algorithm"]].line
