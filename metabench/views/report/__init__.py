@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import pandas as pd
@@ -61,7 +62,8 @@ def header(tables: str, provenance: Path, literature: str) -> Header:
         provenance: Where they come from, which the page says too.
         literature: The same of the published numbers beside ours; "" where there are none.
     """
-    modules = [f"{__name__}.{name}" for name in ("board", "charts", "findings")]
+    modules = [f"{__name__}.{name}" for name in ("board", "findings", "charts")]
+    modules += [f"{modules[-1]}.{module.name}" for module in iter_modules([str(HERE / "charts")])]
     others = [(HERE / name).read_text(encoding="utf-8") for name in SOURCES]
     code = digest("".join([code_digest(__name__, *modules), *others]))
     digests = {"tables": tables, "literature": literature}

@@ -1,0 +1,38 @@
+"""The charts of a report, as Vega-Lite specifications that hold their data.
+
+What a reader may choose is a parameter of a chart; the page's script sets it. `highlight` is a cell
+that was selected in some chart or in the leaderboard: all charts know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import altair as alt
+
+from metabench.views.drawing.reading import Tables
+from metabench.views.report.charts.adaptation import adaptation
+from metabench.views.report.charts.candidates import candidates
+from metabench.views.report.charts.matrix import matrix
+from metabench.views.report.charts.parts import Chart, Control
+from metabench.views.report.charts.showcase import showcase
+
+
+def every(tables: Tables, protocols: Sequence[str], confidence: float) -> list[Chart]:
+    """Return the charts of a study.
+
+    Args:
+        tables: Tables of the study.
+        protocols: Its protocols, the main one first.
+        confidence: That of the intervals.
+    """
+    choice = Control("protocol", "protocol", tuple(protocols))
+    makers: tuple[Callable[[Tables, Control, float], Chart | None], ...] = (
+        adaptation,
+        candidates,
+        matrix,
+        showcase,
+    )
+    with alt.data_transformers.enable("default", max_rows=None):
+        found = [make(tables, choice, confidence) for make in makers]
+    return [chart for chart in found if chart is not None]

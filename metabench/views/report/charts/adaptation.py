@@ -1,0 +1,136 @@
+"""How fast they adapt: scores and losses against updates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from metabench.analysis.statistics import ROUNDING
+from metabench.views.drawing.lines import Line, lines
+from metabench.views.drawing.reading import LEAST, Tables
+from metabench.views.report.board import number
+from metabench.views.report.charts.parts import Chart, Control, chart, colours, interval, parameters
+
+STATISTICS = ("score", "mean", "median", "failed")
+
+FAINT = 0.15
+"""How strong a mark is beside a highlighted one, of 1."""
+
+DASHES = {"published": [1, 0], "selected": [5, 3], "baseline": [1, 2]}
+"""Dashes of lines, by what they stand for."""
+
+
+def adaptation(tables: Tables, choice: Control, confidence: float) -> Chart:
+    """Return the chart of scores and losses against updates."""
+    data = pd.DataFrame(_lines(tables, choice.values))
+    statistic = Control("statistic", "statistic", STATISTICS)
+    base = (
+        alt.Chart(data)
+        .transform_filter("datum.protocol == protocol && datum.statistic == statistic")
+        .encode(
+            x=alt.X("update:Q", title="updates", axis=alt.Axis(tickMinStep=1)),
+            color=colours(data),
+            detail="title:N",
+            tooltip=["label", "cell", "step", "update", "value", "interval"],
+        )
+    )
+    height = alt.Y("shown:Q", title=None).scale(type="log")
+    band = base.mark_area(strokeWidth=0).encode(
+        y=alt.Y("lower:Q").scale(type="log"), y2="upper:Q", opacity=_opacity(0.08)
+    )
+    dashes = alt.StrokeDash("kind:N").scale(domain=list(DASHES), range=list(DASHES.values()))
+    line = base.mark_line(strokeWidth=1.6).encode(
+        y=height, opacity=_opacity(1), strokeDash=dashes.legend(None)
+    )
+    points = base.mark_point(filled=True, size=14).encode(y=height, opacity=_opacity(1))
+    lost = (
+        base.transform_filter("datum.lost != null")
+        .mark_point(shape="triangle-up", size=60, filled=True)
+        .encode(y=alt.Y("lost:Q").scale(type="log"), opacity=_opacity(1))
+    )
+    return chart(
+        "adaptation",
+        "How fast they adapt",
+        f"Against the number of updates, over {tables.size(choice.values[0])}: mean score and mean loss "
+        f"with {confidence:.0%} intervals over seeds and tasks (t intervals, of the score on the logit "
+        "scale and of the mean loss on the log scale; a mean has none where an adaptation diverged), "
+        "median loss, or the share of adaptations no better than predicting zero. Solid: published "
+        "cells; dashed: those that validation selects; dotted: predictors that take no steps. "
+        f"Triangles stand for what is not finite. Predictors with a score below {LEAST:g}, which would leave "
+        "no room for the others, are not drawn. Click a name in the legend to see it alone. "
+        "Table: adaptation.csv.",
+        (choice, statistic, Control("scale", "scale", ("log", "linear"))),
+        (band + line + points + lost).add_params(*parameters(choice, statistic), _legend()),
+        height=320,
+    )
+
+
+def _lines(tables: Tables, protocols: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each line, update and statistic."""
+    for protocol in protocols:
+        known = tables.rows("adaptation.csv", protocol=protocol, region="all")
+        shown = [(line, line.of(known)) for line in lines(tables, protocol)]
+        for statistic in STATISTICS:
+            values = pd.concat([rows[statistic] for _, rows in shown]).astype(float)
+            finite = values[values.abs() < float("inf")]
+            top = 2 * float(finite.max()) if len(finite) and finite.max() > 0 else 1.0
+            for line, rows in shown:
+                place = {"protocol": protocol, "statistic": statistic, **_about(tables, line)}
+                for row in rows.to_dict("records"):
+                    # A predictor that takes no steps is a level from the left to the right.
+                    for update in [0, row["update"]] if line.step == "none" else [row["update"]]:
+                        yield place | {"update": int(update), **_heights(row, statistic, top)}
+
+
+def _about(tables: Tables, line: Line) -> dict[str, Any]:
+    """Return what a line is of."""
+    published = tables.rows("cells.csv", algorithm=line.algorithm, role="published")["cell"]
+    chosen = "published" if line.cell in set(published) else "selected"
+    return {
+        "label": line.label.replace("\n", ""),
+        "colour": tables.styles[line.algorithm].colour,
+        "title": f"{line.algorithm} {line.cell}",
+        "kind": "baseline" if line.step == "none" else chosen,
+        "cell": line.cell,
+        "step": line.step,
+    }
+
+
+def _heights(row: dict[str, Any], statistic: str, top: float) -> dict[str, Any]:
+    """Return where a statistic is drawn: a logarithmic axis has no place for 0.
+
+    Args:
+        row: Of the table adaptation.csv.
+        statistic: A column of it.
+        top: Where what is not finite is drawn.
+    """
+    value = number(row[statistic])
+    lower, upper = (number(row.get(f"{statistic}_{end}")) for end in ("lower", "upper"))
+    lost = value is None or isinstance(value, str)
+    ends = [max(end, ROUNDING) if isinstance(end, float) else None for end in (lower, upper)]
+    whole = None not in ends
+    return {
+        "value": value,
+        "shown": None if lost else value if value or statistic == "failed" else ROUNDING,
+        "lost": top if lost else None,
+        "lower": ends[0] if whole else None,
+        "upper": ends[1] if whole else None,
+        "interval": interval(lower, upper),
+    }
+
+
+def _legend() -> alt.Parameter:
+    return alt.selection_point(name="named", fields=["label"], bind="legend")
+
+
+def _opacity(strength: float) -> Any:
+    """Return how strong a mark is: faint beside a highlighted cell, or one picked in the legend."""
+    picked = "(!length(data('named_store')) || vlSelectionTest('named_store', datum))"
+    return alt.condition(
+        f"{picked} && (highlight == '' || highlight == datum.title)",
+        alt.value(strength),
+        alt.value(FAINT * strength),
+    )

@@ -1,0 +1,88 @@
+"""What charts share: what a reader may choose, and how marks look."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import altair as alt
+import pandas as pd
+
+
+class Control(NamedTuple):
+    """What a reader may choose about a chart.
+
+    Args:
+        name: The parameter; `scale` is that of the vertical axis.
+        label: What stands beside it.
+        values: The choices, the first of which is chosen.
+    """
+
+    name: str
+    label: str
+    values: tuple[str, ...]
+
+
+class Chart(NamedTuple):
+    """One chart.
+
+    Args:
+        name: Its name in the page.
+        title: Its heading.
+        caption: What it shows, of how much, and from which table.
+        controls: What a reader may choose.
+        spec: Its specification.
+    """
+
+    name: str
+    title: str
+    caption: str
+    controls: tuple[Control, ...]
+    spec: dict[str, Any]
+
+
+def interval(lower: Any, upper: Any) -> str:
+    """Spell an interval."""
+    return "none" if lower is None or upper is None else f"[{lower}, {upper}]"
+
+
+def parameters(*controls: Control) -> list[alt.Parameter]:
+    """Return the parameters of a chart: what a reader may choose, and the highlighted cell."""
+    chosen = [alt.param(name=control.name, value=control.values[0]) for control in controls]
+    return [*chosen, alt.param(name="highlight", value="")]
+
+
+def colours(data: pd.DataFrame) -> alt.Color:
+    """Return the colours of lines: each algorithm has that of the figures."""
+    known = data.drop_duplicates("label")
+    return (
+        alt.Color("label:N")
+        .scale(domain=list(known["label"]), range=list(known["colour"]))
+        .legend(
+            title=None,
+            orient="bottom",
+            labelLimit=240,
+            symbolType="stroke",
+            symbolStrokeWidth=3,
+            symbolOpacity=1,
+        )
+    )
+
+
+def chart(
+    name: str,
+    title: str,
+    caption: str,
+    controls: tuple[Control, ...],
+    drawn: Any,
+    height: Any,
+) -> Chart:
+    """Return a chart as wide as the page."""
+    spec = drawn.properties(width="container", height=height).to_dict()
+    spec["config"] = {
+        "view": {"stroke": None},
+        "font": "system-ui, sans-serif",
+        "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"},
+        "legend": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"},
+    }
+    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    return Chart(name, title, caption, controls, spec)
