@@ -192,8 +192,9 @@ KINDS = ("svg", "png")
 
 def save(figure: Figure, stem: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
     """Write a figure in some kinds of files; equal figures give equal bytes."""
-    FigureCanvasAgg(figure).draw()
-    figure.set_layout_engine("none")  # found once, for all kinds of file
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)  # found once; "none" would have each file look for it anew
     written = []
     for kind in kinds:
         path = stem.with_name(f"{stem.name}.{kind}")
