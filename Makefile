@@ -18,7 +18,7 @@ REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 
 	     "name another: make PYTHON=python3.11 ..." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help setup benchmark smoke report ui figures verify reference soak bench growth literature test test-units test-studies test-faults check format lock
+.PHONY: help setup benchmark smoke atlas report ui figures verify reference soak bench growth literature test test-units test-studies test-faults check format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ benchmark: setup ## Run the study in config/STUDY.yaml on CORES cores (VERBOSE=1
 smoke: setup ## Run the smallest study: every step in under a minute
 	@$(BIN)/metabench plan --config config/smoke.yaml > /dev/null
 	$(BIN)/snakemake --cores $(CORES) --configfile config/smoke.yaml
+
+atlas: setup ## Evaluate what STUDY trained under the grids of config/STUDY-atlas.yaml
+	@$(MAKE) --no-print-directory benchmark STUDY=$(STUDY)-atlas
 
 report: setup ## Write results/STUDY/report.html of a finished study, and report.zip with its provenance
 	$(BIN)/snakemake --configfile config/$(STUDY).yaml --report results/$(STUDY)/report.zip

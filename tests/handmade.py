@@ -1,6 +1,6 @@
 """Tables made by hand, as figures read them: a small study with diverged runs, and grids."""
 
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,11 @@ from metabench.records import manifests
 
 SEEDS, TASKS = 3, 40
 PROTOCOLS = {"standard": 4, "robustness": 3}  # updates
+GRIDS = {  # group: axis: values
+    "points": {"shots": [5, 10, 20]},
+    "where": {"support": ["-5 to 0", "0 to 5"]},
+    "both": {"shots": [5, 10], "noise": [0.0, 0.5]},
+}
 CELLS = [  # algorithm, cell, role, inner and meta step size, meta-iterations, diverged seeds
     ("fomaml", "f1", "published", 0.02, 0.01, 400, 0),
     ("fomaml", "f2", "grid", 0.02, 0.1, 400, 2),
@@ -21,6 +26,34 @@ CELLS = [  # algorithm, cell, role, inner and meta step size, meta-iterations, d
     ("random", "n1", "published", np.nan, np.nan, 0, 0),
     ("anil", "a1", "published", 0.02, 0.01, 400, 0),  # not known to the figures
 ]
+
+
+def of_grids() -> dict[str, dict[str, tuple[int, Any]]]:
+    """Return the protocols of grids by name, with the place and the value on each axis."""
+    found = {}
+    for group, axes in GRIDS.items():
+        for point in product(*(enumerate(values) for values in axes.values())):
+            values = dict(zip(axes, point, strict=True))
+            told = ", ".join(f"{axis} {value}" for axis, (_, value) in values.items())
+            found[f"{group} {told}"] = values
+    return found
+
+
+def axes() -> pd.DataFrame:
+    """Return where each protocol of a grid lies."""
+    return pd.DataFrame(
+        {
+            "group": protocol.partition(" ")[0],
+            "protocol": protocol,
+            "axis": axis,
+            "place": place,
+            "value": str(value),
+            "number": np.nan if axis == "support" else value,
+            "scale": "order" if axis == "support" else "linear",
+        }
+        for protocol, values in of_grids().items()
+        for axis, (place, value) in values.items()
+    )
 
 
 def steps(algorithm: str) -> list[str]:
@@ -52,7 +85,7 @@ def statistics(loss: float, diverged: int, last: bool) -> dict[str, Any]:
 
 def adaptation_rows() -> list[dict[str, Any]]:
     rows = []
-    for protocol, updates in PROTOCOLS.items():
+    for protocol, updates in {**PROTOCOLS, **dict.fromkeys(of_grids(), 1)}.items():
         for region in regions(protocol):
             where = {"protocol": protocol, "region": region}
             for n, (algorithm, cell, role, *_, diverged) in enumerate(CELLS):
@@ -141,6 +174,9 @@ def history() -> pd.DataFrame:
 CONTENDERS = [("fomaml", "f3"), ("reptile", "r1"), ("joint", "j1"), ("gaussian-process", "-")]
 """Those of the selected cells, the best first."""
 
+PUBLISHED = ("fomaml", "f1", "reptile", "r1")
+"""A pair of published cells."""
+
 
 def ranking() -> pd.DataFrame:
     rows = []
@@ -210,6 +246,11 @@ def comparisons() -> pd.DataFrame:
             rows.append(
                 {**place, **sides, **sure, "probability_of_improvement": 0.6 + 0.1 * (b - a)}
             )
+    sides = dict(zip(("algorithm_a", "cell_a", "algorithm_b", "cell_b"), PUBLISHED, strict=True))
+    for n, protocol in enumerate(name for name in of_grids() if name.startswith("both ")):
+        ends = {"difference": 0.1 * n, "difference_lower": 0.05 * n - 0.01, "difference_upper": n}
+        place = {"role": "published", "protocol": protocol, "region": "all"}
+        rows.append({**place, **sides, **ends})
     return pd.DataFrame(rows)
 
 
@@ -238,6 +279,7 @@ def tables() -> dict[str, pd.DataFrame]:
         pictures, points = showcase()
     return {
         "adaptation.csv": adapted,
+        "axes.csv": axes(),
         "cells.csv": cells(),
         "leaderboard.csv": leaderboard(adapted),
         "history.csv": history(),

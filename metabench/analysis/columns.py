@@ -40,6 +40,8 @@ KEYS = {
     ),
     "seed": Column(COUNT, "The replicate."),
     "protocol": Column(TEXT, "The evaluation setting."),
+    "group": Column(TEXT, "Name of a group of protocols."),
+    "axis": Column(TEXT, "A key of protocols, or of their tasks, that varies within the group."),
     "step": Column(
         TEXT,
         "Which step size adaptation uses: own (the algorithm's: inner_step_size, or what it "
@@ -62,6 +64,9 @@ COORDINATES = {
 
 ORACLE = "least-squares"
 """A baseline that is told the basis functions of the tasks: no contender, and on no axis."""
+
+JUDGED = ("own", "tuned")
+"""The step sizes that a cell is judged by: the first of them that it has, else the first it has."""
 
 HYPERPARAMETERS = {
     "meta_iterations": Column(COUNT, "Outer updates in all."),
@@ -214,3 +219,11 @@ def with_whole_counts(table: pd.DataFrame, own: Mapping[str, Column]) -> pd.Data
     known = {**SHARED, **own}
     counts = [name for name in table if name in known and known[name].type == COUNT]
     return table.astype(dict.fromkeys(counts, "Int64"))
+
+
+def judged(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table that have the step sizes that cells are judged by."""
+    order = {step: n for n, step in enumerate(JUDGED)}
+    place = table["step"].map(order).fillna(len(order))
+    first = table.assign(place=place).sort_values(["place", "step"], kind="stable")
+    return table.loc[first.drop_duplicates(["algorithm", "cell", "protocol"]).index.sort_values()]

@@ -19,6 +19,7 @@ from metabench.records.measured import COST_COLUMNS, CellRecord
 from metabench.records.running import Running
 from metabench.study.cells import Cell
 from metabench.study.config import StudyConfig
+from metabench.study.protocols import Groups
 from metabench.study.schema import StudyProtocol
 
 Found = TypeVar("Found")
@@ -36,20 +37,25 @@ class Study:
 
     Args:
         config: The study.
-        protocols: Its protocols by name.
+        groups: Its protocols by group and name.
         cells: A record for each cell.
         baselines: Losses ``(region, task)`` of the seedless baselines by ``test/PROTOCOL/NAME``.
         contents: A digest of all this.
     """
 
     config: StudyConfig
-    protocols: dict[str, StudyProtocol]
+    groups: Groups
     cells: list[CellRecord]
     baselines: dict[str, NDArray[Any]]
     contents: str
     _found: dict[tuple[Any, ...], Any] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+
+    @cached_property
+    def protocols(self) -> dict[str, StudyProtocol]:
+        """All protocols by name."""
+        return {name: one for group in self.groups.values() for name, one in group.items()}
 
     def once(self, find: Callable[..., Found], *place: str) -> Found:
         """Return what is found in this study, worked out once: tables are made from others.
@@ -115,7 +121,7 @@ def read(running: Running) -> Study:
     study, reader = running.study, running.reader
     cells = [reader.cell(cell) for cell in study.cells]
     contents = reader.contents()
-    return Study(study.config, study.protocols, cells, reader.baselines(), contents)
+    return Study(study.config, study.groups, cells, reader.baselines(), contents)
 
 
 def name(record: CellRecord) -> dict[str, str]:

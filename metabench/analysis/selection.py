@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from metabench.analysis.columns import JUDGED
 from metabench.analysis.measured import Study
 from metabench.analysis.statistics import Floats, Integers
 from metabench.records.measured import CellRecord
@@ -159,7 +160,7 @@ def algorithms(study: Study) -> list[str]:
 def step_of(record: CellRecord, protocol: str) -> str:
     """Return the kind of step size that a cell is judged by: its own, else the tuned one."""
     steps = record.steps(protocol)
-    return next((step for step in ("own", "tuned") if step in steps), steps[0])
+    return next((step for step in JUDGED if step in steps), steps[0])
 
 
 def shown(study: Study, algorithm: str, protocol: str) -> list[CellRecord]:

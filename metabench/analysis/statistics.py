@@ -20,7 +20,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logit, ndtr, stdtrit
-from scipy.stats import rankdata
 
 from metabench.learning.randomness import uniforms
 
@@ -105,6 +104,15 @@ iqm = WindowMean(lambda n: (n / 4, n / 2))
 
 Reference: Agarwal et al. 2021, "Deep RL at the edge of the statistical precipice",
     arXiv:2108.13264."""
+
+
+def cvar(percent: int) -> WindowMean:
+    """Return the statistic "mean of all losses above this percentile": the tail's expected loss.
+
+    Reference: Rockafellar and Uryasev 2000, "Optimization of conditional value-at-risk",
+        doi:10.21314/JOR.2000.038.
+    """
+    return WindowMean(lambda n: (percent * n / 100, (100 - percent) * n / 100))
 
 
 def mean_interval(losses: ArrayLike, confidence: float = 0.95, scale: Scale = "log") -> Interval:
@@ -291,7 +299,18 @@ def ranks(values: Sequence[ArrayLike], draws: Resamples) -> Floats:
         draws: From `resamples`.
     """
     means = np.stack([_resampled_means(np.asarray(value), draws) for value in values], axis=-1)
-    return np.asarray(rankdata(means, axis=-1))
+    return ranked(means)
+
+
+def ranked(means: ArrayLike) -> Floats:
+    """Return the rank of each number among those of the last axis, ``(..., contender)``.
+
+    The least has rank 1; ties share their mean rank.
+    """
+    values = np.asarray(means)
+    less = (values[..., None, :] < values[..., :, None]).sum(-1)
+    equal = (values[..., None, :] == values[..., :, None]).sum(-1)
+    return less + (1 + equal) / 2
 
 
 def _resampled_means(values: Floats, draws: Resamples) -> Floats:

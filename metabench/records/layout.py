@@ -20,14 +20,21 @@ class Layout:
 
     Args:
         root: Its folder, for instance ``results/flux``.
+        trained_in: Name of the study beside it whose trainings it uses; its own if not given.
     """
 
     root: Path
+    trained_in: str | None = None
 
     @classmethod
-    def of(cls, study: str) -> Layout:
+    def of(cls, study: str, trained_in: str | None = None) -> Layout:
         """Return the layout of a study by its name."""
-        return cls(RESULTS / study)
+        return cls(RESULTS / study, trained_in)
+
+    @property
+    def training(self) -> Path:
+        """The folder of the study that trains."""
+        return self.root.with_name(self.trained_in) if self.trained_in else self.root
 
     @property
     def study(self) -> Path:
@@ -41,11 +48,11 @@ class Layout:
 
     def checkpoint(self, cell: str, seeds: str) -> Path:
         """Return where a training job keeps its state."""
-        return self.root / "checkpoints" / cell / f"{seeds}{RECORD}"
+        return self.training / "checkpoints" / cell / f"{seeds}{RECORD}"
 
     def trained(self, cell: str, seeds: str) -> Path:
         """Return the record of a training job."""
-        return self.root / "train" / cell / f"{seeds}{RECORD}"
+        return self.training / "train" / cell / f"{seeds}{RECORD}"
 
     def evaluated(self, cell: str, group: str, seeds: str) -> Path:
         """Return the record of an evaluation job."""

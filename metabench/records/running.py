@@ -17,6 +17,7 @@ from metabench.records.layout import RESULTS, Layout
 from metabench.records.measured import Reader
 from metabench.study import config
 from metabench.study.jobs import Study
+from metabench.study.messages import ConfigError, Mistakes
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,20 @@ class Running:
 
     @classmethod
     def start(cls, study: Study) -> Running:
-        """Return a study as this machine runs it; raise EngineError as `engine.name` does."""
-        return cls(study, Layout.of(study.name), engine.name())
+        """Return a study as this machine runs it.
+
+        Raises:
+            ArtifactError: It is trained in a study that is not there.
+            ConfigError: It is trained in a study that trains something else.
+            EngineError: As `engine.name` does.
+        """
+        elsewhere = study.config.trained_in
+        layout = Layout.of(study.name, elsewhere)
+        if elsewhere is None:
+            return cls(study, layout, engine.name())
+        other = read(elsewhere)
+        _require_same_training(study, other.study)
+        return cls(study, layout, other.engine)
 
     @property
     def reader(self) -> Reader:
@@ -80,7 +93,36 @@ def read(given: str | Path, started: bool = True) -> Running:
         return Running.start(Study(config.load(path)))
     content = _content(path)
     study = Study(config.parse(content["study"], str(path)))
-    return Running(study, Layout(path.parent), content["engine"])
+    return Running(study, Layout(path.parent, study.config.trained_in), content["engine"])
+
+
+def _require_same_training(study: Study, other: Study) -> None:
+    """Raise ConfigError where a study does not train all that another is evaluated of."""
+    place = f"(trained_in: {other.name})"
+    if other.config.trained_in:
+        raise ConfigError(
+            f"{other.name} is trained in {other.config.trained_in} itself; name that {place}"
+        )
+    mistakes = Mistakes()
+    missing = [seeds for seeds in study.blocks if seeds not in other.blocks]
+    if missing:
+        mistakes.add(
+            f"{other.name} trains the seeds {', '.join(other.blocks)}, and not {missing[0]} {place}"
+        )
+    trained = {cell.path: cell for cell in other.cells}
+    for cell in study.cells:
+        if cell.path not in trained:
+            mistakes.add(f"{other.name} does not train the cell {cell.title} {place}")
+            continue
+        ours = study.train_settings(cell).model_dump(mode="json")
+        theirs = other.train_settings(trained[cell.path]).model_dump(mode="json")
+        differing = [key for key in ours if ours[key] != theirs[key]]
+        if differing:
+            mistakes.add(
+                f"{other.name} trains the cell {cell.title} with other {' and '.join(differing)} "
+                f"{place}"
+            )
+    mistakes.report()
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -116,8 +116,13 @@ class Study:
 
     @property
     def single_protocols(self) -> list[str]:
-        """The protocols that are a group by themselves; those of a grid are too many for figures."""
+        """The protocols that are a group by themselves, which have figures of their own."""
         return [name for name in self.protocols if not grids.has_point(name)]
+
+    @cached_property
+    def grids(self) -> list[str]:
+        """The groups of protocols that are grids, in which something varies."""
+        return [name for name, group in self.groups.items() if protocols.axes(group)]
 
     @property
     def blocks(self) -> list[str]:

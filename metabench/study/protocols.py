@@ -1,11 +1,13 @@
 """From the protocols of a study file to protocols: each entry is a group, the product of its lists.
 
 A group without lists is one protocol of its own name. In a group with lists each protocol is called
-after the group and the values that it has of them: `robustness shots 5, noise 0.1`.
+after the group and the values that it has of them: `robustness shots 5, noise 0.1`. A group called
+after the one key that it varies has names that say it once: `shots 5`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any, NamedTuple
 
@@ -62,6 +64,29 @@ def groups(config: StudyConfig) -> Groups:
     return found
 
 
+def axes(group: Mapping[str, StudyProtocol]) -> dict[str, dict[str, Any]]:
+    """Return what varies within a group: by key of protocols or tasks, the value of each protocol.
+
+    Example:
+        >>> near, far = {"support": [0, 5]}, {"support": [-5, 0]}
+        >>> given = {"updates": 10, "gaussian_process_length_scale": 1.0}
+        >>> found = {f"side {n}": StudyProtocol(shots=n, **side, **given)
+        ...          for n, side in ((1, near), (2, far))}
+        >>> axes(found)["shots"]
+        {'side 1': 1, 'side 2': 2}
+    """
+    told: dict[str, dict[str, Any]] = {}
+    for name, protocol in group.items():
+        content = protocol.model_dump(mode="json")
+        changes = content.pop("tasks") or {}
+        told[name] = content | changes
+    every = dict.fromkeys(key for content in told.values() for key in content)
+    found = {key: {name: content.get(key) for name, content in told.items()} for key in every}
+    return {
+        key: values for key, values in found.items() if len(set(map(repr, values.values()))) > 1
+    }
+
+
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
@@ -96,6 +121,12 @@ class _Group(NamedTuple):
             *grids.varied(self.family, self.changes),
         ]
 
+    def called(self, point: Mapping[str, Any]) -> str:
+        """Return the name of a protocol, which says once what its group is called after."""
+        values = [f"{key.replace('_', ' ')} {said(point[key])}" for key in self.varied]
+        named = [] if self.varied == [self.name] else [self.name]
+        return " ".join([*named, ", ".join(values)]).strip()
+
 
 def _group(config: StudyConfig, name: str, content: dict[str, Any]) -> _Group:
     """Return the group that an entry describes; raise ConfigError where it is no grid."""
@@ -127,8 +158,7 @@ def _expand(config: StudyConfig, group: _Group) -> dict[str, StudyProtocol]:
     for own in grids.points(StudyProtocol, group.own):
         for changes in grids.points(group.family, group.changes):
             point = own | changes
-            values = [f"{key.replace('_', ' ')} {_said(point[key])}" for key in group.varied]
-            name = f"{group.name} {', '.join(values)}".strip()
+            name = group.called(point)
             with mistakes.collected():
                 if name in found:
                     raise ConfigError(f"two protocols are called {name} ({group.place})")
@@ -168,14 +198,14 @@ def _changed(tasks: TaskDistribution, changes: dict[str, Any], place: str) -> Ta
     return check(family, {**kept, **changes}, place=place)
 
 
-def _said(value: Any) -> str:
+def said(value: Any) -> str:
     """Return a value as a protocol's name has it."""
     if value is None:
         return "default"
     if not isinstance(value, list):
         return spelled(value)
     is_interval = all(isinstance(item, int | float) for item in value)
-    return (" to " if is_interval else " and ").join(_said(item) for item in value)
+    return (" to " if is_interval else " and ").join(said(item) for item in value)
 
 
 def _require_support(tasks: TaskDistribution, protocol: Protocol, place: str) -> None:

@@ -124,10 +124,16 @@ class Statistics(Model):
 
 
 class StudyConfig(Model):
-    """A study file."""
+    """A study file.
+
+    Args:
+        trained_in: A study that trains the same cells with the same seeds. Its records are used, and
+            those that are missing are made there.
+    """
 
     study: Annotated[Name, AfterValidator(_free)]
     source: Text
+    trained_in: Name | None = None
     seeds: Annotated[int, Field(ge=1, le=SEEDS)]
     seed_block: Annotated[int, Field(ge=1, le=SEED_BLOCK)] = 10
     tasks: AnyDistribution = SineDistribution()
@@ -139,3 +145,9 @@ class StudyConfig(Model):
     showcase: Showcase = Field(default={"amplitude": 4.0, "phase": 1.0})
     gaussian_process: GaussianProcess = GaussianProcess()
     statistics: Statistics = Statistics()
+
+    @model_validator(mode="after")
+    def _elsewhere(self) -> Self:
+        if self.trained_in == self.study:
+            raise ValueError(f"trained_in must be another study, got {self.trained_in!r}")
+        return self

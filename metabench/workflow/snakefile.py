@@ -347,8 +347,9 @@ class Workflow:
 
     @cached_property
     def pictures(self) -> list[Picture]:
-        """What the figures show: each protocol that is a group of its own has some."""
-        return figures.of_study(sorted(self.running.study.single_protocols))
+        """What the figures show: each group of protocols has some."""
+        study = self.running.study
+        return figures.of_study(sorted(study.single_protocols), study.grids)
 
     @property
     def figure_entries(self) -> dict[Path, dict[str, Any]]:

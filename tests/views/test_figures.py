@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import small
 from docutils.core import publish_parts
-from handmade import PROTOCOLS, SEEDS
+from handmade import GRIDS, PROTOCOLS, SEEDS
 
 from metabench.analysis import frames
 from metabench.records import manifests
@@ -57,7 +57,7 @@ def test_the_tables_made_by_hand_have_columns_of_real_ones() -> None:
 
 
 def test_the_files_are_exactly_those_that_the_names_promise(drawn: list[Path]) -> None:
-    stems = [picture.stem for picture in figures.of_study(list(PROTOCOLS))]
+    stems = [picture.stem for picture in figures.of_study(list(PROTOCOLS), list(GRIDS))]
     assert len(set(stems)) == len(stems)
     assert {path.name for path in drawn[0].parent.iterdir()} == {
         manifests.NAME,

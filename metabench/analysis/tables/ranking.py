@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from metabench.analysis.columns import NUMBER, Column
 from metabench.analysis.measured import Study
-from metabench.analysis.statistics import ranks
+from metabench.analysis.statistics import ranked, ranks
 from metabench.analysis.tables.comparisons import PICKS, Contender, contenders
 
 NAME = "ranking.csv"
@@ -50,8 +49,8 @@ def _rows(study: Study, sides: list[Contender], place: dict[str, str]) -> Iterat
     drawn = ranks(on_grid, study.draws())
     tail = (1 - study.config.statistics.confidence) / 2
     lower, upper = np.quantile(drawn, [tail, 1 - tail], axis=0, method="nearest")
-    each = rankdata([score.mean() for score in on_grid])
-    halves = [rankdata([score[:, half::2].mean() for score in on_grid]) for half in (0, 1)]
+    each = ranked([score.mean() for score in on_grid])
+    halves = [ranked([score[:, half::2].mean() for score in on_grid]) for half in (0, 1)]
     for n, side in enumerate(sides):
         yield {
             **place,

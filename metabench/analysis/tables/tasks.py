@@ -9,12 +9,13 @@ import pandas as pd
 
 from metabench.analysis.columns import COUNT, NUMBER, Column
 from metabench.analysis.measured import Study, name
+from metabench.analysis.selection import step_of
 from metabench.records.measured import REGIONS, CellRecord
 
 NAME = "tasks.parquet"
 CAPTION = """
-Loss of each run on each test task at the last update, at its own step size (tuned, where it has
-none). Seed -1 stands for a baseline without seeds.
+Loss of each run on each test task at the last update, at the step size that its cell is judged by:
+its own, or the tuned one where it has none. Seed -1 stands for a baseline without seeds.
 """
 COLUMNS = {
     "task": Column(COUNT, "Number of the task in the test bank."),
@@ -44,7 +45,7 @@ def build(study: Study) -> pd.DataFrame:
 
 def _of_cell(record: CellRecord, protocol: str) -> pd.DataFrame:
     """Return the losses of a cell's runs under one protocol."""
-    step = "own" if "own" in record.steps(protocol) else "tuned"
+    step = step_of(record, protocol)
     head = {**name(record), "protocol": protocol, "step": step}
     return _rows(record.losses(protocol, step)[:, -1], head, list(record.seeds))
 

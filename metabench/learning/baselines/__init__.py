@@ -1,8 +1,9 @@
 """Predictors without seeds: the yardsticks.
 
     zero                       predicts 0: a loss of E[A^2]/2 on average
+    bayes                      the mean of the posterior: no predictor has a lower expected loss
     least-squares              fits y = a sin x + b cos x (or what else spans all tasks of a family),
-                               which nobody told the others: the floor
+                               which nobody told the others: the floor without noise
     linear                     a linear model on functions learned from training tasks
     gaussian-process           kernel and length scale as the study has them
     gaussian-process-fitted    the same kernel, fitted to training tasks
@@ -17,11 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from metabench.learning.baselines import linear_model, processes
+from metabench.learning.baselines import bayes, linear_model, processes
 from metabench.learning.baselines.fixed import least_squares, zero
 from metabench.learning.baselines.predictor import Predictor
 from metabench.learning.evaluation import HeldOut, held_out, picture_x, showcase_support
@@ -41,6 +43,7 @@ def names(trained: TaskDistribution, met: TaskDistribution | None = None) -> tup
     """
     met = met or trained
     return (
+        *(["bayes"] if bayes.possible(met) else []),
         "gaussian-process",
         "gaussian-process-fitted",
         *(["gaussian-process-periodic"] if trained.period else []),
@@ -96,13 +99,15 @@ def _predictors(
     """Return how each baseline comes to be, by name."""
     given, tasks = settings.gaussian_process, settings.tasks
     rbf = processes.Kernel(given.variance, protocol.gaussian_process_length_scale, given.jitter)
+    met: Any = protocol.distribution(tasks)
     return {
+        "bayes": lambda: partial(bayes.predict, met),
         "gaussian-process": lambda: partial(processes.posterior_mean, rbf),
         "gaussian-process-fitted": lambda: partial(processes.posterior_mean, _fitted(tasks, None)),
         "gaussian-process-periodic": lambda: partial(
             processes.posterior_mean, _fitted(tasks, tasks.period)
         ),
-        "least-squares": lambda: partial(least_squares, protocol.distribution(tasks)),
+        "least-squares": lambda: partial(least_squares, met),
         "linear": lambda: linear_model.chosen(_components(tasks), validation),
         "zero": lambda: zero,
     }

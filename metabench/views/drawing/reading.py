@@ -90,6 +90,11 @@ class Tables:
         return sorted(name for name in names if not has_point(name))
 
     @cached_property
+    def grids(self) -> list[str]:
+        """The groups of protocols in which something varies, in the order of the study file."""
+        return list(self["axes.csv"]["group"].unique())
+
+    @cached_property
     def protocols_with_regions(self) -> list[str]:
         """Protocols whose support does not cover the whole domain."""
         found = set(self.rows("adaptation.csv", region="unseen")["protocol"])

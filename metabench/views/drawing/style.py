@@ -65,6 +65,7 @@ KNOWN = {
     "ridge": Style("Ridge head", "#999933", ">"),
     "neural_process": Style("Neural process", "#AA4499", "8"),
     "fomaml_tail": Style("FOMAML, tail", "#661100", "H"),
+    "bayes": Style("Bayes-optimal", "#333333", "1"),
     "gaussian-process": Style("GP, given kernel", "#000000", "X"),
     "gaussian-process-fitted": Style("GP, fitted kernel", "#4d4d4d", "x"),
     "gaussian-process-periodic": Style("GP, known period", "#777777", "+"),

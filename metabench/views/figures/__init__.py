@@ -3,7 +3,7 @@
 A file of this folder draws one family of figures and declares what there is to know about it:
 
     NAME       name of its files without suffix; fields stand in braces
-    CHOICES    values of the fields other than `protocol` (optional)
+    CHOICES    values of the fields other than `protocol` and `grid` (optional)
     CATEGORY   its heading in the report
     CAPTION    its caption in the report, in reStructuredText
     draw       draws one figure from the tables of a study and the fields of its name
@@ -109,22 +109,24 @@ def _family(name: str) -> Family:
     )
 
 
-def of_study(protocols: Sequence[str]) -> list[Picture]:
+def of_study(protocols: Sequence[str], grids: Sequence[str] = ()) -> list[Picture]:
     """Return the figures of a study, which are known before it runs.
 
     Args:
-        protocols: The evaluation settings.
+        protocols: The evaluation settings that are groups by themselves.
+        grids: The groups of protocols in which something varies.
 
     Example:
-        >>> [picture.stem for picture in of_study(["standard"])][:3]
-        ['adaptation_standard_score', 'adaptation_standard_mean', 'candidates']
+        >>> [picture.stem for picture in of_study(["standard"], ["shots"])][:4]
+        ['adaptation_standard_score', 'adaptation_standard_mean', 'candidates', 'comparisons_standard']
     """
-    return [picture for family in families() for picture in _pictures(family, protocols)]
+    fields = {"protocol": protocols, "grid": grids}
+    return [picture for family in families() for picture in _pictures(family, fields)]
 
 
-def _pictures(family: Family, protocols: Sequence[str]) -> Iterator[Picture]:
+def _pictures(family: Family, fields: Mapping[str, Sequence[str]]) -> Iterator[Picture]:
     """Yield a figure for each combination of the values of a family's fields."""
-    values = {"protocol": protocols, **family.choices}
+    values = {**fields, **family.choices}
     for filling in product(*(values[field] for field in family.fields)):
         yield Picture(family, dict(zip(family.fields, filling, strict=True)))
 
@@ -139,7 +141,7 @@ def count(folder: Path) -> int:
     """Return how many figures a study has; raise as `draw_all` does."""
     manifests.read(folder)
     tables = Tables(folder)
-    return len(of_study(tables.protocols))
+    return len(of_study(tables.protocols, tables.grids))
 
 
 def draw_all(
@@ -166,7 +168,7 @@ def draw_all(
     tables = Tables(folder)
     written: list[Path] = []
     with style.settings():
-        for picture in of_study(tables.protocols):
+        for picture in of_study(tables.protocols, tables.grids):
             written += style.save(picture.draw(tables), out / picture.stem, kinds)
             advance()
     manifests.write(out, [path.name for path in written], made)

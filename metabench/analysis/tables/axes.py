@@ -1,0 +1,86 @@
+"""Where each protocol of a grid lies: what its group varies, and its values of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from math import isfinite, nan
+from typing import Any
+
+import pandas as pd
+
+from metabench.analysis.columns import COUNT, NUMBER, TEXT, Column
+from metabench.analysis.measured import Study
+from metabench.study.protocols import axes, said
+
+NAME = "axes.csv"
+CAPTION = """
+What each group of protocols varies, and the value that each of its protocols has: an axis of the
+figures of grids. A group that is one protocol has no row.
+"""
+COLUMNS = {
+    "place": Column(
+        COUNT, "Place of the value on the axis, from 0, in the order of the study file."
+    ),
+    "value": Column(TEXT, "The value as the study file has it."),
+    "number": Column(
+        NUMBER, "The value as a number, the multiple of a step size; empty where it is none."
+    ),
+    "scale": Column(
+        TEXT,
+        "How to draw the axis: log, linear, or order where values are no numbers.",
+    ),
+}
+
+WIDE = 20
+"""Ratio of the largest value to the least from which an axis is logarithmic."""
+
+ORDER = ["group", "protocol", "axis", *COLUMNS]
+
+
+def build(study: Study) -> pd.DataFrame:
+    """Return the table, in the order of the study file."""
+    rows = [row for group in study.groups for row in _rows(study, group)]
+    return pd.DataFrame(rows, columns=ORDER)
+
+
+def _rows(study: Study, group: str) -> Iterator[dict[str, Any]]:
+    """Yield a row for each protocol of a group and each axis."""
+    for axis, values in axes(study.groups[group]).items():
+        places = list(dict.fromkeys(map(_spelled, values.values())))
+        numbers = [_number(value) for value in values.values()]
+        for protocol, value in values.items():
+            yield {
+                "group": group,
+                "protocol": protocol,
+                "axis": axis,
+                "place": places.index(_spelled(value)),
+                "value": _spelled(value),
+                "number": _number(value),
+                "scale": _scale(numbers),
+            }
+
+
+def _spelled(value: Any) -> str:
+    """Return a value in words; step rules, of which a protocol may have several, in one text."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return " and ".join(value)
+    return said(value)
+
+
+def _number(value: Any) -> float:
+    """Return a value as a number, `own x 4` as 4; nan where it is none."""
+    if isinstance(value, int | float):
+        return float(value)
+    if isinstance(value, list) and value == ["own"]:
+        return 1.0
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        found = re.fullmatch("(?:own x |fixed )(.+)", value[0])
+        return float(found[1]) if found else nan
+    return nan
+
+
+def _scale(numbers: Sequence[float]) -> str:
+    if not all(map(isfinite, numbers)):
+        return "order"
+    return "log" if 0 < WIDE * min(numbers) <= max(numbers) else "linear"

@@ -1,0 +1,139 @@
+"""A grid of protocols as its figures need it: axes, methods, and the score of each at each point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from metabench.analysis.columns import judged
+from metabench.views.drawing.lines import DASHES, PUBLISHED, SELECTED
+from metabench.views.drawing.reading import LEAST, Tables
+
+EQUAL_BUDGET: dict[str, Any] = {"linestyle": (0, (5, 1, 1, 1)), "linewidth": 1.2}
+
+ROLES = {"published": PUBLISHED, "equal-budget": EQUAL_BUDGET, "grid": SELECTED}
+"""How the cells of a role look."""
+
+TITLES = {
+    "shots": "support points",
+    "support": "support interval",
+    "updates": "updates",
+    "steps": "step size of adaptation",
+    "noise": "noise on support labels (standard deviation)",
+    "domain": "interval of the query points",
+    "optimizer": "rule of the updates",
+    "queries": "query points",
+    "amplitude": "amplitude",
+    "phase": "phase",
+    "frequency": "frequency",
+    "family": "family of tasks",
+}
+"""What an axis is called; others have the name of their key."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What varies within a group of protocols.
+
+    Args:
+        name: The key.
+        scale: log, linear or order.
+        values: Its values in words, in the order of the study file.
+        numbers: The same as numbers, where they are such.
+    """
+
+    name: str
+    scale: str
+    values: list[str]
+    numbers: list[float]
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+        if self.name == "steps" and self.scale != "order":
+            multiple = all(value.startswith("own") for value in self.values)
+            return "step size of adaptation" + (" over the cell's own" if multiple else "")
+        return TITLES.get(self.name, self.name.replace("_", " "))
+
+
+@dataclass(frozen=True)
+class Method:
+    """A cell or a baseline, and how it looks."""
+
+    algorithm: str
+    cell: str
+    label: str
+    look: dict[str, Any]
+
+
+class Grid:
+    """A group of protocols in which something varies.
+
+    Args:
+        tables: Tables of its study.
+        name: Name of the group.
+    """
+
+    def __init__(self, tables: Tables, name: str) -> None:
+        self.tables = tables
+        self.places = tables.rows("axes.csv", group=name)
+
+    @cached_property
+    def axes(self) -> list[Axis]:
+        """What varies, in the order of the study file."""
+        found = []
+        for name, rows in self.places.groupby("axis", sort=False):
+            rows = rows.sort_values("place").drop_duplicates("place")
+            scale = str(rows["scale"].iloc[0])
+            found.append(Axis(str(name), scale, list(rows["value"]), list(rows["number"])))
+        return found
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """Rows of leaderboard.csv at the step that cells are judged by, with `place` on each axis."""
+        places = self.places.pivot(index="protocol", columns="axis", values="place")
+        places.columns = [f"place {name}" for name in places.columns]
+        return judged(self.tables["leaderboard.csv"]).merge(places, on="protocol")
+
+    @cached_property
+    def methods(self) -> list[Method]:
+        """Every cell, the published ones first, and the baselines that have room on an axis.
+
+        Predicting zero has the score 1 everywhere.
+        """
+        cells = self.rows[self.rows["role"] != "baseline"].drop_duplicates(["algorithm", "cell"])
+        every = self.tables.every_algorithm
+        order = [
+            (every.index(row.algorithm), list(ROLES).index(row.role)) for row in cells.itertuples()
+        ]
+        ranked = cells.assign(order=order).sort_values("order", kind="stable")
+        several = ranked["algorithm"].duplicated(keep=False)
+        found = [
+            self._method(row.algorithm, row.cell, self._note(row, more), ROLES[row.role])
+            for row, more in zip(ranked.itertuples(), several, strict=True)
+        ]
+        best = self.rows[self.rows["role"] == "baseline"].groupby("algorithm")["score"].max()
+        shown = [name for name in self.tables.baselines if LEAST <= best.get(name, 0) < 1]
+        for n, name in enumerate(shown):
+            look = {"linestyle": (0, DASHES[n % len(DASHES)]), "linewidth": 1.0}
+            found.append(self._method(name, "-", "", look))
+        return found
+
+    def of(self, method: Method) -> pd.DataFrame:
+        """Return the rows of a method."""
+        rows = self.rows
+        return rows[(rows["algorithm"] == method.algorithm) & (rows["cell"] == method.cell)]
+
+    def _method(self, algorithm: str, cell: str, note: str, look: dict[str, Any]) -> Method:
+        style = self.tables.styles[algorithm]
+        look = {"color": style.colour, "marker": style.marker, **look}
+        return Method(algorithm, cell, style.label + note, look)
+
+    def _note(self, row: Any, more: bool) -> str:
+        """Return what tells a cell from others of its algorithm."""
+        if row.role == "published" or not more:
+            return ""
+        return ", equal budget" if row.role == "equal-budget" else f", {row.cell}"

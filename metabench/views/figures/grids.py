@@ -1,0 +1,202 @@
+"""How scores change over a grid of protocols: curves over one axis, maps over two."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from metabench.views.drawing.grids import Axis, Grid, Method
+from metabench.views.drawing.reading import Tables
+from metabench.views.drawing.style import WIDTH, legend_below, loss_axis, message
+
+NAME = "grid_{grid}"
+CATEGORY = "Robustness"
+CAPTION = """
+How a group of protocols that varies one or two things changes the mean score after the last update:
+the loss over that of predicting zero on the same task and points, at most 1, at which an adaptation
+failed. One axis: the mean score with its interval over seeds and tasks (left), and the share of
+adaptations that failed (right). Two axes: a map for each method, darker where the score is better;
+the last map is the difference of the first two methods, hatched where its interval includes zero.
+
+Solid: published cells; dash-dotted: published values at another's budget; dashed: other cells;
+dotted: baselines. Cells adapt at their own step size, or at the one that each run tunes on
+validation tasks where they have none.
+"""
+
+LOW = 1e-4
+"""Scores below are off the axis."""
+
+COLUMNS = 3
+"""Maps side by side."""
+
+
+def draw(tables: Tables, grid: str) -> Figure:
+    """Draw a group of protocols."""
+    found = Grid(tables, grid)
+    if len(found.axes) > 2:
+        return message(
+            f"The group {grid} varies {len(found.axes)} things; figures show two at most."
+        )
+    one = len(found.axes) == 1
+    figure = _curves(found) if one else _maps(found)
+    protocol = found.rows["protocol"].iloc[0]
+    figure.suptitle(f"{grid}: {tables.size(protocol)}", fontsize=8)
+    return figure
+
+
+def _curves(grid: Grid) -> Figure:
+    """Draw score and share of failures over the one axis of a grid."""
+    (axis,) = grid.axes
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    known = []
+    for method in grid.methods:
+        rows = grid.of(method).sort_values(f"place {axis.name}")
+        places = rows[f"place {axis.name}"].to_numpy(int)
+        x = places if axis.scale == "order" else np.array(axis.numbers)[places]
+        left.plot(x, rows["score"], label=method.label, **method.look)
+        ends = rows["score_lower"], rows["score_upper"]
+        left.fill_between(x, *ends, color=method.look["color"], alpha=0.15, linewidth=0)
+        right.plot(x, rows["failed"], **method.look)
+        known.append(rows["score"].to_numpy(float))
+    scores = np.concatenate(known)
+    loss_axis(left, "y", scores[scores >= LOW])
+    left.set_ylabel("mean score")
+    right.set_ylim(-0.02, 1.02)
+    right.yaxis.set_major_formatter(PercentFormatter(1))
+    right.set_ylabel("adaptations that failed")
+    for axes in (left, right):
+        _label(axes, axis)
+    legend_below(figure, left, 3)
+    return figure
+
+
+def _label(axes: Axes, axis: Axis) -> None:
+    """Name the axis along x, and its values."""
+    axes.set_xlabel(axis.title)
+    if axis.scale == "order":
+        axes.set_xticks(range(len(axis.values)), axis.values)
+        if max(map(len, axis.values)) * len(axis.values) > 40:
+            axes.tick_params(axis="x", rotation=60)
+        return
+    axes.set_xscale(axis.scale)
+    axes.set_xticks(axis.numbers)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    if len(axis.numbers) > 8:
+        axes.tick_params(axis="x", rotation=60)
+
+
+def _maps(grid: Grid) -> Figure:
+    """Draw a map of the scores of each method over the two axes of a grid."""
+    down, across = grid.axes
+    methods = grid.methods
+    pair = _difference(grid, methods[:2]) if len(methods) > 1 else None
+    count = len(methods) + (pair is not None)
+    lines = ceil(count / COLUMNS)
+    height = 0.9 + 0.22 * len(down.values)
+    figure = Figure(figsize=(WIDTH, 0.5 + lines * height), layout="constrained")
+    panels = figure.subplots(lines, COLUMNS, sharex=True, sharey=True, squeeze=False)
+    norm = LogNorm(1e-3, 1)
+    for axes, method in zip(panels.flat, methods, strict=False):
+        table = grid.of(method).pivot(
+            index=f"place {down.name}", columns=f"place {across.name}", values="score"
+        )
+        _map(axes, table.to_numpy(float), "viridis_r", norm)
+        axes.set_title(method.label)
+    if pair is not None:
+        _draw_difference(panels.flat[len(methods)], pair, methods[:2])
+    for axes in panels.flat[count:]:
+        axes.set_axis_off()
+    for axes in panels[:, 0]:
+        axes.set_yticks(range(len(down.values)), down.values)
+    for axes in panels.flat[max(0, count - COLUMNS) : count]:
+        axes.set_xticks(range(len(across.values)), across.values, rotation=60)
+        axes.tick_params(labelbottom=True)
+    figure.supxlabel(across.title, fontsize=8)
+    figure.supylabel(down.title, fontsize=8)
+    bar = figure.colorbar(ScalarMappable(norm, "viridis_r"), ax=panels, shrink=0.6, aspect=30)
+    bar.set_label("mean score")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _map(axes: Axes, table: NDArray[np.float64], colours: str, norm: Normalize) -> None:
+    """Draw one map, with its numbers."""
+    axes.imshow(table, cmap=colours, norm=norm, aspect="auto")
+    brightness = ScalarMappable(norm, colours).to_rgba(table)[..., :3] @ (0.3, 0.6, 0.1)
+    for (row, column), value in np.ndenumerate(table):
+        if np.isfinite(value):
+            dark = float(brightness[row, column]) < 0.5
+            text = f"{value:.2f}" if abs(value) >= 0.095 else f"{value:.1g}"
+            axes.text(
+                column,
+                row,
+                text.replace("0.", ".", 1),
+                ha="center",
+                va="center",
+                fontsize=4.5,
+                color="white" if dark else "black",
+            )
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+Pair = tuple[NDArray[np.float64], NDArray[np.bool_]]
+"""A difference of scores at each point of a grid, and whether its interval leaves out zero."""
+
+
+def _difference(grid: Grid, methods: list[Method]) -> Pair | None:
+    """Return the difference of the scores of two published cells, where they were compared."""
+    rows = grid.tables.rows("comparisons.csv", role="published", region="all")
+    a, b = methods
+    for first, second, sign in ((a, b, 1), (b, a, -1)):
+        found = rows[
+            (rows["algorithm_a"] == first.algorithm)
+            & (rows["cell_a"] == first.cell)
+            & (rows["algorithm_b"] == second.algorithm)
+            & (rows["cell_b"] == second.cell)
+        ]
+        if len(found):
+            return _on_grid(grid, found.assign(difference=sign * found["difference"]))
+    return None
+
+
+def _on_grid(grid: Grid, rows: Any) -> Pair:
+    """Return the differences of pairs, and whether they are certain, by place on both axes."""
+    places = [f"place {axis.name}" for axis in grid.axes]
+    at = grid.rows[["protocol", *places]].drop_duplicates()
+    certain = (rows["difference_lower"] > 0) == (rows["difference_upper"] > 0)
+    found = rows.assign(certain=certain).merge(at, on="protocol")
+    tables = [
+        found.pivot(index=places[0], columns=places[1], values=name)
+        for name in ("difference", "certain")
+    ]
+    return tables[0].to_numpy(float), tables[1].to_numpy(bool)
+
+
+def _draw_difference(axes: Axes, pair: Pair, methods: list[Method]) -> None:
+    """Draw the map of a difference, hatched where it is not certain."""
+    difference, certain = pair
+    most = max(float(np.abs(difference).max()), 1e-3)
+    _map(axes, difference, "PuOr", Normalize(-most, most))
+    for row, column in np.argwhere(~certain):
+        axes.fill(
+            column + np.array([-0.5, 0.5, 0.5, -0.5]),
+            row + np.array([-0.5, -0.5, 0.5, 0.5]),
+            fill=False,
+            hatch="////",
+            linewidth=0,
+            edgecolor="#888888",
+        )
+    a, b = methods
+    axes.set_title(f"{a.label} − {b.label}")

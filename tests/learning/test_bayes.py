@@ -1,0 +1,122 @@
+"""The mean of the posterior, held against Monte Carlo, other predictors and its limits."""
+
+import numpy as np
+import pytest
+import small
+import torch
+
+from metabench.learning import baselines
+from metabench.learning.baselines import bayes
+from metabench.learning.evaluation import held_out
+from metabench.learning.tasks import (
+    Bank,
+    PlaneWaveDistribution,
+    Points,
+    SineDistribution,
+    SineOrLineDistribution,
+)
+
+NOISY = SineDistribution(noise=0.5)
+VARIED = SineDistribution(noise=0.5, frequency=(0.8, 1.2))
+
+
+def met(tasks, shots=5, count=8, support=(0.0, 5.0)):
+    """Some held-out tasks."""
+    return held_out(Bank(0, "test-bank", tasks, count), small.protocol(shots, support))
+
+
+def by_chance(tasks, support, x, draws=200_000):
+    """The mean of the posterior, from waves drawn at random and weighed by their likelihood."""
+    waves = tasks.draw(torch.from_numpy(np.random.default_rng(1).random((draws, tasks.width))))
+    off = (waves(support.x.expand(draws, *support.x.shape)) - support.y)[..., 0]
+    weight = (-off.square().sum(-1) / (2 * tasks.noise**2)).softmax(0)
+    return (weight[:, None] * waves(x.expand(draws, *x.shape))[..., 0]).sum(0)
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        NOISY,
+        SineDistribution(noise=1.0, frequency=(0.8, 1.2)),
+        SineDistribution(noise=0.8, sign="minus", phase=(0.5, 2.0), amplitude=(2.0, 3.0)),
+    ],
+)
+@pytest.mark.parametrize("shots", [1, 4])
+def test_it_is_the_mean_of_waves_drawn_at_random_and_weighed_by_their_likelihood(tasks, shots):
+    tasks_met = met(tasks, shots, count=3)
+    found = bayes.predict(tasks, tasks_met.support, tasks_met.query.x)[..., 0]
+    for n in range(3):
+        expected = by_chance(tasks, tasks_met.support.at(n), tasks_met.query.x)
+        torch.testing.assert_close(found[n], expected, rtol=0, atol=0.05)
+
+
+def test_no_other_predictor_has_a_lower_loss_on_noisy_waves():
+    protocol = small.settings.BaselineProtocol(
+        shots=5, support=(0.0, 5.0), updates=1, gaussian_process_length_scale=1.5, noise=1.0
+    )
+    found = baselines.evaluate(small.baseline_settings({"noisy": protocol}, 300))
+    least = found["test/noisy/bayes"][0]
+    others = {name: value for name, value in found.items() if name.startswith("test/noisy/")}
+    assert len(others) > 5
+    for name, losses in others.items():
+        if name != "test/noisy/bayes":
+            ahead = losses[0] - least
+            assert ahead.mean() > 2 * ahead.std() / len(ahead) ** 0.5, name
+
+
+def test_with_little_noise_it_is_least_squares_and_with_much_it_says_nothing():
+    clear = SineDistribution(noise=0.02)
+    tasks = met(clear, shots=10, support=(-5.0, 5.0))
+    found = bayes.predict(clear, tasks.support, tasks.query.x)
+    fitted = baselines.least_squares(clear, tasks.support, tasks.query.x)
+    torch.testing.assert_close(found, fitted, rtol=0, atol=0.02)
+    loud = SineDistribution(noise=1000.0)
+    assert bayes.predict(loud, tasks.support, tasks.query.x).abs().max() < 0.01
+
+
+def test_twice_as_many_nodes_give_the_same(monkeypatch):
+    for tasks in (NOISY, VARIED):
+        some = met(tasks)
+        found = bayes.predict(tasks, some.support, some.query.x)
+        monkeypatch.setattr(bayes, "SPACING", bayes.SPACING / 2)
+        monkeypatch.setattr(bayes, "AMPLITUDES", 2 * bayes.AMPLITUDES)
+        torch.testing.assert_close(
+            bayes.predict(tasks, some.support, some.query.x), found, rtol=0, atol=1e-3
+        )
+        monkeypatch.undo()
+
+
+def test_a_prediction_depends_on_its_own_task_alone_and_on_every_point_of_it():
+    some = met(NOISY)
+    whole = bayes.predict(NOISY, some.support, some.query.x)
+    for n in range(len(whole)):
+        alone = bayes.predict(NOISY, some.support.at(slice(n, n + 1)), some.query.x)
+        torch.testing.assert_close(alone[0], whole[n], rtol=0, atol=1e-12)
+    for point in range(5):
+        y = some.support.y.clone()
+        y[:, point] += 1
+        moved = bayes.predict(NOISY, Points(some.support.x, y), some.query.x)
+        assert ((moved - whole).abs().amax((1, 2)) > 1e-3).all()
+
+
+def test_query_points_of_each_task_are_predicted_as_the_same_points_of_all_are():
+    some = met(NOISY)
+    each = some.query.x.expand(len(some.support.x), *some.query.x.shape)
+    torch.testing.assert_close(
+        bayes.predict(NOISY, some.support, each),
+        bayes.predict(NOISY, some.support, some.query.x),
+        rtol=0,
+        atol=0,
+    )
+
+
+def test_there_is_one_for_noisy_waves_alone_whose_posterior_is_not_too_narrow():
+    assert "bayes" in baselines.names(NOISY) and "bayes" in baselines.names(VARIED)
+    assert "bayes" in baselines.names(SineDistribution(), NOISY), "noise of the protocol counts"
+    for tasks in (
+        SineDistribution(),
+        SineOrLineDistribution(noise=0.5),
+        PlaneWaveDistribution(noise=0.5),
+        SineDistribution(noise=0.001, frequency=(0.5, 2.0)),
+    ):
+        assert "bayes" not in baselines.names(tasks)
