@@ -17,6 +17,10 @@ REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 
 	echo "metabench needs Python 3.11, but '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo not there);" \
 	     "name another: make PYTHON=python3.11 ..." >&2; exit 1; }
 
+# Byte code is made once, by whoever imports first. Where the environment forbids it, as images of containers like to,
+# each of the hundreds of processes of a study or of the tests would make all of it anew: seconds each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup benchmark smoke atlas report ui figures verify reference soak bench growth literature test test-units test-studies test-faults check format lock
 
