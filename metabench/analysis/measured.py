@@ -19,6 +19,7 @@ from metabench.records.measured import COST_COLUMNS, CellRecord
 from metabench.records.running import Running
 from metabench.study.cells import Cell
 from metabench.study.config import StudyConfig
+from metabench.study.grids import has_point
 from metabench.study.protocols import Groups
 from metabench.study.schema import StudyProtocol
 
@@ -56,6 +57,11 @@ class Study:
     def protocols(self) -> dict[str, StudyProtocol]:
         """All protocols by name."""
         return {name: one for group in self.groups.values() for name, one in group.items()}
+
+    @property
+    def single_protocols(self) -> list[str]:
+        """The protocols that are a group by themselves, which have figures of their own."""
+        return [name for name in self.protocols if not has_point(name)]
 
     def once(self, find: Callable[..., Found], *place: str) -> Found:
         """Return what is found in this study, worked out once: tables are made from others.

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from metabench.analysis import frames
 from metabench.records import manifests
 from metabench.records.artifacts import ArtifactError
+from metabench.study.grids import has_point
 
 SHORT = 11
 """Significant binary digits of what is compared with a tolerance, or drawn."""
@@ -40,7 +41,8 @@ EXACT = ("step_size", "x", "x1", "x2")
 """Numbers that identify rows."""
 
 REGION_TASKS = 100
-"""Tasks whose losses on the seen and unseen part of the grid are kept.
+"""Tasks whose losses on the seen and unseen part of the grid are kept, and all losses under the
+protocols of a grid.
 
 The median over them is as good for telling whether a run has other losses; the loss on the whole
 grid is kept for all tasks.
@@ -89,13 +91,17 @@ def _numbers(table: pd.DataFrame) -> list[str]:
 
 def thin(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of a full table that a reference keeps."""
+    if name not in ("tasks.parquet", "curves.parquet", "adaptation.csv"):
+        return table
+    of_grid = table["protocol"].astype(str).map(has_point)
     if name == "tasks.parquet":
-        kept = (table["region"] == "all") | (table["task"] < REGION_TASKS)
+        kept = (table["region"] == "all") & ~of_grid | (table["task"] < REGION_TASKS)
     elif name == "curves.parquet":
         # Adaptation at the common step is in adaptation.csv, over all runs together.
-        kept = table["step"] != "common"
+        kept = (table["step"] != "common") & ~of_grid
     else:
-        return table
+        last = table.groupby("protocol")["update"].transform("max")
+        kept = ~of_grid | (table["update"] == last)
     return table[kept].reset_index(drop=True)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -27,7 +27,8 @@ CAPTION = """
 Pairs of contenders, matched on seed and task: mean difference and geometric ratio of their scores,
 and probability of improvement, each with its interval. Differences below zero and ratios below one
 favour the first of the pair. Published cells are compared after a protocol's last update, selected
-ones after as many as validation chooses for each.
+ones after as many as validation chooses for each. Under the protocols of a grid published cells are
+compared, on the whole domain.
 """
 COLUMNS = {
     "algorithm_a": Column(TEXT, "First algorithm of the pair."),
@@ -88,8 +89,9 @@ def build(study: Study) -> pd.DataFrame:
     """Return the table."""
     rows: list[dict[str, Any]] = []
     for protocol in study.protocols:
-        for role, pair in _pairs(study, protocol):
-            for region in range(len(pair[0].losses)):
+        single = protocol in study.single_protocols
+        for role, pair in _pairs(study, protocol, PICKS if single else ["published"]):
+            for region in range(len(pair[0].losses) if single else 1):
                 rows.append(_row(study, role, protocol, region, pair))
     table = pd.DataFrame(rows, columns=ORDER)
     return table.sort_values(["role", "protocol", *SIDES, "region"], ignore_index=True)
@@ -120,9 +122,9 @@ def _columns(name: str, interval: tuple[float, float, float]) -> dict[str, float
     return dict(zip((name, f"{name}_lower", f"{name}_upper"), interval, strict=True))
 
 
-def _pairs(study: Study, protocol: str) -> Iterator[tuple[str, Pair]]:
+def _pairs(study: Study, protocol: str, roles: Iterable[str]) -> Iterator[tuple[str, Pair]]:
     """Yield role and the two sides of each comparison."""
-    for role in PICKS:
+    for role in roles:
         for pair in combinations(study.once(contenders, protocol, role), 2):
             yield role, pair
     for pair in _equal_budget_pairs(study, protocol):

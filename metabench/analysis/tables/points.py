@@ -15,7 +15,7 @@ COLUMNS = {"y": Column(NUMBER, "Value of the wave at a support point.")}
 def build(study: Study) -> pd.DataFrame:
     """Return the table."""
     found = []
-    for protocol in study.protocols:
+    for protocol in study.single_protocols:
         support = study.baselines[f"showcase/{protocol}/support"]
         names = of_x(support.shape[1] - 1)
         found.append(pd.DataFrame(support, columns=[*names, "y"]).assign(protocol=protocol))

@@ -32,7 +32,7 @@ def build(study: Study) -> pd.DataFrame:
     """Return the table."""
     found = [pd.DataFrame(columns=[*KEYS, *COLUMNS])]
     for role in PICKS:
-        for protocol in study.protocols:
+        for protocol in study.single_protocols:
             for side in study.once(contenders, protocol, role):
                 place = dict(zip(KEYS, (role, protocol, *side[:3]), strict=True))
                 values = np.sort(side.scores[0], axis=None)

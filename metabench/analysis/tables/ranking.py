@@ -35,7 +35,7 @@ def build(study: Study) -> pd.DataFrame:
     """Return the table."""
     rows: list[dict[str, Any]] = []
     for role in PICKS:
-        for protocol in study.protocols:
+        for protocol in study.single_protocols:
             sides = study.once(contenders, protocol, role)
             if sides:
                 rows += _rows(study, sides, {"role": role, "protocol": protocol})

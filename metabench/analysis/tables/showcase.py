@@ -13,7 +13,7 @@ from metabench.records.measured import CellRecord
 NAME = "showcase.csv"
 CAPTION = """
 Predictions for the showcase wave before and after adaptation, for every seed of the published
-cells; of the selected cell where an algorithm has none.
+cells; of the selected cell where an algorithm has none. Protocols of a grid have no pictures.
 """
 COLUMNS = {
     "truth": Column(NUMBER, "The showcase wave."),
@@ -29,7 +29,7 @@ def build(study: Study) -> pd.DataFrame:
     """Return the table."""
     found = [
         _rows(study, record, protocol)
-        for protocol in study.protocols
+        for protocol in study.single_protocols
         for name in algorithms(study)
         for record in study.once(shown, name, protocol)
     ]

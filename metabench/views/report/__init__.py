@@ -105,7 +105,7 @@ def page(
     protocols = [main, *(name for name in tables.protocols if name != main)]
     try:
         drawn = charts.every(tables, protocols, study["confidence"])
-        rows = board.rows(tables)
+        rows = board.rows(tables, protocols)
     except KeyError as error:
         raise ArtifactError(
             f"{tables.folder} has tables of another version of metabench: they lack {error}"
@@ -131,7 +131,7 @@ def page(
             {
                 "study": study,
                 "board": rows,
-                "pairs": board.pairs(tables),
+                "pairs": board.pairs(tables, protocols),
                 "rounding": ROUNDING,
                 "charts": {chart.name: chart.spec for chart in drawn},
             }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import isfinite
 from typing import Any, NamedTuple
+
+import pandas as pd
 
 from metabench.views.drawing.reading import Tables
 
@@ -61,9 +64,9 @@ COLUMNS = (
 MEASURES = ("score", "score_lower", "score_upper", "failed", "mean", "median")
 
 
-def rows(tables: Tables) -> list[dict[str, Any]]:
+def rows(tables: Tables, protocols: Collection[str]) -> list[dict[str, Any]]:
     """Return the leaderboard's rows: measured after the last update, and after the chosen one."""
-    board = tables["leaderboard.csv"]
+    board = _under(tables["leaderboard.csv"], protocols)
     last = tables["adaptation.csv"].groupby("protocol")["update"].max()
     found = []
     for row in board.to_dict("records"):
@@ -97,9 +100,14 @@ def _chosen(row: dict[str, Any], baseline: bool) -> dict[str, Any]:
     return {name: number(row[f"chosen_{name}"]) for name in MEASURES}
 
 
-def pairs(tables: Tables) -> list[dict[str, Any]]:
+def _under(table: pd.DataFrame, protocols: Collection[str]) -> pd.DataFrame:
+    """Return the rows of some protocols: those of grids are too many for a page."""
+    return table[table["protocol"].isin(protocols)]
+
+
+def pairs(tables: Tables, protocols: Collection[str]) -> list[dict[str, Any]]:
     """Return the differences between contenders on the whole domain."""
-    found = tables.rows("comparisons.csv", region="all")
+    found = _under(tables.rows("comparisons.csv", region="all"), protocols)
     sides = [f"{key}_{side}" for side in "ab" for key in ("algorithm", "cell", "step")]
     keys = ["role", "protocol", *sides]
     numbers = ["difference", "difference_lower", "difference_upper"]

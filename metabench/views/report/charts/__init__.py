@@ -13,6 +13,7 @@ import altair as alt
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.charts.adaptation import adaptation
 from metabench.views.report.charts.candidates import candidates
+from metabench.views.report.charts.grids import grids
 from metabench.views.report.charts.matrix import matrix
 from metabench.views.report.charts.parts import Chart, Control
 from metabench.views.report.charts.showcase import showcase
@@ -31,6 +32,7 @@ def every(tables: Tables, protocols: Sequence[str], confidence: float) -> list[C
         adaptation,
         candidates,
         matrix,
+        grids,
         showcase,
     )
     with alt.data_transformers.enable("default", max_rows=None):

@@ -16,6 +16,9 @@ from metabench.views.report.charts.parts import Chart, Control, chart, colours, 
 
 STATISTICS = ("score", "mean", "median", "failed")
 
+UPDATES = 50
+"""Updates of a line that a page has room for; of more, some are left out between the first and last."""
+
 FAINT = 0.15
 """How strong a mark is beside a highlighted one, of 1."""
 
@@ -79,10 +82,17 @@ def _lines(tables: Tables, protocols: tuple[str, ...]) -> Iterator[dict[str, Any
             top = 2 * float(finite.max()) if len(finite) and finite.max() > 0 else 1.0
             for line, rows in shown:
                 place = {"protocol": protocol, "statistic": statistic, **_about(tables, line)}
-                for row in rows.to_dict("records"):
+                for row in _thinned(rows).to_dict("records"):
                     # A predictor that takes no steps is a level from the left to the right.
                     for update in [0, row["update"]] if line.step == "none" else [row["update"]]:
                         yield place | {"update": int(update), **_heights(row, statistic, top)}
+
+
+def _thinned(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of some updates of a long line, the first ones and the last among them."""
+    last = int(rows["update"].max())
+    spaced = {round(last ** (n / UPDATES)) for n in range(UPDATES + 1)}
+    return rows if len(rows) <= UPDATES else rows[rows["update"].isin({0, *spaced})]
 
 
 def _about(tables: Tables, line: Line) -> dict[str, Any]:

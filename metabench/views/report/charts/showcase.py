@@ -15,6 +15,7 @@ SHOWN_SEEDS = 3
 def showcase(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     """Return the picture of one wave before and after adaptation."""
     rows = tables["showcase.csv"]
+    rows = rows[rows["protocol"].isin(choice.values)]
     if not len(rows) or "x" not in rows:
         return None  # in two dimensions it is a map: see the figures
     rows = rows[rows["seed"] < SHOWN_SEEDS]

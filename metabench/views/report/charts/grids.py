@@ -1,0 +1,114 @@
+"""When they break: scores over the grids of protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from metabench.analysis.statistics import ROUNDING
+from metabench.views.drawing.grids import Axis, Grid, Method
+from metabench.views.drawing.reading import Tables
+from metabench.views.report.board import number
+from metabench.views.report.charts.parts import Chart, Control, chart, colours, interval, parameters
+
+STATISTICS = ("score", "failed", "mean", "median")
+
+AXES = (1, 2)
+"""How many things a group may vary: of two, the second is held at each of its values."""
+
+
+def grids(tables: Tables, choice: Control, confidence: float) -> Chart | None:
+    """Return the chart of scores over grids of protocols, which few studies have."""
+    known = [Grid(tables, name) for name in tables.grids]
+    rows = [row for grid in known if len(grid.axes) in AXES for row in _rows(grid)]
+    if not rows:
+        return None
+    data = pd.DataFrame(rows)
+    which = Control("grid", "what varies", tuple(data["grid"].unique()))
+    statistic = Control("statistic", "statistic", STATISTICS)
+    base = (
+        alt.Chart(data)
+        .transform_filter("datum.grid == grid")
+        .transform_calculate(
+            value="datum[statistic]",
+            shown=f"isNumber(datum.value) ? max(datum.value, {ROUNDING}) : null",
+            interval="datum[statistic + ' interval'] || 'none'",
+        )
+        .encode(
+            x=alt.X("x:N", title=None, sort=alt.EncodingSortField("place", "min")).axis(
+                labelAngle=0, labelOverlap=True
+            ),
+            color=colours(data),
+            detail="title:N",
+            opacity=alt.condition(
+                "highlight == '' || highlight == datum.title", alt.value(1), alt.value(0.15)
+            ),
+            tooltip=["label", "cell", "step", "x", "value:N", "interval:N"],
+        )
+    )
+    y = alt.Y("shown:Q", title=None).scale(type="log")
+    dashes = alt.StrokeDash("kind:N").scale(domain=["cell", "baseline"], range=[[1, 0], [1, 2]])
+    line = base.mark_line(strokeWidth=1.6).encode(y=y, strokeDash=dashes.legend(None))
+    points = base.mark_point(filled=True, size=30).encode(y=y)
+    return chart(
+        "grids",
+        "When they break",
+        "Scores after the last update over what a group of protocols varies: every cell at the step "
+        "size that it is judged by, and the baselines (dotted) that have room on the axis. Of two "
+        "things that vary, the second is held at each of its values. Point at a mark for its "
+        f"{confidence:.0%} interval, click it to find its cell everywhere on this page. "
+        f"Over {tables.size(data['protocol'].iloc[0])}. Tables: leaderboard.csv, axes.csv; where each "
+        "has lost half of its advantage: breaking_points.csv.",
+        (which, statistic, Control("scale", "scale", ("log", "linear"))),
+        (line + points).add_params(*parameters(which, statistic)),
+        height=320,
+    )
+
+
+def _rows(grid: Grid) -> Iterator[dict[str, Any]]:
+    """Yield a row for each method and point of a grid."""
+    along, *others = grid.axes
+    held = others[0] if others else None
+    for method in grid.methods:
+        for row in grid.of(method).to_dict("records"):
+            place = int(row[f"place {along.name}"])
+            about = _about(grid, method, row) | {
+                "grid": _named(grid, along, held, row),
+                "x": along.values[place],
+                "place": place,
+            }
+            yield about | _values(row)
+
+
+def _named(grid: Grid, along: Axis, held: Axis | None, row: dict[str, Any]) -> str:
+    """Return what is said of a grid where a reader chooses one."""
+    name = str(grid.places["group"].iloc[0])
+    if held is None:
+        return f"{name}: {along.title}"
+    return f"{name}: {along.title}, {held.name} {held.values[int(row[f'place {held.name}'])]}"
+
+
+def _about(grid: Grid, method: Method, row: dict[str, Any]) -> dict[str, Any]:
+    """Return what a mark is of."""
+    return {
+        "protocol": row["protocol"],
+        "label": method.label.replace("\n", ""),
+        "colour": grid.tables.styles[method.algorithm].colour,
+        "title": f"{method.algorithm} {method.cell}",
+        "kind": "baseline" if method.cell == "-" else "cell",
+        "cell": method.cell,
+        "step": row["step"],
+    }
+
+
+def _values(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the statistics of a row, and the intervals of those that have one."""
+    found: dict[str, Any] = {name: number(row[name]) for name in STATISTICS}
+    for name in STATISTICS:
+        lower, upper = (number(row.get(f"{name}_{end}")) for end in ("lower", "upper"))
+        if None not in (lower, upper):
+            found[f"{name} interval"] = interval(lower, upper)
+    return found
