@@ -137,7 +137,7 @@ def runs(running: Running, cell: Cell, seeds: str) -> dict[int, Content]:
     """Return what each run of a block shows, by seed."""
     record = running.reader.block(cell, seeds)
     history = curves.history(record).groupby("seed")
-    of_updates = curves.curves(record, list(running.study.protocols)).groupby("seed")
+    of_updates = curves.curves(record, running.study.single_protocols).groupby("seed")
     sources = _sources(running, cell, seeds)
     found = {}
     for run, seed in enumerate(record.seeds.tolist()):
@@ -157,7 +157,7 @@ def _params(study: Study, record: CellRecord, run: int) -> dict[str, str]:
     cell, settings = record.cell, study.train_settings(record.cell).model_dump(mode="json")
     steps = {
         f"step_size.{protocol}.{step}": float(record.step_size(protocol, step)[run])
-        for protocol in study.protocols
+        for protocol in study.single_protocols
         for step in record.steps(protocol)
     }
     values = {
@@ -170,7 +170,9 @@ def _params(study: Study, record: CellRecord, run: int) -> dict[str, str]:
         **cell.hyperparameters.model_dump(mode="json"),
         **steps,
         **{key: settings[key] for key in ("tasks", "network", "validation")},
-        "protocol": {name: p.model_dump(mode="json") for name, p in study.protocols.items()},
+        "protocol": {
+            name: study.protocols[name].model_dump(mode="json") for name in study.single_protocols
+        },
         "test_tasks": study.config.evaluation.tasks,
     }
     return dict(_flat(values))
@@ -273,7 +275,7 @@ def whole_study(running: Running) -> Content:
     return Content(
         name=study.name,
         params=dict(_flat(settings | numbered)),
-        points=_headline(frames.read(layout.tables, "leaderboard.csv")),
+        points=_headline(frames.read(layout.tables, "leaderboard.csv"), study),
         tags={
             "mlflow.note.content": description(running),
             **_digests({"tables": manifests.read(layout.tables)}),
@@ -302,10 +304,14 @@ def description(running: Running) -> str:
     return "\n\n".join([f"**{study.config.source}**; {count}.", *found, READ_ON.strip()])
 
 
-def _headline(leaderboard: pd.DataFrame) -> list[Point]:
-    """Return the score of each cell that stands for its algorithm, at its own or tuned step."""
+def _headline(leaderboard: pd.DataFrame, study: Study) -> list[Point]:
+    """Return the score of each cell that stands for its algorithm, at its own or tuned step.
+
+    Protocols of a grid are too many for a page; the tables have them.
+    """
     stands = (leaderboard["role"] != "grid") | leaderboard["selected"]
-    rows = leaderboard[stands & ~leaderboard["step"].isin(["common", "none"])]
+    shown = leaderboard["protocol"].isin(study.single_protocols)
+    rows = leaderboard[stands & shown & ~leaderboard["step"].isin(["common", "none"])]
     return [Point(_row_name(row), float(row["score"])) for _, row in rows.iterrows()]
 
 
