@@ -22,7 +22,7 @@ REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup benchmark smoke atlas report ui figures verify reference soak bench growth literature test test-units test-studies test-faults check format lock
+.PHONY: help setup benchmark smoke atlas docs report ui figures verify reference soak bench growth literature test test-units test-studies test-faults check format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,10 @@ atlas: setup ## Evaluate what STUDY trained under the grids of config/STUDY-atla
 report: setup ## Write results/STUDY/report.html of a finished study, and report.zip with its provenance
 	$(BIN)/snakemake --configfile config/$(STUDY).yaml --report results/$(STUDY)/report.zip
 	$(BIN)/metabench report --study $(STUDY)
+
+docs: setup ## Make the documentation site, docs/_build/index.html
+	$(BIN)/sphinx-build -W --keep-going -q -d docs/_build/.doctrees docs docs/_build
+	@echo "docs/_build/index.html"
 
 figures: setup ## Draw all figures from the tables in TABLES into OUT
 	$(BIN)/metabench figures --tables "$(TABLES)" --out "$(OUT)"

@@ -16,6 +16,9 @@ from metabench.views.report.charts.parts import Chart, Control, chart, colours, 
 
 STATISTICS = ("score", "failed", "mean", "median")
 
+LOW = 1e-4
+"""Scores below have no room on an axis with those of the others."""
+
 AXES = (1, 2)
 """How many things a group may vary: of two, the second is held at each of its values."""
 
@@ -34,7 +37,8 @@ def grids(tables: Tables, choice: Control, confidence: float) -> Chart | None:
         .transform_filter("datum.grid == grid")
         .transform_calculate(
             value="datum[statistic]",
-            shown=f"isNumber(datum.value) ? max(datum.value, {ROUNDING}) : null",
+            shown=f"isNumber(datum.value) ? max(datum.value, statistic == 'score' ? {LOW} : "
+            f"statistic == 'failed' ? 0 : {ROUNDING}) : null",
             interval="datum[statistic + ' interval'] || 'none'",
         )
         .encode(
@@ -57,9 +61,9 @@ def grids(tables: Tables, choice: Control, confidence: float) -> Chart | None:
         "grids",
         "When they break",
         "Scores after the last update over what a group of protocols varies: every cell at the step "
-        "size that it is judged by, and the baselines (dotted) that have room on the axis. Of two "
-        "things that vary, the second is held at each of its values. Point at a mark for its "
-        f"{confidence:.0%} interval, click it to find its cell everywhere on this page. "
+        "size that it is judged by, and the baselines (dotted) that have room on the axis; scores below "
+        f"{LOW:g} lie there. Of two things that vary, the second is held at each of its values. Point "
+        f"at a mark for its {confidence:.0%} interval, click it to find its cell everywhere on this page. "
         f"Over {tables.size(data['protocol'].iloc[0])}. Tables: leaderboard.csv, axes.csv; where each "
         "has lost half of its advantage: breaking_points.csv.",
         (which, statistic, Control("scale", "scale", ("log", "linear"))),

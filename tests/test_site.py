@@ -1,0 +1,84 @@
+"""The documentation site: it is made without a warning, and a browser shows it without a network."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+from small import ROOT
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+in_a_browser = pytest.mark.skipif(not CHROMIUM, reason="no Chromium to open the site in")
+PAGES = ("index", "algorithms", "tables", "command-line", "generated/gallery", "generated/api")
+
+HARMLESS = ("Got invalid theme mode", "[PST]: ")
+"""What the theme says of itself: which mode it took, and where it scrolled."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, made from a copy of what it is made from."""
+    folder = tmp_path_factory.mktemp("site")
+    line = ["-W", "--keep-going", "-q", "-d", folder / "doctrees", ROOT / "docs", folder / "html"]
+    command = [Path(sys.executable).with_name("sphinx-build"), *line]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    return folder / "html"
+
+
+@pytest.mark.slow
+def test_every_page_of_the_documentation_is_in_the_site(site: Path) -> None:
+    pages = {path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md")}
+    outside = {path for path in pages if path.parts[0] in ("_build", "site", "generated")}
+    for page in pages - outside:
+        assert (site / page.with_suffix(".html")).is_file(), page
+
+
+@pytest.mark.slow
+def test_the_site_says_what_the_code_says(site: Path) -> None:
+    columns = (site / "tables.html").read_text()
+    assert "breaks_above" in columns and "chosen_score" in columns
+    names = (site / "generated" / "api.html").read_text()
+    assert "metabench." in names and "mean_over_tasks" in names
+    assert "check-algorithm" in (site / "command-line.html").read_text()
+    assert "inner_step_size" in (site / "generated" / "hyperparameters.html").read_text()
+    formulas = (site / "algorithms.html").read_text()
+    assert formulas.count("<math") >= 10 and "$$" not in formulas
+
+
+@pytest.fixture(scope="module")
+def page(site: Path) -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser.new_page(viewport={"width": 1280, "height": 900})
+
+
+@in_a_browser
+@pytest.mark.slow
+def test_pages_are_silent_and_ask_nobody(site: Path, page: Page) -> None:
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    for name in PAGES:
+        page.goto((site / f"{name}.html").as_uri())
+        assert page.locator("h1").first.is_visible()
+        measured = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        needed, there = page.evaluate(measured)
+        assert needed <= there, name
+    assert [text for text in said if not text.startswith(HARMLESS)] == []
+    assert all(url.startswith(("file:", "data:")) for url in asked)
+
+
+@in_a_browser
+@pytest.mark.slow
+def test_the_search_finds_without_a_server(site: Path, page: Page) -> None:
+    page.goto(f"{(site / 'search.html').as_uri()}?q=reptile")
+    page.wait_for_selector("#search-results li")
+    assert page.locator("#search-results li").count() > 3
