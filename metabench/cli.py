@@ -20,11 +20,14 @@ from metabench.options import (
     StudyType,
     answer,
     cell_option,
+    columns_option,
+    form_option,
     group_option,
     seeds_option,
     store_option,
     study_option,
     tables_option,
+    where_option,
 )
 
 if TYPE_CHECKING:
@@ -134,17 +137,10 @@ def figures(source: Path, out: Path, kinds: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("name")
 @tables_option
-@click.option("--columns", default="", help="Columns, separated by commas [default: all].")
-@click.option("--where", default="", help="Condition on columns, as pandas.DataFrame.query has it.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "csv", "markdown", "latex"]),
-    default="text",
-    show_default=True,
-    help="What to print.",
-)
-def table(name: str, source: Path, columns: str, where: str, form: str) -> None:
+@columns_option
+@where_option
+@form_option
+def table(name: str, source: Path, columns: tuple[str, ...], where: str, form: str) -> None:
     """Print part of a table by its name, for instance leaderboard: text, CSV, Markdown or LaTeX."""
     from metabench.analysis import frames, tables
     from metabench.records import manifests
@@ -154,8 +150,31 @@ def table(name: str, source: Path, columns: str, where: str, form: str) -> None:
     known = {Path(file).stem: file for file in tables.names()}
     if name not in known:
         raise click.UsageError(f"{name} is no table; choose from {', '.join(known)}")
-    wanted = [column.strip() for column in columns.split(",") if column.strip()]
-    click.echo(excerpt.excerpt(frames.read(source, known[name]), wanted, where, form), nl=False)
+    found = frames.read(source, known[name])
+    click.echo(excerpt.excerpt(found, columns, where, form), nl=False)
+
+
+@main.command()
+@click.argument("a", type=TABLES)
+@click.argument("b", type=TABLES)
+@columns_option
+@where_option
+@form_option
+@click.option("--page", type=FILE, help="Write it as an HTML page, too.")
+def compare(
+    a: Path, b: Path, columns: tuple[str, ...], where: str, form: str, page: Path | None
+) -> None:
+    """Print what two studies share beside each other: scores and paired differences.
+
+    A and B are folders of studies or of tables, for instance results/flux results/reference/flux.
+    """
+    from metabench.analysis import paired
+    from metabench.views import comparison, excerpt
+
+    found = paired.compare(a, b)
+    click.echo(excerpt.excerpt(found, columns, where, form), nl=False)
+    if page:
+        comparison.write(found, str(a), str(b), page)
 
 
 @main.command()

@@ -61,6 +61,18 @@ class StepSize(click.FloatRange):
         return self.fail(f"{size} is not a number.", param, ctx) if isnan(size) else size
 
 
+class Words(click.ParamType[tuple[str, ...]]):
+    """Words separated by commas."""
+
+    name = "WORDS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Separate them."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
 class Answering(click.Group):
     """Commands that answer a user's mistake in one clear line and an exit code other than 0."""
 
@@ -115,4 +127,21 @@ tables_option = click.option(
     type=TABLES,
     required=True,
     help="Folder of tables, for instance results/reference/flux/tables.",
+)
+columns_option = click.option(
+    "--columns",
+    type=Words(),
+    default="",
+    help="Columns, separated by commas [default: all].",
+)
+where_option = click.option(
+    "--where", default="", help="Condition on columns, as pandas.DataFrame.query has it."
+)
+form_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "csv", "markdown", "latex"]),
+    default="text",
+    show_default=True,
+    help="What to print.",
 )

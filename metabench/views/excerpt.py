@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,7 @@ FORMATS = ("text", "csv", "markdown", "latex")
 DIGITS = 3
 
 
-def excerpt(table: pd.DataFrame, columns: list[str], where: str, form: str) -> str:
+def excerpt(table: pd.DataFrame, columns: Sequence[str], where: str, form: str) -> str:
     """Return part of a table.
 
     Args:
@@ -38,7 +39,7 @@ def excerpt(table: pd.DataFrame, columns: list[str], where: str, form: str) -> s
             found = found.query(where)
         except Exception as error:  # pandas lets those of its parser and of its engine through
             raise ConfigError(f"--where must be a condition on columns: {error}") from None
-    found = found[columns or list(table)]
+    found = found[list(columns or table)]
     if form == "csv":
         return str(found.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
     spelled = found.map(_spelled)
