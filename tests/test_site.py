@@ -1,18 +1,15 @@
 """The documentation site: it is made without a warning, and a browser shows it without a network."""
 
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from browser import in_a_browser, launched
+from playwright.sync_api import Page
 from small import ROOT
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-in_a_browser = pytest.mark.skipif(not CHROMIUM, reason="no Chromium to open the site in")
 PAGES = ("index", "algorithms", "tables", "command-line", "generated/gallery", "generated/api")
 
 HARMLESS = ("Got invalid theme mode", "[PST]: ")
@@ -52,9 +49,7 @@ def test_the_site_says_what_the_code_says(site: Path) -> None:
 
 @pytest.fixture(scope="module")
 def page(site: Path) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+    with launched() as browser:
         yield browser.new_page(viewport={"width": 1280, "height": 900})
 
 

@@ -14,8 +14,9 @@ import handmade
 import numpy as np
 import pandas as pd
 import pytest
+from browser import in_a_browser, launched
 from click.testing import CliRunner
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page
 from small import ROOT
 
 from metabench.analysis import frames
@@ -29,9 +30,6 @@ from metabench.views.drawing.reading import Tables
 from metabench.views.report import board, charts, findings
 
 REFERENCE = ROOT / "results" / "reference"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-
-in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
 
 
 @pytest.fixture(scope="module")
@@ -196,9 +194,8 @@ def test_a_report_is_of_a_study_or_of_tables(line: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+    with launched() as found:
+        yield found
 
 
 class Opened:

@@ -11,14 +11,17 @@ import urllib.request
 from collections.abc import Iterator
 from math import isfinite
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 import small
+from browser import in_a_browser, launched
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from pipeline import free_port
+from playwright.sync_api import Page
 
 from metabench import jobs
 from metabench.analysis import frames, tables
@@ -679,6 +682,55 @@ def test_the_pages_show_the_study_and_a_server_is_written_like_a_file(
     result = run(study_command(root, served.replace("-1", "-2")))
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "it does not answer" in result.stderr
+
+
+EMPTY = "/#/experiments/0/runs?workflowType=machine_learning"
+"""The page of an experiment in which nothing is: what its console says is MLflow's own."""
+
+OF_A_GRAPHICS_DRIVER = "WebGL"
+
+
+@in_a_browser
+@pytest.mark.slow
+def test_a_browser_shows_the_runs_their_curves_two_beside_each_other_and_a_figure(
+    tracked: Tracked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, client, _ = tracked
+    monkeypatch.chdir(root.parents[1])
+    experiment = ui.experiment(Path(FINISHED), "tiny")
+    runs = [children(client)[GOOD.name, seed].info for seed in (0, 1)]
+    study, names = parent(client).info, [run.run_name for run in runs]
+    both = quote(json.dumps([run.run_id for run in runs]))
+    with ui.serving(Path(FINISHED), free_port()) as (address, _), launched() as browser:
+        said: dict[str, set[str]] = {}
+
+        def opened(place: str, awaited: str) -> Page:
+            """Return a page once it shows what is waited for."""
+            page = browser.new_page(viewport={"width": 1400, "height": 900})
+            heard = said.setdefault(place, set())
+            page.on("pageerror", lambda error: heard.add(str(error)))
+            page.on("console", lambda message: heard.add(message.text))
+            page.goto(place if place.startswith("http") else f"{address}{place}")
+            page.wait_for_selector(awaited, timeout=60_000)
+            return page
+
+        opened(EMPTY, "text=Runs")
+        listed = opened(ui.page(address, experiment), f"text={study.run_name}")
+        listed.click(".ag-cell button")  # unfolds the child runs
+        listed.wait_for_selector(f"text={names[0]}")
+        of_run = f"/#/experiments/{experiment}/runs"
+        curve = opened(f"{of_run}/{runs[0].run_id}/model-metrics", ".js-plotly-plot")
+        curve.wait_for_selector(".js-plotly-plot path.js-line", state="attached")
+        compared = opened(
+            f"/#/compare-runs?runs={both}&experiments={quote(json.dumps([experiment]))}",
+            "text=Comparing 2 Runs",
+        )
+        assert all(name in compared.inner_text("body") for name in names)
+        figure = opened(f"{of_run}/{study.run_id}/artifacts/figures/curve.svg", "text=curve.svg")
+        figure.wait_for_selector("img", state="attached")
+    known = said.pop(EMPTY)
+    for place, heard in said.items():
+        assert {text for text in heard - known if OF_A_GRAPHICS_DRIVER not in text} == set(), place
 
 
 def test_pages_that_cannot_be_shown_are_one_line_that_says_why(

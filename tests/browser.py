@@ -1,0 +1,25 @@
+"""A real browser for pages that people open, where there is one."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """Yield the browser while the body runs."""
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
