@@ -374,6 +374,26 @@ def reference(root: Path, out: Path) -> None:
     jobs.reference(root, out)
 
 
+@main.command()
+@study_option
+@click.argument("folders", nargs=-1, required=True, type=TABLES)
+def merge(running: Running, folders: tuple[Path, ...]) -> None:
+    """Take over the records of other machines that fit a study; exit with 1 if a file was refused.
+
+    FOLDERS are results of the same study, for instance there/results/flux: other cells, or other
+    blocks of seeds. Run the study afterwards: it makes what is missing, and the tables.
+    """
+    from metabench.workflow import merging
+
+    found = merging.merge(running, folders)
+    for line in found.refused:
+        click.echo(f"metabench: {line}", err=True)
+    click.echo(
+        f"{found.taken} records taken over, {found.known} were there, {found.missing} are missing"
+    )
+    sys.exit(1 if found.refused else 0)
+
+
 @main.group()
 def track() -> None:
     """Mirror finished records into MLflow: the study's own store, or MLFLOW_TRACKING_URI."""

@@ -1,0 +1,110 @@
+"""Results of several machines become one study: records of other folders that fit are taken over.
+
+A record says what it was made from. So one that fits is the one that this machine would have made,
+byte for byte, and the rest of the study follows from the records.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from metabench.records import artifacts, locks
+from metabench.records.artifacts import ArtifactError, Header, replacing
+from metabench.records.running import Running
+from metabench.workflow.artefacts import Artefact, artefacts
+
+RECORDS = ("train", "evaluate", "baselines")
+"""The jobs whose files are taken over; all else is made from these in seconds."""
+
+
+class Merged(NamedTuple):
+    """What became of a merge.
+
+    Args:
+        taken: Records that were taken over.
+        known: Records that were there.
+        missing: Records that no folder had.
+        refused: Why a file of a folder was not taken over, one line a file.
+    """
+
+    taken: int
+    known: int
+    missing: int
+    refused: list[str]
+
+
+def merge(running: Running, folders: Sequence[Path]) -> Merged:
+    """Take the records that fit a study over from other folders of results.
+
+    Args:
+        running: The study, whose folder gets the records.
+        folders: Folders of results of the same study, for instance ``there/results/flux``.
+
+    Raises:
+        ArtifactError: The study is being run, a folder has no records, or is the study's own.
+    """
+    for folder in folders:
+        if not any((folder / kind).is_dir() for kind in RECORDS):
+            raise ArtifactError(
+                f"{folder} has no records: name a folder such as there/results/flux"
+            )
+        if folder.resolve() == running.layout.root.resolve():
+            raise ArtifactError(f"{folder} is the folder of the study itself; name others")
+    with ExitStack() as held:
+        lock = locks.take(running.layout.lock)
+        if lock is None:
+            holder = locks.holder(running.layout.lock)
+            raise ArtifactError(f"the study {running.study.name} is being run by process {holder}")
+        held.enter_context(lock)
+        running.write()
+        return _merged(running, folders)
+
+
+def _merged(running: Running, folders: Sequence[Path]) -> Merged:
+    """Return what became of each record, in an order in which each follows what it is made of."""
+    counts = {"taken": 0, "known": 0, "missing": 0}
+    refused: list[str] = []
+    for artefact in _wanted(running):
+        place = artefact.path.relative_to(running.layout.root)
+        counts[_merge(artefact, [folder / place for folder in folders], refused)] += 1
+    return Merged(**counts, refused=refused)
+
+
+def _wanted(running: Running) -> Iterator[Artefact]:
+    """Yield the records that are made in the study's own folder."""
+    for artefact in artefacts(running, "elsewhere"):
+        if artefact.job in RECORDS and artefact.path.is_relative_to(running.layout.root):
+            yield artefact
+
+
+def _merge(artefact: Artefact, places: Sequence[Path], refused: list[str]) -> str:
+    """Take a record over from the first place that has it, and return what became of it."""
+    try:
+        expected = artefact.expected()
+    except ArtifactError:
+        return "missing"  # so is the record that it is made of
+    if _reason(artefact.path, expected) is None:
+        return "known"
+    for place in places:
+        if not place.is_file():
+            continue
+        if reason := _reason(place, expected):
+            refused.append(reason)
+            continue
+        with replacing(artefact.path) as temporary:
+            shutil.copyfile(place, temporary)
+        return "taken"
+    return "missing"
+
+
+def _reason(path: Path, expected: Header) -> str | None:
+    """Return why a file is not the record that is expected; None where it is."""
+    try:
+        _, header = artifacts.read(path)
+    except ArtifactError as error:
+        return str(error)
+    return artifacts.difference(path, header, expected)
