@@ -380,7 +380,7 @@ def reference(root: Path, out: Path) -> None:
 def merge(running: Running, folders: tuple[Path, ...]) -> None:
     """Take over the records of other machines that fit a study; exit with 1 if a file was refused.
 
-    FOLDERS are results of the same study, for instance there/results/flux: other cells, or other
+    The folders are results of the same study, for instance there/results/flux: other cells, or other
     blocks of seeds. Run the study afterwards: it makes what is missing, and the tables.
     """
     from metabench.workflow import merging
