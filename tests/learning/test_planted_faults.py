@@ -334,6 +334,44 @@ FAULTS = {
         "of_scores(scores(here, zero[0]), confidence)",
         (f"{TABLES}::test_scores_are_capped_on_each_task_before_they_are_averaged",),
     ),
+    "the tail is that of the best": Fault(
+        "analysis/statistics.py",
+        "return WindowMean(lambda n: (percent * n / 100, (100 - percent) * n / 100))",
+        "return WindowMean(lambda n: (0, (100 - percent) * n / 100))",
+        (
+            "analysis/test_grids.py::test_the_tail_of_a_hundred_values_is_the_mean_of_the_last_ten",
+            "analysis/test_grids.py::test_the_tail_is_the_mean_of_the_worst",
+        ),
+    ),
+    "the worst scores are normalized by the validation tasks": Fault(
+        "analysis/tables/tails.py",
+        "study.baselines[f\"test/{place['protocol']}/zero\"][0]",
+        "study.baselines[f\"test/{place['protocol']}/zero\"][0][::-1]",
+        ("analysis/test_grids.py::test_the_tail_is_the_mean_of_the_worst",),
+    ),
+    "all of the advantage must be lost": Fault(
+        "analysis/tables/breaking_points.py",
+        "level = 1 - (1 - found[best]) / 2",
+        "level = 1 - (1 - found[best]) / 4",
+        (
+            "analysis/test_grids.py::test_a_breaking_point_is_where_half_of_the_best_advantage_is_lost",
+        ),
+    ),
+    "training shifts with a protocol's tasks": Fault(
+        "study/jobs.py",
+        "            tasks=cell.tasks,\n            network=cell.network,\n            validation=validation,",
+        "            tasks=self.protocols[given.protocol].distribution(cell.tasks),\n"
+        "            network=cell.network,\n            validation=validation,",
+        ("study/test_jobs.py::test_the_tasks_of_a_protocol_are_met_and_never_trained_on",),
+    ),
+    "the posterior takes noise for its variance": Fault(
+        "learning/baselines/bayes.py",
+        "exponent = exponent / (2 * tasks.noise**2)",
+        "exponent = exponent / (2 * tasks.noise)",
+        (
+            "learning/test_bayes.py::test_it_is_the_mean_of_waves_drawn_at_random_and_weighed_by_their_likelihood[4-tasks0]",
+        ),
+    ),
     "noisy tasks are other tasks": Fault(
         "learning/tasks/streams.py",
         'return f"bank {self.number}"',

@@ -311,3 +311,14 @@ def test_a_large_study_is_worked_out_in_seconds():
         whole[1].protocols["grid shots 1, updates 1"]
         is whole[3].protocols["grid shots 1, updates 1"]
     )
+
+
+def test_the_tasks_of_a_protocol_are_met_and_never_trained_on():
+    protocols = small.content()["protocols"]
+    protocols["robustness"] = protocols["robustness"] | {"tasks": {"amplitude": [6.0, 7.0]}}
+    shifted = small.flux(protocols=protocols)
+    for cell in shifted.cells:
+        assert shifted.train_settings(cell).tasks == FLUX.config.tasks
+    (one, *_) = shifted.cells
+    met = shifted.evaluate_settings(one, "robustness").protocols["robustness"]
+    assert met.distribution(FLUX.config.tasks).amplitude == (6.0, 7.0)
