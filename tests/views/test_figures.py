@@ -83,7 +83,7 @@ from metabench.views import figures
 from metabench.views.drawing import style
 from metabench.views.drawing.reading import Tables
 tables, out = Tables(Path(sys.argv[1])), Path(sys.argv[2])
-pictures = figures.of_study(tables.protocols)
+pictures = figures.of_study(tables.protocols, tables.grids)
 with style.settings():
     for picture in {picture.family.key: picture for picture in pictures}.values():
         style.save(picture.draw(tables), out / picture.stem)
@@ -166,7 +166,7 @@ def test_the_names_of_figures_are_known_without_seaborn() -> None:
 
 
 def test_every_figure_has_a_heading_labels_and_a_caption_in_the_report() -> None:
-    for picture in figures.of_study(["standard", "one-shot"]):
+    for picture in figures.of_study(["standard", "one-shot"], ["shots"]):
         assert picture.family.category and picture.labels
         # Snakemake adds links to every caption; a paragraph must end before them.
         parts = publish_parts(picture.family.caption, settings_overrides={"report_level": 2})
@@ -384,7 +384,7 @@ def test_a_study_without_special_cells_or_regions_still_has_every_figure(tmp_pat
         found[name] = table
     made = Tables(handmade.write(found, tmp_path / "tables"))
     stems = ("equal_budget", "robustness_regions", "comparisons_standard", "step_sizes_standard")
-    for picture in figures.of_study(made.protocols):
+    for picture in figures.of_study(made.protocols, made.grids):
         if picture.stem in stems:
             written = style.save(picture.draw(made), tmp_path / picture.stem)
             assert len(written) == 2 and all(path.stat().st_size > 1000 for path in written)
