@@ -229,3 +229,17 @@ def test_every_grid_has_a_figure(done: SimpleNamespace, tmp_path: Path) -> None:
     drawn = {path.name for path in figures.draw_all(folder, tmp_path)}
     assert {f"grid_{name}.svg" for name in done.started.study.grids} <= drawn
     assert "grid_fixed.svg" not in drawn and "adaptation_fixed_score.svg" in drawn
+
+
+def test_a_method_that_is_not_everywhere_keeps_its_place_on_a_map(done: SimpleNamespace) -> None:
+    from metabench.views.drawing.grids import Grid
+    from metabench.views.drawing.reading import Tables
+    from metabench.views.figures.grids import _on_grid
+
+    grid = Grid(Tables(done.folder / "results" / "atlas" / "tables"), "both")
+    method = next(m for m in grid.methods if m.algorithm == "fomaml")
+    rows = grid.of(method)
+    whole = _on_grid(grid, rows, "score")
+    assert whole.shape == (2, 2) and np.isfinite(whole).all()
+    last = _on_grid(grid, rows[rows["place frequency"] == 1], "score")
+    assert np.isnan(last[:, 0]).all() and (last[:, 1] == whole[:, 1]).all()

@@ -65,6 +65,7 @@ class Method:
 
     algorithm: str
     cell: str
+    role: str
     label: str
     look: dict[str, Any]
 
@@ -112,14 +113,14 @@ class Grid:
         ranked = cells.assign(order=order).sort_values("order", kind="stable")
         several = ranked["algorithm"].duplicated(keep=False)
         found = [
-            self._method(row.algorithm, row.cell, self._note(row, more), ROLES[row.role])
+            self._method(row.algorithm, row.cell, row.role, self._note(row, more), ROLES[row.role])
             for row, more in zip(ranked.itertuples(), several, strict=True)
         ]
         best = self.rows[self.rows["role"] == "baseline"].groupby("algorithm")["score"].max()
         shown = [name for name in self.tables.baselines if LEAST <= best.get(name, 0) < 1]
         for n, name in enumerate(shown):
             look = {"linestyle": (0, DASHES[n % len(DASHES)]), "linewidth": 1.0}
-            found.append(self._method(name, "-", "", look))
+            found.append(self._method(name, "-", "baseline", "", look))
         return found
 
     def of(self, method: Method) -> pd.DataFrame:
@@ -127,10 +128,12 @@ class Grid:
         rows = self.rows
         return rows[(rows["algorithm"] == method.algorithm) & (rows["cell"] == method.cell)]
 
-    def _method(self, algorithm: str, cell: str, note: str, look: dict[str, Any]) -> Method:
+    def _method(
+        self, algorithm: str, cell: str, role: str, note: str, look: dict[str, Any]
+    ) -> Method:
         style = self.tables.styles[algorithm]
         look = {"color": style.colour, "marker": style.marker, **look}
-        return Method(algorithm, cell, style.label + note, look)
+        return Method(algorithm, cell, role, style.label + note, look)
 
     def _note(self, row: Any, more: bool) -> str:
         """Return what tells a cell from others of its algorithm."""

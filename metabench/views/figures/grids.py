@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from math import ceil
-from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
@@ -24,7 +24,7 @@ How a group of protocols that varies one or two things changes the mean score af
 the loss over that of predicting zero on the same task and points, at most 1, at which an adaptation
 failed. One axis: the mean score with its interval over seeds and tasks (left), and the share of
 adaptations that failed (right). Two axes: a map for each method, darker where the score is better;
-the last map is the difference of the first two methods, hatched where its interval includes zero.
+the last map is the difference of the first two published cells, hatched where its interval includes zero.
 
 Solid: published cells; dash-dotted: published values at another's budget; dashed: other cells;
 dotted: baselines. Cells adapt at their own step size, or at the one that each run tunes on
@@ -99,7 +99,8 @@ def _maps(grid: Grid) -> Figure:
     """Draw a map of the scores of each method over the two axes of a grid."""
     down, across = grid.axes
     methods = grid.methods
-    pair = _difference(grid, methods[:2]) if len(methods) > 1 else None
+    published = [method for method in methods if method.role == "published"][:2]
+    pair = _difference(grid, *published) if len(published) == 2 else None
     count = len(methods) + (pair is not None)
     lines = ceil(count / COLUMNS)
     height = 0.9 + 0.22 * len(down.values)
@@ -107,13 +108,12 @@ def _maps(grid: Grid) -> Figure:
     panels = figure.subplots(lines, COLUMNS, sharex=True, sharey=True, squeeze=False)
     norm = LogNorm(1e-3, 1)
     for axes, method in zip(panels.flat, methods, strict=False):
-        table = grid.of(method).pivot(
-            index=f"place {down.name}", columns=f"place {across.name}", values="score"
-        )
-        _map(axes, table.to_numpy(float), "viridis_r", norm)
-        axes.set_title(method.label)
+        _map(axes, _on_grid(grid, grid.of(method), "score"), "viridis_r", norm)
+        axes.set_title(method.label.replace(", ", ",\n", 1), fontsize=7)
     if pair is not None:
-        _draw_difference(panels.flat[len(methods)], pair, methods[:2])
+        _draw_difference(panels.flat[len(methods)], pair)
+        title = " −\n".join(method.label for method in published)
+        panels.flat[len(methods)].set_title(title, fontsize=7)
     for axes in panels.flat[count:]:
         axes.set_axis_off()
     for axes in panels[:, 0]:
@@ -155,10 +155,9 @@ Pair = tuple[NDArray[np.float64], NDArray[np.bool_]]
 """A difference of scores at each point of a grid, and whether its interval leaves out zero."""
 
 
-def _difference(grid: Grid, methods: list[Method]) -> Pair | None:
+def _difference(grid: Grid, a: Method, b: Method) -> Pair | None:
     """Return the difference of the scores of two published cells, where they were compared."""
     rows = grid.tables.rows("comparisons.csv", role="published", region="all")
-    a, b = methods
     for first, second, sign in ((a, b, 1), (b, a, -1)):
         found = rows[
             (rows["algorithm_a"] == first.algorithm)
@@ -167,27 +166,27 @@ def _difference(grid: Grid, methods: list[Method]) -> Pair | None:
             & (rows["cell_b"] == second.cell)
         ]
         if len(found):
-            return _on_grid(grid, found.assign(difference=sign * found["difference"]))
+            sure = (found["difference_lower"] > 0) == (found["difference_upper"] > 0)
+            places = [f"place {axis.name}" for axis in grid.axes]
+            at = grid.rows[["protocol", *places]].drop_duplicates()
+            known = found.assign(apart=sign * found["difference"], sure=sure.astype(float))
+            known = known.merge(at, on="protocol")
+            return _on_grid(grid, known, "apart"), _on_grid(grid, known, "sure") > 0
     return None
 
 
-def _on_grid(grid: Grid, rows: Any) -> Pair:
-    """Return the differences of pairs, and whether they are certain, by place on both axes."""
-    places = [f"place {axis.name}" for axis in grid.axes]
-    at = grid.rows[["protocol", *places]].drop_duplicates()
-    certain = (rows["difference_lower"] > 0) == (rows["difference_upper"] > 0)
-    found = rows.assign(certain=certain).merge(at, on="protocol")
-    tables = [
-        found.pivot(index=places[0], columns=places[1], values=name)
-        for name in ("difference", "certain")
-    ]
-    return tables[0].to_numpy(float), tables[1].to_numpy(bool)
+def _on_grid(grid: Grid, rows: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    """Return a column of rows by place on both axes; nan where there is no row."""
+    down, across = grid.axes
+    table = rows.pivot(index=f"place {down.name}", columns=f"place {across.name}", values=column)
+    whole = table.reindex(index=range(len(down.values)), columns=range(len(across.values)))
+    return whole.to_numpy(float)
 
 
-def _draw_difference(axes: Axes, pair: Pair, methods: list[Method]) -> None:
+def _draw_difference(axes: Axes, pair: Pair) -> None:
     """Draw the map of a difference, hatched where it is not certain."""
     difference, certain = pair
-    most = max(float(np.abs(difference).max()), 1e-3)
+    most = max(float(np.nanmax(np.abs(difference))), 1e-3)
     _map(axes, difference, "PuOr", Normalize(-most, most))
     for row, column in np.argwhere(~certain):
         axes.fill(
@@ -198,5 +197,3 @@ def _draw_difference(axes: Axes, pair: Pair, methods: list[Method]) -> None:
             linewidth=0,
             edgecolor="#888888",
         )
-    a, b = methods
-    axes.set_title(f"{a.label} − {b.label}")
