@@ -22,10 +22,10 @@ REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup benchmark smoke atlas docs report ui figures verify reference soak bench growth literature test test-units test-studies test-faults check format lock
+.PHONY: help setup benchmark smoke atlas docs report ui figures verify reference soak bench growth literature test test-units test-views test-workflow test-studies test-faults check format lock
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	@echo "Variables: CORES=$(CORES) STUDY=$(STUDY) PYTHON=$(PYTHON) TABLES=$(TABLES) OUT=$(OUT) LEVEL=$(LEVEL) KILLS=$(KILLS)"
 
 setup: $(INSTALLED) ## Make .venv with the locked versions (again only when they change)
@@ -74,11 +74,18 @@ growth: setup ## Measure how time and memory grow with runs, width, shots, cores
 	$(BIN)/python benchmarks/growth.py --out results/benchmarks
 
 test: setup ## Run the checks and all tests, two parts beside each other
-	@echo "Four parts, two at a time; each is shown when it has ended."
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check test-units test-studies test-faults
+	@echo "Six parts, two at a time; each is shown when it has ended."
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target \
+	  check test-studies test-units test-views test-workflow test-faults
 
-test-units: setup ## Run the tests that neither start Snakemake nor plant faults
-	$(BIN)/pytest -m "not workflow and not faults"
+test-units: setup ## Run the tests of all but views and workflow, and the examples of docstrings
+	$(BIN)/pytest -p no:cacheprovider -m "not workflow and not faults" --ignore tests/views --ignore tests/workflow
+
+test-views: setup ## Run the tests of figures, the report and MLflow
+	$(BIN)/pytest -p no:cacheprovider -m "not workflow" tests/views
+
+test-workflow: setup ## Run the tests of jobs, locks and faults that do not start Snakemake
+	$(BIN)/pytest -p no:cacheprovider -m "not workflow" tests/workflow
 
 test-studies: setup ## Run the tests that start Snakemake
 	$(BIN)/pytest -p no:cacheprovider -m workflow tests

@@ -7,6 +7,7 @@ import contextlib
 import importlib.metadata
 import json
 import re
+import shutil
 import subprocess
 import tomllib
 from contextlib import chdir
@@ -187,6 +188,7 @@ def test_every_path_of_a_study_is_plain(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(FLUX.parent, "config")  # a study may be trained in another
     study = Workflow(Running.start(Study(config.load(path))), SimpleNamespace(is_main_process=True))
     files = [artefact.path for artefact in study.artefacts]
     for name in [*files, *study.tables, *study.figures, *study.literature, study.store]:

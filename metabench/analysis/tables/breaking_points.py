@@ -66,8 +66,8 @@ def breaks(
         logarithmic: Whether to interpolate between logarithms of the values.
 
     Example:
-        >>> breaks([1, 2, 3, 4], [0.9, 0.1, 0.2, 0.8])["breaks_above"]
-        3.5833333333333335
+        >>> round(breaks([1, 2, 3, 4], [0.9, 0.1, 0.2, 0.8])["breaks_above"], 4)
+        3.5833
     """
     at = np.log(numbers) if logarithmic else np.asarray(numbers, float)
     best = int(np.argmin(found))
