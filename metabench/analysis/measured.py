@@ -19,7 +19,7 @@ from metabench.records.measured import COST_COLUMNS, CellRecord
 from metabench.records.running import Running
 from metabench.study.cells import Cell
 from metabench.study.config import StudyConfig
-from metabench.study.grids import has_point
+from metabench.study.grids import singles
 from metabench.study.protocols import Groups
 from metabench.study.schema import StudyProtocol
 
@@ -61,7 +61,7 @@ class Study:
     @property
     def single_protocols(self) -> list[str]:
         """The protocols that are a group by themselves, which have figures of their own."""
-        return [name for name in self.protocols if not has_point(name)]
+        return singles(self.protocols)
 
     def once(self, find: Callable[..., Found], *place: str) -> Found:
         """Return what is found in this study, worked out once: tables are made from others.

@@ -13,12 +13,10 @@ from metabench.analysis import frames
 from metabench.analysis.columns import judged
 from metabench.analysis.reduction import PRECISION, made
 from metabench.analysis.statistics import difference_interval
+from metabench.analysis.tables.tasks import NO_SEED
 from metabench.learning.scores import scores
 from metabench.records import manifests
 from metabench.records.artifacts import ArtifactError
-
-NO_SEED = -1
-"""Seed of a baseline without seeds in tasks.parquet."""
 
 COLUMNS = (
     "protocol",

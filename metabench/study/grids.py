@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from math import prod
 from types import MappingProxyType
@@ -27,6 +27,16 @@ def has_point(name: str) -> bool:
     The name of a group has no spaces.
     """
     return " " in name
+
+
+def singles(names: Iterable[str]) -> list[str]:
+    """Return the protocols that are a group by themselves, which have figures of their own.
+
+    Example:
+        >>> singles(["standard", "near shots 5"])
+        ['standard']
+    """
+    return [name for name in names if not has_point(name)]
 
 
 def checked(

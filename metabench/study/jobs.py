@@ -117,7 +117,7 @@ class Study:
     @property
     def single_protocols(self) -> list[str]:
         """The protocols that are a group by themselves, which have figures of their own."""
-        return [name for name in self.protocols if not grids.has_point(name)]
+        return grids.singles(self.protocols)
 
     @cached_property
     def grids(self) -> list[str]:

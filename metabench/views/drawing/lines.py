@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from metabench.analysis.columns import JUDGED
 from metabench.views.drawing.reading import Tables
 
 PUBLISHED: dict[str, Any] = {"linestyle": "-", "linewidth": 1.5}
@@ -84,7 +85,7 @@ def _published(tables: Tables, board: pd.DataFrame, steps: tuple[str, ...]) -> I
 
 def _selected(tables: Tables, board: pd.DataFrame) -> Iterator[Line]:
     chosen = board[board["selected"].astype(bool)]
-    for step in ("own", "tuned"):
+    for step in JUDGED:
         for row in chosen[chosen["step"] == step].itertuples():
             only = len(set(board[board["role"].isin(["published", "grid"])]["cell"])) == 1
             note = "" if only else ", selected"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from metabench.analysis import frames
 from metabench.analysis.columns import ORACLE
-from metabench.study.grids import has_point
+from metabench.study.grids import singles
 from metabench.views.drawing.style import Style, styles
 
 NAMING = ("algorithm", "cell", "role")
@@ -86,8 +86,7 @@ class Tables:
     @cached_property
     def protocols(self) -> list[str]:
         """The evaluation settings that have figures of their own: those of no grid."""
-        names = set(self["adaptation.csv"]["protocol"])
-        return sorted(name for name in names if not has_point(name))
+        return sorted(singles(set(self["adaptation.csv"]["protocol"])))
 
     @cached_property
     def grids(self) -> list[str]:
