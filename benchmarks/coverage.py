@@ -12,7 +12,8 @@ replications whose 95% interval holds it; its standard error at 1000 replication
 
 The second simulates losses like those of a study: of each selected cell the variances of log(loss /
 zero predictor's loss) over seeds, tasks and both; and the same with two adaptations in ten thousand
-that are a hundred to ten thousand times as bad.
+that are a hundred to ten thousand times as bad. Then how often the interval of a rank holds the
+rank that infinitely many seeds and tasks would give.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from metabench.analysis.statistics import (
     median,
     p95,
     probability_of_improvement,
+    ranked,
+    ranks,
     ratio_interval,
     resamples,
 )
@@ -187,7 +190,8 @@ LIKE = ("mean", "score", "difference", "ratio", "probability")
 class Like(NamedTuple):
     """Losses like those of a cell, over the zero predictor's: exp(mean + seed + task + residual)."""
 
-    name: str
+    algorithm: str
+    protocol: str
     mean: float
     seed: float
     task: float
@@ -245,7 +249,7 @@ def like(folder: Path) -> list[Like]:
         within = float((residual**2).sum() / ((seeds - 1) * (tasks - 1)))
         seed = max(float(x.mean(1).var(ddof=1)) - within / tasks, 0.0)
         task = max(float(x.mean(0).var(ddof=1)) - within / seeds, 0.0)
-        found.append(Like(f"{row.algorithm}, {row.protocol}", x.mean(), seed, task, within))
+        found.append(Like(row.algorithm, row.protocol, x.mean(), seed, task, within))
     return found
 
 
@@ -282,7 +286,51 @@ def print_like(folder: Path, args: argparse.Namespace) -> None:
             given = kind._replace(exploding=exploding)
             found = like_coverage(given, 10, 1000, args.replications)
             cells += [f"{found[name]:.0f}" for name in LIKE]
-        print(f"| {kind.name} |", " | ".join(cells), "|", flush=True)
+        print(f"| {kind.algorithm}, {kind.protocol} |", " | ".join(cells), "|", flush=True)
+
+
+def rank_coverage(
+    kinds: list[Like], seeds: int, tasks: int, args: argparse.Namespace
+) -> NDArray[np.float64]:
+    """Return how often the interval of each contender's rank holds its true rank, in percent.
+
+    All contenders meet the same tasks: one that is hard for one of them is hard for all.
+    """
+    rng, draws = np.random.default_rng(seeds), resamples("ranks", seeds, tasks, args.resamples)
+    true = ranked([kind.score for kind in kinds])
+    hits = np.zeros(len(kinds))
+    for _ in range(args.replications):
+        hardness = rng.standard_normal((1, tasks))
+        drawn = ranks(
+            [
+                scores(kind.draw((seeds, tasks), rng, np.sqrt(kind.task) * hardness), 1.0)
+                for kind in kinds
+            ],
+            draws,
+        )
+        lower, upper = np.quantile(drawn, [0.025, 0.975], axis=0, method="nearest")
+        hits += (lower <= true) & (true <= upper)
+    return 100 * hits / args.replications
+
+
+def print_ranks(folder: Path, args: argparse.Namespace) -> None:
+    """Print the coverage of the intervals of ranks for contenders like a study's, in Markdown.
+
+    The last row has contenders that are all alike, where each has the mean rank.
+    """
+    kinds = like(folder)
+    protocols = sorted({kind.protocol for kind in kinds})
+    fields = {name: [kind for kind in kinds if kind.protocol == name] for name in protocols}
+    fields["all like CAVIA"] = [kind for kind in kinds if kind.algorithm == "cavia"][:1] * 10
+    print("\n| contenders | how many | mean of all | least |")
+    print("|---|---:|---:|---:|")
+    for name, field in fields.items():
+        held = rank_coverage(field, 10, 1000, args)
+        worst = field[int(held.argmin())].algorithm
+        print(
+            f"| {name} | {len(field)} | {held.mean():.0f} | {held.min():.0f} ({worst}) |",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -295,6 +343,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.like:
         print_like(args.like, args)
+        print_ranks(args.like, args)
         return
     for seeds in (5, 10):
         print_tables(seeds, args)

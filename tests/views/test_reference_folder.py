@@ -10,6 +10,7 @@ from small import ROOT
 from metabench.analysis import frames, tables
 from metabench.cli import main
 from metabench.records import manifests
+from metabench.records.layout import Layout
 from metabench.views import figures
 
 FLUX = ROOT / "results" / "reference" / "flux"
@@ -28,6 +29,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifests.write(root / "tables", tables.names(), {"kind": "tables"})
     shutil.copy(FLUX / "provenance.json", root)
     (root / "logs").mkdir()
+    took = Layout(root).benchmark("train", "reptile", "inner-0.02_meta-0.1", "0-9")
+    took.parent.mkdir(parents=True)
+    took.write_text("s\th:m:s\tmax_rss\n61.25\t0:01:01\t27.1\n")
     return root
 
 
@@ -61,7 +65,14 @@ def test_it_has_tables_png_figures_and_provenance_and_replaces_what_was_there(
     (out / "figures" / "old.svg").write_text("of an earlier run")
     before = files(finished)
     assert keep(finished, out).exit_code == 0
-    assert sorted(path.name for path in out.iterdir()) == ["figures", "provenance.json", "tables"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "figures",
+        "provenance.json",
+        "seconds.csv",
+        "tables",
+    ]
+    [took] = frames.read(out, "seconds.csv").itertuples(index=False)
+    assert tuple(took) == ("reptile", "inner 0.02, meta 0.1", "0-9", 61.25)
     assert sorted(path.name for path in (out / "figures").iterdir()) == [
         "equal_budget.png",
         manifests.NAME,
@@ -111,3 +122,10 @@ def test_what_cannot_be_kept_is_one_line_and_leaves_the_old_one(
     assert line.startswith("metabench: ") and said in line
     assert files(out) == {"old": b"still here"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "kept"]
+
+
+def test_the_page_on_algorithms_says_how_long_a_run_of_each_takes_in_the_search() -> None:
+    took = frames.read(ROOT / "results" / "reference" / "search", "seconds.csv")
+    seconds = took.groupby("algorithm")["seconds"].mean() / 3  # three seeds train as one job
+    lines = [f"| {algorithm} | {mean:.1f} |" for algorithm, mean in seconds.sort_values().items()]
+    assert "\n".join(lines) in (ROOT / "docs" / "algorithms.md").read_text()
