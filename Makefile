@@ -11,6 +11,7 @@ OUT    ?= results/redrawn/$(STUDY)
 BIN       := .venv/bin
 INSTALLED := .venv/.installed
 PIP       := -m pip --disable-pip-version-check install --quiet
+UV        := $(shell grep '^uv==' requirements.lock)
 SMK_FILES := Snakefile workflow
 
 REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
@@ -131,7 +132,8 @@ stray:
 $(INSTALLED): requirements.lock pyproject.toml setup.py metabench/learning/engine/kernel.cpp
 	@$(REQUIRE_PYTHON)
 	$(PYTHON) -m venv .venv
-	$(BIN)/python $(PIP) --no-compile --requirement requirements.lock # byte code is made when first imported
+	$(BIN)/python $(PIP) $(UV) && $(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.lock || \
+		$(BIN)/python $(PIP) --no-compile --requirement requirements.lock # byte code is made when first imported
 	$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
