@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -42,6 +43,10 @@ def learned(algorithm: str, network: Network, h: Any, theta: Tensor) -> Tree:
     )
     if algorithm == "meta_sgd":
         return layers, network.layers(rest)
+    if algorithm == "meta_curvature":
+        sizes = [size for n, m in pairwise(network.widths) for size in (n + 1, m)]
+        maps = rest.split([size * size for size in sizes], dim=-1)
+        return layers, [part.unflatten(-1, (n, n)) for part, n in zip(maps, sizes, strict=True)]
     if algorithm == "maml_plus_plus":
         return layers, rest.unflatten(-1, (h.inner_steps, -1))
     if algorithm == "cavia":
@@ -160,6 +165,22 @@ def meta_gradient(
             phi = map_tree(lambda p, a, g: p - a * g, phi, alpha, slope)
         return loss(phi, *query)
 
+    def meta_curvature(theta: Tree, support: Any, query: Any) -> Any:
+        phi, maps = theta
+        for _ in range(h.inner_steps):
+            slope = gradient(loss)(phi, *support)
+            phi = [
+                mapped(layer, of_layer, a, b)
+                for layer, of_layer, a, b in zip(phi, slope, maps[::2], maps[1::2], strict=True)
+            ]
+        return loss(phi, *query)
+
+    def mapped(layer: Tree, slope: Tree, a: Any, b: Any) -> Tree:
+        """Step against A [dW; db] B."""
+        weight, bias = slope
+        below = a @ numbers.concatenate((weight, bias)) @ b
+        return descended(layer, (below[:-1], below[-1:]), h.inner_step_size)
+
     def maml_plus_plus(theta: Tree, support: Any, query: Any) -> Any:
         (phi, alpha), total = theta, 0.0
         for k in range(h.inner_steps):
@@ -211,6 +232,7 @@ def meta_gradient(
         "maml": maml,
         "anil": anil,
         "meta_sgd": meta_sgd,
+        "meta_curvature": meta_curvature,
         "maml_plus_plus": maml_plus_plus,
         "cavia": cavia,
         "ridge": ridge,

@@ -36,10 +36,11 @@ PACES = {
     "torch": Pace(33e-6, 46e-6, 35e9, 2.9e-3),
 }
 
-SHARES = {"anil": 0.55, "neural_process": 2.7}
+SHARES = {"anil": 0.55, "meta_curvature": 6.0, "neural_process": 2.7}
 """What the arithmetic of an algorithm takes of the time that its count of gradients says.
 
-ANIL passes the hidden layers once for all tasks; a neural process has an encoder besides.
+ANIL passes the hidden layers once for all tasks. Meta-Curvature multiplies each gradient by matrices
+as large as the layers, and a neural process has an encoder besides.
 """
 
 START = 2.0

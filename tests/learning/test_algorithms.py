@@ -20,6 +20,7 @@ from metabench.learning.algorithms import (
     joint,
     maml,
     maml_plus_plus,
+    meta_curvature,
     meta_sgd,
     neural_process,
     reptile,
@@ -284,7 +285,16 @@ def test_random_initialization_learns_nothing():
 
 # Those that differentiate through the adaptation.
 
-THROUGH = ("anil", "cavia", "maml", "maml_plus_plus", "meta_sgd", "neural_process", "ridge")
+THROUGH = (
+    "anil",
+    "cavia",
+    "maml",
+    "maml_plus_plus",
+    "meta_curvature",
+    "meta_sgd",
+    "neural_process",
+    "ridge",
+)
 
 
 def moved(subject, seed=0, size=0.05):
@@ -408,6 +418,28 @@ def test_meta_sgd_with_a_frozen_alpha_is_maml():
     own = predicted(meta_sgd, copies, support, h)
     plain = predicted(maml, copies[..., : NETWORK.parameters], support, h)
     torch.testing.assert_close(own, plain, **EXACT)
+
+
+def test_meta_curvature_begins_as_maml_and_its_maps_mix_the_gradient_of_a_layer_alone():
+    h = but(MAML, inner_steps=2)
+    batch = one_iteration(meta_curvature, h)
+    learned = meta_curvature.begin(NETWORK, SEEDS, h)
+    found = meta_curvature.meta_gradient(NETWORK, learned, batch, h)
+    of_maml = maml.meta_gradient(NETWORK, thetas(), batch, h)
+    torch.testing.assert_close(found[:, : NETWORK.parameters], of_maml, **EXACT)
+
+    # Both maps of the second layer double its gradient: the layer moves four times as far.
+    first, size = NETWORK.parameters + 2**2 + 8**2, 9**2 + 8**2
+    learned[:, first : first + size] *= 2
+    copies = one_copy_per_task(learned[:1], 3)
+    support = batch[0].at(0)
+    [*_, after] = meta_curvature._path(
+        NETWORK, *meta_curvature._parted(NETWORK, copies), support.repeated(1), 0.05, "sgd"
+    )
+    start = copies[..., : NETWORK.parameters]
+    steps = 0.05 * gradients(start, support.x[None], support.y[None])[0]
+    steps[..., NETWORK.layer_of_parameter == 1] *= 4
+    torch.testing.assert_close((start - after)[0], steps, **EXACT)
 
 
 def test_maml_plus_plus_with_one_step_is_meta_sgd_with_one_size_a_layer():

@@ -1,7 +1,8 @@
 """Inputs of any width: what holds for x of one number holds for x of two and of three."""
 
 from dataclasses import dataclass
-from math import sqrt
+from itertools import pairwise
+from math import isqrt, sqrt
 from typing import Literal
 
 import numpy as np
@@ -213,6 +214,24 @@ def of_meta_sgd(network, theta, support, query, h):
     return loss(network, phi, query)
 
 
+def of_meta_curvature(network, theta, support, query, h):
+    """A Kronecker product of each layer's two maps multiplies its gradient, row by row."""
+    phi, *maps = theta.split(
+        [
+            network.parameters,
+            *(size**2 for n, m in pairwise(network.widths) for size in (n + 1, m)),
+        ]
+    )
+    squares = [part.unflatten(0, (isqrt(len(part)), -1)) for part in maps]
+    layers = [
+        torch.kron(a, b.mT.contiguous()) for a, b in zip(squares[::2], squares[1::2], strict=True)
+    ]
+    for _ in range(h.inner_steps):
+        gradient = slope(loss(network, phi, support), phi, True)
+        phi = phi - h.inner_step_size * torch.block_diag(*layers) @ gradient
+    return loss(network, phi, query)
+
+
 def of_maml_plus_plus(network, theta, support, query, h):
     alpha = theta[network.parameters :].unflatten(0, (h.inner_steps, -1))
     sizes = torch.tensor(network.layer_sizes)
@@ -272,6 +291,7 @@ OBJECTIVES = {
     "fomaml": of_fomaml,
     "maml": of_maml,
     "maml_plus_plus": of_maml_plus_plus,
+    "meta_curvature": of_meta_curvature,
     "meta_sgd": of_meta_sgd,
     "neural_process": of_neural_process,
     "ridge": of_ridge,

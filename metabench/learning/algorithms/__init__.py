@@ -27,6 +27,7 @@ NAMES = (
     "joint",
     "maml",
     "maml_plus_plus",
+    "meta_curvature",
     "meta_sgd",
     "neural_process",
     "random",
