@@ -23,6 +23,7 @@ wildcard_constraints:
     algorithm="[a-z][a-z0-9_]*",
     cell="[A-Za-z0-9.+_-]+",
     group="[a-z][a-z0-9-]*",
+    name="[a-z][a-z0-9-]*",
     seeds="[0-9]+-[0-9]+",
 
 
@@ -39,7 +40,8 @@ rule all:
     """Everything a study leaves behind."""
     default_target: True
     input:
-        study.made_by("train", "evaluate", "baselines", "track_cells", "track_study"),
+        study.records,
+        study.made_by("track_cells", "track_study"),
         study.tables,
         files.provenance,
         study.figures,

@@ -70,6 +70,7 @@ def plan(running: Running, cores: int) -> None:
     """Print a study's cells, jobs and expected minutes before anything runs."""
     from metabench.workflow import estimate
 
+    running.require_predictions()
     click.echo(estimate.plan(running, cores))
 
 
@@ -104,6 +105,55 @@ def baselines(running: Running, group: str) -> None:
     from metabench import jobs
 
     jobs.baselines(running, running.study.group(group))
+
+
+@main.command()
+@study_option
+@click.option("--name", required=True, help="Name of the predictions, as the study has it.")
+def predictions(running: Running, name: str) -> None:
+    """Measure predictions that were made elsewhere."""
+    from metabench import jobs
+
+    if name not in running.study.predictions:
+        known = ", ".join(running.study.predictions) or "none"
+        raise click.UsageError(f"{name} is no predictions of the study; choose from {known}")
+    jobs.predictions(running, name)
+
+
+@main.group()
+def bank() -> None:
+    """Hand out the held-out tasks of a study, for methods in any language to predict."""
+
+
+@bank.command("export")
+@study_option
+@click.option("--out", type=FOLDER, required=True, help="Folder to write into.")
+@click.option(
+    "--training",
+    type=click.IntRange(0, 10_000),
+    default=0,
+    show_default=True,
+    help="Number of training tasks of each seed to write, too.",
+)
+@click.option(
+    "--format",
+    "kinds",
+    type=click.Choice(["parquet", "npz", "csv"]),
+    multiple=True,
+    default=["parquet", "npz"],
+    show_default=True,
+    help="Kind of file; may be given several times.",
+)
+def export_bank(running: Running, out: Path, training: int, kinds: tuple[str, ...]) -> None:
+    """Write support points and query inputs of every held-out task, without the test labels.
+
+    Predictions for test-query go into a file with one more column, prediction, which a study names
+    under cells.
+    """
+    from metabench import jobs
+
+    for path in jobs.export_bank(running, out, training, kinds):
+        click.echo(path)
 
 
 @main.command()

@@ -24,9 +24,11 @@ from metabench.workflow.progress import Progress
 __all__ = [
     "baselines",
     "evaluate",
+    "export_bank",
     "figures",
     "literature",
     "predict",
+    "predictions",
     "read",
     "record_of",
     "reference",
@@ -119,6 +121,35 @@ def baselines(running: Running, group: str) -> Path:
     found = states.from_tensors(predictors.evaluate(settings))
     artifacts.write(out, found, headers.of_baselines(settings))
     return out
+
+
+def predictions(running: Running, name: str) -> Path:
+    """Measure predictions that were made elsewhere, by their name; return the record."""
+    from metabench.learning import predictions as answered
+    from metabench.records import states
+
+    _one_thread()
+    settings, given = running.study.bank_settings, running.reader.answers(name)
+    out = running.layout.predictions(name)
+    found = states.from_tensors(answered.evaluate(settings, given.answers))
+    artifacts.write(out, found, headers.of_predictions(settings, given))
+    return out
+
+
+def export_bank(
+    running: Running, out: Path, training: int = 0, kinds: Sequence[str] = ("parquet", "npz")
+) -> list[Path]:
+    """Write the held-out tasks of a study for methods that predict elsewhere; return the files.
+
+    Args:
+        running: The study.
+        out: The folder to write into.
+        training: How many training tasks of each seed to write, too.
+        kinds: Any of parquet, csv and npz.
+    """
+    from metabench.analysis import banks
+
+    return banks.export(running.study, out, training, kinds)
 
 
 def tables(running: Running) -> Path:

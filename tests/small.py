@@ -160,10 +160,12 @@ def baseline_settings(
 
 
 def compute(started: Running) -> None:
-    """Do every training, evaluation and baseline of a study in this process."""
+    """Do every training, evaluation and baseline of a study, and its predictions, in this process."""
     for cell, seeds in started.study.train_jobs:
         jobs.train(started, cell, seeds)
     for cell, group, seeds in started.study.evaluate_jobs:
         jobs.evaluate(started, cell, group, seeds)
     for group in started.study.groups:
         jobs.baselines(started, group)
+    for name in started.study.predictions:
+        jobs.predictions(started, name)

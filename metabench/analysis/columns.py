@@ -28,15 +28,18 @@ class Column(NamedTuple):
 
 
 KEYS = {
-    "algorithm": Column(TEXT, "Name of the algorithm, or of a baseline that has no cell."),
+    "algorithm": Column(
+        TEXT, "Name of the algorithm, or of a baseline or predictions, which have no cell."
+    ),
     "cell": Column(
         TEXT,
-        "Name of the cell; cells.csv gives its hyperparameters. `-` for a baseline without seeds.",
+        "Name of the cell; cells.csv gives its hyperparameters. `-` for baselines and predictions.",
     ),
     "role": Column(
         TEXT,
         "published (the source's own values), grid, equal-budget (published values at another's "
-        "budget), baseline; in comparisons the kind of pair: published, selected or equal-budget.",
+        "budget), baseline, predictions (made elsewhere); in comparisons the kind of pair: "
+        "published, selected or equal-budget.",
     ),
     "seed": Column(COUNT, "The replicate."),
     "protocol": Column(TEXT, "The evaluation setting."),
@@ -46,7 +49,7 @@ KEYS = {
         TEXT,
         "Which step size adaptation uses: own (the algorithm's: inner_step_size, or what it "
         "learned, or none where it takes no gradient steps), common (the study's), tuned (chosen "
-        "by each run on the validation bank), none (a baseline).",
+        "by each run on the validation bank), none (baselines and predictions).",
     ),
     "region": Column(
         TEXT,
@@ -156,7 +159,9 @@ STATISTICS = SCORES | {
     "diverged_share": Column(
         NUMBER, "Share of adaptations whose loss is not finite or above the divergence limit."
     ),
-    "seeds": Column(COUNT, "Training seeds behind the row; 0 for a baseline without seeds."),
+    "seeds": Column(
+        COUNT, "Training seeds behind the row; 0 for baselines and predictions without seeds."
+    ),
     "tasks": Column(COUNT, "Test tasks behind the row."),
 }
 

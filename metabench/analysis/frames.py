@@ -22,13 +22,13 @@ PLAIN_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 """How a number may be written: ASCII digits, a decimal point, an exponent, and nothing else."""
 
 
-def write(table: pd.DataFrame, path: Path) -> None:
-    """Write one table, as CSV or parquet by its name."""
+def write(table: pd.DataFrame, path: Path, numbers: str = "%.9g") -> None:
+    """Write one table, as CSV or parquet by its name; `numbers` is how CSV spells them."""
     with replacing(path) as temporary:
         if path.suffix == ".parquet":
             _write_parquet(table, temporary, "zstd", 15)
         else:
-            table.to_csv(temporary, index=False, float_format="%.9g", lineterminator="\n")
+            table.to_csv(temporary, index=False, float_format=numbers, lineterminator="\n")
 
 
 def pack(table: pd.DataFrame, path: Path) -> None:

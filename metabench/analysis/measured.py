@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from metabench.analysis.columns import HYPERPARAMETERS
 from metabench.analysis.statistics import Resamples, resamples
 from metabench.learning.hyperparameters import spelled
 from metabench.learning.scores import scores
-from metabench.records.measured import COST_COLUMNS, CellRecord
+from metabench.records.measured import COST_COLUMNS, CellRecord, PredictionsRecord
 from metabench.records.running import Running
 from metabench.study.cells import Cell
 from metabench.study.config import StudyConfig
@@ -32,6 +32,20 @@ BEYOND = ("hidden", "activation", "initialization", "training_tasks")
 """Columns of what a group of cells may vary beside hyperparameters."""
 
 
+class Entrant(NamedTuple):
+    """What takes no updates here: a baseline, or predictions that were made elsewhere.
+
+    Args:
+        head: The columns that name it in a table.
+        seeds: Its seeds; none where it has none.
+        losses: ``(region, seed, task)``; one seed where it has none.
+    """
+
+    head: dict[str, str]
+    seeds: list[int]
+    losses: NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Study:
     """Everything measured in a study.
@@ -41,6 +55,7 @@ class Study:
         groups: Its protocols by group and name.
         cells: A record for each cell.
         baselines: Losses ``(region, task)`` of the seedless baselines by ``test/PROTOCOL/NAME``.
+        predictions: A record for each file of predictions.
         contents: A digest of all this.
     """
 
@@ -48,6 +63,7 @@ class Study:
     groups: Groups
     cells: list[CellRecord]
     baselines: dict[str, NDArray[Any]]
+    predictions: list[PredictionsRecord]
     contents: str
     _found: dict[tuple[Any, ...], Any] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -109,12 +125,17 @@ class Study:
             config.study, config.seeds, config.evaluation.tasks, config.statistics.resamples
         )
 
-    def baseline_losses(self, protocol: str) -> Iterator[tuple[str, NDArray[np.float64]]]:
-        """Yield name and losses ``(region, 1, task)`` of each seedless baseline."""
+    def entrants(self, protocol: str) -> Iterator[Entrant]:
+        """Yield what takes no updates under a protocol: baselines, then predictions."""
+        place = {"protocol": protocol, "step": "none"}
         prefix = f"test/{protocol}/"
         for key in sorted(self.baselines):
             if key.startswith(prefix):
-                yield key.removeprefix(prefix), self.baselines[key].astype(np.float64)[:, None]
+                head = {"algorithm": key.removeprefix(prefix), "cell": "-", "role": "baseline"}
+                yield Entrant(head | place, [], self.baselines[key].astype(np.float64)[:, None])
+        for record in self.predictions:
+            head = {"algorithm": record.name, "cell": "-", "role": "predictions"}
+            yield Entrant(head | place, record.seeds.tolist(), record.losses[f"test/{protocol}"])
 
 
 def read(running: Running) -> Study:
@@ -127,7 +148,8 @@ def read(running: Running) -> Study:
     study, reader = running.study, running.reader
     cells = [reader.cell(cell) for cell in study.cells]
     contents = reader.contents()
-    return Study(study.config, study.groups, cells, reader.baselines(), contents)
+    predictions = [reader.predictions(name) for name in study.predictions]
+    return Study(study.config, study.groups, cells, reader.baselines(), predictions, contents)
 
 
 def name(record: CellRecord) -> dict[str, str]:

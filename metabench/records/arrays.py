@@ -15,6 +15,7 @@ import numpy as np
 
 from metabench.learning import algorithms, baselines, training
 from metabench.learning.evaluation import picture_x, regions
+from metabench.learning.predictions import BankSettings
 from metabench.learning.settings import (
     Banks,
     BaselineSettings,
@@ -67,6 +68,7 @@ SHOWCASE = Array("showcase", ("stage", "run", "picture point"), "float32")
 
 BASELINE_TEST = Array("test", ("region", "test task"), "float64")
 BASELINE_VALIDATION = Array("validation", ("region", "validation task"), "float64")
+PREDICTED = Array("test", ("region", "run", "test task"), "float64")
 PICTURE_X = Array("showcase/x", ("picture point", "feature"), "float64")
 PICTURE_TRUTH = Array("showcase/truth", ("picture point", "one"), "float64")
 PICTURE_SUPPORT = Array("showcase", ("shot", "feature and label"), "float64")
@@ -124,6 +126,15 @@ def of_baselines(settings: BaselineSettings) -> Declared:
         for array in (BASELINE_TEST, BASELINE_VALIDATION):
             for baseline in baselines.names(settings.tasks, protocol.distribution(settings.tasks)):
                 found[f"{array.name}/{name}/{baseline}"] = array, array.shape(sizes)
+    return found
+
+
+def of_predictions(settings: BankSettings, runs: int) -> Declared:
+    """Return the arrays of predictions that were made elsewhere."""
+    found: Declared = {}
+    for name, protocol in settings.protocols.items():
+        sizes = _sizes(settings.tasks, protocol, settings.banks) | {"run": runs}
+        found[f"{PREDICTED.name}/{name}"] = PREDICTED, PREDICTED.shape(sizes)
     return found
 
 

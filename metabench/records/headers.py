@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from metabench.learning import algorithms
+from metabench.learning.predictions import BankSettings
 from metabench.learning.settings import BaselineSettings, EvaluateSettings, TrainSettings
 from metabench.records.artifacts import Header
+from metabench.records.predictions import Predictions
 from metabench.records.provenance import code_digest, made_from
 
 NUMERICS = ("torch", "numpy")
@@ -43,3 +45,15 @@ def of_baselines(settings: BaselineSettings) -> Header:
     """Return the header of the baselines' record."""
     code = code_digest("metabench.learning.baselines")
     return made_from("baselines", settings.model_dump(mode="json"), code, NUMERICS)
+
+
+def of_predictions(settings: BankSettings, given: Predictions) -> Header:
+    """Return the header of the record of predictions that were made elsewhere."""
+    return made_from(
+        "predictions",
+        settings.model_dump(mode="json"),
+        code_digest("metabench.learning.predictions"),
+        NUMERICS,
+        seeds=given.runs,
+        answers=given.digest,
+    )

@@ -62,6 +62,10 @@ class Layout:
         """Return the record of the baselines under a group of protocols."""
         return self.root / "baselines" / f"{group}{RECORD}"
 
+    def predictions(self, name: str) -> Path:
+        """Return the record of predictions that were made elsewhere."""
+        return self.root / "predictions" / f"{name}{RECORD}"
+
     @property
     def tables(self) -> Path:
         """The folder of the tables."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metabench.learning.settings import NAMED_STEPS
-from metabench.records import arrays, artifacts, headers
+from metabench.records import arrays, artifacts, headers, predictions
 from metabench.records.artifacts import AGAIN, Arrays, ArtifactError
 from metabench.records.layout import Layout
+from metabench.records.predictions import Predictions
 from metabench.records.provenance import config_digest
 from metabench.study.cells import Cell
 from metabench.study.jobs import Study, seeds_of
@@ -89,6 +91,21 @@ class CellRecord:
 def infinite(losses: NDArray[Any]) -> NDArray[np.float64]:
     """Return losses as float64, infinite where they are no numbers."""
     return np.nan_to_num(losses.astype(np.float64), nan=np.inf, posinf=np.inf)
+
+
+@dataclass(frozen=True)
+class PredictionsRecord:
+    """Losses of predictions that were made elsewhere.
+
+    Args:
+        name: What they are called.
+        seeds: ``(run,)``; none where they have no seeds, and one run.
+        losses: ``(region, run, task)`` by `test/PROTOCOL`.
+    """
+
+    name: str
+    seeds: NDArray[np.int64]
+    losses: Arrays
 
 
 @dataclass(frozen=True)
@@ -180,10 +197,25 @@ class Reader:
             every |= found
         return every
 
+    def predictions(self, name: str) -> PredictionsRecord:
+        """Read the record of predictions that were made elsewhere; raise as `block` does."""
+        path, settings = self.layout.predictions(name), self.study.bank_settings
+        answers = self.answers(name)
+        found, header = artifacts.read(path)
+        artifacts.require(path, header, headers.of_predictions(settings, answers))
+        arrays.hold(path, found, arrays.of_predictions(settings, max(1, answers.runs)))
+        return PredictionsRecord(name, np.arange(answers.runs), found)
+
+    def answers(self, name: str) -> Predictions:
+        """Read the file of predictions that were made elsewhere, and check it."""
+        path = Path(self.study.predictions[name].predictions)
+        return predictions.read(path, self.study.bank_settings, self.study.config.seeds)
+
     def contents(self) -> str:
         """Return a digest of the content of all records of the study, in whatever order it has them."""
         paths = [self.layout.trained(cell.path, seeds) for cell, seeds in self.study.train_jobs]
         for cell, group, seeds in self.study.evaluate_jobs:
             paths.append(self.layout.evaluated(cell.path, group, seeds))
         paths += [self.layout.baselines(group) for group in self.study.groups]
+        paths += [self.layout.predictions(name) for name in self.study.predictions]
         return config_digest([artifacts.read_header(path)["content"] for path in sorted(paths)])

@@ -59,6 +59,11 @@ class Running:
         """Reads its records."""
         return Reader(self.study, self.layout, self.engine)
 
+    def require_predictions(self) -> None:
+        """Read every file of predictions; raise ArtifactError where one cannot be scored."""
+        for name in self.study.predictions:
+            self.reader.answers(name)
+
     def write(self) -> None:
         """Write study.json for the jobs, unless it says this already."""
         content = {"engine": self.engine, "study": self.study.config.model_dump(mode="json")}

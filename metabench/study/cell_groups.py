@@ -78,11 +78,18 @@ def _groups(config: StudyConfig) -> list[_Group]:
     groups: list[_Group] = []
     files: dict[str, str] = {}
     for n, given in enumerate(config.cells):
+        if not isinstance(given, CellGroup):
+            continue
         place = f"cells[{n}]"
         with mistakes.collected():
             groups.append(_Group(given, _load(given.algorithm, place), place))
             _require_one_file(files, given.algorithm, place)
     mistakes.report()
+    if not groups:
+        raise ConfigError(
+            "a study needs a group of cells beside predictions; algorithm: random, meta_iterations: "
+            "0 trains in no time (cells)"
+        )
     for group in groups:
         if group.points > JOBS:
             mistakes.add(

@@ -15,6 +15,8 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
+from metabench.learning import baselines
+from metabench.learning.predictions import BankSettings
 from metabench.learning.settings import (
     Banks,
     BaselineProtocol,
@@ -29,7 +31,7 @@ from metabench.study import cell_groups, cells, grids, protocols
 from metabench.study.cells import Cell
 from metabench.study.limits import EVALUATIONS, SEED_BLOCK, SEEDS
 from metabench.study.messages import ConfigError, Mistakes, shorten
-from metabench.study.schema import StudyConfig, StudyProtocol
+from metabench.study.schema import Predicted, StudyConfig, StudyProtocol
 
 
 class TrainJob(NamedTuple):
@@ -78,6 +80,8 @@ class Study:
                     f"evaluations; a study has {EVALUATIONS} at most. The protocols of one group "
                     f"are one evaluation (protocols)"
                 )
+        with mistakes.collected():
+            self._require_free_names()
         mistakes.report()
         return self
 
@@ -85,6 +89,29 @@ class Study:
     def cells(self) -> list[Cell]:
         """The cells in the order of the file."""
         return cell_groups.cells(self.config)
+
+    @cached_property
+    def predictions(self) -> dict[str, Predicted]:
+        """The predictions that were made elsewhere, by name."""
+        return {entry.name: entry for entry in self._predicted}
+
+    @property
+    def _predicted(self) -> list[Predicted]:
+        return [entry for entry in self.config.cells if isinstance(entry, Predicted)]
+
+    def _require_free_names(self) -> None:
+        """Raise ConfigError where predictions have the name of another row of the tables."""
+        taken = {cell.algorithm for cell in self.cells}
+        for protocol in self.protocols.values():
+            met = protocol.distribution(self.config.tasks)
+            taken.update(baselines.names(self.config.tasks, met))
+        for entry in self._predicted:
+            if entry.name in taken:
+                raise ConfigError(
+                    f"predictions need a name of their own; {entry.name} is that of an algorithm, a "
+                    f"baseline or other predictions of the study (cells)"
+                )
+            taken.add(entry.name)
 
     def cell(self, wanted: str) -> Cell:
         """Return the cell that a person or a path means; see `metabench.study.cells.find`."""
@@ -194,6 +221,15 @@ class Study:
             banks=self.banks,
             gaussian_process=self.config.gaussian_process,
             showcase=self.config.showcase,
+        )
+
+    @cached_property
+    def bank_settings(self) -> BankSettings:
+        """All that the held-out tasks depend on."""
+        return BankSettings(
+            tasks=self.config.tasks,
+            protocols=_each(Protocol, self.protocols),
+            banks=self.banks,
         )
 
     @property

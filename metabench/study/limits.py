@@ -26,6 +26,9 @@ PROTOCOLS = 2000
 NO_NAMES = ("false", "inf", "infinity", "na", "nan", "none", "null", "true")
 """Words that a table's reader takes for something else than text."""
 
+PREDICTIONS = (".parquet", ".csv", ".npz")
+"""Endings of files of predictions."""
+
 
 def _distinct(values: tuple[float, ...]) -> tuple[float, ...]:
     if len(set(values)) < len(values):
@@ -59,6 +62,15 @@ def _algorithm(given: str) -> str:
     return given
 
 
+def _predictions(given: str) -> str:
+    if not given.endswith(PREDICTIONS):
+        raise ValueError(
+            f"predictions are a file that ends in {', '.join(PREDICTIONS[:-1])} or "
+            f"{PREDICTIONS[-1]}, got {shorten(given)}"
+        )
+    return given
+
+
 StepSizes = Annotated[
     tuple[Positive, ...], Field(min_length=1, max_length=100), AfterValidator(_distinct)
 ]
@@ -67,3 +79,4 @@ Text = Annotated[
     str, Field(min_length=1, max_length=500), AfterValidator(_without_control_characters)
 ]
 Algorithm = Annotated[str, AfterValidator(_algorithm)]
+PredictionsFile = Annotated[Text, AfterValidator(_predictions)]

@@ -185,10 +185,15 @@ def _place(
             tagged = False
             continue
         place.append(part)
-        field = section.model.model_fields.get(str(part))
+        if isinstance(part, int):
+            tagged = False
+            continue
+        field = section.model.model_fields.get(part)
         models = list(_models(field.annotation)) if field else []
         tag = field.discriminator if field else None
-        members = {m.model_fields[tag].default: m for m in models} if isinstance(tag, str) else {}
+        members = {
+            m.model_fields[tag].default if isinstance(tag, str) else m.__name__: m for m in models
+        }
         tagged = field is not None and not models and _is_choice(field.annotation)
         section = _Section(models[0] if models else section.model, members)
     return tuple(place), section

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from metabench.learning.fields import Count, Model, Positive
 from metabench.learning.settings import (
@@ -17,7 +17,15 @@ from metabench.learning.settings import (
     Showcase,
 )
 from metabench.learning.tasks import AnyDistribution, SineDistribution
-from metabench.study.limits import SEED_BLOCK, SEEDS, Algorithm, Name, StepSizes, Text
+from metabench.study.limits import (
+    SEED_BLOCK,
+    SEEDS,
+    Algorithm,
+    Name,
+    PredictionsFile,
+    StepSizes,
+    Text,
+)
 
 RESERVED = ("reference", "redrawn", "literature", "benchmarks", "soak")
 """Folders under results that are no study's."""
@@ -96,6 +104,30 @@ class CellGroup(Model):
         return self
 
 
+class Predicted(Model):
+    """Predictions that were made elsewhere, which stand beside the cells in every table.
+
+    Args:
+        predictions: The file (`metabench.records.predictions`).
+        name: What they are called in tables and figures.
+    """
+
+    predictions: PredictionsFile
+    name: Name
+
+
+def _entry(given: Any) -> str:
+    """Return which model an entry of `cells` is."""
+    told = isinstance(given, Predicted) or (isinstance(given, dict) and "predictions" in given)
+    return (Predicted if told else CellGroup).__name__
+
+
+Entry = Annotated[
+    Annotated[CellGroup, Tag(CellGroup.__name__)] | Annotated[Predicted, Tag(Predicted.__name__)],
+    Discriminator(_entry),
+]
+
+
 class StudyProtocol(EvaluatedProtocol, BaselineProtocol):
     """A protocol as a study file has it."""
 
@@ -138,7 +170,7 @@ class StudyConfig(Model):
     seed_block: Annotated[int, Field(ge=1, le=SEED_BLOCK)] = 10
     tasks: AnyDistribution = SineDistribution()
     network: NetworkSettings = NetworkSettings()
-    cells: Annotated[tuple[CellGroup, ...], Field(min_length=1)]
+    cells: Annotated[tuple[Entry, ...], Field(min_length=1)]
     protocols: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     validation: Validation = Validation()
     evaluation: Evaluation = Evaluation()

@@ -55,7 +55,7 @@ def _picks(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
     Cells are selected for each protocol. Those come that differ from the published cell.
     """
-    if set(table["role"]) == {"baseline"}:
+    if set(table["step"]) == {"none"}:
         yield "-", table
         return
     published = table[table["role"] == "published"]

@@ -57,7 +57,7 @@ def artefacts(running: Running, name: str) -> list[Artefact]:
         running: The study.
         name: Of the MLflow store to fill.
     """
-    records = [*_records(running), *_baselines(running)]
+    records = [*_records(running), *_baselines(running), *_predictions(running)]
     of_records = tuple(artefact.path for artefact in records)
     tabled = running.layout.tables / manifests.NAME
     drawn = running.layout.figures / manifests.NAME
@@ -105,6 +105,14 @@ def _baselines(running: Running) -> Iterator[Artefact]:
         header = partial(headers.of_baselines, running.study.baseline_settings(group))
         title = f"baselines, {group}"
         yield Artefact("baselines", path, (), artifacts.read_header, header, title=title)
+
+
+def _predictions(running: Running) -> Iterator[Artefact]:
+    for name in running.study.predictions:
+        path = running.layout.predictions(name)
+        header = partial(_predicted, running, name)
+        title = f"predictions, {name}"
+        yield Artefact("predictions", path, (), artifacts.read_header, header, title=title)
 
 
 def batches(running: Running) -> dict[str, list[TrainJob]]:
@@ -163,6 +171,10 @@ def _evaluated(running: Running, cell: Cell, group: str, seeds: str) -> Header:
     theta = artifacts.read_header(running.layout.trained(cell.path, seeds))["content"]
     settings = running.study.evaluate_settings(cell, group)
     return headers.evaluation(settings, seeds, running.engine, theta)
+
+
+def _predicted(running: Running, name: str) -> Header:
+    return headers.of_predictions(running.study.bank_settings, running.reader.answers(name))
 
 
 def _tables(running: Running) -> Header:

@@ -17,7 +17,7 @@ from metabench.records.artifacts import ArtifactError, Header, replacing
 from metabench.records.running import Running
 from metabench.workflow.artefacts import Artefact, artefacts
 
-RECORDS = ("train", "evaluate", "baselines")
+RECORDS = ("train", "evaluate", "baselines", "predictions")
 """The jobs whose files are taken over; all else is made from these in seconds."""
 
 

@@ -39,7 +39,7 @@ from metabench.workflow.terminal import MARK, TARGET, Terminal
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
-COMPUTING = {"train", "evaluate", "baselines", "tables"}
+COMPUTING = {"train", "evaluate", "baselines", "predictions", "tables"}
 """The rules whose jobs import torch."""
 
 CELL = "{algorithm}/{cell}"
@@ -94,6 +94,7 @@ class Workflow:
                 configs.read(name)
             parsed = configs.parse(content, ", ".join(names) or "config")
             found = cls(Running.start(Study(parsed).check()), snakemake)
+            found.running.require_predictions()
         except (ConfigError, EngineError, ArtifactError) as error:
             refuse(str(error))
         if _reports():
@@ -319,8 +320,8 @@ class Workflow:
 
     @property
     def records(self) -> list[Path]:
-        """The records of all training and evaluation jobs and of the baselines."""
-        return self.made_by("train", "evaluate", "baselines")
+        """The records of all training and evaluation jobs, of the baselines and of predictions."""
+        return self.made_by("train", "evaluate", "baselines", "predictions")
 
     @property
     def tables(self) -> list[Path]:

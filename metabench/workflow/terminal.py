@@ -25,7 +25,17 @@ from rich.text import Text
 
 from metabench.workflow.progress import StudyWatch, clock
 
-STAGES = ("train", "evaluate", "baselines", "tables", "figures", "literature", "report", "track")
+STAGES = (
+    "train",
+    "evaluate",
+    "baselines",
+    "predictions",
+    "tables",
+    "figures",
+    "literature",
+    "report",
+    "track",
+)
 """In the order in which most of their work is done."""
 
 MARK = "metabench: "

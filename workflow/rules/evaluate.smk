@@ -42,3 +42,25 @@ rule baselines:
         study=files.study,
     shell:
         "metabench baselines --study {params.study} --group {wildcards.group} > {log} 2>&1"
+
+
+rule predictions:
+    """Measure predictions that were made elsewhere."""
+    input:
+        study.inputs(),
+    output:
+        files.predictions("{name}"),
+    log:
+        files.log("predictions", "{name}"),
+    benchmark:
+        files.benchmark("predictions", "{name}")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        study=files.study,
+    shell:
+        "metabench predictions --study {params.study} --name {wildcards.name} > {log} 2>&1"

@@ -41,7 +41,7 @@ def build(study: Study) -> pd.DataFrame:
     for record in study.cells:
         rows += _cell_rows(study, record, draws)
     for protocol in study.protocols:
-        rows += _baseline_rows(study, protocol, draws)
+        rows += _entrant_rows(study, protocol, draws)
     order = ["algorithm", "cell", "role", "protocol", "step", "region", "update"]
     return pd.DataFrame(rows).sort_values(order, ignore_index=True)
 
@@ -70,18 +70,11 @@ def _of_equal(
     return None
 
 
-def _baseline_rows(study: Study, protocol: str, draws: Resamples) -> Iterator[dict[str, Any]]:
+def _entrant_rows(study: Study, protocol: str, draws: Resamples) -> Iterator[dict[str, Any]]:
     last = study.protocols[protocol].updates
-    for name, losses in study.baseline_losses(protocol):
-        head = {
-            "algorithm": name,
-            "cell": "-",
-            "role": "baseline",
-            "protocol": protocol,
-            "step": "none",
-        }
+    for head, seeds, losses in study.entrants(protocol):
         for row in _statistics(study, protocol, losses[:, None], [last], draws):
-            yield {**head, **row, "seeds": 0}
+            yield {**head, **row, "seeds": len(seeds)}
 
 
 def _statistics(

@@ -141,16 +141,18 @@ def contenders(study: Study, protocol: str, role: str) -> list[Contender]:
     known = [side for side in found if side is not None]
     if not known:
         return []
-    return [*known, *_baselines(study, protocol)]
+    # A pair is matched on the seeds of its first side, so what has none comes last.
+    return [*known, *sorted(_entrants(study, protocol), key=lambda side: -side.losses.shape[1])]
 
 
-def _baselines(study: Study, protocol: str) -> Iterator[Contender]:
-    """Yield the baselines but for the trivial one and the oracle."""
+def _entrants(study: Study, protocol: str) -> Iterator[Contender]:
+    """Yield the baselines but for the trivial one and the oracle, and predictions."""
     zero = study.baselines[f"test/{protocol}/zero"][:, None]
     updates = study.protocols[protocol].updates
-    for name, losses in study.baseline_losses(protocol):
-        if name not in ("zero", ORACLE):
-            yield Contender(name, "-", "none", updates, losses, scores(losses, zero))
+    for head, _, losses in study.entrants(protocol):
+        if head["algorithm"] not in ("zero", ORACLE):
+            found = scores(losses, zero)
+            yield Contender(head["algorithm"], head["cell"], "none", updates, losses, found)
 
 
 def _contender(

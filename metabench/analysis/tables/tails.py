@@ -51,9 +51,8 @@ def _final_losses(study: Study) -> Iterator[tuple[dict[str, str], Floats]]:
             for step in record.steps(protocol):
                 losses = record.losses(protocol, step)[whole, last]
                 yield {**record.head, "protocol": protocol, "step": step}, losses
-        for name, found in study.baseline_losses(protocol):
-            head = {"algorithm": name, "cell": "-", "role": "baseline"}
-            yield {**head, "protocol": protocol, "step": "none"}, found[whole]
+        for entrant in study.entrants(protocol):
+            yield entrant.head, entrant.losses[whole]
 
 
 def _tail(losses: Floats, zero: Floats) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from metabench.records.measured import REGIONS, CellRecord
 NAME = "tasks.parquet"
 CAPTION = """
 Loss of each run on each test task at the last update, at the step size that its cell is judged by:
-its own, or the tuned one where it has none. Seed -1 stands for a baseline without seeds.
+its own, or the tuned one where it has none. Seed -1 stands for a baseline or predictions without seeds.
 """
 COLUMNS = {
     "task": Column(COUNT, "Number of the task in the test bank."),
@@ -35,9 +35,8 @@ def build(study: Study) -> pd.DataFrame:
     for record in study.cells:
         found += [_of_cell(record, protocol) for protocol in study.protocols]
     for protocol in study.protocols:
-        for baseline, losses in study.baseline_losses(protocol):
-            head = {"algorithm": baseline, "cell": "-", "protocol": protocol, "step": "none"}
-            found.append(_rows(losses, head, [NO_SEED]))
+        for head, seeds, losses in study.entrants(protocol):
+            found.append(_rows(losses, head, seeds or [NO_SEED]))
     order = ["algorithm", "cell", "seed", "protocol", "step", "region", "task"]
     table = pd.concat(found).sort_values(order, ignore_index=True)
     return table.astype(dict.fromkeys(REPEATED, "category"))

@@ -26,9 +26,10 @@ from torch import Tensor
 from metabench.learning.baselines import bayes, linear_model, processes
 from metabench.learning.baselines.fixed import least_squares, zero
 from metabench.learning.baselines.predictor import Predictor
-from metabench.learning.evaluation import HeldOut, held_out, picture_x, showcase_support
+from metabench.learning.evaluation import HeldOut, picture_x, showcase_support
+from metabench.learning.predictions import held_out_tasks, losses
 from metabench.learning.settings import BaselineProtocol, BaselineSettings
-from metabench.learning.tasks import AnyDistribution, Bank, TaskBlock, TaskDistribution, TaskStream
+from metabench.learning.tasks import AnyDistribution, TaskBlock, TaskDistribution, TaskStream
 
 SEED = 0
 """Whose training tasks the baselines learn from."""
@@ -70,27 +71,14 @@ def evaluate(settings: BaselineSettings) -> dict[str, Tensor]:
         distribution = protocol.distribution(settings.tasks)
         points = showcase_support(distribution, task, protocol)
         found[f"showcase/{name}/support"] = torch.cat([points.x, points.y], dim=-1)
-        banks = {
-            "test": held_out(
-                Bank(protocol.bank, "test-bank", distribution, settings.banks.test), protocol
-            ),
-            "validation": held_out(
-                Bank(protocol.bank, "validation-bank", distribution, settings.banks.validation),
-                protocol,
-            ),
-        }
+        banks = held_out_tasks(settings.tasks, protocol, settings.banks)
         every = _predictors(settings, protocol, banks["validation"])
         for baseline in names(settings.tasks, distribution):
             predict = every[baseline]()
             for bank, tasks in banks.items():
-                found[f"{bank}/{name}/{baseline}"] = _losses(predict, tasks)
+                predicted = predict(tasks.support, tasks.query.x)
+                found[f"{bank}/{name}/{baseline}"] = losses(predicted, tasks)
     return found
-
-
-def _losses(predict: Predictor, tasks: HeldOut) -> Tensor:
-    """Return the losses ``(region, task)`` of a predictor on a bank."""
-    square = (predict(tasks.support, tasks.query.x) - tasks.query.y).square()[..., 0]
-    return torch.stack([square[:, index].mean(-1) for index in tasks.regions.values()])
 
 
 def _predictors(

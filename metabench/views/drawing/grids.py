@@ -105,7 +105,7 @@ class Grid:
 
         Predicting zero has the score 1 everywhere.
         """
-        cells = self.rows[self.rows["role"] != "baseline"].drop_duplicates(["algorithm", "cell"])
+        cells = self.rows[self.rows["step"] != "none"].drop_duplicates(["algorithm", "cell"])
         every = self.tables.every_algorithm
         order = [
             (every.index(row.algorithm), list(ROLES).index(row.role)) for row in cells.itertuples()
@@ -116,7 +116,7 @@ class Grid:
             self._method(row.algorithm, row.cell, row.role, self._note(row, more), ROLES[row.role])
             for row, more in zip(ranked.itertuples(), several, strict=True)
         ]
-        best = self.rows[self.rows["role"] == "baseline"].groupby("algorithm")["score"].max()
+        best = self.rows[self.rows["step"] == "none"].groupby("algorithm")["score"].max()
         shown = [name for name in self.tables.baselines if LEAST <= best.get(name, 0) < 1]
         for n, name in enumerate(shown):
             look = {"linestyle": (0, DASHES[n % len(DASHES)]), "linewidth": 1.0}

@@ -74,12 +74,12 @@ class Tables:
 
     @cached_property
     def baselines(self) -> list[str]:
-        """Baselines without seeds, the oracle left out."""
-        return sorted(set(self.rows("adaptation.csv", role="baseline")["algorithm"]) - {ORACLE})
+        """Baselines and predictions, which take no updates; the oracle left out."""
+        return sorted(set(self.rows("adaptation.csv", step="none")["algorithm"]) - {ORACLE})
 
     def baselines_of(self, protocol: str) -> list[str]:
         """Return the baselines whose scores have room on an axis with those of the others."""
-        rows = self.rows("leaderboard.csv", protocol=protocol, role="baseline")
+        rows = self.rows("leaderboard.csv", protocol=protocol, step="none")
         known = set(rows.loc[rows["score"] >= LEAST, "algorithm"])
         return [name for name in self.baselines if name in known]
 

@@ -25,7 +25,8 @@ cell may adapt with a different step size than the published one. Dotted horizon
 baselines that take no gradient steps.
 
 Bands are intervals over seeds and tasks together (crossed design; 95 % unless the study asks for
-another level). The bars at the right are the intervals of the baselines, over tasks alone.
+another level). The bars at the right are the intervals of the baselines, over tasks alone, and of
+predictions that were made elsewhere, over their seeds too.
 Overlapping bands do not mean that two algorithms are equal: they meet the same tasks, and the paired
 comparisons are sharper.
 

@@ -28,13 +28,13 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("label", "algorithm", "The algorithm or baseline.", False),
+    Column("label", "algorithm", "The algorithm, baseline or predictions.", False),
     Column("cell", "cell", "Its hyperparameters, as far as they differ from its source's.", False),
     Column(
         "role",
         "role",
         "published: the source's own values; grid: a candidate; equal-budget: "
-        "given another's arithmetic; baseline: not trained.",
+        "given another's arithmetic; baseline: not trained; predictions: made elsewhere.",
         False,
     ),
     Column(
@@ -70,7 +70,7 @@ def rows(tables: Tables, protocols: Collection[str]) -> list[dict[str, Any]]:
     last = tables["adaptation.csv"].groupby("protocol")["update"].max()
     found = []
     for row in board.to_dict("records"):
-        baseline = row["role"] == "baseline"
+        baseline = row["step"] == "none"
         found.append(
             {
                 "algorithm": row["algorithm"],

@@ -85,13 +85,13 @@ def _difference(tables: Tables, protocol: str, a: str, b: str) -> tuple[float, f
 
 
 def _yardsticks(tables: Tables, protocol: str) -> list[str]:
-    """Say what predictors score that are not trained by gradients."""
+    """Say what baselines and predictions score, which take no updates here."""
     ranked = tables.rows("ranking.csv", protocol=protocol, role="selected").sort_values("score")
     rows = ranked[~ranked["algorithm"].isin(tables.every_algorithm)]
     if not len(rows):
         return []
     named = ", ".join(f"{_label(tables, row)} {row['score']:.3g}" for _, row in rows.iterrows())
-    return [f"Predictors that take no gradient steps score, under {protocol}: {named}."]
+    return [f"What takes no updates here scores, under {protocol}: {named}."]
 
 
 def _label(tables: Tables, row: pd.Series) -> str:

@@ -117,7 +117,7 @@ function wanted(row) {
   if (algorithm && row.algorithm !== algorithm) return false;
   const step = find("board-step").value;
   if (step === "usual" ? row.step === "common" : step && row.step !== step) return false;
-  if (role === "best") return row.selected || ["published", "baseline"].includes(row.role);
+  if (role === "best") return row.selected || ["published", "baseline", "predictions"].includes(row.role);
   return !role || row.role === role || (role === "selected" && row.selected);
 }
 

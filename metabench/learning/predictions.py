@@ -1,0 +1,106 @@
+"""Held-out tasks as questions, and the losses of answers, whoever predicts.
+
+A baseline predicts here; another method may predict elsewhere, in any language. Both are measured
+by the same arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil
+from typing import Any, NamedTuple
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metabench.learning.evaluation import HeldOut, held_out
+from metabench.learning.fields import Model
+from metabench.learning.randomness import BLOCK
+from metabench.learning.settings import Banks, Protocol
+from metabench.learning.tasks import AnyDistribution, Bank, Points, TaskDistribution, TaskStream
+
+
+class BankSettings(Model):
+    """All that a study's held-out tasks depend on, and so the losses of predictions on them."""
+
+    tasks: AnyDistribution
+    protocols: dict[str, Protocol]
+    banks: Banks
+
+    def held_out(self, name: str) -> dict[str, HeldOut]:
+        """Return the held-out tasks of a protocol, by the name of their bank."""
+        return held_out_tasks(self.tasks, self.protocols[name], self.banks)
+
+    def points(self, name: str) -> int:
+        """Return how many query points a task has under a protocol."""
+        protocol = self.protocols[name]
+        return protocol.queries or protocol.distribution(self.tasks).grid_size
+
+
+def held_out_tasks(tasks: TaskDistribution, protocol: Protocol, banks: Banks) -> dict[str, HeldOut]:
+    """Return the held-out tasks under a protocol, by the name of their bank."""
+    distribution = protocol.distribution(tasks)
+    return {
+        name: held_out(Bank(protocol.bank, f"{name}-bank", distribution, count), protocol)
+        for name, count in (("test", banks.test), ("validation", banks.validation))
+    }
+
+
+def losses(predicted: Tensor, tasks: HeldOut) -> Tensor:
+    """Return the losses ``(region, task)`` of predictions ``(task, point, 1)``, float64."""
+    square = (predicted - tasks.query.y).square()[..., 0]
+    return torch.stack([square[:, index].mean(-1) for index in tasks.regions.values()])
+
+
+def evaluate(settings: BankSettings, predictions: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
+    """Measure predictions on the test bank, under every protocol.
+
+    Args:
+        settings: What was asked.
+        predictions: ``(run, task, point)`` by protocol, float64.
+
+    Returns:
+        Arrays by name, as `metabench.records.arrays` declares them.
+    """
+    found = {}
+    for name, answers in predictions.items():
+        tasks = settings.held_out(name)["test"]
+        runs = [losses(run[..., None], tasks) for run in torch.from_numpy(answers)]
+        found[f"test/{name}"] = torch.stack(runs, dim=1)
+    return found
+
+
+class TrainingTasks(NamedTuple):
+    """The first training tasks of some seeds; x and y are ``(run, task, point, feature)``."""
+
+    support: Points
+    query: Points
+
+
+def training_tasks(
+    tasks: TaskDistribution, seeds: tuple[int, ...], count: int, shots: int
+) -> TrainingTasks:
+    """Return the training tasks that every algorithm meets first, in order.
+
+    Args:
+        tasks: Their distribution.
+        seeds: Whose.
+        count: How many of each seed.
+        shots: Support points of each task; the query points are the grid.
+    """
+    stream = TaskStream(tasks, seeds, meta_batch_size=1)
+    blocks = [stream.block(number) for number in range(ceil(count / BLOCK))]
+    support = _joined([block.support(shots) for block in blocks], count)
+    y = _by_run([block.query().y for block in blocks], count)
+    return TrainingTasks(support, Points(tasks.grid.expand(*y.shape[:2], -1, -1), y))
+
+
+def _joined(blocks: list[Points], count: int) -> Points:
+    x, y = zip(*blocks, strict=True)
+    return Points(_by_run(x, count), _by_run(y, count))
+
+
+def _by_run(blocks: Any, count: int) -> Tensor:
+    """Return ``(run, task, ...)`` from blocks ``(iteration, run, 1, ...)``, a task an iteration."""
+    return torch.cat([block[:, :, 0] for block in blocks])[:count].transpose(0, 1)

@@ -1,0 +1,412 @@
+"""Other people's methods: the bank goes out, predictions come in, and they are rows like any other.
+
+The study is small and really computed; its predictions are made from the exported files alone.
+"""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import small
+import torch
+import yaml
+from click.testing import CliRunner
+
+from metabench import jobs
+from metabench.analysis import frames, tables
+from metabench.cli import main
+from metabench.learning.baselines import fixed
+from metabench.learning.tasks import Points, TaskStream
+from metabench.records.artifacts import ArtifactError
+from metabench.records.predictions import bank_number
+from metabench.records.running import Running
+from metabench.views import figures, report
+from metabench.views.drawing.reading import Tables
+from metabench.workflow import staleness
+from metabench.workflow.artefacts import artefacts
+
+SEEDS, TASKS = 2, 6
+CONTENT = small.tiny(
+    cells=[small.short_fomaml(10, 0.01), small.RANDOM], validation={"tasks": 4, "interval": 5}
+)
+
+DISTRIBUTION = small.study(CONTENT).config.tasks
+
+
+def content(**files: Path) -> dict[str, Any]:
+    """Return the content of the study with files of predictions, by name."""
+    entries = [{"predictions": str(path), "name": name} for name, path in files.items()]
+    return CONTENT | {"cells": [*CONTENT["cells"], *entries]}
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study with its records, without tables and without predictions."""
+    root = tmp_path_factory.mktemp("computed") / "tiny"
+    small.compute(small.running(CONTENT, root))
+    return root
+
+
+@pytest.fixture(scope="module")
+def bank(computed: Path) -> Path:
+    """The exported bank of the study."""
+    out = computed.with_name("bank")
+    jobs.export_bank(small.running(CONTENT, computed), out, 3, ("parquet", "npz", "csv"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def questions(bank: Path) -> pd.DataFrame:
+    """What a method predicts."""
+    return pd.read_parquet(bank / "test-query.parquet")
+
+
+@pytest.fixture(scope="module")
+def means(bank: Path, questions: pd.DataFrame) -> pd.DataFrame:
+    """The answers of a method with seeds: the mean label of the support points, and half of it."""
+    support = pd.read_parquet(bank / "test-support.parquet")
+    mean = support.groupby(["protocol", "task"])["y"].mean().rename("prediction").reset_index()
+    answers = questions.merge(mean).drop(columns="x")
+    halved = answers.assign(prediction=answers["prediction"] / 2)
+    return pd.concat([answers.assign(seed=0), halved.assign(seed=1)])
+
+
+@pytest.fixture(scope="module")
+def done(
+    computed: Path, means: pd.DataFrame, questions: pd.DataFrame, tmp_path_factory: Any
+) -> Running:
+    """The study with the tables of two methods: one with seeds, one that predicts zero without."""
+    folder = tmp_path_factory.mktemp("done")
+    means.to_parquet(folder / "means.parquet")
+    questions.assign(prediction=0.0).to_parquet(folder / "nothing.parquet")
+    root = Path(shutil.copytree(computed, folder / "tiny"))
+    files = {name: folder / f"{name}.parquet" for name in ("means", "nothing")}
+    running = small.running(content(**files), root)
+    for name in files:
+        jobs.predictions(running, name)
+    jobs.tables(running)
+    return running
+
+
+def rows(running: Running, table: str, **where: Any) -> pd.DataFrame:
+    """Return the rows of a table that have some values."""
+    found = frames.read(running.layout.tables, table)
+    for column, value in where.items():
+        found = found[found[column] == value]
+    return found.reset_index(drop=True)
+
+
+def in_words(table: pd.DataFrame, *without: str) -> list[dict[str, str]]:
+    """Return rows as text, without the columns that name them and some others."""
+    named = {"algorithm", "role", "seed", *without}
+    return table[[c for c in table if c not in named]].astype(str).to_dict("records")
+
+
+@pytest.mark.parametrize("table", ["leaderboard.csv", "adaptation.csv", "tails.csv"])
+def test_predicting_zero_elsewhere_gives_the_row_of_the_zero_predictor(
+    done: Running, table: str
+) -> None:
+    nothing, zero = (rows(done, table, algorithm=name) for name in ("nothing", "zero"))
+    assert len(zero) >= 2 and in_words(nothing) == in_words(zero)
+    assert set(nothing["role"]) == {"predictions"}
+
+
+def test_predicting_zero_elsewhere_scores_exactly_one(done: Running) -> None:
+    found = rows(done, "leaderboard.csv", algorithm="nothing")
+    assert list(found["score"]) == [1.0, 1.0] and list(found["failed"]) == [1.0, 1.0]
+    assert list(found["seeds"]) == [0, 0]
+    losses = [rows(done, "tasks.parquet", algorithm=name)["loss"] for name in ("nothing", "zero")]
+    assert losses[0].equals(losses[1])
+
+
+def test_a_baseline_computed_by_hand_from_the_exported_points_has_its_row_to_the_last_digit(
+    done: Running, bank: Path, questions: pd.DataFrame, tmp_path: Path
+) -> None:
+    support = pd.read_parquet(bank / "test-support.parquet")
+    answers = []
+    for protocol, asked in questions.groupby("protocol"):
+        given = support[support["protocol"] == protocol]
+        x, y = (stacked(given, column) for column in ("x", "y"))
+        found = fixed.least_squares(DISTRIBUTION, Points(x, y), stacked(asked, "x"))
+        answers.append(asked.assign(prediction=found.flatten().numpy()))
+    pd.concat(answers).to_parquet(tmp_path / "by-hand.parquet")
+    running = scored(done, tmp_path, **{"by-hand": tmp_path / "by-hand.parquet"})
+    jobs.tables(running)
+    for table in ("leaderboard.csv", "adaptation.csv", "tasks.parquet", "tails.csv"):
+        mine, theirs = (rows(running, table, algorithm=n) for n in ("by-hand", "least-squares"))
+        assert len(theirs) and in_words(mine) == in_words(theirs), table
+
+
+def stacked(table: pd.DataFrame, column: str) -> torch.Tensor:
+    """Return a column as ``(task, point, 1)``."""
+    return torch.from_numpy(table[column].to_numpy().reshape(TASKS, -1, 1).copy())
+
+
+def scored(done: Running, folder: Path, **files: Path) -> Running:
+    """Return the study with other predictions, whose records are made, in a folder of its own."""
+    root = Path(shutil.copytree(done.layout.root, folder / "tiny"))
+    running = small.running(content(**files), root)
+    for name in files:
+        jobs.predictions(running, name)
+    return running
+
+
+def test_predictions_with_seeds_have_intervals_over_seeds_and_rows_for_each(done: Running) -> None:
+    found = rows(done, "tasks.parquet", algorithm="means", region="all", protocol="standard")
+    assert set(found["seed"]) == {0, 1}
+    assert list(rows(done, "leaderboard.csv", algorithm="means")["seeds"]) == [SEEDS, SEEDS]
+    pairs = rows(done, "comparisons.csv", region="all", protocol="standard", role="published")
+    sides = set(zip(pairs["algorithm_a"], pairs["algorithm_b"], strict=True))
+    assert {("fomaml", "means"), ("means", "gaussian-process"), ("means", "nothing")} <= sides
+    assert pairs["difference"].notna().all()
+    assert "means" in set(rows(done, "ranking.csv")["algorithm"])
+
+
+def test_predictions_are_in_the_figures_and_in_the_report(done: Running, tmp_path: Path) -> None:
+    drawn = figures.draw_all(done.layout.tables, tmp_path, kinds=("svg",))
+    assert drawn
+    page = report.write(done.layout.tables, tmp_path / "report.html").read_text()
+    assert '"role": "predictions"' in page or '"role":"predictions"' in page
+    assert {"means", "nothing"} <= set(Tables(done.layout.tables).baselines)
+
+
+def test_a_file_in_another_order_and_format_gives_the_same_bytes(
+    done: Running, means: pd.DataFrame, questions: pd.DataFrame, tmp_path: Path
+) -> None:
+    shuffled = means.sample(frac=1, random_state=0)[sorted(means)]
+    shuffled.to_csv(tmp_path / "means.csv", index=False, float_format="%.17g")
+    arrays: dict[str, Any] = {}
+    for protocol, asked in questions.groupby("protocol"):
+        arrays[f"{protocol}/bank"] = asked["bank"].iloc[0]
+        arrays[f"{protocol}/prediction"] = np.zeros((TASKS, len(asked) // TASKS))
+    np.savez(tmp_path / "nothing.npz", **arrays)
+    files = {"means": tmp_path / "means.csv", "nothing": tmp_path / "nothing.npz"}
+    running = scored(done, tmp_path, **files)
+    for name in files:
+        before, after = (r.layout.predictions(name).read_bytes() for r in (done, running))
+        assert before == after
+    jobs.tables(running)
+    for name in tables.names():
+        before, after = ((r.layout.tables / name).read_bytes() for r in (done, running))
+        assert before == after, name
+
+
+def test_a_changed_file_is_scored_again_and_nothing_else_of_the_records(
+    done: Running, means: pd.DataFrame, tmp_path: Path
+) -> None:
+    means.to_parquet(tmp_path / "means.parquet")
+    running = scored(done, tmp_path, means=tmp_path / "means.parquet")
+    records = ("train", "evaluate", "baselines", "predictions")
+
+    def stale() -> list[str]:
+        every = [a for a in artefacts(running, "elsewhere") if a.job in records]
+        return [path.name for path in staleness.outdated(every)]
+
+    assert stale() == []
+    means.assign(prediction=means["prediction"] + 1).to_parquet(tmp_path / "means.parquet")
+    assert stale() == ["means.safetensors"]
+    jobs.predictions(running, "means")
+    assert stale() == []
+
+
+def at(table: pd.DataFrame, column: str, value: Any) -> pd.DataFrame:
+    """Return predictions with one value replaced: that of the eighth row."""
+    changed = table.reset_index(drop=True)
+    changed.loc[7, column] = value
+    return changed
+
+
+FIRST = "protocol standard, seed 0, task 0, point 7"
+MISTAKES = {
+    "missing": (
+        lambda t: t.iloc[8:],
+        "there must be one for each query point; protocol standard, seed 0, task 0, point 0 is "
+        "missing, and 7 others are missing or doubled",
+    ),
+    "one missing": (
+        lambda t: t.reset_index(drop=True).drop(index=7),
+        f"there must be one for each query point; {FIRST} is missing",
+    ),
+    "doubled": (
+        lambda t: pd.concat([t, t.iloc[7:8]]),
+        f"there must be one for each query point; {FIRST} stands 2 times",
+    ),
+    "of another bank": (
+        lambda t: at(t, "bank", 123456789),
+        "under protocol standard they must be of the bank {bank}, the study's, got 123456789; export "
+        "it again: metabench bank export",
+    ),
+    "no number": (
+        lambda t: at(t, "prediction", np.nan),
+        f"they must be finite numbers; {FIRST} has nan",
+    ),
+    "infinite": (
+        lambda t: at(t, "prediction", np.inf),
+        f"they must be finite numbers; {FIRST} has inf",
+    ),
+    "a task too many": (
+        lambda t: at(t, "task", 6),
+        "task must be 0 to 5 under protocol standard, got 6",
+    ),
+    "a seed too many": (
+        lambda t: at(t, "seed", 2),
+        "seed must be 0 to 1 under protocol standard, got 2",
+    ),
+    "a seed too few": (
+        lambda t: t[t["seed"] == 0],
+        "there must be one for each query point; protocol standard, seed 1, task 0, point 0 is "
+        "missing, and 299 others are missing or doubled",
+    ),
+    "half a task": (
+        lambda t: at(t.astype({"task": float}), "task", 0.5),
+        "task must be a whole number",
+    ),
+    "no protocol": (
+        lambda t: t[t["protocol"] != "robustness"],
+        "there must be some under every protocol, and robustness is missing",
+    ),
+    "no column": (
+        lambda t: t.drop(columns="prediction"),
+        "the columns must be bank, protocol, task, point, prediction, and seed where there are seeds; "
+        "prediction is missing",
+    ),
+    "an empty field": (
+        lambda t: at(t.astype({"task": "Int64"}), "task", None),
+        "every row must have a task, and some have none",
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_each_mistake_in_a_file_of_predictions_has_its_one_line(
+    computed: Path, means: pd.DataFrame, tmp_path: Path, mistake: str, ending: str
+) -> None:
+    change, said = MISTAKES[mistake]
+    path, table = tmp_path / f"means.{ending}", change(means)
+    table.to_parquet(path) if ending == "parquet" else table.to_csv(path, index=False)
+    running = small.running(content(means=path), computed)
+    with pytest.raises(ArtifactError) as caught:
+        running.require_predictions()
+    line = str(caught.value)
+    assert line.startswith(f"predictions in {path}: ") and line.isprintable()
+    assert said.format(bank=bank_number(running.study.bank_settings, "standard")) in line
+
+
+def test_arrays_have_their_mistakes_told_like_rows(
+    computed: Path, questions: pd.DataFrame, tmp_path: Path
+) -> None:
+    banks = {p: rows["bank"].iloc[0] for p, rows in questions.groupby("protocol")}
+    points = {p: len(rows) // TASKS for p, rows in questions.groupby("protocol")}
+
+    def told(**changes: Any) -> str:
+        arrays = {f"{p}/bank": number for p, number in banks.items()}
+        arrays |= {f"{p}/prediction": np.zeros((TASKS, points[p])) for p in banks} | changes
+        np.savez(tmp_path / "m.npz", **{k: v for k, v in arrays.items() if v is not None})
+        with pytest.raises(ArtifactError) as caught:
+            small.running(content(m=tmp_path / "m.npz"), computed).require_predictions()
+        return str(caught.value)
+
+    some = np.zeros((TASKS, points["standard"]))
+    assert "must have its bank beside it" in told(**{"standard/bank": None})
+    assert "standard is missing" in told(**{"standard/prediction": None})
+    assert "task 5, point 0 is missing" in told(**{"standard/prediction": some[:5]})
+    assert "got the shape (300,)" in told(**{"standard/prediction": some.ravel()})
+    both = {"standard/prediction": np.zeros((SEEDS, *some.shape))}
+    assert "either all protocols have seeds or none has" in told(**both)
+    objects = {"standard/prediction": some.astype(object)}
+    assert "Object arrays cannot be loaded" in told(**objects)
+
+
+def test_a_study_with_a_bad_file_is_refused_before_anything_runs(
+    means: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    at(means, "bank", 123456789).to_parquet("means.parquet")
+    Path("tiny.yaml").write_text(yaml.safe_dump(content(means=Path("means.parquet"))))
+    planned = CliRunner().invoke(main, ["plan", "--study", "tiny.yaml"])
+    assert planned.exit_code == 2 and planned.stderr.count("\n") == 1
+    assert planned.stderr.startswith("metabench: predictions in means.parquet: under protocol")
+    exported = CliRunner().invoke(main, ["bank", "export", "--study", "tiny.yaml", "--out", "bank"])
+    assert exported.exit_code == 0, "the way out that the line names is open"
+
+
+def test_test_labels_are_in_no_exported_file(bank: Path, computed: Path) -> None:
+    assert "y" not in pd.read_parquet(bank / "test-query.parquet")
+    assert "y" in pd.read_parquet(bank / "validation-query.parquet")
+    with np.load(bank / "bank.npz") as file:
+        assert "standard/test-query/y" not in file.files
+    settings = small.running(CONTENT, computed).study.bank_settings
+    labels = settings.held_out("standard")["test"].query.y.numpy().astype(np.float32)
+    for path in bank.glob("*.parquet"):
+        table = pd.read_parquet(path)
+        if "y" in table:
+            assert not set(labels.ravel()) & set(table["y"].to_numpy().astype(np.float32)), path
+
+
+def test_every_format_says_the_same_and_twice_in_the_same_bytes(
+    bank: Path, computed: Path, tmp_path: Path
+) -> None:
+    again = jobs.export_bank(
+        small.running(CONTENT, computed), tmp_path, 3, ("parquet", "npz", "csv")
+    )
+    assert {path.name for path in again} == {path.name for path in bank.iterdir()}
+    assert all(path.read_bytes() == (bank / path.name).read_bytes() for path in again)
+    with np.load(bank / "bank.npz") as file:
+        for path in bank.glob("*.parquet"):
+            table = pd.read_parquet(path)
+            pd.testing.assert_frame_equal(table, pd.read_csv(path.with_suffix(".csv")), rtol=0)
+            parts = table.groupby("protocol") if "protocol" in table else [(None, table)]
+            for protocol, rows in parts:
+                place = "/".join(filter(None, (protocol, path.stem)))
+                assert np.array_equal(file[f"{place}/x"].ravel(), rows["x"])
+                if "y" in rows:
+                    assert np.array_equal(file[f"{place}/y"].ravel(), rows["y"])
+
+
+def test_the_exported_training_tasks_are_those_that_algorithms_meet_in_order(bank: Path) -> None:
+    block = TaskStream(DISTRIBUTION, (1,), meta_batch_size=1).block(0)
+    shots = 10  # the most of any protocol
+    for kind, points in (("support", block.support(shots)), ("query", block.query())):
+        table = pd.read_parquet(bank / f"training-{kind}.parquet").query("seed == 1")
+        assert np.array_equal(table["y"], points.y[:3].flatten())
+    assert list(table["task"].unique()) == [0, 1, 2]
+
+
+def test_the_number_of_a_bank_depends_on_its_tasks_alone() -> None:
+    def number(**changes: Any) -> int:
+        return bank_number(small.study(CONTENT | changes).bank_settings, "robustness")
+
+    robustness = CONTENT["protocols"]["robustness"]
+    assert 10**8 <= number() < 10**9
+    assert number() == number(seeds=3)
+    assert number() == number(protocols={"robustness": robustness | {"updates": 3}})
+    for change in ({"shots": 6}, {"support": [-5.0, 0.0]}, {"queries": 7}, {"noise": 0.1}):
+        assert number(protocols={"robustness": robustness | change}) != number(), change
+    assert number(evaluation={"tasks": 7}) != number()
+    assert number(tasks={"family": "sine", "amplitude": [0.1, 4.0]}) != number()
+
+
+def test_the_program_of_the_page_on_predictions_runs_on_an_exported_bank(
+    bank: Path, computed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (small.ROOT / "docs" / "predictions.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (entry,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(bank, "bank")
+    exec(program, {})
+    cells = [*CONTENT["cells"], *yaml.safe_load(entry)["cells"]]
+    small.running(CONTENT | {"cells": cells}, computed).require_predictions()
+    assert set(pd.read_parquet("mine.parquet")["prediction"]) != {0.0}
+
+
+def test_the_page_on_predictions_has_the_columns_of_every_exported_table(bank: Path) -> None:
+    page = (small.ROOT / "docs" / "predictions.md").read_text()
+    rows = re.findall(r"^\| `([a-z-]+)` \|.*\| (`.*`) \|$", page, re.MULTILINE)
+    told = {file: re.findall(r"`(\w+)`", columns) for file, columns in rows}
+    assert told == {path.stem: list(pd.read_parquet(path)) for path in bank.glob("*.parquet")}
