@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
+import pandas as pd
 import pytest
 import small
 from browser import in_a_browser, launched
@@ -290,6 +291,40 @@ def test_the_studys_run_holds_tables_figures_settings_banks_and_all_runs(
     assert len(table) == 6
     least, largest = STUDY.config.tasks.amplitude
     assert ((table[:, 1] >= least) & (table[:, 1] < largest)).all()
+
+
+def test_predictions_made_elsewhere_are_runs_with_the_losses_of_the_table(folder: Path) -> None:
+    root = folder / FINISHED
+    questions = pd.read_parquet(jobs.export_bank(running(root), folder / "bank")[1])
+    halves = [questions.assign(prediction=n / 2, seed=n) for n in range(3)]
+    pd.concat(halves).to_parquet(folder / "half.parquet")
+    questions.assign(prediction=0).to_parquet(folder / "nil.parquet")
+    entries = [
+        {"predictions": f"{folder}/{name}.parquet", "name": name} for name in ("half", "nil")
+    ]
+    started = small.running(CONTENT | {"cells": [*CONTENT["cells"], *entries]}, root)
+    for name in started.study.predictions:
+        jobs.predictions(started, name)
+    jobs.tables(started)
+    name = store.store_name(root, "tiny")
+    for batch in batches(started):
+        jobs.track_cells(started, batch, name)
+    assert jobs.track_study(started, name).startswith(f"{RUNS + 4} runs")
+    before = ids(client := MlflowClient(f"sqlite:///{root}/mlflow.db"), ViewType.ACTIVE_ONLY)
+    rows = frames.read(root / "tables", "tasks.parquet").query("region == 'all'")
+    for key, run in children(client).items():
+        tags = run.data.tags
+        if tags["metabench.algorithm"] in started.study.predictions:
+            mine = rows[
+                (rows["algorithm"] == tags["metabench.algorithm"]) & (rows["seed"] == key[1])
+            ]
+            for protocol, losses in mine.groupby("protocol", observed=True)["loss"]:
+                logged = run.data.metrics[f"{protocol}/none/final_mean"]
+                assert logged == pytest.approx(losses.mean(), rel=1e-6)
+            assert run.data.tags["mlflow.parentRunId"] == parent(client).info.run_id
+    assert parent(client).data.metrics["standard/none/nil -"] == 1
+    jobs.track_study(started, name)
+    assert ids(client, ViewType.ACTIVE_ONLY) == before, "what is mirrored is left alone"
 
 
 def test_the_studys_headline_is_that_of_the_leaderboard(tracked: Tracked) -> None:

@@ -44,8 +44,9 @@ THETA = "theta.safetensors"
 READ_ON = """
 A score is a prediction's loss over that of predicting zero on the same task and points, at most 1; 0 is
 perfect. Metrics of this run are mean scores on the test tasks after a protocol's last update, of the
-published cells, of those that validation selects and of those at equal budget:
-`protocol/step/algorithm cell`. Its child runs are the training runs, one for each seed of each cell.
+published cells, of those that validation selects, of those at equal budget and of predictions made
+elsewhere: `protocol/step/algorithm cell`. Its child runs are the training runs, one for each seed of
+each cell, and those of predictions.
 Artifacts: `figures`, `tables/leaderboard.csv` and the other tables, `config.json`.
 """
 """How to read a study's run."""
@@ -305,13 +306,14 @@ def description(running: Running) -> str:
 
 
 def _headline(leaderboard: pd.DataFrame, study: Study) -> list[Point]:
-    """Return the score of each cell that stands for its algorithm, at its own or tuned step.
+    """Return the score of predictions, and of each cell that stands for its algorithm.
 
-    Protocols of a grid are too many for a page; the tables have them.
+    Cells are those at their own or tuned step. Protocols of a grid are too many for a page; the tables have them.
     """
     stands = (leaderboard["role"] != "grid") | leaderboard["selected"]
     shown = leaderboard["protocol"].isin(study.single_protocols)
-    rows = leaderboard[stands & shown & ~leaderboard["step"].isin(["common", "none"])]
+    other = (leaderboard["step"] == "common") | (leaderboard["role"] == "baseline")
+    rows = leaderboard[stands & shown & ~other]
     return [Point(_row_name(row), float(row["score"])) for _, row in rows.iterrows()]
 
 

@@ -28,7 +28,7 @@ from metabench.records.artifacts import replacing
 from metabench.records.running import Running
 from metabench.study.cells import Cell
 from metabench.study.jobs import seeds_of
-from metabench.views.tracking import contents, store
+from metabench.views.tracking import contents, predicted, store
 from metabench.views.tracking.contents import Content
 from metabench.views.tracking.store import DIGEST_TAG, StoreError
 
@@ -193,6 +193,8 @@ class Mirror:
                 self._held(children.get(key, []), digest) for key, digest in digests.items()
             ):
                 self.track_block(cell, seeds)  # somebody deleted a run, or its artifacts
+        for name in self.running.study.predictions:
+            wanted |= self._track_predictions(name)
         content = contents.whole_study(self.running)
         when = int(layout.provenance.stat().st_mtime * 1000)
         old = self._search("tags.`metabench.kind` = 'study'")
@@ -206,6 +208,17 @@ class Mirror:
         store.write_marker(marker, header, {"runs": len(wanted)})
         study = self.running.study.name
         return f"{len(wanted)} runs of {study} are in MLflow: metabench ui --study {study}"
+
+    def _track_predictions(self, name: str) -> set[Key]:
+        """Mirror predictions that were made elsewhere, and return the keys of their runs."""
+        when = int(self.running.layout.predictions(name).stat().st_mtime * 1000)
+        old, parent = self._children(_called("-")), self._parent(when)
+        keys = set()
+        for seed, content in predicted.runs(self.running, name).items():
+            key = (name, "-", seed)
+            self._settle(old.get(key, []), content, _run_tags(key) | {PARENT: parent}, when)
+            keys.add(key)
+        return keys
 
     def _parent(self, when: int) -> str:
         """Return the study's run.
