@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pipeline
 import pytest
 import small
 import torch
@@ -325,9 +326,13 @@ def test_arrays_have_their_mistakes_told_like_rows(
 def test_a_study_with_a_bad_file_is_refused_before_anything_runs(
     means: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(pipeline.copy(tmp_path / "study"))
     at(means, "bank", 123456789).to_parquet("means.parquet")
     Path("tiny.yaml").write_text(yaml.safe_dump(content(means=Path("means.parquet"))))
+    ran = pipeline.snakemake(Path.cwd(), "--cores", "1", config="tiny.yaml")
+    assert ran.returncode == 2 and not Path("results").exists()
+    assert "metabench: predictions in means.parquet: under protocol" in ran.stderr
+    assert "Traceback" not in ran.stderr
     planned = CliRunner().invoke(main, ["plan", "--study", "tiny.yaml"])
     assert planned.exit_code == 2 and planned.stderr.count("\n") == 1
     assert planned.stderr.startswith("metabench: predictions in means.parquet: under protocol")
