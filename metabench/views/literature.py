@@ -292,8 +292,6 @@ def markdown(found: pd.DataFrame) -> str:
         half = (
             "" if np.isnan(row.published_lower) else f" ± {row.published_upper - row.published:.2g}"
         )
-        diverged = f", {100 * row.diverged_share:.2g} % diverged" if row.diverged_share else ""
-        ours = f"{_number(row.ours)} [{_number(row.ours_lower)}, {_number(row.ours_upper)}], {_number(row.ours_median)}"
         shots = f"{row.trained} / {row.tested}"
         note = f" ({row.note})" if isinstance(row.note, str) and row.note else ""
         source = f"[{row.source}]({row.link})"
@@ -306,11 +304,22 @@ def markdown(found: pd.DataFrame) -> str:
                 shots,
                 str(row.update),
                 published,
-                ours + diverged,
+                _measured(row),
                 row.verdict + note,
             ]
         )
     return _rows(lines)
+
+
+def _measured(row: Any) -> str:
+    """Return our mean with its interval, our median, and how many adaptations diverged.
+
+    The mean has no interval where an adaptation diverged.
+    """
+    ends = row.ours_lower, row.ours_upper
+    interval = "" if np.isnan(ends).any() else f" [{_number(ends[0])}, {_number(ends[1])}]"
+    diverged = f", {100 * row.diverged_share:.2g} % diverged" if row.diverged_share else ""
+    return f"{_number(row.ours)}{interval}, {_number(row.ours_median)}{diverged}"
 
 
 def summary_markdown(found: pd.DataFrame) -> str:

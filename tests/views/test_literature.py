@@ -136,3 +136,12 @@ def test_the_summary_counts_every_number_once():
     found = literature.table(literature.load(), REFERENCE)
     rows = [line.split(" | ")[2:] for line in literature.summary_markdown(found).splitlines()[2:]]
     assert sum(int(count.rstrip(" |")) for row in rows for count in row) == len(found)
+
+
+def test_a_mean_without_an_interval_is_printed_without_one():
+    found = literature.table(literature.load(), REFERENCE)
+    without = found["ours_lower"].isna()
+    rows = literature.markdown(found).splitlines()[2:]
+    printed = [row.split(" | ")[6] for row in rows]
+    assert without.any() and not any("nan" in ours for ours in printed)
+    assert ["[" not in ours for ours in printed] == list(without)

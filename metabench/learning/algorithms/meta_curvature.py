@@ -40,7 +40,6 @@ from metabench.learning.hyperparameters import InnerLoop, MetaBatchSize, Queries
 from metabench.learning.linear import product
 from metabench.learning.network import Network
 from metabench.learning.optimizers import INNER_OPTIMIZERS
-from metabench.learning.shape import Shape
 from metabench.learning.tasks import Points
 
 Maps = list[tuple[Tensor, Tensor]]
@@ -124,9 +123,9 @@ def _path(
         yield phi
 
 
-def _mapped(shape: Shape, gradient: Tensor, maps: Maps) -> Tensor:
+def _mapped(network: Network, gradient: Tensor, maps: Maps) -> Tensor:
     """Return A_l G_l B_l of each layer, ``(..., P)``, with maps for each network of the stack."""
-    layers = zip(_layers(shape, gradient), maps, strict=True)
+    layers = zip(_layers(network, gradient), maps, strict=True)
     return _flat([product(product(a, g), b) for g, (a, b) in layers])
 
 
@@ -161,22 +160,22 @@ def _flat(layers: list[Tensor]) -> Tensor:
     return torch.cat([layer.flatten(-2) for layer in layers], dim=-1)
 
 
-def _layers(shape: Shape, vector: Tensor) -> list[Tensor]:
+def _layers(network: Network, vector: Tensor) -> list[Tensor]:
     """View a flat vector ``(..., P)`` as layers, weights and below them the biases."""
-    pieces = vector.split(shape.layer_sizes, dim=-1)
-    rows = [n + 1 for n in shape.widths[:-1]]
+    pieces = vector.split(network.layer_sizes, dim=-1)
+    rows = [n + 1 for n in network.widths[:-1]]
     return [piece.unflatten(-1, (n, -1)) for piece, n in zip(pieces, rows, strict=True)]
 
 
-def _map_sizes(shape: Shape) -> list[int]:
+def _map_sizes(network: Network) -> list[int]:
     """Return the orders of A_1, B_1, A_2, ..."""
-    return [size for n, m in pairwise(shape.widths) for size in (n + 1, m)]
+    return [size for n, m in pairwise(network.widths) for size in (n + 1, m)]
 
 
-def _parted(shape: Shape, learned: Tensor) -> tuple[Tensor, Maps]:
+def _parted(network: Network, learned: Tensor) -> tuple[Tensor, Maps]:
     """Return theta ``(..., P)`` and the maps, views of what is learned."""
-    sizes = _map_sizes(shape)
-    theta, *pieces = learned.split([shape.parameters, *(n * n for n in sizes)], dim=-1)
+    sizes = _map_sizes(network)
+    theta, *pieces = learned.split([network.parameters, *(n * n for n in sizes)], dim=-1)
     squares = [piece.unflatten(-1, (n, n)) for piece, n in zip(pieces, sizes, strict=True)]
     return theta, list(zip(squares[::2], squares[1::2], strict=True))
 
