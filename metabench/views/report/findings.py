@@ -91,7 +91,7 @@ def _yardsticks(tables: Tables, protocol: str) -> list[str]:
     if not len(rows):
         return []
     named = ", ".join(f"{_label(tables, row)} {row['score']:.3g}" for _, row in rows.iterrows())
-    return [f"What takes no updates here scores, under {protocol}: {named}."]
+    return [f"Predictors without updates score, under {protocol}: {named}."]
 
 
 def _label(tables: Tables, row: pd.Series) -> str:
