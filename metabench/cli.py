@@ -177,11 +177,19 @@ def tables(running: Running) -> None:
     show_default=True,
     help="Kind of file; may be given several times.",
 )
-def figures(source: Path, out: Path, kinds: tuple[str, ...]) -> None:
+@click.option(
+    "--style",
+    "look",
+    type=click.Choice(["screen", "paper"]),
+    default="screen",
+    show_default=True,
+    help="What they are drawn for. Those for a paper fit its columns, and have captions beside them.",
+)
+def figures(source: Path, out: Path, kinds: tuple[str, ...], look: str) -> None:
     """Draw every figure from a folder of tables alone."""
     from metabench import jobs
 
-    jobs.figures(source, out, kinds)
+    jobs.figures(source, out, kinds, look)
 
 
 @main.command()

@@ -178,12 +178,21 @@ def tables(running: Running) -> Path:
     return running.layout.tables
 
 
-def figures(source: Path, out: Path, kinds: Sequence[str] = ("svg", "png")) -> list[Path]:
-    """Draw every figure from a folder of tables alone, as svg, png or pdf; return the files."""
+def figures(
+    source: Path, out: Path, kinds: Sequence[str] = ("svg", "png"), look: str = "screen"
+) -> list[Path]:
+    """Draw every figure from a folder of tables alone; return the files.
+
+    Args:
+        source: The tables.
+        out: The folder to draw into.
+        kinds: Kinds of files: svg, png, pdf.
+        look: What they are drawn for: screen or paper.
+    """
     from metabench.views import figures as drawing
 
     with Progress("figures", drawing.count(source)) as progress:
-        return drawing.draw_all(source, out, progress.advance, kinds)
+        return drawing.draw_all(source, out, progress.advance, kinds, look)
 
 
 def report(running: Running) -> Path:

@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from metabench.views.drawing import style
+from metabench.views.drawing import medium
 
 
-def drawn(draw: Callable[[], Figure]) -> Figure:
+def drawn(draw: Callable[[], Figure], look: str = "screen") -> Figure:
     """Draw a figure for real, under the project's settings."""
-    with style.settings():
+    with medium.settings(look):
         figure = draw()
         FigureCanvasAgg(figure).draw()
     return figure

@@ -377,7 +377,7 @@ def write_all(known: Literature, studies: Path, out: Path) -> str:
         out: Where to write.
     """
     from metabench.views.drawing import literature as drawing
-    from metabench.views.drawing import style
+    from metabench.views.drawing import medium, style
 
     contents = {
         name: manifests.read(studies / name / "tables")["content"] for name in studies_of(known)
@@ -390,7 +390,7 @@ def write_all(known: Literature, studies: Path, out: Path) -> str:
         files.append(out / "variations.csv")
         frames.write(varied, files[-1])
         text += f"\n\n{variations_markdown(varied)}"
-    with style.settings():
+    with medium.settings():
         files += style.save(drawing.draw(found), out / "literature")
     manifests.write(out, [file.name for file in files], header(known, contents))
     return text

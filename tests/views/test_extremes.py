@@ -10,7 +10,7 @@ import seen
 from matplotlib.figure import Figure
 
 from metabench.views import figures
-from metabench.views.drawing import style
+from metabench.views.drawing import medium, style
 from metabench.views.drawing.reading import Tables
 from metabench.views.figures import Picture
 
@@ -99,7 +99,7 @@ def test_a_cell_may_have_the_name_of_another_algorithms_cell(tmp_path: Path, fam
     picture = FAMILIES[family]
     pages = []
     for name, found in (("known", handmade.tables()), ("same", handmade.renamed(SAME))):
-        with style.settings():  # those of grids say the names
+        with medium.settings():  # those of grids say the names
             figure = picture.draw(Tables(handmade.write(found, tmp_path / name)))
             pages.append(style.save(figure, tmp_path / f"{name}-{family}")[1].read_bytes())
     assert pages[0] == pages[1]

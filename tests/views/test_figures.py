@@ -15,7 +15,7 @@ from metabench.analysis import frames
 from metabench.records import manifests
 from metabench.records.artifacts import ArtifactError
 from metabench.views import figures
-from metabench.views.drawing import style
+from metabench.views.drawing import medium, style
 from metabench.views.drawing.lines import lines
 from metabench.views.drawing.reading import Tables
 from metabench.views.figures import (
@@ -80,11 +80,11 @@ AGAIN = """
 import sys
 from pathlib import Path
 from metabench.views import figures
-from metabench.views.drawing import style
+from metabench.views.drawing import medium, style
 from metabench.views.drawing.reading import Tables
 tables, out = Tables(Path(sys.argv[1])), Path(sys.argv[2])
 pictures = figures.of_study(tables.protocols, tables.grids)
-with style.settings():
+with medium.settings():
     for picture in {picture.family.key: picture for picture in pictures}.values():
         style.save(picture.draw(tables), out / picture.stem)
 print("torch" in sys.modules)
@@ -129,7 +129,7 @@ def test_nothing_in_a_file_tells_when_or_with_which_version_it_was_drawn(drawn: 
 def test_a_figure_for_a_paper_is_a_pdf_of_the_same_bytes_each_time(
     tables: Tables, tmp_path: Path
 ) -> None:
-    with style.settings():
+    with medium.settings():
         pages = []
         for name in ("first", "again"):
             (page,) = style.save(trials.draw(tables), tmp_path / name, ["pdf"])

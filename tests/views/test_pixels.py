@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from metabench.views.drawing import pixels, style
+from metabench.views.drawing import medium, pixels
 
 
 def drawing() -> Figure:
@@ -25,7 +25,7 @@ def as_drawn(figure: Figure) -> np.ndarray:
 
 
 def test_no_pixel_is_far_from_what_was_drawn(tmp_path):
-    with style.settings():
+    with medium.settings():
         pixels.write(drawing(), tmp_path / "a.png", {})
         wanted = as_drawn(drawing())
     found = Image.open(tmp_path / "a.png")
@@ -37,7 +37,7 @@ def test_no_pixel_is_far_from_what_was_drawn(tmp_path):
 
 
 def test_the_same_figure_gives_the_same_bytes_in_less_room(tmp_path):
-    with style.settings():
+    with medium.settings():
         for name in ("a.png", "b.png"):
             pixels.write(drawing(), tmp_path / name, {"Software": None})
         drawing().savefig(tmp_path / "full.png")

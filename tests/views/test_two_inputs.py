@@ -13,7 +13,7 @@ from metabench.analysis import columns, frames
 from metabench.records.artifacts import ArtifactError
 from metabench.study.messages import ConfigError
 from metabench.views import figures
-from metabench.views.drawing import style
+from metabench.views.drawing import medium
 from metabench.views.drawing.reading import Tables
 
 AMPLITUDE, PHASE, DIRECTION = 4.0, 1.0, 0.5
@@ -55,7 +55,7 @@ def test_support_points_and_predictions_have_both_coordinates(root: Path) -> Non
 def test_its_picture_maps_truth_and_predictions_and_no_figure_fails(root: Path) -> None:
     tables = Tables(root / "tables")
     pictures = figures.of_study(tables.protocols, tables.grids)
-    with style.settings():
+    with medium.settings():
         drawn = {picture.stem: picture.draw(tables) for picture in pictures}
     first = tables.rows("showcase.csv", algorithm="fomaml", protocol="standard", seed=0)
     panels = drawn["showcase_standard"].axes[:3]

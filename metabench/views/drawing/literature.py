@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from metabench.views.drawing.style import GREY, WIDTH, loss_axis
+from metabench.views.drawing.medium import canvas
+from metabench.views.drawing.style import GREY, loss_axis
 
 OURS = {"reproduced": "#009E73", "better": "#0072B2", "worse": "#D55E00", "not comparable": GREY}
 """Colour of our number by verdict."""
@@ -21,7 +22,7 @@ def draw(found: pd.DataFrame) -> Figure:
 
     Open circles are published, filled ones ours, bars their intervals.
     """
-    figure = Figure(figsize=(WIDTH, 1.2 + 0.24 * len(found)), layout="constrained")
+    figure = canvas(1.2 + 0.24 * len(found))
     axes = figure.subplots()
     for place, row in enumerate(found.itertuples()):
         _point(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,18 +17,12 @@ from numpy.typing import NDArray
 from metabench.records.artifacts import replacing
 from metabench.views.drawing import pixels
 
-WIDTH = 6.5
-"""Inches: the text width of a page."""
-
 LOSS = "MSE on the query grid"
 
 GREY = "#6e6e6e"
 
 NAME = 24
 """Letters of a name that have room in one line."""
-
-LEGEND = 1.05
-"""Inches of a legend for which panels make room; a higher one makes its figure higher."""
 
 NO_LOSS = np.array([0.1, 10.0])
 """Ends of a logarithmic axis of losses where there is none to fit it to."""
@@ -123,64 +115,6 @@ def inches(text: str, size: float = 7) -> float:
     return 0.0083 * size * max(map(len, text.split("\n")))
 
 
-def legend_below(figure: Figure, axes: Axes, most: int) -> None:
-    """Add a legend of the lines of some axes below all panels, in as many columns as fit."""
-    handles, labels = axes.get_legend_handles_labels()
-    for columns in range(most, 0, -1):
-        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
-        size = legend.get_window_extent()
-        if columns == 1 or size.width <= figure.bbox.width:
-            break
-        legend.remove()
-    height = size.height / figure.dpi
-    if height > LEGEND:
-        figure.set_figheight(figure.get_figheight() + height - LEGEND / 2)
-
-
-@contextmanager
-def settings() -> Iterator[None]:
-    """Draw under the project's settings, whatever the user's own are."""
-    import seaborn as sns
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(sns.axes_style("ticks") | sns.plotting_context("paper"))
-        matplotlib.rcParams.update(RC)
-        yield
-
-
-RC: Any = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine has it
-    "font.size": 8,
-    "axes.labelsize": 8,
-    "axes.titlesize": 8,
-    "axes.titlelocation": "left",
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "xtick.major.width": 0.8,
-    "ytick.major.width": 0.8,
-    "xtick.minor.width": 0.5,
-    "ytick.minor.width": 0.5,
-    "xtick.major.size": 3.5,
-    "ytick.major.size": 3.5,
-    "xtick.minor.size": 2,
-    "ytick.minor.size": 2,
-    "lines.linewidth": 1.4,
-    "lines.markersize": 4,
-    "hatch.linewidth": 0.5,
-    "legend.fontsize": 7,
-    "legend.title_fontsize": 7,
-    "legend.frameon": False,
-    "figure.dpi": 150,
-    "savefig.dpi": 150,
-    "svg.hashsalt": "metabench",
-    "svg.fonttype": "path",
-    "pdf.fonttype": 42,
-}
-
 METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": None},
     "png": {"Software": None},
@@ -207,13 +141,6 @@ def save(figure: Figure, stem: Path, kinds: Sequence[str] = KINDS) -> list[Path]
                 figure.savefig(temporary, format=kind, metadata=METADATA[kind])
         written.append(path)
     return written
-
-
-def message(text: str) -> Figure:
-    """Return a figure that only says why there is nothing to show."""
-    figure = Figure(figsize=(WIDTH, 1))
-    figure.text(0.5, 0.5, text, ha="center", va="center", color=GREY)
-    return figure
 
 
 def loss_axis(

@@ -26,12 +26,16 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from metabench.records import manifests
+from metabench.records.artifacts import write_text
 from metabench.records.provenance import code_digest, made_from
-from metabench.views.drawing import style
+from metabench.views.drawing import medium, style
 from metabench.views.drawing.reading import Tables
 
 PACKAGES = ("matplotlib", "pillow", "seaborn", "numpy", "pandas")
 """The packages on whose version the bytes of a figure may depend."""
+
+CAPTIONS = "captions.md"
+"""The captions of figures without titles."""
 
 
 class Family(NamedTuple):
@@ -131,6 +135,13 @@ def _pictures(family: Family, fields: Mapping[str, Sequence[str]]) -> Iterator[P
         yield Picture(family, dict(zip(family.fields, filling, strict=True)))
 
 
+def _caption(picture: Picture, figure: Figure) -> str:
+    """Return what stands below a figure in a paper: its title, and the caption of its family."""
+    title = " ".join(str(figure.get_label()).split())
+    said = f"Title: {title}.\n\n" if title else ""
+    return f"## {picture.stem}\n\n{said}{picture.family.caption.strip()}\n"
+
+
 def header(tables: str) -> dict[str, Any]:
     """Return what figures are made from; `tables` is the digest of the content of the tables."""
     code = code_digest(__name__, *_modules())
@@ -149,6 +160,7 @@ def draw_all(
     out: Path,
     advance: Callable[[], None] = lambda: None,
     kinds: Sequence[str] = style.KINDS,
+    look: str = "screen",
 ) -> list[Path]:
     """Draw all figures of a study, and last of all write their manifest.
 
@@ -157,9 +169,11 @@ def draw_all(
         out: Where to write.
         advance: Called after each figure.
         kinds: What kinds of files, of `style.METADATA`.
+        look: What they are drawn for, of `medium.MEDIA`. Without titles in figures, `CAPTIONS` says
+            what each of them shows.
 
     Returns:
-        The files: those of `of_study` for the study's protocols.
+        The files: those of `of_study` for the study's protocols, and their captions.
 
     Raises:
         ArtifactError: A table is missing or damaged, or differs from its folder's manifest.
@@ -167,9 +181,15 @@ def draw_all(
     made = header(manifests.read(folder)["content"])
     tables = Tables(folder)
     written: list[Path] = []
-    with style.settings():
+    captions: list[str] = []
+    with medium.settings(look):
         for picture in of_study(tables.protocols, tables.grids):
-            written += style.save(picture.draw(tables), out / picture.stem, kinds)
+            figure = picture.draw(tables)
+            captions.append(_caption(picture, figure))
+            written += style.save(figure, out / picture.stem, kinds)
             advance()
+    if not medium.MEDIA[look].titles:
+        write_text(out / CAPTIONS, "\n".join(captions))
+        written.append(out / CAPTIONS)
     manifests.write(out, [path.name for path in written], made)
     return written

@@ -5,8 +5,9 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from metabench.views.drawing.curves import curves
+from metabench.views.drawing.medium import canvas_of_one, headline, in_lines, legend_beside
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import LOSS, WIDTH, titled
+from metabench.views.drawing.style import LOSS, titled
 
 NAME = "adaptation_{protocol}_{statistic}"
 CHOICES = {"statistic": ("score", "mean")}
@@ -44,11 +45,11 @@ NAMES = {"score": "score: loss over that of predicting zero", "mean": LOSS}
 
 def draw(tables: Tables, protocol: str, statistic: str) -> Figure:
     """Draw the mean score or the mean loss of one protocol."""
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    figure = canvas_of_one()
     axes = figure.subplots()
     curves(axes, tables, protocol, "all", statistic)
-    axes.set_ylabel(NAMES[statistic])
+    axes.set_ylabel(in_lines(NAMES[statistic]))
     what = f"mean over {tables.size(protocol)}{tables.note}"
-    axes.set_title(titled(protocol, f"protocol: {what}"))
-    figure.legend(loc="outside right upper")
+    headline(figure, titled(protocol, f"protocol: {what}"), axes)
+    legend_beside(figure, axes)
     return figure

@@ -6,8 +6,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from metabench.views.drawing.medium import canvas, message
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import WIDTH, loss_axis, message, titled
+from metabench.views.drawing.style import loss_axis, titled
 
 NAME = "candidates"
 CATEGORY = "Tuning"
@@ -34,7 +35,7 @@ def draw(tables: Tables) -> Figure:
         return message("Every algorithm of this study has one candidate alone.")
     order = _order(table)
     protocols = tables.protocols
-    figure = Figure(figsize=(WIDTH, 0.9 + ROW * len(order)), layout="constrained")
+    figure = canvas(0.9 + ROW * len(order))
     panels = figure.subplots(1, len(protocols), sharey=True, squeeze=False)[0]
     for axes, protocol in zip(panels, protocols, strict=True):
         shown = table[table["protocol"] == protocol]

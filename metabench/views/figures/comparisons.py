@@ -12,8 +12,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from metabench.views.drawing.contenders import Contender, contenders, ranking
+from metabench.views.drawing.medium import canvas, headline, medium, message
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import WIDTH, inches, message, titled
+from metabench.views.drawing.style import inches, titled
 
 NAME = "comparisons_{protocol}"
 CATEGORY = "Comparisons"
@@ -30,7 +31,7 @@ agree: the mean score is ruled by the tasks that go badly, the percentage by the
 """
 
 FIELD = 0.27
-"""Inches of a field of the matrix."""
+"""Inches of a field of the matrix, where there is room for all."""
 
 TITLE = 2.1
 """Inches of the title of the matrix."""
@@ -44,15 +45,14 @@ def draw(tables: Tables, protocol: str) -> Figure:
     found = contenders(tables, protocol)
     if len(found) < 2:
         return message("This study has nothing to compare.")
-    side = max(FIELD * len(found), TITLE)
     names = max(inches(contender.style.label) for contender in found)
-    width = max(WIDTH, side + names + RANKS)
-    figure = Figure(figsize=(width, side + names + 0.7), layout="constrained")
-    ratios = [width - side - names - SPARE, side]
+    side = min(max(FIELD * len(found), TITLE), medium().widest - names - RANKS)
+    figure = canvas(side + names + 0.7, least=side + names + RANKS)
+    ratios = [figure.get_figwidth() - side - names - SPARE, side]
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=ratios)
     _ranks(left, ranking(tables, protocol), found)
     _matrix(right, tables, protocol, found)
-    figure.suptitle(titled(protocol, f"protocol: {tables.size(protocol)}"), fontsize=8)
+    headline(figure, titled(protocol, f"protocol: {tables.size(protocol)}"))
     return figure
 
 
@@ -92,7 +92,9 @@ def _matrix(axes: Axes, tables: Tables, protocol: str, found: list[Contender]) -
         value, sure = 100 * chance[row, column], certain[row, column]
         look: dict[str, Any] = {"fontweight": "bold"} if sure else {"style": "italic"}
         look["color"] = "white" if abs(value - 50) > 32 else "black"
-        axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=6, **look)
+        axes.text(
+            column, row, f"{value:.0f}", ha="center", va="center", fontsize=medium().field, **look
+        )
     names = [contender.style.label for contender in found]
     axes.set_xticks(range(len(found)), names, rotation=90)
     axes.tick_params(axis="both", length=0, labelleft=False)

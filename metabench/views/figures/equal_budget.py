@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 import pandas as pd
@@ -9,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from metabench.views.drawing.medium import canvas, medium, message
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import WIDTH, Style, inches, loss_axis, message, titled
+from metabench.views.drawing.style import Style, inches, loss_axis, titled
 
 NAME = "equal_budget"
 CATEGORY = "Comparisons"
@@ -33,21 +35,27 @@ def draw(tables: Tables) -> Figure:
     if "equal-budget" not in set(board["role"]):
         return message("This study has no cell that was given another's budget.")
     rows = board.sort_values(["point_gradients", "algorithm", "role", "cell"])
-    columns = ["algorithm", "cell", "role", "point_gradients"]
-    cells = list(rows[columns].drop_duplicates().itertuples(index=False))
+    about = ["algorithm", "cell", "role", "point_gradients"]
+    cells = list(rows[about].drop_duplicates().itertuples(index=False))
     labels = [_label(tables, cell) for cell in cells]
 
-    width = max(map(inches, labels)) + PANEL * len(tables.protocols)
-    figure = Figure(figsize=(max(WIDTH, width), 1.1 + 0.42 * len(cells)), layout="constrained")
-    panels = figure.subplots(1, len(tables.protocols), sharey=True, squeeze=False)[0]
-    for axes, protocol in zip(panels, tables.protocols, strict=True):
+    beside = max(map(inches, labels))
+    fitting = int((medium().widest - beside) / PANEL)
+    columns = min(len(tables.protocols), max(1, fitting))
+    lines = ceil(len(tables.protocols) / columns)
+    height = lines * (1.1 + 0.42 * len(cells))
+    figure = canvas(height, least=beside + PANEL * columns)
+    panels = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    for axes in panels.flat[len(tables.protocols) :]:
+        axes.set_axis_off()
+    for axes, protocol in zip(panels.flat, tables.protocols, strict=False):
         here = rows[rows["protocol"] == protocol].set_index(["algorithm", "cell"])
         for place, cell in enumerate(cells):
             row = here.loc[(cell.algorithm, cell.cell)]
             _draw(axes, row, place, tables.styles[cell.algorithm])
         _dress(axes, tables, protocol, here)
-    panels[0].set_yticks(range(len(cells)), labels)
-    panels[0].set_ylim(len(cells) - 0.5, -0.5)
+    panels[0, 0].set_yticks(range(len(cells)), labels)
+    panels[0, 0].set_ylim(len(cells) - 0.5, -0.5)
     return figure
 
 

@@ -14,8 +14,9 @@ from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from metabench.views.drawing.grids import Axis, Grid, Method
+from metabench.views.drawing.medium import canvas, headline, legend_below, medium, message
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import WIDTH, legend_below, loss_axis, message
+from metabench.views.drawing.style import loss_axis
 
 NAME = "grid_{grid}"
 CATEGORY = "Robustness"
@@ -34,8 +35,8 @@ validation tasks where they have none.
 LOW = 1e-4
 """Scores below are off the axis."""
 
-COLUMNS = 3
-"""Maps side by side."""
+MAP = 1.8
+"""Inches of a map at least."""
 
 
 def draw(tables: Tables, grid: str) -> Figure:
@@ -48,14 +49,14 @@ def draw(tables: Tables, grid: str) -> Figure:
     one = len(found.axes) == 1
     figure = _curves(found) if one else _maps(found)
     protocol = found.rows["protocol"].iloc[0]
-    figure.suptitle(f"{grid}: {tables.size(protocol)}", fontsize=8)
+    headline(figure, f"{grid}: {tables.size(protocol)}")
     return figure
 
 
 def _curves(grid: Grid) -> Figure:
     """Draw score and share of failures over the one axis of a grid."""
     (axis,) = grid.axes
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    figure = canvas(3.6)
     left, right = figure.subplots(1, 2)
     known = []
     for method in grid.methods:
@@ -102,27 +103,28 @@ def _maps(grid: Grid) -> Figure:
     published = [method for method in methods if method.role == "published"][:2]
     pair = _difference(grid, *published) if len(published) == 2 else None
     count = len(methods) + (pair is not None)
-    lines = ceil(count / COLUMNS)
+    columns = int(medium().wide / MAP)
+    lines = ceil(count / columns)
     height = 0.9 + 0.22 * len(down.values)
-    figure = Figure(figsize=(WIDTH, 0.5 + lines * height), layout="constrained")
-    panels = figure.subplots(lines, COLUMNS, sharex=True, sharey=True, squeeze=False)
+    figure = canvas(0.5 + lines * height)
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     norm = LogNorm(1e-3, 1)
     for axes, method in zip(panels.flat, methods, strict=False):
         _map(axes, _on_grid(grid, grid.of(method), "score"), "viridis_r", norm)
-        axes.set_title(method.label.replace(", ", ",\n", 1), fontsize=7)
+        axes.set_title(method.label.replace(", ", ",\n", 1), fontsize=medium().tick)
     if pair is not None:
         _draw_difference(panels.flat[len(methods)], pair)
         title = " −\n".join(method.label for method in published)
-        panels.flat[len(methods)].set_title(title, fontsize=7)
+        panels.flat[len(methods)].set_title(title, fontsize=medium().tick)
     for axes in panels.flat[count:]:
         axes.set_axis_off()
     for axes in panels[:, 0]:
         axes.set_yticks(range(len(down.values)), down.values)
-    for axes in panels.flat[max(0, count - COLUMNS) : count]:
+    for axes in panels.flat[max(0, count - columns) : count]:
         axes.set_xticks(range(len(across.values)), across.values, rotation=60)
         axes.tick_params(labelbottom=True)
-    figure.supxlabel(across.title, fontsize=8)
-    figure.supylabel(down.title, fontsize=8)
+    figure.supxlabel(across.title)
+    figure.supylabel(down.title)
     bar = figure.colorbar(ScalarMappable(norm, "viridis_r"), ax=panels, shrink=0.6, aspect=30)
     bar.set_label("mean score")
     bar.outline.set_visible(False)
@@ -143,7 +145,7 @@ def _map(axes: Axes, table: NDArray[np.float64], colours: str, norm: Normalize) 
                 text.replace("0.", ".", 1),
                 ha="center",
                 va="center",
-                fontsize=4.5,
+                fontsize=medium().field,
                 color="white" if dark else "black",
             )
     axes.tick_params(length=0)

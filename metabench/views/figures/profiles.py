@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from metabench.views.drawing.contenders import Contender, contenders
+from metabench.views.drawing.medium import canvas_of_one, headline, in_lines, legend_beside, message
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import WIDTH, message, titled
+from metabench.views.drawing.style import titled
 
 NAME = "profiles_{protocol}"
 CATEGORY = "Profiles"
@@ -29,7 +30,7 @@ def draw(tables: Tables, protocol: str) -> Figure:
     found = contenders(tables, protocol)
     if not found:
         return message("This study has nothing to compare.")
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    figure = canvas_of_one()
     axes = figure.subplots()
     for side in found:
         _draw(axes, tables, protocol, side)
@@ -38,9 +39,9 @@ def draw(tables: Tables, protocol: str) -> Figure:
     axes.set_ylim(0, 1.01)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel("score: loss over that of predicting zero")
-    axes.set_ylabel("adaptations at or below this score")
-    axes.set_title(titled(protocol, f"protocol: {tables.size(protocol)}"))
-    figure.legend(loc="outside right upper")
+    axes.set_ylabel(in_lines("adaptations at or below this score"))
+    headline(figure, titled(protocol, f"protocol: {tables.size(protocol)}"), axes)
+    legend_beside(figure, axes)
     return figure
 
 

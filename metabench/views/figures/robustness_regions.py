@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from metabench.views.drawing.curves import curves
+from metabench.views.drawing.medium import canvas, headline, legend_below, message
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import WIDTH, legend_below, loss_axis, message, titled
+from metabench.views.drawing.style import loss_axis, titled
 
 NAME = "robustness_regions"
 CATEGORY = "Robustness"
@@ -32,7 +33,7 @@ def draw(tables: Tables) -> Figure:
     protocols = tables.protocols_with_regions
     if not protocols:
         return message("In every protocol of this study the support interval is the whole domain.")
-    figure = Figure(figsize=(WIDTH, 0.4 + 2.8 * len(protocols)), layout="constrained")
+    figure = canvas(0.4 + 2.8 * len(protocols))
     panels = figure.subplots(len(protocols), len(REGIONS), sharey="row", squeeze=False)
     for row, protocol in zip(panels, protocols, strict=True):
         limits: list[float] = []
@@ -43,6 +44,6 @@ def draw(tables: Tables) -> Figure:
             limits += axes.get_ylim()
         loss_axis(row[0], "y", np.array(limits), margin=1)
         row[0].set_ylabel("mean score")
-    figure.suptitle(f"mean over {tables.size(protocols[0])}{tables.note}", fontsize=8)
+    headline(figure, f"mean over {tables.size(protocols[0])}{tables.note}")
     legend_below(figure, panels[0, 0], 3)
     return figure

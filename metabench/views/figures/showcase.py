@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from metabench.views.drawing.medium import canvas, headline, legend_below, medium, message
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import GREY, WIDTH, Style, legend_below, message, titled
+from metabench.views.drawing.style import GREY, Style, titled
 
 NAME = "showcase_{protocol}"
 CATEGORY = "Showcase"
@@ -70,8 +71,7 @@ def draw(tables: Tables, protocol: str) -> Figure:
     points = tables.rows("points.csv", protocol=protocol)
     updates = tables.rows("adaptation.csv", protocol=protocol)["update"].max()
     figure = (_curves if "x" in rows else _maps)(shown, points)
-    title = titled(protocol, f"protocol, {updates} updates")
-    figure.suptitle(title, fontsize=8, x=0.01, ha="left")
+    headline(figure, titled(protocol, f"protocol, {updates} updates"), x=0.01, ha="left")
     return figure
 
 
@@ -88,7 +88,7 @@ def _curves(shown: list[Shown], points: pd.DataFrame) -> Figure:
     """Draw the first seed of each algorithm in full, the others faint."""
     columns = min(COLUMNS, len(shown))
     rows = ceil(len(shown) / columns)
-    figure = Figure(figsize=(WIDTH, 0.8 + 1.6 * rows), layout="constrained")
+    figure = canvas(0.8 + 1.6 * rows)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, one in zip(panels.flat, shown, strict=False):
         _predictions(axes, one)
@@ -128,7 +128,7 @@ def _count_lost(axes: Axes, rows: pd.DataFrame) -> None:
     """Say how many seeds have no finite prediction after fine-tuning."""
     if lost := rows.loc[~np.isfinite(rows["after"]), "seed"].nunique():
         said = f"{lost} of {rows['seed'].nunique()} seeds diverged"
-        axes.text(0.02, 0.02, said, transform=axes.transAxes, fontsize=6, va="bottom")
+        axes.text(0.02, 0.02, said, transform=axes.transAxes, fontsize=medium().field, va="bottom")
 
 
 # Two coordinates: maps of the first seed.
@@ -138,7 +138,7 @@ def _maps(shown: list[Shown], points: pd.DataFrame) -> Figure:
     """Draw truth and predictions in one scale of colours, which the truth fills."""
     most = shown[0].rows["truth"].abs().max()
     scale = {"vmin": -most, "vmax": most, "cmap": "RdBu_r"}
-    figure = Figure(figsize=(WIDTH, 0.4 + 2.0 * len(shown)), layout="constrained")
+    figure = canvas(0.4 + 2.0 * len(shown))
     panels = figure.subplots(len(shown), len(PANELS), sharex=True, sharey=True, squeeze=False)
     for row, one in zip(panels, shown, strict=True):
         first = one.rows[one.rows["seed"] == one.rows["seed"].min()]

@@ -14,16 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from metabench.views.drawing.medium import canvas, headline, medium, message
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import (
-    WIDTH,
-    broken,
-    compact,
-    inches,
-    loss_axis,
-    message,
-    titled,
-)
+from metabench.views.drawing.style import broken, compact, inches, loss_axis, titled
 
 NAME = "step_sizes_{protocol}"
 CATEGORY = "Step sizes"
@@ -52,8 +45,8 @@ FEW = 8
 """Panels that a reader takes in whatever they hold."""
 
 CMAP = "viridis_r"
-WIDEST = 11.0
-"""Inches of a row of panels."""
+BAR = 0.9
+"""Inches of the scale of colours."""
 
 FIELD = 0.62
 """Inches of a field at least."""
@@ -140,8 +133,8 @@ def draw(tables: Tables, protocol: str) -> Figure:
     bands = _bands(grids)
     heights = [1.1 + 0.52 * max(len(grid.vertical.ticks) for grid in band) for band in bands]
     widest = max(sum(grid.width for grid in band) for band in bands)
-    figure = Figure(figsize=(max(WIDTH, 0.9 + widest), 0.4 + sum(heights)), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[widest, 0.9], squeeze=False)[0]
+    figure = canvas(0.4 + sum(heights), least=widest + BAR)
+    left, right = figure.subfigures(1, 2, width_ratios=[widest, BAR], squeeze=False)[0]
     rows = left.subfigures(len(bands), 1, height_ratios=heights, squeeze=False)[:, 0]
     for row, band in zip(rows, bands, strict=True):
         for axes, grid in zip(_panels(row, band, widest), band, strict=True):
@@ -150,18 +143,18 @@ def draw(tables: Tables, protocol: str) -> Figure:
     bar = figure.colorbar(ScalarMappable(norm, CMAP), cax=place)
     loss_axis(bar.ax, "y", np.array([norm.vmin, norm.vmax]), margin=1)
     bar.set_label("mean score after the last update")
-    figure.suptitle(
-        f"{protocol} protocol: mean score (median loss) over {tables.size(protocol)}", fontsize=8
-    )
+    what = f"mean score (median loss) over {tables.size(protocol)}"
+    headline(figure, f"{protocol} protocol: {what}")
     return figure
 
 
 def _bands(grids: list[Grid]) -> list[list[Grid]]:
-    """Break the panels into rows of `WIDEST` inches at most."""
+    """Break the panels into rows that the medium has room for."""
+    most = medium().widest - BAR
     bands: list[list[Grid]] = [[]]
     for grid in grids:
         used = sum(other.width for other in bands[-1])
-        if bands[-1] and used + grid.width > WIDEST:
+        if bands[-1] and used + grid.width > most:
             bands.append([])
         bands[-1].append(grid)
     return bands
@@ -333,9 +326,19 @@ def _mark(axes: Axes, row: Any, x: int, y: int, norm: LogNorm) -> None:
         )
     elif row.score > 0 and norm(row.score) > 0.4:
         colour = "white"
-    axes.text(x + 0.5, y + 0.5, _text(row), ha="center", va="center", fontsize=6, color=colour)
+    axes.text(
+        x + 0.5,
+        y + 0.5,
+        _text(row),
+        ha="center",
+        va="center",
+        fontsize=medium().field,
+        color=colour,
+    )
     if row.selected:
-        axes.text(x + 0.95, y + 0.04, "★", ha="right", va="top", fontsize=7, color=colour)
+        axes.text(
+            x + 0.95, y + 0.04, "★", ha="right", va="top", fontsize=medium().tick, color=colour
+        )
     if row.role == "published":
         frame = Rectangle(
             (x + 0.03, y + 0.03), 0.94, 0.94, fill=False, edgecolor="black", linewidth=1.8

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from metabench.views.drawing.medium import canvas, legend_below, message
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import WIDTH, legend_below, message, titled
+from metabench.views.drawing.style import titled
 
 NAME = "trials"
 CATEGORY = "Tuning"
@@ -25,7 +26,7 @@ def draw(tables: Tables) -> Figure:
     if not len(table):
         return message("Every algorithm of this study has one candidate alone.")
     protocols = tables.protocols
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    figure = canvas(3.4)
     panels = figure.subplots(1, len(protocols), sharey=True, squeeze=False)[0]
     for axes, protocol in zip(panels, protocols, strict=True):
         for n, (name, rows) in enumerate(table[table["protocol"] == protocol].groupby("algorithm")):

@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from metabench.views.drawing.medium import canvas, legend_below, message
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import WIDTH, Style, legend_below, loss_axis, message
+from metabench.views.drawing.style import Style, loss_axis
 
 NAME = "validation_curves"
 CATEGORY = "Training"
@@ -71,7 +72,7 @@ def draw(tables: Tables) -> Figure:
     cells = _cells(tables)
     if not cells:
         return message("No algorithm of this study has a cell to show.")
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    figure = canvas(4.6)
     panels = figure.subplots(2, 2, sharey=True)
     for axes, (column, label) in zip(panels.flat, SPENT.items(), strict=True):
         for cell in cells:
