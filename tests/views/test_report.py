@@ -28,15 +28,17 @@ from metabench.views import report
 from metabench.views.drawing import style
 from metabench.views.drawing.reading import Tables
 from metabench.views.report import board, charts, findings
+from metabench.views.report.board import number
+from metabench.views.report.charts.parts import interval
 
 REFERENCE = ROOT / "results" / "reference"
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The pages of two studies."""
+    """The pages of three studies."""
     folder = tmp_path_factory.mktemp("reports")
-    studies = ("flux", "algorithms")
+    studies = ("flux", "algorithms", "flux-atlas")
     return {
         study: report.write(REFERENCE / study / "tables", folder / f"{study}.html")
         for study in studies
@@ -251,7 +253,7 @@ def flux(written: dict[str, Path], browser: Browser) -> Iterator[tuple[Opened, P
 
 @in_a_browser
 @pytest.mark.slow
-@pytest.mark.parametrize("study", ["flux", "algorithms"])
+@pytest.mark.parametrize("study", ["flux", "algorithms", "flux-atlas"])
 @pytest.mark.parametrize("width", [1280, 400])
 def test_a_page_is_silent_asks_nobody_and_overflows_nowhere(
     written: dict[str, Path], browser: Browser, study: str, width: int
@@ -267,6 +269,57 @@ def test_a_page_is_silent_asks_nobody_and_overflows_nowhere(
         assert drawn and box and drawn["height"] > 100 and box["x"] + box["width"] <= width
         assert chart == "matrix" or drawn["width"] <= box["width"], "it alone scrolls sideways"
     opened.page.close()
+
+
+def test_a_map_has_a_field_for_each_method_and_point_with_the_numbers_of_the_table(
+    written: dict[str, Path],
+) -> None:
+    board = frames.read(REFERENCE / "flux-atlas" / "tables", "leaderboard.csv")
+    axes = frames.read(REFERENCE / "flux-atlas" / "tables", "axes.csv")
+    two = axes.groupby("group")["axis"].nunique()
+    (rows,) = data_of(written["flux-atlas"])["charts"]["maps"]["datasets"].values()
+    assert {row["grid"].split(":")[0] for row in rows} == set(two.index[two == 2])
+    assert len({(row["method"], row["protocol"]) for row in rows}) == len(rows)
+    known = board.set_index(["protocol", "algorithm", "cell", "step"])
+    at = axes.set_index(["protocol", "axis"])["value"]
+    for row in rows[::7]:
+        algorithm, _, cell = row["title"].partition(" ")
+        found = known.loc[(row["protocol"], algorithm, cell, row["step"])]
+        ends = (number(found[f"score_{end}"]) for end in ("lower", "upper"))
+        assert row["score"] == number(found["score"]) and row["score interval"] == interval(*ends)
+        told = dict(part.split(" ", 1) for part in row["point"].split(", "))
+        assert told == {axis: str(at[row["protocol"], axis]) for axis in told}
+        assert {row["x"], row["y"]} == set(told.values()) and len(told) == 2
+
+
+@in_a_browser
+@pytest.mark.slow
+def test_maps_show_what_was_chosen_and_name_the_point_under_the_pointer(
+    written: dict[str, Path], browser: Browser
+) -> None:
+    opened = Opened(browser, written["flux-atlas"], 1280)
+    page, (rows,) = (
+        opened.page,
+        data_of(written["flux-atlas"])["charts"]["maps"]["datasets"].values(),
+    )
+    fields = page.locator("#chart-maps .child_layer_0_marks path")
+    for grid in sorted({row["grid"] for row in rows}):
+        page.select_option("select[data-chart=maps][data-control=grid]", grid)
+        assert fields.count() == sum(row["grid"] == grid for row in rows)
+        for statistic in ("failed", "score"):
+            page.select_option("select[data-chart=maps][data-control=statistic]", statistic)
+            page.wait_for_function(f"views.maps.signal('statistic') === '{statistic}'")
+            scale = "linear" if statistic == "failed" else "log"
+            page.wait_for_function(f"views.maps.scale('color').type.endsWith('{scale}')")
+    number_of_first = page.locator("#chart-maps .child_layer_1_marks text").first
+    number_of_first.hover()
+    told = page.locator("#vg-tooltip-element").inner_text()
+    first = next(row for row in rows if row["grid"] == grid)
+    assert first["point"] in told and first["score interval"] in told
+    number_of_first.click()
+    assert page.evaluate("highlighted") == first["title"]
+    assert opened.said == []
+    page.close()
 
 
 @in_a_browser

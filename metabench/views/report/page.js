@@ -19,10 +19,13 @@ function withChoices(spec, chosen) {
   for (const one of made.params || []) {
     if (one.name in chosen) one.value = chosen[one.name];
   }
-  const columns = Math.max(1, Math.floor(document.querySelector("main").clientWidth / 240));
-  for (const { encoding } of made.layer || []) {
-    if (chosen.scale) encoding.y.scale.type = chosen.scale;
-    if (encoding.color && encoding.color.legend) encoding.color.legend.columns = columns;
+  const width = document.querySelector("main").clientWidth;
+  const beside = (pixels) => Math.max(1, Math.floor(width / pixels));
+  if (made.facet) made.columns = Math.max(1, Math.floor((width - LABELS) / made.usermeta.map));
+  for (const { encoding } of made.layer || made.spec?.layer || []) {
+    const scaled = made.facet ? encoding.color : encoding.y;
+    if (chosen.scale && scaled.scale) scaled.scale.type = chosen.scale;
+    if (!made.facet && encoding.color && encoding.color.legend) encoding.color.legend.columns = beside(240);
   }
   return made;
 }
@@ -36,6 +39,7 @@ function highlightIn(name) {
   return titles[name].has(highlighted) ? highlighted : "";
 }
 
+const LABELS = 110; // pixels of the labels beside maps, and of the margins of the page
 const FIELD = 30; // pixels that a number of the matrix needs
 
 async function draw(name) {

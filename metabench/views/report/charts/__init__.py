@@ -14,6 +14,7 @@ from metabench.views.drawing.reading import Tables
 from metabench.views.report.charts.adaptation import adaptation
 from metabench.views.report.charts.candidates import candidates
 from metabench.views.report.charts.grids import grids
+from metabench.views.report.charts.maps import maps
 from metabench.views.report.charts.matrix import matrix
 from metabench.views.report.charts.parts import Chart, Control
 from metabench.views.report.charts.showcase import showcase
@@ -33,6 +34,7 @@ def every(tables: Tables, protocols: Sequence[str], confidence: float) -> list[C
         candidates,
         matrix,
         grids,
+        maps,
         showcase,
     )
     with alt.data_transformers.enable("default", max_rows=None):

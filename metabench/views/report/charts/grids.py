@@ -17,7 +17,7 @@ from metabench.views.report.charts.parts import Chart, Control, chart, colours, 
 STATISTICS = ("score", "failed", "mean", "median")
 
 LOW = 1e-4
-"""Scores below have no room on an axis with those of the others."""
+"""Scores and shares below have no room on an axis with those of the others."""
 
 AXES = (1, 2)
 """How many things a group may vary: of two, the second is held at each of its values."""
@@ -35,12 +35,7 @@ def grids(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     base = (
         alt.Chart(data)
         .transform_filter("datum.grid == grid")
-        .transform_calculate(
-            value="datum[statistic]",
-            shown=f"isNumber(datum.value) ? max(datum.value, statistic == 'score' ? {LOW} : "
-            f"statistic == 'failed' ? 0 : {ROUNDING}) : null",
-            interval="datum[statistic + ' interval'] || 'none'",
-        )
+        .transform_calculate(**spelled())
         .encode(
             x=alt.X("x:N", title=None, sort=alt.EncodingSortField("place", "min")).axis(
                 labelAngle=0, labelOverlap=True
@@ -61,8 +56,8 @@ def grids(tables: Tables, choice: Control, confidence: float) -> Chart | None:
         "grids",
         "When they break",
         "Scores after the last update over what a group of protocols varies: every cell at the step "
-        "size that it is judged by, and the baselines (dotted) that have room on the axis; scores below "
-        f"{LOW:g} lie there. Of two things that vary, the second is held at each of its values. Point "
+        "size that it is judged by, and the baselines (dotted) that have room on the axis; scores and "
+        f"shares below {LOW:g} lie there. Of two things that vary, the second is held at each of its values. Point "
         f"at a mark for its {confidence:.0%} interval, click it to find its cell everywhere on this page. "
         f"Over {tables.size(data['protocol'].iloc[0])}. Tables: leaderboard.csv, axes.csv; where each "
         "has lost half of its advantage: breaking_points.csv.",
@@ -72,6 +67,16 @@ def grids(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     )
 
 
+def spelled() -> dict[str, str]:
+    """Return what a mark shows of its row: the statistic that a reader chose."""
+    least = f"statistic == 'score' || statistic == 'failed' ? {LOW} : {ROUNDING}"
+    return {
+        "value": "datum[statistic]",
+        "shown": f"isNumber(datum.value) ? max(datum.value, {least}) : null",
+        "interval": "datum[statistic + ' interval'] || 'none'",
+    }
+
+
 def _rows(grid: Grid) -> Iterator[dict[str, Any]]:
     """Yield a row for each method and point of a grid."""
     along, *others = grid.axes
@@ -79,12 +84,12 @@ def _rows(grid: Grid) -> Iterator[dict[str, Any]]:
     for method in grid.methods:
         for row in grid.of(method).to_dict("records"):
             place = int(row[f"place {along.name}"])
-            about = _about(grid, method, row) | {
+            known = about(grid, method, row) | {
                 "grid": _named(grid, along, held, row),
                 "x": along.values[place],
                 "place": place,
             }
-            yield about | _values(row)
+            yield known | values(row)
 
 
 def _named(grid: Grid, along: Axis, held: Axis | None, row: dict[str, Any]) -> str:
@@ -95,7 +100,7 @@ def _named(grid: Grid, along: Axis, held: Axis | None, row: dict[str, Any]) -> s
     return f"{name}: {along.title}, {held.name} {held.values[int(row[f'place {held.name}'])]}"
 
 
-def _about(grid: Grid, method: Method, row: dict[str, Any]) -> dict[str, Any]:
+def about(grid: Grid, method: Method, row: dict[str, Any]) -> dict[str, Any]:
     """Return what a mark is of."""
     return {
         "protocol": row["protocol"],
@@ -108,7 +113,7 @@ def _about(grid: Grid, method: Method, row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _values(row: dict[str, Any]) -> dict[str, Any]:
+def values(row: dict[str, Any]) -> dict[str, Any]:
     """Return the statistics of a row, and the intervals of those that have one."""
     found: dict[str, Any] = {name: number(row[name]) for name in STATISTICS}
     for name in STATISTICS:

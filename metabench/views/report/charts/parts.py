@@ -78,11 +78,18 @@ def chart(
 ) -> Chart:
     """Return a chart as wide as the page."""
     spec = drawn.properties(width="container", height=height).to_dict()
+    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    return framed(name, title, caption, controls, spec)
+
+
+def framed(
+    name: str, title: str, caption: str, controls: tuple[Control, ...], spec: dict[str, Any]
+) -> Chart:
+    """Return a chart in the letters of the page."""
     spec["config"] = {
         "view": {"stroke": None},
         "font": "system-ui, sans-serif",
         "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"},
         "legend": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"},
     }
-    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
     return Chart(name, title, caption, controls, spec)

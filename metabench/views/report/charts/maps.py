@@ -1,0 +1,118 @@
+"""Where they break: a map of each method over grids of protocols that vary two things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from metabench.views.drawing.grids import Axis, Grid
+from metabench.views.drawing.reading import Tables
+from metabench.views.report.charts.grids import LOW, STATISTICS, about, spelled, values
+from metabench.views.report.charts.parts import Chart, Control, framed, parameters
+
+FIELD = (40, 22)
+"""Pixels of a field, across and down."""
+
+BESIDE = 24
+"""Pixels between two maps."""
+
+
+def maps(tables: Tables, choice: Control, confidence: float) -> Chart | None:
+    """Return maps of scores over grids of two axes, which few studies have."""
+    known = [Grid(tables, name) for name in tables.grids]
+    rows = [row for grid in known if len(grid.axes) == 2 for row in _rows(grid)]
+    if not rows:
+        return None
+    data = pd.DataFrame(rows)
+    which = Control("grid", "what varies", tuple(data["grid"].unique()))
+    statistic = Control("statistic", "statistic", STATISTICS)
+    scale = Control("scale", "scale", ("log", "linear"))
+    base = (
+        alt.Chart()
+        .encode(
+            x=_place("x").axis(labelAngle=-45),
+            y=_place("y"),
+            opacity=alt.condition(
+                "highlight == '' || highlight == datum.title", alt.value(1), alt.value(0.25)
+            ),
+            tooltip=["method", "cell", "step", "point", "value:N", "interval:N"],
+        )
+        .properties(width=alt.Step(FIELD[0]), height=alt.Step(FIELD[1]))
+    )
+    field = base.mark_rect().encode(
+        color=alt.Color("shown:Q")
+        .scale(type="log", scheme="viridis", reverse=True)
+        .legend(title=None, orient="bottom", gradientLength=240, labelOverlap=True)
+    )
+    text = base.mark_text(fontSize=10).encode(
+        text="text:N",
+        color=alt.condition(
+            "luminance(scale('color', datum.shown)) < 0.35", alt.value("white"), alt.value("black")
+        ),
+    )
+    drawn = (
+        (field + text)
+        .facet(
+            alt.Facet("method:N", title=None, sort=list(data["method"].unique())).header(
+                labelFontSize=12, labelAnchor="start"
+            ),
+            columns=1,
+            data=data,
+        )
+        .transform_filter("datum.grid == grid")
+        .transform_calculate(
+            **spelled(),
+            text="!isNumber(datum.value) ? datum.value : datum.value != 0 && abs(datum.value) < 1e-3 ? "
+            "format(datum.value, '.0e') : format(datum.value, '.2~r')",
+        )
+        .add_params(*parameters(which, statistic))
+    )
+    widest = int(data.groupby("grid")["x"].nunique().max())
+    return framed(
+        "maps",
+        "Where two things break them",
+        "Scores after the last update over two things that a group of protocols varies, a map for each "
+        "method at the step size that it is judged by: darker is worse. Scores and shares "
+        f"below {LOW:g} have the lightest colour. Point at a field for its {confidence:.0%} interval, "
+        f"click it to find its cell everywhere on this page. Over {tables.size(data['protocol'].iloc[0])}. Tables: "
+        "leaderboard.csv, axes.csv.",
+        (which, statistic, scale),
+        drawn.to_dict() | {"usermeta": {"map": widest * FIELD[0] + BESIDE}},
+    )
+
+
+def _place(name: str) -> Any:
+    """Return an axis of a map, its values in the order of the study file."""
+    kind = alt.X if name == "x" else alt.Y
+    return kind(f"{name}:N", title=None, sort=alt.EncodingSortField(f"place {name}", "min"))
+
+
+def _rows(grid: Grid) -> Iterator[dict[str, Any]]:
+    """Yield a row for each method and point of a grid."""
+    down, across = grid.axes
+    name = str(grid.places["group"].iloc[0])
+    for method in grid.methods:
+        for row in grid.of(method).to_dict("records"):
+            x, y = _at(across, row), _at(down, row)
+            known = about(grid, method, row)
+            yield (
+                known
+                | values(row)
+                | {
+                    "grid": f"{name}: {across.title} (across) and {down.title}",
+                    "method": known["label"],
+                    "x": across.values[x],
+                    "y": down.values[y],
+                    "place x": x,
+                    "place y": y,
+                    "point": f"{across.name} {across.values[x]}, {down.name} {down.values[y]}",
+                }
+            )
+
+
+def _at(axis: Axis, row: dict[str, Any]) -> int:
+    """Return the place of a row on an axis."""
+    return int(row[f"place {axis.name}"])
