@@ -71,7 +71,7 @@ def artefacts(running: Running, name: str) -> list[Artefact]:
     whole = Artefact(
         "track_study",
         running.layout.study_marker(name),
-        (*(marker.path for marker in markers), tabled, drawn),
+        (*(marker.path for marker in markers), tabled, drawn, running.layout.report),
         store.read_marker,
         partial(contents.study_header, running),
     )

@@ -105,6 +105,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     started.write()
     small.compute(started)
     jobs.tables(started)
+    jobs.report(started)
     (root / "figures").mkdir()
     (root / "figures" / "curve.svg").write_text("<svg/>")
     manifests.write(root / "figures", ["curve.svg"], {})
@@ -279,6 +280,7 @@ def test_the_studys_run_holds_tables_figures_settings_banks_and_all_runs(
     for name in [
         *(f"tables/{table}" for table in tables.names()),
         "figures/curve.svg",
+        "report.html",
         "provenance.json",
     ]:
         assert (got / name).read_bytes() == (root / name).read_bytes()

@@ -226,6 +226,11 @@ def test_a_table_or_figure_that_was_changed_by_hand_is_stale(root: Path) -> None
     assert outdated(root) == TABLED
 
 
+def test_a_studys_run_holds_its_report_so_it_is_stale_with_it(root: Path) -> None:
+    (root / "report.html").write_text("<html>")
+    assert outdated(root) == {"report", "track study"}
+
+
 def test_an_edited_algorithm_file_makes_its_own_cells_stale(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ from metabench.records.provenance import code_digest, config_digest, describe, d
 from metabench.records.running import Running
 from metabench.study.cells import Cell
 from metabench.study.jobs import Study
+from metabench.views import report
 from metabench.views.drawing.reading import Tables
 from metabench.views.report import findings
 
@@ -47,7 +48,7 @@ perfect. Metrics of this run are mean scores on the test tasks after a protocol'
 published cells, of those that validation selects, of those at equal budget and of predictions made
 elsewhere: `protocol/step/algorithm cell`. Its child runs are the training runs, one for each seed of
 each cell, and those of predictions.
-Artifacts: `figures`, `tables/leaderboard.csv` and the other tables, `config.json`.
+Artifacts: `report.html`, `figures`, `tables/leaderboard.csv` and the other tables, `config.json`.
 """
 """How to read a study's run."""
 
@@ -131,6 +132,7 @@ def study_header(running: Running) -> Header:
     layout, settings = running.layout, running.study.config.model_dump(mode="json")
     folders = {"tables": layout.tables, "figures": layout.figures}
     digests = {name: manifests.read(folder)["content"] for name, folder in folders.items()}
+    digests["report"] = config_digest(report.read_header(layout.report))
     return made_from("track study", settings, code_digest(MIRROR), (), **digests)
 
 
@@ -257,7 +259,7 @@ def _theta(running: Running, record: CellRecord, run: int) -> bytes:
 
 
 def whole_study(running: Running) -> Content:
-    """Return what the study's own run shows: tables, figures, settings, provenance and banks."""
+    """Return what the study's own run shows: its report, and all that it was made from."""
     from metabench.analysis import tables  # brings scipy, for which a cell's job need not wait
 
     layout, study = running.layout, running.study
@@ -267,7 +269,8 @@ def whole_study(running: Running) -> Content:
         "figures": _pictures(layout.figures),
     }
     files = {f"{folder}/{p.name}": p.read_bytes() for folder, ps in folders.items() for p in ps}
-    files["provenance.json"] = layout.provenance.read_bytes()
+    for path in (layout.report, layout.provenance):
+        files[path.name] = path.read_bytes()
     settings = study.config.model_dump(mode="json")
     files["config.json"] = (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode()
     banks = {f"{purpose}-bank": _bank_table(study, purpose) for purpose in ("validation", "test")}
