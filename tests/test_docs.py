@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from small import ROOT
 
 from metabench.analysis import frames
-from metabench.cli import main
 from metabench.learning import algorithms, baselines, tasks
 from metabench.study import config, limits
 from metabench.study.config import StudyConfig
@@ -152,15 +151,6 @@ def test_links_lead_to_files_that_exist(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_that_a_page_names_exist(page: Path) -> None:
-    text, makefile = page.read_text(), (ROOT / "Makefile").read_text()
-    for target in re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name}: make {target}"
-    for command in re.findall(r"(?:^|`|/)metabench ([a-z]+(?:-[a-z]+)*)", text, re.MULTILINE):
-        assert command in main.commands, f"{page.name}: metabench {command}"
 
 
 def test_the_documented_costs_are_those_of_the_published_cells() -> None:
