@@ -1,19 +1,19 @@
-"""Print how often the intervals of `metabench.analysis.statistics` hold the truth, on simulated
-crossed losses.
+"""Print the coverage of the intervals of `metabench.analysis.statistics` on simulated crossed
+losses.
 
     loss[s, t] = exp(z[s, t])  or  10 + z[s, t],   z = seed_s + task_t + residual_st,   all normal,
     Var(z) = 1
 
-The truth is that of infinitely many seeds and tasks. Each number is the share, in percent, of
-replications whose 95% interval holds it; its standard error at 1000 replications is 0.7.
+The true value is that of infinitely many seeds and tasks. Each number is the percentage of
+replications whose 95% interval contains it; its standard error at 1000 replications is 0.7.
 
     OMP_NUM_THREADS=1 python benchmarks/coverage.py
     OMP_NUM_THREADS=1 python benchmarks/coverage.py --like results/reference/algorithms/tables
 
-The second simulates losses like those of a study: of each selected cell the variances of log(loss /
-zero predictor's loss) over seeds, tasks and both; and the same with two adaptations in ten thousand
-that are a hundred to ten thousand times as bad. Then how often the interval of a rank holds the
-rank that infinitely many seeds and tasks would give.
+The second command simulates losses like those of a study: with each selected cell's variances of
+log(loss / zero predictor's loss) over seeds, tasks and both, and the same with two adaptations in
+ten thousand that are a hundred to ten thousand times worse. It then prints how often the interval
+of a rank contains the rank for infinitely many seeds and tasks.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ CHANCES = (0.5, 0.8, 0.95)
 
 
 class Scenario(NamedTuple):
-    """Shares of variance of seeds, tasks and residuals; whether losses are lognormal; chance that a
-    seed diverges.
+    """Shares of variance of seeds, tasks and residuals; whether losses are lognormal; probability
+    that a seed diverges.
     """
 
     name: str
@@ -100,7 +100,7 @@ def losses(
 
 
 def truth(scenario: Scenario, statistic: str) -> float:
-    """Return the statistic of infinitely many seeds and tasks."""
+    """Return the statistic for infinitely many seeds and tasks."""
     finite = 1 - scenario.diverging
     if statistic == "mean":
         return np.inf if finite < 1 else np.exp(0.5) if scenario.lognormal else 10.0
@@ -128,8 +128,8 @@ def intervals(x: NDArray[np.float64], draws: Resamples) -> Iterator[tuple[str, s
 def coverage(
     scenario: Scenario, seeds: int, args: argparse.Namespace
 ) -> dict[tuple[str, str], float]:
-    """Return the percentage of held truths for each (statistic, scale), among replications with a
-    finite estimate.
+    """Return the coverage in percent for each (statistic, scale), among replications with a finite
+    estimate.
     """
     rng, draws = (
         np.random.default_rng(seeds),
@@ -148,9 +148,7 @@ def coverage(
 def improvement_coverage(
     scenario: Scenario, chance: float, seeds: int, args: argparse.Namespace
 ) -> float:
-    """Return the percentage of held truths where a is better than a constant baseline with this
-    chance.
-    """
+    """Return the coverage in percent if a is better than a constant baseline with this probability."""
     rng, hits = np.random.default_rng(seeds), 0
     for _ in range(args.replications):
         z = normal(scenario.shares, seeds, args.tasks, rng)
@@ -181,10 +179,10 @@ WORSE = (2.0, 4.0)
 """Powers of ten by which an adaptation that explodes is worse."""
 
 EXPLODING = 2e-4
-"""Share of adaptations that do."""
+"""Share of adaptations that explode."""
 
 LIKE = ("mean", "score", "difference", "ratio", "probability")
-"""What is asked for on losses like a study's."""
+"""Statistics that are estimated on losses like a study's."""
 
 
 class Like(NamedTuple):
@@ -200,30 +198,30 @@ class Like(NamedTuple):
 
     @property
     def variance(self) -> float:
-        """Of the logarithm."""
+        """Standard deviation of the logarithm."""
         return self.seed + self.task + self.residual
 
     def draw(self, shape: tuple[int, int], rng: np.random.Generator, task: Array) -> Array:
-        """Return one draw of losses ``(seed, task)``, given what is common to all seeds."""
+        """Return one draw of losses ``(seed, task)``, given the task effects."""
         z = self.mean + np.sqrt(self.seed) * rng.standard_normal((shape[0], 1)) + task
         x = np.exp(z + np.sqrt(self.residual) * rng.standard_normal(shape))
         hit = rng.random(shape) < self.exploding
         return np.where(hit, x * 10 ** rng.uniform(*WORSE, shape), x)
 
     def tasks(self, count: int, rng: np.random.Generator) -> Array:
-        """Return one draw of what is common to all seeds, ``(1, task)``."""
+        """Return one draw of the task effects, ``(1, task)``."""
         return np.sqrt(self.task) * rng.standard_normal((1, count))
 
     @property
     def loss(self) -> float:
-        """The mean loss of infinitely many seeds and tasks."""
+        """The mean loss for infinitely many seeds and tasks."""
         low, high = WORSE
         worse = (10**high - 10**low) / ((high - low) * np.log(10))
         return float(np.exp(self.mean + self.variance / 2)) * (1 + self.exploding * (worse - 1))
 
     @property
     def score(self) -> float:
-        """The mean score of infinitely many seeds and tasks."""
+        """The mean score for infinitely many seeds and tasks."""
         worse = np.mean([self._score(by * np.log(10)) for by in np.linspace(*WORSE, 1001)])
         return float((1 - self.exploding) * self._score(0) + self.exploding * worse)
 
@@ -234,7 +232,7 @@ class Like(NamedTuple):
 
 
 def like(folder: Path) -> list[Like]:
-    """Return what is like each selected cell of a study that has a step size of its own."""
+    """Return simulated losses for each selected cell of a study with its own step size."""
     losses, board = (frames.read(folder, name) for name in ("tasks.parquet", "leaderboard.csv"))
     losses = losses[losses["region"] == "all"].set_index(["algorithm", "cell", "protocol"])
     losses = losses.sort_index()
@@ -254,9 +252,9 @@ def like(folder: Path) -> list[Like]:
 
 
 def like_coverage(kind: Like, seeds: int, tasks: int, replications: int) -> dict[str, float]:
-    """Return the percentage of held truths of each interval that is printed of scores.
+    """Return the coverage in percent of each interval of losses and scores.
 
-    Differences, ratios and probabilities are of two cells alike that meet the same tasks.
+    Differences, ratios and probabilities are between two such cells on the same tasks.
     """
     rng, hits = np.random.default_rng(seeds), dict.fromkeys(LIKE, 0)
     for _ in range(replications):
@@ -292,9 +290,9 @@ def print_like(folder: Path, args: argparse.Namespace) -> None:
 def rank_coverage(
     kinds: list[Like], seeds: int, tasks: int, args: argparse.Namespace
 ) -> NDArray[np.float64]:
-    """Return how often the interval of each contender's rank holds its true rank, in percent.
+    """Return how often the interval of each contender's rank contains its true rank, in percent.
 
-    All contenders meet the same tasks: one that is hard for one of them is hard for all.
+    All contenders share the tasks: one that is hard for one of them is hard for all.
     """
     rng, draws = np.random.default_rng(seeds), resamples("ranks", seeds, tasks, args.resamples)
     true = ranked([kind.score for kind in kinds])
@@ -316,7 +314,7 @@ def rank_coverage(
 def print_ranks(folder: Path, args: argparse.Namespace) -> None:
     """Print the coverage of the intervals of ranks for contenders like a study's, in Markdown.
 
-    The last row has contenders that are all alike, where each has the mean rank.
+    The last row has equal contenders, each of which has the mean rank.
     """
     kinds = like(folder)
     protocols = sorted({kind.protocol for kind in kinds})

@@ -1,8 +1,8 @@
-"""The meta-gradient of each algorithm, written for torch.func and for jax, which have the same words.
+"""The meta-gradient of each algorithm, written once for both torch.func and jax.
 
-A peer differentiates each line of an algorithm automatically: nothing here is derived by hand. What
-is learned is a tree of arrays of one run. A batch has a leading axis of tasks, but for the x of a grid
-that all tasks share, so that what depends on it alone is computed once.
+A peer differentiates each line of an algorithm automatically: nothing here is derived by hand. The
+learned values are a tree of arrays of one run. A batch has a leading axis of tasks, except for the
+x of a grid that all tasks share, so that whatever depends only on it is computed once.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Tree = Any
 
 
 class Library(NamedTuple):
-    """The words of torch.func or jax."""
+    """The functions of torch.func or jax."""
 
     numbers: Any
-    """Where `tanh` and its like are."""
+    """The module of `tanh` and similar functions."""
     gradient: Callable[..., Any]
     """`grad`."""
     map: Callable[[Callable[..., Any], tuple[Any, ...]], Callable[..., Any]]
@@ -32,11 +32,11 @@ class Library(NamedTuple):
     map_tree: Callable[..., Any]
     """A function of leaves, applied to trees."""
     solve: Callable[[Any, Any], Any]
-    """From a positive definite matrix and right-hand sides to solutions."""
+    """Solves a positive definite system for right-hand sides."""
 
 
 def learned(algorithm: str, network: Network, h: Any, theta: Tensor) -> Tree:
-    """Return what is learned ``(run, M)`` as a tree, whose leaves have the order of theta."""
+    """Return the learned values ``(run, M)`` as a tree, whose leaves have the order of theta."""
     layers, rest = (
         network.layers(theta[..., : network.parameters]),
         theta[..., network.parameters :],
@@ -66,14 +66,14 @@ def learned(algorithm: str, network: Network, h: Any, theta: Tensor) -> Tree:
 def meta_gradient(
     algorithm: str, network: Network, h: Any, axes: tuple[Any, ...], library: Library
 ) -> Callable[..., Tree]:
-    """Return the function from what one run has learned, and its points, to its meta-gradient.
+    """Return the function from one run's learned values and points to its meta-gradient.
 
     Args:
         algorithm: Its name.
         network: The network.
         h: Hyperparameters.
-        axes: For x and y of each of its batches, 0, or None where all tasks share it.
-        library: What it is written with.
+        axes: For x and y of each batch, 0, or None if all tasks share it.
+        library: The library to use.
     """
     numbers, gradient, _, map_tree, solve = library
     activation = {"tanh": numbers.tanh, "relu": lambda z: z * (z > 0)}[network.activation]

@@ -1,13 +1,14 @@
-"""Measure how training grows with runs, width, shots and cores, and what Snakemake itself costs.
+"""Measure how the cost of training grows with runs, width, shots and cores, and Snakemake's own
+cost.
 
     make growth                                                       (or, where all is installed
     already,) python benchmarks/growth.py [--largest 1000] [--cells 10000] [--quick] [--out
     results/benchmarks]
 
-The published cells of FOMAML and Reptile in config/flux.yaml are trained with one of the quantities
-changed, and with tiny steps, so that no run diverges; but for `runs` a stack has ten. Each point is
-a process of its own, on one core with one thread; `cores` is as many of them beside each other.
-Where Reptile's mini-batches need a larger grid than the study's, it gets one.
+The published cells of FOMAML and Reptile in config/flux.yaml are trained with one quantity changed,
+and with tiny step sizes, so that no run diverges. Except for `runs`, a stack has ten runs. Each
+point is a separate process, on one core with one thread; `cores` is the number of simultaneous
+ones. If Reptile's mini-batches need a larger grid than the study's, it gets one.
 
 Written: growth.csv with microseconds per meta-iteration and run and the most megabytes that a
 process held, dag.csv with the seconds of a dry run of Snakemake for studies of more and more cells, and the figure.
@@ -49,18 +50,18 @@ VALUES = {
     "shots": (1, 2, 5, 10, 20, 50, 100),
 }
 GRIDS = {100: (10, 10), 1000: (10, 100), 10000: (100, 100)}
-"""Inner times outer step sizes of a study of so many cells."""
+"""Numbers of inner and outer step sizes of a study with a given number of cells."""
 
 TINY = 1e-6
-"""Step sizes, with which no run diverges: the interval of validation in which one does is computed
-twice.
+"""Step sizes with which no run diverges, because the validation interval of a divergence is
+computed twice.
 """
 
 LONG = 5
-"""Seconds of a call beyond which one is enough."""
+"""Seconds above which a single call is enough."""
 
 REPEATS = 5
-"""Measurements of a shorter one, of which the median counts."""
+"""Number of measurements of a shorter call, of which the median is used."""
 
 TIMEOUT = 600
 
@@ -89,7 +90,7 @@ def changed(settings: TrainSettings, quantity: str, value: int) -> tuple[TrainSe
 def measure(
     settings: TrainSettings, stack: int, processes: int, seconds: float, engine: str
 ) -> tuple[float, float]:
-    """Return microseconds per meta-iteration and run, and the most megabytes of a process."""
+    """Return microseconds per meta-iteration and run, and the peak megabytes of a process."""
     with ExitStack() as opened:
         workers = [opened.enter_context(Worker(core)) for core in cores()[:processes]]
         _, answers = together(workers, "make", "job", f"metabench {engine}", settings, stack)
@@ -123,7 +124,7 @@ def curves(largest: int, seconds: float, engine: str) -> pd.DataFrame:
 
 
 def study(cells: int) -> dict[str, Any]:
-    """Return the content of a study of so many cells of FOMAML and one block of seeds."""
+    """Return the content of a study with a number of FOMAML cells and one block of seeds."""
     inner, outer = ([round(0.001 * n, 4) for n in range(1, count + 1)] for count in GRIDS[cells])
     content = config.read(ROOT / "config" / "flux.yaml")
     group = next(group for group in content["cells"] if group["algorithm"] == "fomaml")
@@ -136,7 +137,7 @@ def study(cells: int) -> dict[str, Any]:
 
 
 def dry_runs(most: int) -> Iterator[tuple[int, float, bool]]:
-    """Yield cells, seconds of Snakemake's dry run, and whether it came to its end in `TIMEOUT`
+    """Yield cells, seconds of Snakemake's dry run, and whether it finished within `TIMEOUT`
     seconds.
     """
     for cells in (cells for cells in GRIDS if cells <= most):
@@ -209,7 +210,7 @@ def _curve(axes: Axes, rows: pd.DataFrame, column: str) -> None:
 
 
 def _log_axes(axes: Axes, values: list[int], heights: NDArray[np.float64]) -> None:
-    """Make both axes logarithmic, with four marks below at most."""
+    """Make both axes logarithmic, with at most four ticks on the x axis."""
     axes.set(xscale="log")
     axes.set_xticks(values[:: -(-len(values) // 4)])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -1,12 +1,12 @@
-"""From cells named by digits to cells named in words: rename tables, and show that nothing else moved.
+"""Rename cells in tables from digests to words, and show that nothing else changed.
 
-Until November 2026 a cell was named by eight digits of a digest of its content. The references that
-were not computed again since have their names from here:
+Until November 2026 a cell was named by eight digits of a digest of its content. References that
+have not been recomputed since were renamed with this program:
 
     python benchmarks/renamed.py rename config/maml.yaml OLD/tables NEW/tables
     python benchmarks/renamed.py compare config/flux.yaml OLD/tables results/flux/tables
 
-`compare` says for each table whether every value is the same, given the names.
+`compare` reports for each table whether every value is the same, given the names.
 """
 
 import json
@@ -24,7 +24,7 @@ from metabench.study.jobs import Study
 
 NAMES = ("cell", "cell_a", "cell_b")
 DEFAULTS = {"meta_optimizer": "sgd", "meta_schedule": "constant", "inner_optimizer": "sgd"}
-"""Hyperparameters that were empty fields where they had these values."""
+"""Hyperparameters that were empty fields when they had these values."""
 
 ORDER = {
     "adaptation.csv": "algorithm cell role protocol step region update",
@@ -44,7 +44,7 @@ ORDER = {
 
 
 def digits(cell: Cell) -> str:
-    """Return what a cell was called."""
+    """Return the former name of a cell."""
     given = {
         name: value
         for name, value in cell.hyperparameters.model_dump().items()
@@ -78,7 +78,7 @@ def ordered(name: str, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def rename(study: Study, old: Path, new: Path) -> None:
-    """Write the tables of a folder with cells named in words, under the manifest that they had."""
+    """Write the tables of a folder with cells named in words, with their former manifest."""
     made = {
         key: value for key, value in manifests.read(old).items() if key not in ("files", "content")
     }
@@ -91,7 +91,7 @@ def rename(study: Study, old: Path, new: Path) -> None:
 
 
 def compare(study: Study, old: Path, new: Path) -> int:
-    """Say which tables have other values than before; return how many."""
+    """Print which tables have different values than before; return how many."""
     different = 0
     for name in ORDER:
         before = ordered(name, renamed(study, frames.read(old, name)))

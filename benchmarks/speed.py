@@ -1,18 +1,18 @@
-"""Measure the training job beside a floor of arithmetic and beside peers that do the same, on one
-core and on all.
+"""Compare the training job with an arithmetic floor and with peers that do the same, on one core
+and on all.
 
     make bench                                                        (or, where all is installed
     already,) python benchmarks/speed.py [--repeats 7] [--quick] [--out results/benchmarks]
 
 Each subject trains the cell of each algorithm in benchmarks/workloads.yaml in float32, in
-processes of one thread on a core of their own; "all cores" is as many of them as cores, a training
-job each. Subjects are measured in turn within each repeat. Written: speed.csv with microseconds per
-meta-iteration and run, provenance.json, and the figure.
+single-threaded processes on their own cores; "all cores" means one such process per core, each with
+its own training job. Subjects are measured in turn within each repeat. Written: speed.csv with
+microseconds per meta-iteration and run, provenance.json, and the figure.
 
 A floor is the time of the matrix products alone, at the rate of a library's best product; ratios
-are to the lowest. Peers (benchmarks/subjects.py) have drawn their random numbers beforehand and do
-not validate, which favours them; each was found where metabench is after some meta-iterations, in
-float32 and float64, or the command ends with its name.
+are to the lowest. Peers (benchmarks/subjects.py) draw their random numbers in advance and do not
+validate, which favours them. Each must agree with metabench after some meta-iterations, in float32
+and float64; otherwise the command stops and names it.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from metabench.workflow.progress import Progress
 
 
 class Subject(NamedTuple):
-    """What is measured, and how many runs it does at a time (0 for the floor, which has none)."""
+    """A subject, and its number of simultaneous runs (0 for the floor, which has none)."""
 
     name: str
     stack: int
 
     @property
     def label(self) -> str:
-        """For a reader."""
+        """Its label."""
         return (
             self.name
             if not self.stack
@@ -58,7 +58,7 @@ class Subject(NamedTuple):
 
 
 def subjects(algorithm: str) -> list[Subject]:
-    """Return all that can be measured here of an algorithm."""
+    """Return everything that can be measured here for an algorithm."""
     peers = [
         Subject(name, stack)
         for name, stacks in peers_of(algorithm).items()
@@ -74,7 +74,7 @@ def subjects(algorithm: str) -> list[Subject]:
 def measure(
     chosen: dict[str, TrainSettings], repeats: int, seconds: float
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return all measurements in their order, and what the first worker said of each subject."""
+    """Return all measurements in order, and the first worker's description of each subject."""
     every = cores()
     found = [(algorithm, subject) for algorithm in chosen for subject in subjects(algorithm)]
     abouts: dict[str, Any] = {}
@@ -126,11 +126,11 @@ COLUMNS = {
     "torch.func": Subject("torch.func", STACK),
     "PyTorch loop, 1 run": Subject("pytorch loop", 1),
 }
-"""The subjects of the table in the documents."""
+"""The subjects of the table in the documentation."""
 
 
 def markdown(rows: pd.DataFrame) -> str:
-    """Return the medians on one core as a table, an algorithm a row."""
+    """Return the medians on one core as a table with one row per algorithm."""
     rows = rows[rows["threads"] == 1].set_index(["algorithm", "subject", "stack"])
     times, to_floor = rows["median"], rows["ratio_to_floor"]
     lines = [["", *COLUMNS, "over JAX", "over the floor"], ["---", *["---:"] * (len(COLUMNS) + 2)]]
@@ -150,13 +150,13 @@ def markdown(rows: pd.DataFrame) -> str:
 
 
 def _spelled(time: float) -> str:
-    """Return microseconds with three digits, or to the last one."""
+    """Format microseconds with three digits, or as an integer."""
     return f"{time:.0f}" if time >= 100 else f"{time:.3g}"
 
 
 def draw(rows: pd.DataFrame) -> Figure:
-    """Draw medians with their ranges, an algorithm a panel: one core filled, all hollow, floors as
-    lines.
+    """Draw medians with their ranges, one panel per algorithm: one core filled, all cores hollow,
+    floors as lines.
     """
     names, modes = list(dict.fromkeys(rows["algorithm"])), sorted(set(rows["threads"]))
     places = {
@@ -223,7 +223,7 @@ def _dash(filled: bool) -> Any:
 
 
 def _legend(modes: list[int]) -> list[Line2D]:
-    """Return what the marks and the lines mean."""
+    """Return the legend of marks and lines."""
     labels = [
         "one core" if threads == 1 else f"{threads} cores, a job on each" for threads in modes
     ]

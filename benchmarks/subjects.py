@@ -1,13 +1,12 @@
-"""What is measured: a floor of arithmetic, metabench's own training job, and peers that do the same
+"""The subjects: an arithmetic floor, metabench's own training job, and peers that do the same
 meta-iterations.
 
-A subject is called again and again; each call does `iterations` meta-iterations, those of each run
-counted.
+A subject is called repeatedly; each call does `iterations` meta-iterations, counted over all runs.
 
 The job is the real one: random draws, outer update, validation and a checkpoint each interval.
-Peers begin with the same weights (`Algorithm.begin`) and see the same points (`Algorithm.sample`),
-drawn and rounded beforehand; they validate nothing and keep nothing. That favours them. Each is
-held against metabench before it is timed.
+Peers start from the same weights (`Algorithm.begin`) and see the same points (`Algorithm.sample`),
+drawn and rounded in advance. They run no validation and write no checkpoints, which favours them.
+Each is compared with metabench before it is timed.
 """
 
 from __future__ import annotations
@@ -42,14 +41,14 @@ from metabench.study.jobs import Study
 STUDY = Study(config.load(Path(__file__).with_name("workloads.yaml")))
 STACK = 10
 BETA1, BETA2 = 0.9, 0.999
-"""Of Adam."""
+"""Adam's constants."""
 
 CHECKED = 100
-"""Meta-iterations after which a peer must be where metabench is."""
+"""Meta-iterations after which a peer must agree with metabench."""
 
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-11}
-"""How far it may be away, relative to how far the parameters have moved; a step size off by 1% is
-off by 1e-2. In float32 the first steps of Adam follow the signs of gradients, small ones too.
+"""Allowed deviation, relative to the distance that the parameters have moved; a step size off by 1%
+gives 1e-2. In float32 the first steps of Adam follow the signs of gradients, even of small ones.
 """
 
 
@@ -64,7 +63,7 @@ def workloads(study: Study = STUDY) -> dict[str, TrainSettings]:
 
 
 def read(content: Mapping[str, Any]) -> TrainSettings:
-    """Return the settings of a training job from what JSON says of them."""
+    """Return the settings of a training job from JSON."""
     given = dict(content)
     model = algorithms.load(given["algorithm"]).hyperparameters
     h = model.model_validate(given.pop("hyperparameters"))
@@ -74,7 +73,7 @@ def read(content: Mapping[str, Any]) -> TrainSettings:
 def flops(settings: TrainSettings) -> int:
     """Count the floating-point operations of the matrix products of one meta-iteration of one run.
 
-    Activations, biases and updates count nothing.
+    Activations, biases and updates are not counted.
     """
     algorithm = algorithms.load(settings.algorithm)
     cost = algorithm.cost(settings.hyperparameters, settings.tasks)
@@ -82,9 +81,9 @@ def flops(settings: TrainSettings) -> int:
 
 
 def _gradients(settings: TrainSettings, counted: int) -> int:
-    """Count gradients of a point, where what can be shared is, and what is not needed is left out.
+    """Count gradients per point, with shared work counted once and unneeded work left out.
 
-    Where adaptation leaves the hidden layers alone, all tasks share those on the grid. A context
+    If adaptation leaves the hidden layers unchanged, all tasks share those on the grid. A context
     needs no gradients of weights on the support set: two thirds of a gradient there, and four
     thirds of one for the product with the Hessian.
     """
@@ -128,9 +127,7 @@ PRODUCTS = {"numpy": numpy_product, "torch": torch_product, "jax": jax_product}
 
 
 class Floor:
-    """The time of nothing but the arithmetic, at the rate of a library's best matrix product in
-    float32.
-    """
+    """The time of the arithmetic alone, at the rate of a library's best matrix product in float32."""
 
     SIZES = (256, 512, 1024)
 
@@ -145,7 +142,7 @@ class Floor:
 
     @staticmethod
     def _rate(product: Callable[[], object], size: int) -> float:
-        """Return operations a second, the best of some products; the first ones warm up."""
+        """Return operations per second, the best of several products; the first ones warm up."""
         seconds = []
         for _ in range(12):
             start = time.perf_counter()
@@ -154,19 +151,19 @@ class Floor:
         return 2 * size**3 / min(seconds)
 
     def __call__(self) -> None:
-        """Multiply as often as makes up one product of the largest size."""
+        """Repeat a product until it equals one product of the largest size."""
         for _ in range(self.repeats):
             self.product()
 
 
 def engines() -> tuple[str, ...]:
-    """Return the names of the engines that metabench can compute with here, its own choice first."""
+    """Return the names of the engines that are available here, metabench's choice first."""
     return engine.NAMES if engine.library() else ("torch",)
 
 
 @contextmanager
 def using(name: str) -> Iterator[None]:
-    """Compute with an engine within the body: THE place that knows how one is chosen."""
+    """Compute with an engine within the body: the only place that selects one."""
     before = os.environ.get(engine.VARIABLE)
     try:
         engine.use(name)
@@ -179,7 +176,7 @@ def using(name: str) -> Iterator[None]:
 
 
 class Job:
-    """Metabench's training job, an interval of validation a call."""
+    """Metabench's training job, one validation interval per call."""
 
     def __init__(self, settings: TrainSettings, stack: int, engine: str) -> None:
         self.settings, self.seeds, self.engine = settings, tuple(range(stack)), engine
@@ -190,7 +187,7 @@ class Job:
         self.about: dict[str, Any] = {}
 
     def __call__(self) -> None:
-        """Go on from where the last call ended."""
+        """Continue from the end of the last call."""
         done = self.state.meta_iteration if self.state else 0
         settings = self.settings.model_copy(update={"meta_iterations": done + self.interval})
         with tempfile.TemporaryDirectory() as folder, using(self.engine):
@@ -205,12 +202,12 @@ class Job:
 
 
 class Peer(ABC):
-    """Somebody else's way to do the meta-iterations of a stack of runs.
+    """Another library's implementation of the meta-iterations of a stack of runs.
 
     Args:
-        settings: Of the job.
-        stack: How many runs, of the seeds 0, 1, ...
-        dtype: Of all arithmetic.
+        settings: Settings of the job.
+        stack: Number of runs, with the seeds 0, 1, ...
+        dtype: Type of all arithmetic.
     """
 
     def __init__(
@@ -230,23 +227,23 @@ class Peer(ABC):
 
     @abstractmethod
     def begin(self) -> None:
-        """Bring parameters and points to the form that they have from then on."""
+        """Convert parameters and points to the peer's form."""
 
     @abstractmethod
     def advance(self, count: int) -> None:
-        """Do some meta-iterations more."""
+        """Do some more meta-iterations."""
 
     @property
     @abstractmethod
     def theta(self) -> Tensor:
-        """Where the parameters are, ``(run, P)`` as in `Network`."""
+        """The current parameters, ``(run, P)`` as in `Network`."""
 
     def __call__(self) -> None:
-        """Do as many meta-iterations as were checked."""
+        """Do the number of meta-iterations that were checked."""
         self.advance(CHECKED)
 
     def at_next(self, count: int) -> Iterator[tuple[int, int]]:
-        """Yield the next meta-iterations, and where in the block their points are."""
+        """Yield the next meta-iterations, and the positions of their points in the block."""
         for i in range(self.done, self.done + count):
             yield i, i % BLOCK
         self.done += count
@@ -254,7 +251,7 @@ class Peer(ABC):
 
 def _points(settings: TrainSettings, stack: int, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
     """Return the first block of an algorithm's points, x and y ``(iteration, run, task, [step,]
-    point, 1)``; x of a grid that all share, ``(iteration, point, 1)``.
+    point, 1)``; x of a shared grid, ``(iteration, point, 1)``.
     """
     h: Any = settings.hyperparameters
     stream = TaskStream(settings.tasks, tuple(range(stack)), h.meta_batch_size)
@@ -285,12 +282,12 @@ def module_of(network: Network, theta: Tensor) -> nn.Sequential:
 
 
 class Loop(Peer):
-    """What most people would write from the paper: a module, autograd, torch.optim.SGD, one run
+    """The straightforward implementation of the paper: a module, autograd, torch.optim.SGD, one run
     after another.
     """
 
     def begin(self) -> None:
-        """Make a module for each run."""
+        """Create a module for each run."""
         self.models = [module_of(self.network, theta) for theta in self.start]
         self.step: Callable[..., None] = getattr(self, self.algorithm)
 
@@ -360,9 +357,10 @@ class Functional(Peer):
     """The functional way: a tree of parameters, grad, and vmap over tasks and, in a stack, over runs."""
 
     def meta_iteration(self, library: Library) -> Callable[..., Any]:
-        """Return a run's meta-iteration, from its state, its numbers and its points to its state.
+        """Return the function from a run's state, numbers and points to its next state.
 
-        The state is what is learned and, for Adam, both moments; the numbers are those of `numbers`.
+        The state has the learned values and, for Adam, both moments; the numbers are those of
+        `numbers`.
         """
         of_run = meta_gradient(self.algorithm, self.network, self.h, self.axes, library)
         map_tree = library.map_tree
@@ -391,7 +389,7 @@ class Functional(Peer):
         return size, 1 - BETA1 ** (i + 1), 1 - BETA2 ** (i + 1)
 
     def state(self) -> tuple[Any, ...]:
-        """Return the state that a stack begins with, of tensors of torch."""
+        """Return the initial state of a stack, as torch tensors."""
         tree = learned(self.algorithm, self.network, self.h, self.start)
         if self.h.meta_optimizer == "sgd":
             return (tree,)
@@ -402,11 +400,11 @@ class Functional(Peer):
         return step if self.stack == 1 else library.map(step, (0, None, [*self.axes]))
 
     def alone(self, tree: Any) -> Any:
-        """Take the only run out of a tree of a stack; of larger stacks take all."""
+        """Remove the run axis of a stack with one run; leave larger stacks unchanged."""
         return tree_map(lambda t: t[0], tree) if self.stack == 1 else tree
 
     def points(self) -> list[tuple[Tensor, Tensor]]:
-        """Return the points; of one run without the axis of runs."""
+        """Return the points, without the run axis for one run."""
         if self.stack > 1:
             return self.data
         return [(x[:, 0] if x.dim() == y.dim() else x, y[:, 0]) for x, y in self.data]
@@ -443,7 +441,7 @@ class Jax(Functional):
     """The compiled way: jit around a scan over meta-iterations."""
 
     def begin(self) -> None:
-        """Hand parameters and points to jax, and make what it compiles at the first call."""
+        """Convert parameters and points to jax, and prepare the function that it compiles."""
         import jax
         from jax import numpy as jnp
 
@@ -472,7 +470,7 @@ class Jax(Functional):
         self.steps, self.ready = jax.jit(steps), jax.block_until_ready
 
     def advance(self, count: int) -> None:
-        """Do them in one scan."""
+        """Do the meta-iterations in one scan."""
         numbers, places = zip(*((self.numbers(i), n) for i, n in self.at_next(count)), strict=True)
         real = np.float32 if self.start.dtype == torch.float32 else np.float64
         columns = tuple(np.array(column, real) for column in zip(*numbers, strict=True))
@@ -486,7 +484,7 @@ class Jax(Functional):
 
 
 def peers_of(algorithm: str) -> dict[str, tuple[int, ...]]:
-    """Return the stacks of each peer that does an algorithm."""
+    """Return the stacks of each peer that implements an algorithm."""
     return {
         name: stacks
         for name, (peer, stacks) in PEERS.items()
@@ -503,11 +501,10 @@ PEERS: dict[str, tuple[type[Peer], tuple[int, ...]]] = {
 
 
 def check(peer: Peer) -> float:
-    """Hold a peer that has not done anything yet against metabench, each of its engines, after some
-    meta-iterations.
+    """Compare a fresh peer with metabench, under each engine, after some meta-iterations.
 
     Returns:
-        The largest distance of a run's parameters, relative to how far they moved.
+        The largest deviation of a run's parameters, relative to the distance they moved.
 
     Raises:
         Disagreement: It is more than `TOLERANCE`.
@@ -533,7 +530,7 @@ def check(peer: Peer) -> float:
 
 
 class _Reached(Exception):
-    """Training is where it was to be: its argument."""
+    """Training has reached the requested point, which is its argument."""
 
 
 def _at_first_validation(
@@ -553,10 +550,10 @@ def _at_first_validation(
 
 
 def make(name: str, settings: TrainSettings, stack: int) -> Floor | Job | Peer:
-    """Return a subject by its name; a peer only after it was held against metabench.
+    """Return a subject by its name; a peer only after it was compared with metabench.
 
-    That is done with the very object that is returned, and in float64 with one of the same kind, of
-    one run.
+    The comparison uses the returned object itself, and in float64 one of the same kind with one
+    run.
     """
     if name.startswith("floor "):
         return Floor(settings, name.removeprefix("floor "))

@@ -1,5 +1,5 @@
-"""Processes that measure: each on one core, with one thread, answering one line of JSON with
-another.
+"""Processes that measure: each on one core, with one thread, answering each line of JSON with one
+line.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THRE
     "JAX_PLATFORMS": "cpu",
 }
 HELD_BACK = ("OPENBLAS_CORETYPE", "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE")
-"""Variables that make a library take another processor's code; each has to show what it can do on
-this one.
+"""Variables that make a library use code for a different processor; each library must use its best
+code here.
 """
 
 
@@ -49,7 +49,7 @@ class Worker:
         self.process.wait()
 
     def ask(self, *words: Any) -> None:
-        """Send a command and its arguments, which JSON can say; settings are said by their keys."""
+        """Send a command and its arguments as JSON; settings are given by their keys."""
         line = json.dumps(words, default=lambda settings: settings.model_dump(mode="json"))
         print(line, file=self.process.stdin, flush=True)
 
@@ -69,7 +69,7 @@ class Worker:
 
 
 def together(workers: list[Worker], *words: Any) -> tuple[float, list[Any]]:
-    """Have all workers do the same at the same time; return the seconds until the last is done, and
+    """Run the same command on all workers at once; return the seconds until the last is done, and
     their answers.
     """
     start = time.perf_counter()
@@ -82,14 +82,13 @@ def together(workers: list[Worker], *words: Any) -> tuple[float, list[Any]]:
 def microseconds(
     workers: list[Worker], subject: str, seconds: float, about: dict[str, Any]
 ) -> float:
-    """Measure a subject for at least so many seconds; return microseconds per meta-iteration and
-    run.
+    """Measure a subject for some seconds at least; return microseconds per meta-iteration and run.
 
     Args:
-        workers: Those that work beside each other; their subjects were made before.
+        workers: The workers that run in parallel; their subjects already exist.
         subject: Its key.
-        seconds: How long, about.
-        about: What `make` answered.
+        seconds: Approximate duration.
+        about: The answer of `make`.
     """
     calls = max(1, ceil(seconds / about["seconds"]))
     wall, _ = together(workers, "run", subject, calls)
@@ -97,9 +96,7 @@ def microseconds(
 
 
 def megabytes() -> float:
-    """Return the most memory that this process has held; on Linux `ru_maxrss` would count its
-    parent's too.
-    """
+    """Return the peak memory of this process; on Linux `ru_maxrss` would count its parent's too."""
     if sys.platform == "linux":
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) * 1024 / 1e6
@@ -121,8 +118,8 @@ def serve(core: int) -> None:
     made: dict[str, Any] = {}
 
     def make(key: str, name: str, settings: Any, stack: int) -> dict[str, Any]:
-        """Make a subject, warm it up (where that takes long, it is enough), and say how long a call
-        takes.
+        """Create a subject, warm it up (a single call if that takes long), and return the time of a
+        call.
         """
         subject = made[key] = subjects.make(name, subjects.read(settings), stack)
         seconds = run(key, 1)["seconds"]
@@ -130,9 +127,7 @@ def serve(core: int) -> None:
         return {**subject.about, **found, "iterations": subject.iterations}
 
     def run(key: str, calls: int) -> dict[str, Any]:
-        """Call a subject; say how long that took, and how many megabytes the process has held at
-        most.
-        """
+        """Call a subject; return the time and the peak megabytes of the process."""
         start = time.perf_counter()
         for _ in range(calls):
             made[key]()

@@ -1,7 +1,7 @@
 """metabench: a reproducible benchmark of few-shot regression by meta-learning.
 
-The names below are all that an algorithm's or a task family's own file needs. They are the only
-promise of stability; everything else may move.
+The names below are all that the file of an algorithm or task family needs. Only these names are
+stable; everything else may move.
 """
 
 import os

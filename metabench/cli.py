@@ -1,4 +1,4 @@
-"""The command line: parse, call a job, print. Each rule of the workflow is one of these commands."""
+"""The command line: parse, call a job, print. Each rule of the workflow is one command."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def export_bank(running: Running, out: Path, training: int, kinds: tuple[str, ..
 @main.command()
 @study_option
 def tables(running: Running) -> None:
-    """Aggregate the finished records of a study into tables, with where they come from."""
+    """Aggregate the finished records of a study into tables, with their provenance."""
     from metabench import jobs
 
     jobs.tables(running)
@@ -222,7 +222,7 @@ def table(name: str, source: Path, columns: tuple[str, ...], where: str, form: s
 def compare(
     a: Path, b: Path, columns: tuple[str, ...], where: str, form: str, page: Path | None
 ) -> None:
-    """Print what two studies share beside each other: scores and paired differences.
+    """Compare what two studies share: print scores and paired differences.
 
     A and B are folders of studies or of tables, for instance results/flux results/reference/flux.
     """
@@ -242,7 +242,7 @@ def compare(
 )
 @click.option("--out", type=FILE, help="File to write [default: report.html of the study].")
 def report(running: Running | None, source: Path | None, out: Path | None) -> None:
-    """Write what came out of a study as one HTML page, which opens without a network."""
+    """Write the report of a study as one HTML page that works offline."""
     from metabench import jobs
     from metabench.views import report as page
 
@@ -347,7 +347,7 @@ def headline(source: Path) -> None:
 def shortlist(source: Path, best: int) -> None:
     """Print the best cells of a study, by their validation scores, as cells of a study file.
 
-    A study of few seeds and many cells is followed by one of many seeds and few cells.
+    A study with few seeds and many cells can then be followed by one with many seeds and few cells.
     """
     from metabench.analysis import shortlist as choice
     from metabench.records import manifests
@@ -396,9 +396,8 @@ def literature(rows: Path | None, studies: Path | None, running: Running | None,
 def verify(source: Path, reference: Path, level: str, out: Path | None) -> None:
     """Compare tables with those of a reference; exit with 1 if they do not reach a level.
 
-    identical: every file has the same bytes. rounding: equal but for what another processor's
-    rounding makes of them. consistent: no further apart than two trainings with other random
-    numbers.
+    identical: every file has the same bytes. rounding: equal except for the rounding of a different
+    processor. consistent: no further apart than two trainings with different random numbers.
     """
     from metabench.analysis import frames
     from metabench.analysis.verification.compare import compare
@@ -422,10 +421,10 @@ def verify(source: Path, reference: Path, level: str, out: Path | None) -> None:
     "--out", type=FOLDER, required=True, help="Folder to replace, as results/reference/flux."
 )
 def reference(root: Path, out: Path) -> None:
-    """Write what a repository keeps of a finished study: reduced tables, figures, provenance.
+    """Write the reference of a finished study: reduced tables, figures, provenance.
 
     Tables keep the digits and rows that `verify` and the figures need, and digests of the full
-    files. Figures are drawn from them, as PNG. The study's folder is left as it is.
+    files. Figures are drawn from them, as PNG. The study's folder is not changed.
     """
     from metabench import jobs
 
@@ -436,10 +435,10 @@ def reference(root: Path, out: Path) -> None:
 @study_option
 @click.argument("folders", nargs=-1, required=True, type=TABLES)
 def merge(running: Running, folders: tuple[Path, ...]) -> None:
-    """Take over the records of other machines that fit a study; exit with 1 if a file was refused.
+    """Import records of other machines that fit a study; exit with 1 if a file was rejected.
 
-    The folders are results of the same study, for instance there/results/flux: other cells, or other
-    blocks of seeds. Run the study afterwards: it makes what is missing, and the tables.
+    The folders hold results of the same study, for instance there/results/flux, for other cells or
+    other blocks of seeds. Run the study afterwards: it computes what is missing, and the tables.
     """
     from metabench.workflow import merging
 
@@ -462,7 +461,7 @@ def track() -> None:
 @click.option("--batch", required=True, help="Batch of training jobs, for instance cells_0.")
 @store_option
 def track_cells(running: Running, batch: str, store: str) -> None:
-    """Mirror the runs of a batch of training jobs; what is mirrored already is left alone."""
+    """Mirror the runs of a batch of training jobs; already mirrored runs are left alone."""
     from metabench import jobs
 
     try:
@@ -475,7 +474,7 @@ def track_cells(running: Running, batch: str, store: str) -> None:
 @study_option
 @store_option
 def track_study(running: Running, store: str) -> None:
-    """Mirror the study's own run once all cells are mirrored, and say how to look at it."""
+    """Mirror the study's own run once all cells are mirrored, and print how to view it."""
     from metabench import jobs
 
     click.echo(jobs.track_study(running, store))
@@ -518,7 +517,7 @@ def ui(running: Running, port: int, opened: bool) -> None:
 @click.argument("listener", type=int)
 @click.argument("folder", type=FOLDER)
 def forks(listener: int, folder: Path) -> None:
-    """Fork for the commands that ask at the listener, a socket in the folder.
+    """Fork for the commands that connect to the listener, a socket in the folder.
 
     The workflow starts this.
     """

@@ -1,10 +1,10 @@
-"""Each job of a study as a plain function: what the command line and the workflow call.
+"""Each job of a study as a plain function, for the command line and the workflow.
 
     from metabench import jobs
     study = jobs.read("flux")
     jobs.train(study, study.study.cell("reptile/published"), "0-9")
 
-A job reads the files it needs and writes the files it makes, where `Running.layout` says.
+A job reads and writes files at the paths of `Running.layout`.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ __all__ = [
 def train(running: Running, cell: Cell, seeds: str) -> Path:
     """Meta-train one block of seeds of one cell as one tensor program.
 
-    It resumes from a checkpoint if there is one. The last checkpoint stays: should the record be
-    lost, it is there again at once. Delete it to train from the beginning.
+    It resumes from a checkpoint if there is one. The last checkpoint is kept, so a lost record can
+    be restored at once. Delete the checkpoint to train from the beginning.
 
     Args:
         running: The study.
@@ -155,7 +155,7 @@ def export_bank(
 def tables(running: Running) -> Path:
     """Aggregate the finished records of a study into tables; return their folder.
 
-    Where the results come from is written beside them.
+    The provenance of the results is written next to the tables.
     """
     from metabench.analysis import measured, suspicions
     from metabench.analysis import tables as tabulation
@@ -196,7 +196,7 @@ def figures(
 
 
 def report(running: Running) -> Path:
-    """Write the page with what came out of a study: one HTML file, from its tables alone."""
+    """Write the report of a study: one HTML file, from its tables alone."""
     from metabench.views import literature as published
     from metabench.views import report as page
 
@@ -206,7 +206,7 @@ def report(running: Running) -> Path:
 
 
 def reference(root: Path, out: Path) -> Path:
-    """Write what a repository keeps of a finished study; return its folder.
+    """Write the reference of a finished study; return its folder.
 
     Args:
         root: The study's folder.
@@ -227,7 +227,7 @@ def literature(rows: Path | None, studies: Path, out: Path, running: Running | N
         rows: A file of published numbers; by default those of metabench.
         studies: The folder of finished studies.
         out: The folder to write into.
-        running: A study; then only the numbers that it covers.
+        running: A study; if given, only the numbers that it covers.
     """
     from metabench.views import literature as published
 
@@ -238,7 +238,7 @@ def literature(rows: Path | None, studies: Path, out: Path, running: Running | N
 
 
 def record_of(running: Running, cell: Cell, seed: int) -> Path:
-    """Return the trained record of a study that holds a run."""
+    """Return the training record of a study that contains a run."""
     from metabench import predict as prediction
 
     return prediction.record_of(running, cell, seed)
@@ -250,11 +250,11 @@ def predict(
     """Adapt a trained initialization to the points of a CSV file; return the curve as CSV.
 
     Args:
-        record: A trained record.
+        record: A training record.
         seed: Which of its runs.
         points: A file with the columns x and y, or x1, x2 and y where x has two features.
         updates: Full-batch gradient steps.
-        step_size: Their size; by default the algorithm's own, or that of its validation.
+        step_size: Their size; by default the algorithm's own, or the one used in its validation.
         at: How many evenly spaced values of each feature of x to predict at.
     """
     from metabench import predict as prediction
@@ -266,14 +266,14 @@ def predict(
 
 
 def track_cells(running: Running, batch: str, store: str) -> int:
-    """Mirror the runs of a batch of training jobs into MLflow; return how many jobs those are.
+    """Mirror the runs of a batch of training jobs into MLflow; return the number of jobs.
 
-    What is mirrored already is left alone.
+    Runs that are already mirrored are left alone.
 
     Args:
         running: The study.
         batch: Name of the batch, as `metabench.workflow.artefacts.batches` gives it.
-        store: Name of the store, as the workflow found it.
+        store: Name of the store, as determined by the workflow.
     """
     from metabench.views.tracking import mirror
     from metabench.workflow.artefacts import batches
@@ -293,7 +293,7 @@ def track_study(running: Running, store: str) -> str:
     """Mirror the study's own run into MLflow, once all cells are mirrored.
 
     Returns:
-        How many runs there are, and the command that shows them.
+        The number of runs, and the command that shows them.
     """
     from metabench.views.tracking import mirror
 
@@ -302,7 +302,7 @@ def track_study(running: Running, store: str) -> str:
 
 
 def _compute_with(engine: str) -> None:
-    """Compute with the engine of a study, and with one thread; raise EngineError without it."""
+    """Compute with the engine of a study and one thread; raise EngineError if it is unavailable."""
     from metabench.learning import engine as engines
 
     engines.use(engine)

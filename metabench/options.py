@@ -1,4 +1,4 @@
-"""What commands take: types of values, options that several share; and how they answer a mistake."""
+"""Types of command-line values, options shared by several commands, and error reporting."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MOST = 100_000
 
 
 class StudyType(click.ParamType[Any]):
-    """A study: its name, its file, or study.json as the workflow wrote it.
+    """A study: its name, its file, or the study.json that the workflow wrote.
 
     Args:
-        started: Whether a name stands for the study as it is run, where it was started.
+        started: Whether a name means the study as it is run, if it was started.
     """
 
     name = "study"
@@ -42,7 +42,7 @@ class SeedBlock(click.ParamType[str]):
     name = "FIRST-LAST"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check that it is one."""
+        """Check that it is a block of seeds."""
         from metabench.study.jobs import seeds_of
 
         try:
@@ -53,7 +53,7 @@ class SeedBlock(click.ParamType[str]):
 
 
 class StepSize(click.FloatRange):
-    """A step size; not NaN, which no range refuses."""
+    """A step size; not NaN, which passes every range check."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Check that it is a number in the range."""
@@ -67,14 +67,14 @@ class Words(click.ParamType[tuple[str, ...]]):
     name = "WORDS"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Separate them."""
+        """Split the words."""
         if isinstance(value, tuple):
             return value
         return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
 class Answering(click.Group):
-    """Commands that answer a user's mistake in one clear line and an exit code other than 0."""
+    """Commands that report a user's mistake in one clear line, with an exit code other than 0."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Read the arguments of a command, and run it."""
@@ -97,7 +97,7 @@ class Answering(click.Group):
 
 
 def answer(text: str, code: int) -> NoReturn:
-    """End the program with lines for the user."""
+    """End the program with messages for the user."""
     for line in text.splitlines():
         click.echo(f"metabench: {line}", err=True)
     sys.exit(code)

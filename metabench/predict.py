@@ -1,4 +1,4 @@
-"""Use a trained initialization: adapt it to points of one's own, and predict the whole curve."""
+"""Use a trained initialization: adapt it to your own points, and predict the whole curve."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from metabench.study.jobs import seeds_of
 from metabench.study.messages import ConfigError, check
 
 POINTS = 100_000
-"""Points of a curve at most."""
+"""The most points of a curve."""
 
 
 def record_of(running: Running, cell: Cell, seed: int) -> Path:
-    """Return the trained record of a study that holds a run.
+    """Return the training record of a study that contains a run.
 
     Raises:
-        ArtifactError: The study has no such seed.
+        ArtifactError: The study does not have this seed.
     """
     for block in running.study.blocks:
         if seed in seeds_of(block):
@@ -39,7 +39,7 @@ def record_of(running: Running, cell: Cell, seed: int) -> Path:
 
 
 def features_of(record: Path) -> int:
-    """Return how many numbers an x of a trained record's tasks is made of."""
+    """Return the number of features of x in the tasks of a training record."""
     settings, _ = _made_from(record, artifacts.read_header(record))
     return settings.tasks.features
 
@@ -55,18 +55,18 @@ def curve(
     """Adapt one run's initialization to points and predict before and after.
 
     Args:
-        record: A trained record.
+        record: A training record.
         seed: Which of its runs.
         points: Support points, ``(shots, feature + 1)``: x, then y.
         updates: Full-batch gradient steps.
-        step_size: Their size; by default the algorithm's own, or that of its validation.
+        step_size: Their size; by default the algorithm's own, or the one used in its validation.
         at: How many evenly spaced values of each feature of x to predict at, on the task domain.
 
     Returns:
         x (or x1, x2, ... where it has several features), before and after, each ``(point,)``.
 
     Raises:
-        ArtifactError: The file is no trained record, or has no such seed.
+        ArtifactError: The file is not a training record, or does not have this seed.
     """
     found, header = artifacts.read(record)
     settings, seeds = _made_from(record, header)
@@ -94,10 +94,10 @@ def curve(
 
 
 def _made_from(record: Path, header: Header) -> tuple[TrainSettings, tuple[int, ...]]:
-    """Return the settings and the seeds of a trained record.
+    """Return the settings and the seeds of a training record.
 
     Raises:
-        ArtifactError: It is none, or its algorithm is a file that moved or changed since.
+        ArtifactError: It is not one, or its algorithm is a file that has since moved or changed.
     """
     if header.get("kind") != "train":
         raise ArtifactError(f"{record} is not a trained record but of kind {header.get('kind')}")

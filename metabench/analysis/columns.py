@@ -1,6 +1,6 @@
-"""What the columns of tables hold: their type and their meaning.
+"""The columns of tables: their type and their meaning.
 
-Here are the columns that several tables share. A column that only one table has is declared in the
+Columns that several tables share are declared here. A column of only one table is declared in the
 file of that table. A test compares both with the tables.
 """
 
@@ -16,7 +16,7 @@ TEXT, NUMBER, COUNT, FLAG = "text", "number", "count", "flag"
 
 
 class Column(NamedTuple):
-    """What a column holds.
+    """The declaration of a column.
 
     Args:
         type: One of the types above.
@@ -66,10 +66,10 @@ COORDINATES = {
 """Columns instead of x where tasks have several inputs."""
 
 ORACLE = "least-squares"
-"""A baseline that is told the basis functions of the tasks: no contender, and on no axis."""
+"""A baseline that knows the basis functions of the tasks: not a contender, and on no axis."""
 
 JUDGED = ("own", "tuned")
-"""The step sizes that a cell is judged by: the first of them that it has, else the first it has."""
+"""The step sizes by which a cell is judged: the first that it has, else its own first one."""
 
 HYPERPARAMETERS = {
     "meta_iterations": Column(COUNT, "Outer updates in all."),
@@ -98,7 +98,7 @@ HYPERPARAMETERS = {
         NUMBER, "What each number of an inner gradient is cut at; empty: not cut."
     ),
 }
-"""Those of the algorithms of this package. A study may have more: cells.csv has them all."""
+"""The hyperparameters of the package's algorithms. A study may have more, in cells.csv."""
 
 VARIED = {
     "hidden": Column(TEXT, "Widths of the hidden layers, where cells differ in them."),
@@ -202,7 +202,7 @@ SHARED = KEYS | HYPERPARAMETERS | COSTS | STATISTICS | CHOICE
 
 
 def of_x(features: int) -> list[str]:
-    """Return the columns that hold an x of so many numbers.
+    """Return the columns that hold an x with a given number of features.
 
     Example:
         >>> of_x(1), of_x(2)
@@ -214,8 +214,7 @@ def of_x(features: int) -> list[str]:
 def with_whole_counts(table: pd.DataFrame, own: Mapping[str, Column]) -> pd.DataFrame:
     """Return a table whose counts are whole numbers, even where some are missing.
 
-    Without this pandas turns a count with an empty field into a real number, and large ones lose
-    digits.
+    Otherwise pandas turns a count with an empty field into a float, and large ones lose digits.
 
     Args:
         table: Any table.
@@ -227,7 +226,7 @@ def with_whole_counts(table: pd.DataFrame, own: Mapping[str, Column]) -> pd.Data
 
 
 def judged(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a table that have the step sizes that cells are judged by."""
+    """Return the rows of a table at the step sizes by which cells are judged."""
     order = {step: n for n, step in enumerate(JUDGED)}
     place = table["step"].map(order).fillna(len(order))
     first = table.assign(place=place).sort_values(["place", "step"], kind="stable")

@@ -16,14 +16,14 @@ from metabench.analysis.columns import of_x
 from metabench.records.artifacts import ArtifactError, replacing
 
 CELLS = ("cell", "cell_a", "cell_b")
-"""Columns that name a cell: text, even where every name in a file happens to look like a number."""
+"""Columns that name a cell: text, even if every name in a file happens to look like a number."""
 
 PLAIN_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-"""How a number may be written: ASCII digits, a decimal point, an exponent, and nothing else."""
+"""The format of a number: ASCII digits, a decimal point, an exponent, and nothing else."""
 
 
 def write(table: pd.DataFrame, path: Path, numbers: str = "%.9g") -> None:
-    """Write one table, as CSV or parquet by its name; `numbers` is how CSV spells them."""
+    """Write one table, as CSV or parquet by its name; `numbers` is the format of numbers in CSV."""
     with replacing(path) as temporary:
         if path.suffix == ".parquet":
             _write_parquet(table, temporary, "zstd", 15)
@@ -32,13 +32,13 @@ def write(table: pd.DataFrame, path: Path, numbers: str = "%.9g") -> None:
 
 
 def pack(table: pd.DataFrame, path: Path) -> None:
-    """Write one table as parquet, as small as it gets, however long that takes."""
+    """Write one table as parquet, as small as possible, however long that takes."""
     with replacing(path) as temporary:
         _write_parquet(table, temporary, "brotli", 11)
 
 
 def _write_parquet(table: pd.DataFrame, path: Path, compression: str, level: int) -> None:
-    """Write parquet: keys as dictionaries, numbers with their bytes side by side."""
+    """Write parquet, with keys dictionary-encoded and the bytes of numbers split into streams."""
     numbers = list(table.select_dtypes("floating").columns)
     keys = [column for column in table.columns if column not in numbers]
     table.to_parquet(
@@ -54,8 +54,8 @@ def _write_parquet(table: pd.DataFrame, path: Path, compression: str, level: int
 def read(folder: Path, name: str) -> pd.DataFrame:
     """Read one table of a folder; only an empty field is missing, and `inf` is infinite.
 
-    A reference keeps some CSV tables as parquet: `history.csv` is then in `history.parquet`.
-    Whether it is the table that was written is told by the folder's manifest.
+    A reference keeps some CSV tables as parquet: `history.csv` is then in `history.parquet`. The
+    folder's manifest tells whether it is the table that was written.
 
     Raises:
         ArtifactError: It cannot be read.
@@ -72,7 +72,7 @@ def read(folder: Path, name: str) -> pd.DataFrame:
 
 
 def _stored(path: Path) -> Path:
-    """Return the file that holds a table: its own, or the parquet file in its place."""
+    """Return the file that contains a table: its own, or the parquet file that replaces it."""
     packed = path.with_suffix(".parquet")
     return packed if packed.exists() and not path.exists() else path
 
@@ -93,15 +93,15 @@ def spell(columns: Mapping[str, NDArray[Any]]) -> str:
 def read_points(path: Path, features: int = 1) -> NDArray[np.float32]:
     """Read support points from a CSV file, ``(shots, feature + 1)``.
 
-    It has the columns x and y, or x1, x2, ... and y where x has several features. They may stand in
-    any order, and others beside them. Empty lines are skipped.
+    It has the columns x and y, or x1, x2, ... and y where x has several features. They may be in
+    any order, and there may be other columns. Empty lines are skipped.
 
     Args:
         path: The file.
-        features: How many numbers an x is made of.
+        features: Number of features of x.
 
     Raises:
-        ArtifactError: It has no such columns, no rows, a row that is longer or shorter than its
+        ArtifactError: Columns are missing, it has no rows, a row that is longer or shorter than its
             header, or a value that is not a finite number with a decimal point.
     """
     line = 0
@@ -129,7 +129,7 @@ def read_points(path: Path, features: int = 1) -> NDArray[np.float32]:
 
 
 def _only(header: list[str], name: str) -> int:
-    """Return where a header has a name; raise ValueError unless it has it once."""
+    """Return the position of a name in a header; raise ValueError unless it occurs once."""
     if header.count(name) != 1:
         found = ", ".join(map(repr, header))
         raise ValueError(f"the header must name {name} once, got {found:.80}")
@@ -137,7 +137,7 @@ def _only(header: list[str], name: str) -> int:
 
 
 def _point(header: list[str], fields: list[str], columns: list[int]) -> list[float]:
-    """Return the values of one row in some columns; raise ValueError where it is not plain."""
+    """Return the values of one row in some columns; raise ValueError if one is not valid."""
     if len(fields) != len(header):
         raise ValueError(
             f"a row must have as many fields as the header, {len(header)}, got {len(fields)};"
@@ -147,7 +147,7 @@ def _point(header: list[str], fields: list[str], columns: list[int]) -> list[flo
 
 
 def _number(name: str, text: str) -> float:
-    """Return the number that a field spells; raise ValueError where float32 cannot hold it."""
+    """Parse a number from a field; raise ValueError if float32 cannot hold it."""
     if not PLAIN_NUMBER.fullmatch(text.strip(" \t")):
         raise ValueError(f"{name} must be a number such as -1.5 or 2e-3, got {text!r:.40}")
     number = float(text)

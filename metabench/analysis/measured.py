@@ -1,4 +1,4 @@
-"""Everything measured in a study, as tables are built from it."""
+"""All measurements of a study, from which tables are built."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DIVERGENCE = 10
 """An adaptation has diverged if its loss exceeds this many times a reference (`Study.limit`)."""
 
 BEYOND = ("hidden", "activation", "initialization", "training_tasks")
-"""Columns of what a group of cells may vary beside hyperparameters."""
+"""Columns of what a group of cells may vary in addition to hyperparameters."""
 
 
 class Entrant(NamedTuple):
@@ -48,7 +48,7 @@ class Entrant(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """Everything measured in a study.
+    """All measurements of a study.
 
     Args:
         config: The study.
@@ -56,7 +56,7 @@ class Study:
         cells: A record for each cell.
         baselines: Losses ``(region, task)`` of the seedless baselines by ``test/PROTOCOL/NAME``.
         predictions: A record for each file of predictions.
-        contents: A digest of all this.
+        contents: A digest of all of this.
     """
 
     config: StudyConfig
@@ -80,10 +80,10 @@ class Study:
         return singles(self.protocols)
 
     def once(self, find: Callable[..., Found], *place: str) -> Found:
-        """Return what is found in this study, worked out once: tables are made from others.
+        """Return the result of a function of this study, computed once for all tables.
 
         Args:
-            find: A function of the study and a place in it.
+            find: The function, of the study and of a place in it.
             place: For instance an algorithm and a protocol.
         """
         key = (find, *place)
@@ -93,7 +93,7 @@ class Study:
 
     @cached_property
     def varied(self) -> list[str]:
-        """What differs between cells beside hyperparameters: columns of settings."""
+        """The columns of settings, other than hyperparameters, that differ between cells."""
         every = [_beyond(record.cell) for record in self.cells]
         return [key for key in every[0] if len({cell[key] for cell in every}) > 1]
 
@@ -113,7 +113,7 @@ class Study:
         """Return the loss above which an adaptation counts as diverged, ``(region, task)``.
 
         Ten times the larger of two losses of the zero predictor: on this task, and on average over
-        tasks. The first alone would call a slow adaptation to a nearly flat wave diverged.
+        tasks. The first alone would mark a slow adaptation to a nearly flat wave as diverged.
         """
         zero = self.baselines[f"test/{protocol}/zero"].astype(np.float64)
         return DIVERGENCE * np.maximum(zero, zero.mean(-1, keepdims=True))
@@ -142,7 +142,7 @@ def read(running: Running) -> Study:
     """Read all records of a study.
 
     Raises:
-        ArtifactError: A record is missing, damaged, or made from other settings, source or
+        ArtifactError: A record is missing or damaged, or has different settings, source or
             versions.
     """
     study, reader = running.study, running.reader
@@ -153,15 +153,15 @@ def read(running: Running) -> Study:
 
 
 def name(record: CellRecord) -> dict[str, str]:
-    """Return the columns that name a cell where a row says nothing of its role."""
+    """Return the columns that name a cell in rows without a role."""
     return {column: record.head[column] for column in ("algorithm", "cell")}
 
 
 def settings(study: Study, record: CellRecord) -> dict[str, Any]:
     """Return the settings of a cell as columns.
 
-    A hyperparameter is empty where the algorithm does not read it. What else a group of cells may
-    vary has a column where it varies.
+    A hyperparameter is empty if the algorithm does not read it. Other settings that a group of
+    cells may vary have a column if they vary.
     """
     cell = record.cell
     found: dict[str, Any] = dict.fromkeys(HYPERPARAMETERS)
@@ -171,7 +171,7 @@ def settings(study: Study, record: CellRecord) -> dict[str, Any]:
 
 
 def _beyond(cell: Cell) -> dict[str, Any]:
-    """Return what a group of cells may vary beside hyperparameters: the columns of `BEYOND`."""
+    """Return the settings other than hyperparameters that groups may vary, as in `BEYOND`."""
     network = cell.network
     found = (
         spelled(network.hidden),
@@ -183,7 +183,7 @@ def _beyond(cell: Cell) -> dict[str, Any]:
 
 
 def costs(record: CellRecord) -> dict[str, int]:
-    """Return what each run of a cell spends in training."""
+    """Return the training cost of each run of a cell."""
     each = record.cell.cost._asdict()
     return {COST_COLUMNS[what]: record.cell.meta_iterations * count for what, count in each.items()}
 

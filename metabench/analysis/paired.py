@@ -1,4 +1,4 @@
-"""Two studies beside each other, or the same before and after a change: what they share, paired."""
+"""Paired comparison of what two studies share, or one study before and after a change."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ Key = tuple[str, str]
 """Algorithm and cell."""
 
 Losses = dict[Key, pd.DataFrame]
-"""Of each cell under one protocol: a row for each seed, a column for each task."""
+"""Losses of each cell under one protocol: a row for each seed, a column for each task."""
 
 
 def compare(a: Path, b: Path, confidence: float = 0.95) -> pd.DataFrame:
     """Return the differences between what two folders of tables share, after the last update.
 
-    A pair is the same cell in both (`cell`), or what validation selects in each (`selected`). It is
-    matched on the seeds and test tasks that both have, at the step size that cells are judged by.
+    A pair is the same cell in both (`cell`), or the selected cell of each (`selected`). It is
+    matched on the seeds and test tasks that both have, at the step size by which cells are judged.
     Differences are score a - score b: negative where a is better.
 
     Args:
         a: Folder of one study, or of its tables.
-        b: Of the other.
-        confidence: Of the intervals.
+        b: The same for the other study.
+        confidence: Confidence level of the intervals.
 
     Returns:
         Rows of `COLUMNS`; `verdict` is equal (the same losses, as far as a reference keeps their
-        digits), better or worse where the interval leaves out zero, and open where it does not.
+        digits), better or worse if the interval excludes zero, and open if it does not.
 
     Raises:
         ArtifactError: A table is missing or damaged, or no protocol has the same tasks in both.
@@ -86,7 +86,7 @@ def compare(a: Path, b: Path, confidence: float = 0.95) -> pd.DataFrame:
 
 
 def _tables(folder: Path) -> Path:
-    """Return the folder of tables that is meant."""
+    """Return the folder of tables that a path means."""
     return folder / "tables" if (folder / "tables").is_dir() else folder
 
 
@@ -106,7 +106,7 @@ class _Side:
         return sorted(self.board["protocol"].unique())
 
     def losses(self, protocol: str) -> Losses:
-        """Return what each cell lost under a protocol."""
+        """Return the losses of each cell under a protocol."""
         rows = self.tasks[self.tasks["protocol"] == protocol]
         grouped = rows.groupby(["algorithm", "cell"], observed=True)
         return {
@@ -145,7 +145,7 @@ def _matched(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFra
 def _difference(
     a: pd.DataFrame, b: pd.DataFrame, zero: pd.Series, confidence: float
 ) -> dict[str, Any]:
-    """Return what a matched pair scores and differs by."""
+    """Return the scores of a matched pair and their difference."""
     reference = zero[a.columns].to_numpy(np.float64)
     x, y = (scores(side.to_numpy(np.float64), reference) for side in (a, b))
     apart, lower, upper = difference_interval(x, y, confidence)

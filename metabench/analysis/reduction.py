@@ -1,8 +1,8 @@
-"""What a reference keeps of a study's tables: fewer digits and rows, and digests of the full files.
+"""Reduce a study's tables for a reference: fewer digits and rows, and digests of the full files.
 
 Full tables of all studies would make a repository of 85 MB, and each new run would add as much to
-its history. What is kept here is enough to draw every figure and to compare a new study with. The
-digests still tell whether its tables have the same bytes.
+its history. The reduced tables suffice to draw every figure and to compare a new study with them.
+The digests still show whether its tables have the same bytes.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from metabench.records.artifacts import ArtifactError
 from metabench.study.grids import has_point
 
 SHORT = 11
-"""Significant binary digits of what is compared with a tolerance, or drawn."""
+"""Significant binary digits of values that are compared with a tolerance, or drawn."""
 
 PRECISION = 2.0**-SHORT
-"""Relative error of those, at most: 0.05%, a tenth of the tolerance of the comparison."""
+"""The largest relative error of these: 0.05%, a tenth of the tolerance of the comparison."""
 
 BITS = {
     "adaptation.csv": 24,  # as many as float32 has: pages print numbers of this table
@@ -35,7 +35,7 @@ BITS = {
     "showcase.csv": SHORT,
     "tasks.parquet": SHORT,
 }
-"""The tables that are reduced, and their significant binary digits; the others stay as they are."""
+"""The tables that are reduced, and their significant binary digits; the others are unchanged."""
 
 EXACT = ("step_size", "x", "x1", "x2")
 """Numbers that identify rows."""
@@ -44,23 +44,22 @@ REGION_TASKS = 100
 """Tasks whose losses on the seen and unseen part of the grid are kept, and all losses under the
 protocols of a grid.
 
-The median over them is as good for telling whether a run has other losses; the loss on the whole
+The median over them shows equally well whether the losses of a run differ; the loss on the whole
 grid is kept for all tasks.
 """
 
 
 def write(folder: Path, out: Path) -> None:
-    """Write a folder of reduced tables, and last of all their manifest.
+    """Write a folder of reduced tables, and finally their manifest.
 
-    The manifest says under `made` which full tables they stand for: the digest of each file, and
-    that of all.
+    Under `made`, the manifest identifies the full tables: the digest of each file, and that of all.
 
     Args:
         folder: Full tables with their manifest.
         out: Where to write.
 
     Raises:
-        ArtifactError: A table does not match the manifest, or they are reduced already.
+        ArtifactError: A table does not match the manifest, or they are already reduced.
     """
     header = manifests.read(folder)
     if "made" in header:
@@ -72,7 +71,7 @@ def write(folder: Path, out: Path) -> None:
 
 
 def _write_table(folder: Path, name: str, out: Path) -> str:
-    """Write one table, reduced or as it is, and return the name of its file."""
+    """Write one table, reduced or unchanged, and return the name of its file."""
     if name not in BITS:
         shutil.copyfile(folder / name, out / name)
         return name
@@ -106,10 +105,10 @@ def thin(name: str, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def shortened(values: NDArray[Any], bits: int) -> NDArray[Any]:
-    """Return numbers of so many significant binary digits, rounded to nearest; the rest are 0.
+    """Round numbers to some significant binary digits; the remaining bits are 0.
 
     Readers see ordinary numbers, and a compressor sees the zeros. The relative error is at most
-    2^-bits. What is not finite stays as it is.
+    2^-bits. Non-finite values are unchanged.
 
     Example:
         >>> shortened(np.array([1.0, 3.14159, -0.001, np.inf]), 4).tolist()
@@ -123,7 +122,7 @@ def shortened(values: NDArray[Any], bits: int) -> NDArray[Any]:
 
 
 def made(folder: Path) -> Mapping[str, str]:
-    """Return the digests of the full tables that a folder stands for, by name; none if it is full.
+    """Return the digests of the full tables behind a folder, by name; none if it is full.
 
     Raises:
         ArtifactError: The folder is reduced, and a file does not match its manifest.

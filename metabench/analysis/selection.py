@@ -1,7 +1,7 @@
-"""The choice of a cell on the validation bank, and how far it can be trusted.
+"""Select a cell on the validation bank, and measure how far the selection can be trusted.
 
 winner = argmin over cells of the mean over seeds and tasks of the validation score after the number
-of updates at which it is least
+of updates at which it is lowest
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from metabench.records.measured import CellRecord
 
 
 def select(validation: ArrayLike, meta_step_size: ArrayLike) -> tuple[int, int]:
-    """Return the cell and the number of updates with the least mean over seeds of the score.
+    """Return the cell and the number of updates with the lowest mean score over seeds.
 
     A run that diverged has the score 1. Ties go to the smaller meta step and to fewer updates.
 
@@ -34,7 +34,7 @@ def select(validation: ArrayLike, meta_step_size: ArrayLike) -> tuple[int, int]:
 def leave_one_seed_out(
     validation: ArrayLike, meta_step_size: ArrayLike
 ) -> tuple[Integers, Integers]:
-    """Return, for each seed, what the other seeds select, ``(seed,)`` each.
+    """Return, for each seed, the cell and updates that the other seeds select, ``(seed,)`` each.
 
     Its score on this seed has no winner's curse. Args are those of `select`, with at least 2 seeds
     (ValueError).
@@ -60,7 +60,7 @@ def selection_frequency(
 def _selected(
     validation: ArrayLike, meta_step_size: ArrayLike, seeds: Integers
 ) -> tuple[Integers, Integers]:
-    """Return cell and number of updates that each row of seeds ``(choice, n)`` selects."""
+    """Return the cell and number of updates that each row of seeds ``(choice, n)`` selects."""
     means = np.asarray(validation, dtype=np.float64)[..., seeds].mean(-1)  # (cell, update, choice)
     updates, least = 1 + means.argmin(1), means.min(1)
     cells = _order(least, meta_step_size)[0]
@@ -75,7 +75,7 @@ def _order(scores: Floats, meta_step_size: ArrayLike) -> Integers:
 
 
 class Selection(NamedTuple):
-    """What the validation bank says of one algorithm's cells under a protocol and step.
+    """The validation results of one algorithm's cells under a protocol and step rule.
 
     Args:
         protocol: The protocol.
@@ -100,12 +100,12 @@ class Selection(NamedTuple):
 
     @property
     def updates(self) -> Integers:
-        """The number of updates at which each cell's score is least, ``(cell,)``."""
+        """The number of updates at which each cell's score is lowest, ``(cell,)``."""
         return 1 + self.validation.mean(-1).argmin(-1)
 
     @property
     def scores(self) -> Floats:
-        """Each cell's validation score after so many updates, ``(cell,)``."""
+        """Each cell's validation score after that number of updates, ``(cell,)``."""
         return self.validation.mean(-1).min(-1)
 
     def frequency(self, seed_resamples: Integers) -> Floats:
@@ -116,7 +116,7 @@ class Selection(NamedTuple):
     def held_out_score(self) -> float:
         """Mean test score of each seed under the cell and updates that the other seeds select.
 
-        Not a number if there is only one seed.
+        NaN if there is only one seed.
         """
         seeds = self.validation.shape[-1]
         if seeds < 2:
@@ -125,10 +125,10 @@ class Selection(NamedTuple):
         return float(self.test[cells, updates - 1, range(seeds)].mean())
 
     def after_trials(self) -> tuple[Floats, Floats]:
-        """Return what so many trials give, 1, 2, ... of the candidates, on average ``(trial,)``.
+        """Return the average result of 1, 2, ... trials of the candidates, ``(trial,)``.
 
         The first is the mean validation score of the best of n candidates, drawn without
-        replacement; the second the test score of that one.
+        replacement; the second is the test score of that one.
         """
         order = _order(self.scores, self.meta_step_size)
         count = len(order)
@@ -143,7 +143,7 @@ class Selection(NamedTuple):
 
 
 def candidates(study: Study, algorithm: str) -> list[CellRecord]:
-    """Return the cells that selection chooses from: published and grid."""
+    """Return the cells among which selection chooses: published and grid."""
     return [
         record
         for record in study.cells
@@ -152,19 +152,19 @@ def candidates(study: Study, algorithm: str) -> list[CellRecord]:
 
 
 def algorithms(study: Study) -> list[str]:
-    """Return the algorithms that have cells to choose from."""
+    """Return the algorithms that have cells to select from."""
     names = {record.cell.algorithm for record in study.cells}
     return sorted(name for name in names if candidates(study, name))
 
 
 def step_of(record: CellRecord, protocol: str) -> str:
-    """Return the kind of step size that a cell is judged by: its own, else the tuned one."""
+    """Return the kind of step size by which a cell is judged: its own, else the tuned one."""
     steps = record.steps(protocol)
     return next((step for step in JUDGED if step in steps), steps[0])
 
 
 def shown(study: Study, algorithm: str, protocol: str) -> list[CellRecord]:
-    """Return the cells that stand for an algorithm: those published, or else the selected one."""
+    """Return the cells that represent an algorithm: those published, or else the selected one."""
     found = candidates(study, algorithm)
     published = [record for record in found if record.cell.role == "published"]
     if published:
@@ -174,7 +174,7 @@ def shown(study: Study, algorithm: str, protocol: str) -> list[CellRecord]:
 
 
 def selection_of(study: Study, algorithm: str, protocol: str, step: str) -> Selection:
-    """Collect the validation scores that choose an algorithm's cell."""
+    """Collect the validation scores that select an algorithm's cell."""
     records = candidates(study, algorithm)
     sizes = [getattr(record.cell.hyperparameters, "meta_step_size", 0.0) for record in records]
     return Selection(

@@ -1,7 +1,7 @@
 """A short list: the best candidates of a wide study as the groups of cells of a narrow one.
 
-The wide study tries many cells on few seeds, on a bank of its own; the narrow one runs the best of
-them on many seeds. Both look at the validation bank alone, so the choice costs no test task.
+The wide study tries many cells on few seeds, on its own bank; the narrow one runs the best of them
+on many seeds. Both use only the validation bank, so the selection uses no test tasks.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from metabench.study.messages import ConfigError
 def groups(tables: Path, best: int) -> list[dict[str, Any]]:
     """Return a group of cells for each candidate among the best of its algorithm.
 
-    Those are the ones with the least validation scores under one protocol at least, each adapted
-    with its algorithm's own step.
+    These have the lowest validation scores under at least one protocol, each adapted with its
+    algorithm's own step size.
 
     Args:
         tables: The tables of the wide study.
-        best: How many candidates each algorithm keeps under each protocol.
+        best: Number of candidates that each algorithm keeps under each protocol.
 
     Raises:
         ArtifactError: The tables cannot be read.
@@ -51,7 +51,7 @@ def spelled(tables: Path, best: int) -> str:
 
 
 def _group(row: dict[str, Any]) -> dict[str, Any]:
-    """Return what a study file says of a cell: what has no default or differs from it."""
+    """Return a cell as in a study file: values without a default, or different from it."""
     try:
         model = algorithms.load(row["algorithm"]).hyperparameters
     except ValueError as error:

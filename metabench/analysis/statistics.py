@@ -1,12 +1,11 @@
-"""What losses and scores say: point statistics, intervals and ranks.
+"""Statistics of losses and scores: point estimates, intervals and ranks.
 
 Intervals are for crossed seeds and tasks:
 
-    x[s, t] = mu + seed_s + task_t + residual_st         losses of one cell: every seed meets every
-    task
+    x[s, t] = mu + seed_s + task_t + residual_st losses of one cell: every seed with every task
 
 Both seeds and tasks are drawn, so an interval must count both: n is the pair (seeds, tasks), never
-their product. Losses are float64 arrays ``(seed, task)`` that may hold inf; nan is taken as inf,
+their product. Losses are float64 arrays ``(seed, task)`` that may contain inf; nan counts as inf,
 and nothing is ever dropped. Measured coverage of every interval: docs/statistics.md.
 """
 
@@ -122,8 +121,8 @@ def mean_interval(losses: ArrayLike, confidence: float = 0.95, scale: Scale = "l
         B)
 
     Degrees of freedom are Satterthwaite's. On the log scale (delta method) the bounds are mean *
-    exp(-+ t SE / mean): positive, and nearer the stated coverage for skewed losses. One seed alone:
-    over tasks only.
+    exp(-+ t SE / mean): positive, and closer to the stated coverage for skewed losses. One seed
+    alone: over tasks only.
 
     Args:
         losses: ``(seed, task)``; if any is not finite, the result is (inf, nan, nan).
@@ -150,7 +149,7 @@ def mean_interval(losses: ArrayLike, confidence: float = 0.95, scale: Scale = "l
 def _variance(x: Floats, slope: float) -> tuple[float, float]:
     """Return the variance of the grand mean, over a slope squared, and its degrees of freedom.
 
-    They are 0 where one value alone shows nothing.
+    They are 0 where a single value carries no information.
     """
     squares, degrees = _mean_squares(x)
     parts = squares / x.size / slope**2
@@ -159,7 +158,7 @@ def _variance(x: Floats, slope: float) -> tuple[float, float]:
 
 
 def resamples(key: int | str, seeds: int, tasks: int, count: int) -> Resamples:
-    """Return the multisets of the crossed bootstrap, one of seeds and one of tasks a resample.
+    """Return the multisets of the crossed bootstrap: one of seeds and one of tasks per resample.
 
     They are the same for all cells.
 
@@ -185,14 +184,14 @@ def crossed_intervals(
 ) -> list[Interval]:
     """Return pooled statistics, each with its crossed bootstrap t interval.
 
-    The resamples are gone through once.
+    All statistics share one pass over the resamples.
 
         Var = S/(S-1) Var_seeds + B/(B-1) Var_tasks
 
     Each variance is that of the (log) statistic when this margin alone is resampled, read off the
-    middle 68% of the resamples, which a few infinite ones (a diverged seed drawn often) cannot
-    move. n/(n-1) and Student's t with Satterthwaite's degrees of freedom correct for few seeds. One
-    seed alone: over tasks only.
+    middle 68% of the resamples, which a few infinite ones (a diverged seed drawn often) do not
+    affect. n/(n-1) and Student's t with Satterthwaite's degrees of freedom correct for few seeds.
+    One seed alone: over tasks only.
 
     Args:
         statistics: Each `median`, `iqm`, `p95` or another `WindowMean`.
@@ -203,7 +202,7 @@ def crossed_intervals(
         scale: As in `mean_interval`.
 
     Raises:
-        ValueError: `draws` are of other numbers, or a value lies outside the scale's domain.
+        ValueError: `draws` have different sizes, or a value lies outside the scale's domain.
     """
     x = _checked(losses, scale)
     drawn = (draws.seeds.shape[1], draws.tasks.shape[1])
@@ -231,18 +230,18 @@ def crossed_interval(
     confidence: float = 0.95,
     scale: Scale = "log",
 ) -> Interval:
-    """Return the one of `crossed_intervals` for one statistic."""
+    """Return the result of `crossed_intervals` for one statistic."""
     return crossed_intervals([statistic], losses, draws, confidence, scale)[0]
 
 
 def probability_of_improvement(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
     """Return P(loss_a < loss_b) over matched (seed, task) pairs, with its crossed t interval.
 
-    Ties count one half; the interval is made on the logit scale.
+    Ties count one half; the interval is computed on the logit scale.
 
     Losses are ``(seed, task)``; b may be ``(1, task)``, a seedless baseline, and is then matched
-    with each seed. Where all pairs agree, nothing varies: the far bound is then Clopper and
-    Pearson's for as many trials as there are seeds.
+    with each seed. If all pairs agree, nothing varies, and the far bound is Clopper and Pearson's
+    for as many trials as there are seeds.
     """
     x, y = _matched(a, b)
     score = np.where(x == y, 0.5, np.where(x < y, 1.0, 0.0))
@@ -268,7 +267,8 @@ def ratio_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Inte
 
         exp(mean(log a - log b))
 
-    What is below `ROUNDING` counts as that. They are matched as in `probability_of_improvement`.
+    Values below `ROUNDING` count as `ROUNDING`. They are matched as in
+    `probability_of_improvement`.
     """
     x, y = (np.log(np.maximum(values, ROUNDING)) for values in _matched(a, b))
     with np.errstate(over="ignore"):
@@ -276,7 +276,7 @@ def ratio_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Inte
 
 
 def detectable(a: ArrayLike, b: ArrayLike, confidence: float = 0.95, power: float = 0.8) -> float:
-    """Return the mean difference that a design would find with some chance, from what it found.
+    """Return the mean difference that a design would detect with a given probability.
 
     That is (t_confidence + t_power) standard errors, with the interval's degrees of freedom. Losses
     or scores are matched as in `probability_of_improvement`.
@@ -291,8 +291,8 @@ def detectable(a: ArrayLike, b: ArrayLike, confidence: float = 0.95, power: floa
 def ranks(values: Sequence[ArrayLike], draws: Resamples) -> Floats:
     """Return the rank of each contender's mean in every resample, ``(resample, contender)``.
 
-    Rank 1 has the least mean; ties share their mean rank. Seeds and tasks are resampled at once,
-    the same for all.
+    Rank 1 has the lowest mean; ties share their mean rank. Seeds and tasks are resampled together,
+    identically for all.
 
     Args:
         values: ``(seed, task)`` of each contender; a seedless one has one row.
@@ -303,9 +303,9 @@ def ranks(values: Sequence[ArrayLike], draws: Resamples) -> Floats:
 
 
 def ranked(means: ArrayLike) -> Floats:
-    """Return the rank of each number among those of the last axis, ``(..., contender)``.
+    """Return the rank of each number along the last axis, ``(..., contender)``.
 
-    The least has rank 1; ties share their mean rank.
+    The lowest has rank 1; ties share their mean rank.
     """
     values = np.asarray(means)
     less = (values[..., None, :] < values[..., :, None]).sum(-1)
@@ -330,7 +330,7 @@ def _counts(draws: Integers, size: int) -> Integers:
 def _resampled(
     statistics: Sequence[WindowMean], losses: Floats, draws: Integers, axis: int
 ) -> Floats:
-    """Return statistics ``(statistic, resample)`` when one axis alone is resampled.
+    """Return statistics ``(statistic, resample)`` when only one axis is resampled.
 
     Axis 0 is the seeds, axis 1 the tasks.
     """
@@ -346,7 +346,7 @@ def _resampled(
 
 
 def _spread(estimates: Floats, scale: Scale) -> float:
-    """Return the standard error that the middle 68% of the resampled estimates show.
+    """Return the standard error from the middle 68% of the resampled estimates.
 
     It is inf where they are not finite.
     """
@@ -359,7 +359,7 @@ def _spread(estimates: Floats, scale: Scale) -> float:
 def _mean_squares(x: Floats) -> tuple[Floats, Floats]:
     """Return mean squares and degrees of freedom of (seed, task, residual).
 
-    Both are 0 for what one seed or one task cannot show.
+    Both are 0 where one seed or one task carries no information.
     """
     seeds, tasks = x.shape
     seed, task = x.mean(1, keepdims=True) - x.mean(), x.mean(0, keepdims=True) - x.mean()
@@ -390,7 +390,7 @@ def _t_interval(
 
 
 def _moved(estimate: float, step: float, scale: Scale) -> float:
-    """Return the estimate moved by a step that is measured on its scale."""
+    """Return the estimate shifted by a step on its scale."""
     with np.errstate(
         over="ignore", invalid="ignore"
     ):  # up to inf; nan for an estimate of 0 moved by inf
@@ -402,13 +402,13 @@ def _moved(estimate: float, step: float, scale: Scale) -> float:
 
 
 def with_inf_for_nan(losses: ArrayLike) -> Floats:
-    """Return the losses as float64, nan taken as inf: a loss that is not a number is the worst."""
+    """Return the losses as float64 with nan as inf: a NaN loss counts as the worst."""
     x = np.asarray(losses, dtype=np.float64)
     return np.where(np.isnan(x), np.inf, x)
 
 
 def _checked(losses: ArrayLike, scale: Scale) -> Floats:
-    """Return the losses ``(seed, task)``, nan as inf, or say what is wrong with them."""
+    """Return the losses ``(seed, task)`` with nan as inf; raise ValueError if they are invalid."""
     x = with_inf_for_nan(losses)
     if x.ndim != 2 or x.size == 0:
         raise ValueError(

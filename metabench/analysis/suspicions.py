@@ -1,4 +1,4 @@
-"""What looks wrong in a finished study: cells that are equal, and runs that never moved."""
+"""Suspicious results in a finished study: cells that are equal, and runs that never moved."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from metabench.records.measured import CellRecord
 def warnings(records: Sequence[CellRecord]) -> list[str]:
     """Return a line for each cell that never moved, and for each group of equal cells.
 
-    Cells that do not train are left out: they are equal to what others begin with.
+    Cells that do not train are left out: they equal the initial state of others.
     """
     trained = [record for record in records if record.cell.meta_iterations]
     return [f"warning: {line}" for line in (*_never_moved(trained), *_equal(trained))]
@@ -36,7 +36,7 @@ def _never_moved(records: Iterable[CellRecord]) -> Iterator[str]:
 
 
 def _equal(records: Iterable[CellRecord]) -> Iterator[str]:
-    """Yield a line for each group of cells that learned the same, or else predict the same."""
+    """Yield a line for each group of cells that learned or predict the same."""
     learned, predict = defaultdict(list), defaultdict(list)
     for record in records:
         title = record.cell.title
@@ -55,7 +55,7 @@ def _equal(records: Iterable[CellRecord]) -> Iterator[str]:
 
 
 def _is_test(name: str) -> bool:
-    """Return whether an array of an evaluation holds test losses."""
+    """Return whether an array of an evaluation contains test losses."""
     return name.startswith("test/")
 
 

@@ -1,8 +1,8 @@
-"""What every algorithm must hold to, checked on its file alone, and reported in plain words.
+"""Check the contract of an algorithm from its file alone, and report in plain words.
 
 `metabench check-algorithm mine.py` runs these checks on any file; the tests run them on every
-algorithm of the package. A check is a function: its docstring is what must hold, and it raises
-`NotHeldError` with what does not. A remark is a function that yields what is worth knowing.
+algorithm of the package. A check is a function: its docstring states what must hold, and it raises
+`NotHeldError` with what does not. A remark is a function that yields observations.
 """
 
 from __future__ import annotations
@@ -82,20 +82,20 @@ REMARKS: tuple[Callable[[Subject], Iterator[str]], ...] = (
 
 
 class Finding(NamedTuple):
-    """What one check found."""
+    """The result of one check."""
 
     check: str
     """Name of the check."""
     rule: str
     """What must hold."""
     wrong: str | None
-    """What does not, or None."""
+    """What does not hold, or None."""
 
 
 def findings(spelled: str) -> Iterator[Finding]:
-    """Yield what each check finds of an algorithm, by its name or file.
+    """Yield the result of each check of an algorithm, given by name or file.
 
-    Where an essential check does not hold, it is the last.
+    If an essential check fails, it is the last.
 
     Raises:
         ValueError: It cannot be loaded.
@@ -122,7 +122,7 @@ def _wrong(check: Check, subject: Subject) -> str | None:
 
 
 def told(spelled: str) -> Iterator[str]:
-    """Yield what is no mistake, but worth knowing of an algorithm."""
+    """Yield remarks: what is not a mistake, but worth knowing about an algorithm."""
     subject = Subject(spelled)
     for remark in REMARKS:
         with suppress(Exception):  # what an author's code may raise, which the checks report

@@ -1,4 +1,4 @@
-"""What an algorithm draws: the data of its meta-iterations."""
+"""Checks of the data that an algorithm draws for its meta-iterations."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def has_tasks(points: Points) -> bool:
 def by_task(points: Points) -> Points:
     """Return the points of one meta-iteration with the axes ``(run, task, point, feature)``.
 
-    Mini-batches of a task are put together. What has no axis of tasks gets one of length 1.
+    Mini-batches of a task are joined. Points without a task axis get one of length 1.
     """
     x, y = points.x.expand(*points.y.shape[:-1], -1), points.y
     if not has_tasks(points):
@@ -62,7 +62,7 @@ def by_task(points: Points) -> Points:
 
 
 def samples_whole_blocks(s: Subject) -> None:
-    """`sample` returns labelled points in float64, the iteration first, of a whole meta-batch."""
+    """`sample` returns labelled float64 points of a whole meta-batch, iteration axis first."""
     block: Any = s.sample()
     must(isinstance(block, tuple), f"sample must return a tuple of Points, got {type(block)}")
     must(bool(block) or not s.trains, "sample must return data to learn from")
@@ -108,7 +108,7 @@ def draws_labels_of_its_tasks(s: Subject) -> None:
 
 
 def keeps_query_and_support_apart(s: Subject) -> None:
-    """Where `sample` returns a support and a query set, the query set has points of its own."""
+    """If `sample` returns a support and a query set, the query set has points of its own."""
     batch = s.batch(dtype=torch.float64)
     if len(batch) != 2:
         return

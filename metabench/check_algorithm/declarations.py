@@ -1,4 +1,4 @@
-"""What an algorithm declares: hyperparameters, cost and beginning."""
+"""Checks of what an algorithm declares: hyperparameters, cost and initial values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from metabench.learning.settings import NAMED_STEPS
 from metabench.study.schema import CellGroup
 
 OF_TRAINING = {*InnerLoop.model_fields, "queries", "context", "inner_optimizer"} - set(OUTER)
-"""Hyperparameters whose meaning says that training depends on them."""
+"""Hyperparameters on which training must depend, by their meaning."""
 
 
 def declares_its_hyperparameters(s: Subject) -> None:
@@ -53,26 +53,26 @@ def says_what_it_does(s: Subject) -> None:
 
 
 class Counting(Reference):
-    """Torch's engine, which counts the gradients that are taken, and their points."""
+    """The torch engine, counting the gradients that are taken, and their points."""
 
     gradients: ClassVar[int] = 0
     points: ClassVar[int] = 0
-    """Of all networks since `counted` began: an algorithm may make some of its own."""
+    """Counts of all networks since `counted` began: an algorithm may create its own."""
 
     def pulled_back(self, theta: Tensor, x: Tensor, hidden: Tensor, cotangent: Tensor) -> Tensor:
-        """Count the points of what is a part of a gradient."""
+        """Count the points of a part of a gradient."""
         Counting.points += prod(theta.shape[:-1]) * x.shape[-2]
         return super().pulled_back(theta, x, hidden, cotangent)
 
     def loss_and_gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Count one gradient a network."""
+        """Count one gradient per network."""
         self._count(1, theta, x)
         return super().loss_and_gradient(theta, x, y)
 
     def gradient_through_head(
         self, theta: Tensor, tasks: MetaBatch, step_size: float, steps: int
     ) -> Tensor:
-        """Count a gradient and a Hessian product a step, as if all layers were adapted."""
+        """Count a gradient and a Hessian product per step, as if all layers were adapted."""
         (_, y), (_, labels) = tasks
         copies = one_copy_per_task(theta, y.shape[1])
         self._count(3 * steps, copies, y)
@@ -82,13 +82,13 @@ class Counting(Reference):
     def gradient_through_ridge(
         self, theta: Tensor, weight: Tensor, tasks: MetaBatch
     ) -> tuple[Tensor, Tensor]:
-        """Count one gradient a task, over support and query set together."""
+        """Count one gradient per task, over support and query set together."""
         (_, y), (_, labels) = tasks
         self._count(1, one_copy_per_task(theta, y.shape[1]), torch.cat([y, labels], dim=-2))
         return Reference(self.network).gradient_through_ridge(theta, weight, tasks)
 
     def hessian_product(self, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Count two gradients a network."""
+        """Count two gradients per network."""
         self._count(2, theta, x)
         return super().hessian_product(theta, x, y, v)
 
@@ -106,7 +106,7 @@ class Counted(Network):
 
 
 def counted(s: Subject) -> tuple[int, int]:
-    """Return how many gradients a meta-iteration of one run takes of the network, and points."""
+    """Return the numbers of gradients and points of a meta-iteration of one run."""
     Counting.gradients = Counting.points = 0
     network = Counted(s.network.widths, s.network.activation)
     s.gradient(s.begin((0,)), s.batch((0,)), network)
@@ -114,7 +114,7 @@ def counted(s: Subject) -> tuple[int, int]:
 
 
 def counts_its_cost(s: Subject) -> None:
-    """Its cost is that of a meta-batch, and no less than the gradients that it takes."""
+    """Its cost is that of a meta-batch, and at least the gradients that it takes."""
     cost: Any = s.algorithm.cost(s.h, s.tasks)
     must(
         isinstance(cost, Cost) and set(map(type, cost)) == {int} and min(cost) >= 0,

@@ -1,4 +1,4 @@
-"""What an algorithm descends: the results of `meta_gradient`."""
+"""Checks of the direction that an algorithm descends: the results of `meta_gradient`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ITERATIONS = 20
 """Meta-iterations whose direction must not be zero."""
 
 ROUNDING = 1e-6
-"""Difference of two directions, as a share of their length, that rounding may cause in float64."""
+"""Relative difference of two directions that rounding may cause in float64."""
 
 
 def returns_the_right_shape(s: Subject) -> None:
@@ -56,7 +56,7 @@ def is_deterministic(s: Subject) -> None:
 
 
 def notices_no_neighbour(s: Subject) -> None:
-    """A run has the same bits alone, in a stack, and beside a run that has diverged."""
+    """A run has the same bits alone, in a stack, and next to a run that has diverged."""
     together = s.gradient(s.begin(), s.batch())
     for run, seed in enumerate(SEEDS):
         alone = s.gradient(s.begin((seed,)), s.batch((seed,)))
@@ -74,7 +74,7 @@ def notices_no_neighbour(s: Subject) -> None:
 
 
 def learns_something(s: Subject) -> None:
-    """The direction is not zero; that of what does not train is."""
+    """The direction is not zero, unless the algorithm does not train."""
     theta, block = s.begin(), s.sample()
     if not s.trains:
         found = s.gradient(theta, one_iteration(block, torch.float32))
@@ -113,7 +113,7 @@ def learns_from_every_task(s: Subject) -> None:
 
 
 def learns_from_every_point(s: Subject) -> None:
-    """The direction changes with each label and each place that `sample` returns."""
+    """The direction changes with each label and each x that `sample` returns."""
     theta = s.begin((0,), torch.float64)
     batch = s.batch((0,), torch.float64)
     base = s.gradient(theta, batch)
@@ -136,7 +136,7 @@ def learns_from_every_point(s: Subject) -> None:
 
 
 def _names(batch: Batch) -> Iterator[str]:
-    """Yield what to call each set of points that `sample` returns."""
+    """Yield the name of each set of points that `sample` returns."""
     if len(batch) == 2:
         yield from ("support set", "query set")
     else:
@@ -161,7 +161,7 @@ def has_no_favourite_task(s: Subject) -> None:
 
 
 def stops_where_nothing_is_left_to_learn(s: Subject) -> None:
-    """The direction shrinks where every label is what the beginning predicts already."""
+    """The direction shrinks if every label equals the initial prediction."""
     if not s.trains:
         return
     theta, batch = s.begin(dtype=torch.float64), s.batch(dtype=torch.float64)
@@ -178,7 +178,7 @@ def stops_where_nothing_is_left_to_learn(s: Subject) -> None:
 
 
 def _predicted_at(s: Subject, theta: Tensor, points: Points) -> Tensor:
-    """Return what is predicted before any update at the places of points, shaped as labels."""
+    """Return the predictions before any update at the x of points, shaped as labels."""
     flat = by_task(points)
     anything = Points(flat.x[..., :1, :], flat.y[..., :1, :])
     predicted = s.predict(theta, anything, flat.x)[0]  # (run, task, point, 1)
@@ -189,7 +189,7 @@ def _predicted_at(s: Subject, theta: Tensor, points: Points) -> Tensor:
 
 
 def does_not_peek(s: Subject) -> None:
-    """Where `sample` returns two sets, query labels enter through the query loss alone."""
+    """If `sample` returns two sets, query labels enter only through the query loss."""
     batch = s.batch(dtype=torch.float64)
     if len(batch) != 2:
         return
@@ -211,7 +211,7 @@ def does_not_peek(s: Subject) -> None:
 
 
 def adapts_in_training_as_in_evaluation(s: Subject) -> None:
-    """Where query labels are its own predictions after adaptation, nothing is left to learn."""
+    """If query labels are its own predictions after adaptation, nothing is left to learn."""
     must(
         left_to_learn(s.changed(inner_steps=1)) < ROUNDING,
         "training does not adapt as evaluation does: with query labels that are its own "
@@ -223,7 +223,7 @@ def adapts_in_training_as_in_evaluation(s: Subject) -> None:
 def left_to_learn(s: Subject) -> float:
     """Return how much the support labels change a direction where the query loss is 0.
 
-    That is a share of the usual length; 0 where `sample` does not return two sets.
+    It is relative to the usual length; 0 if `sample` does not return two sets.
     """
     theta, batch = s.begin(dtype=torch.float64), s.batch(dtype=torch.float64)
     if len(batch) != 2 or not has_tasks(batch[0]):

@@ -1,4 +1,4 @@
-"""How an algorithm adapts at test time: the results of its `predict`."""
+"""Checks of adaptation at test time: the results of `predict`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from metabench.learning.tasks import Points
 
 
 def predicts_every_update(s: Subject) -> None:
-    """`predict` returns finite predictions of every update, and the last alone if asked."""
+    """`predict` returns finite predictions of every update, or only of the last on request."""
     theta, support, x = s.begin(), s.held_out(), s.tasks.grid.float()
     found, want = s.predict(theta, support, x), (UPDATES + 1, len(SEEDS), 4, len(x), 1)
     must(
@@ -82,7 +82,7 @@ def predicts_with_what_it_learned(s: Subject) -> None:
 
 
 def adapts_to_every_support_point(s: Subject) -> None:
-    """What is predicted after adaptation depends on each support point, its place and its label."""
+    """The prediction after adaptation depends on the x and the label of each support point."""
     theta, x = s.begin((0,), torch.float64), s.tasks.grid
     support = s.held_out(1, dtype=torch.float64)
     support = Points(support.x.clone(), support.y.clone())
@@ -99,7 +99,7 @@ def adapts_to_every_support_point(s: Subject) -> None:
 
 
 def moves_with_its_steps(s: Subject) -> None:
-    """Where it adapts in steps, predictions move with each update and with the step size."""
+    """If it adapts in steps, predictions change with each update and with the step size."""
     if not s.takes_steps:
         return
     theta, support, x = s.begin(), s.held_out(), s.tasks.grid.float()
@@ -116,7 +116,7 @@ def moves_with_its_steps(s: Subject) -> None:
 
 
 def gives_each_run_its_step_size(s: Subject) -> None:
-    """Where each run is given a step size, it adapts with its own."""
+    """If each run is given a step size, it adapts with its own."""
     if not s.takes_given_steps:
         return
     theta, support, x = s.begin(), s.held_out(), s.tasks.grid.float()
@@ -128,7 +128,7 @@ def gives_each_run_its_step_size(s: Subject) -> None:
 
 
 def begins_with_inner_step_size(s: Subject) -> None:
-    """At the beginning its own step size is inner_step_size, and a multiple is a multiple of it."""
+    """Before training its own step size is inner_step_size, and multiples are multiples of it."""
     size = getattr(s.h, "inner_step_size", None)
     if size is None or not s.has_own_step or not s.takes_given_steps:
         return
@@ -144,7 +144,7 @@ def begins_with_inner_step_size(s: Subject) -> None:
 
 
 def adapts_downhill(s: Subject) -> None:
-    """Where it adapts in steps, the loss on the support points falls."""
+    """If it adapts in steps, the loss on the support points falls."""
     if not s.takes_steps:
         return
     theta, support = s.begin(), s.held_out(16)
@@ -164,7 +164,7 @@ def _on_support(s: Subject, theta: Tensor, support: Points, task: int) -> Tensor
 
 
 def is_plain_where_it_says_so(s: Subject) -> None:
-    """Where it says that it adapts by plain descent, it does."""
+    """If it declares that it adapts by plain descent, it does."""
     if not s.algorithm.adaptation.plain:
         return
     must(

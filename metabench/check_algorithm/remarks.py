@@ -1,4 +1,4 @@
-"""What is no mistake, but what an author wants to know."""
+"""Remarks: what is not a mistake, but worth knowing for the author."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SLOPES = 1e-4
 
 
 def equals_another(s: Subject) -> Iterator[str]:
-    """Say which algorithm of the package it equals, with the same hyperparameters."""
+    """Report which algorithm of the package it equals, with the same hyperparameters."""
     if not s.trains:
         return
     for name in algorithms.NAMES:
@@ -41,7 +41,7 @@ def equals_another(s: Subject) -> Iterator[str]:
 
 
 def _alike(s: Subject, name: str) -> Subject | None:
-    """Return another algorithm with the same hyperparameters; None where it does not train."""
+    """Return another algorithm with the same hyperparameters; None if it does not train."""
     other = Subject(name, s.layers, s.tasks).changed(**s.h.model_dump())
     try:
         other.algorithm.cost(other.h, other.tasks)
@@ -56,7 +56,7 @@ def _predicts_alike(s: Subject, other: Subject) -> bool:
 
 
 def mixes_tasks(s: Subject) -> Iterator[str]:
-    """Say where the direction is more than the sum or the mean over tasks."""
+    """Report if the direction is not the sum or the mean over tasks."""
     theta, batch = s.begin(dtype=torch.float64), s.batch(dtype=torch.float64)
     one = s.changed(meta_batch_size=1)
     if one.meta_batch_size != 1 or not batch or not all(has_tasks(points) for points in batch):
@@ -82,7 +82,7 @@ def _of_task(batch: tuple[Points, ...], task: int) -> tuple[Points, ...]:
 
 
 def learns_from_more_than_the_last_step(s: Subject) -> Iterator[str]:
-    """Say where two inner steps leave something to learn though the last one leaves nothing."""
+    """Report if two inner steps leave something to learn although the last one leaves nothing."""
     two_steps = s.changed(inner_steps=2)
     if s.trains and hasattr(s.h, "inner_steps") and left_to_learn(two_steps) > ROUNDING:
         yield (
@@ -92,7 +92,7 @@ def learns_from_more_than_the_last_step(s: Subject) -> Iterator[str]:
 
 
 def approximates_a_gradient(s: Subject) -> Iterator[str]:
-    """Say where the direction is not the gradient of the query loss after adaptation."""
+    """Report if the direction is not the gradient of the query loss after adaptation."""
     theta, batch = s.begin(dtype=torch.float64), s.batch(dtype=torch.float64)
     if len(batch) != 2 or not all(has_tasks(points) for points in batch):
         return
@@ -118,7 +118,7 @@ def approximates_a_gradient(s: Subject) -> Iterator[str]:
 
 
 def costs_more_than_was_counted(s: Subject) -> Iterator[str]:
-    """Say where the cost is more than the gradients that it takes of the network."""
+    """Report if the cost exceeds the gradients that it takes of the network."""
     cost = s.algorithm.cost(s.h, s.tasks)
     _, points = counted(s)
     if 0 < points < cost.point_gradients:  # none are counted where autograd takes them
@@ -126,7 +126,7 @@ def costs_more_than_was_counted(s: Subject) -> Iterator[str]:
 
 
 def imports_what_may_move(s: Subject) -> Iterator[str]:
-    """Say which imports of a file are not of the public names."""
+    """Report which imports of a file are not public names."""
     if not algorithms.is_file(s.spelled):
         return
     for node in ast.walk(ast.parse(Path(s.spelled).read_text(encoding="utf-8"))):

@@ -1,4 +1,4 @@
-"""What is tried: an algorithm with hyperparameters, a network and tasks, all of them small."""
+"""The subject of the checks: an algorithm with hyperparameters, a network and tasks, all small."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ UPDATES = 3
 """Updates of an adaptation."""
 
 STEP_SIZE = 0.02
-"""Size of the updates of what has no step size of its own."""
+"""Size of the updates of algorithms without their own step size."""
 
 LAYERS, TASKS = NetworkSettings(hidden=(16, 16)), SineDistribution()
-"""The network and the tasks, unless something else is said."""
+"""The default network and tasks."""
 
 EXAMPLE: dict[str, Any] = {
     "meta_step_size": 0.001,
@@ -50,17 +50,17 @@ EXAMPLE: dict[str, Any] = {
     "context": 3,
     "inner_clip": 1.0,
 }
-"""Hyperparameters that are tried, as far as an algorithm has them; of others, their defaults."""
+"""Hyperparameters to try, if an algorithm has them; others have their defaults."""
 
 OUTER = ("meta_step_size", "meta_optimizer", "meta_schedule", "meta_clip")
-"""Hyperparameters that the outer loop reads, and no algorithm."""
+"""Hyperparameters that only the outer loop reads."""
 
 GENERIC = (0.1, 1, 2, 7, 0.7, "", None)
-"""What a hyperparameter may be of which nothing is known."""
+"""Values to try for an unknown hyperparameter."""
 
 
 class NotHeldError(Exception):
-    """What does not hold, in plain words."""
+    """A check that does not hold, in plain words."""
 
 
 def must(holds: bool, otherwise: str) -> None:
@@ -78,13 +78,13 @@ def same(a: Tensor, b: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Subject:
-    """An algorithm with all that is needed to try it.
+    """An algorithm with everything needed to try it.
 
     Args:
-        spelled: Its name, or its file.
+        spelled: Its name or its file.
         layers: The network, whose inputs are those of the tasks.
         tasks: The distribution of tasks.
-        told: Hyperparameters that are others than those of the example.
+        told: Hyperparameters that differ from those of the example.
     """
 
     spelled: str
@@ -93,7 +93,7 @@ class Subject:
     told: Mapping[str, Any] = field(default_factory=dict)
 
     def changed(self, **told: Any) -> Subject:
-        """Return the algorithm with other hyperparameters, as far as it has and accepts them."""
+        """Return the algorithm with changed hyperparameters, as far as it has and accepts them."""
         found = self
         for name in told.keys() & self.algorithm.hyperparameters.model_fields.keys():
             other = replace(found, told={**found.told, name: told[name]})
@@ -128,21 +128,21 @@ class Subject:
 
     @property
     def takes_given_steps(self) -> bool:
-        """Whether it may adapt with a step size that it is given."""
+        """Whether it can adapt with a given step size."""
         return set(self.algorithm.adaptation.steps) != {"own"}
 
     @property
     def takes_steps(self) -> bool:
-        """Whether it says that it adapts in steps of some size."""
+        """Whether it declares that it adapts in steps of some size."""
         return self.takes_given_steps or hasattr(self.h, "inner_step_size")
 
     @property
     def has_own_step(self) -> bool:
-        """Whether it may adapt with a step size of its own."""
+        """Whether it can adapt with its own step size."""
         return "own" in self.algorithm.adaptation.steps
 
     def begin(self, seeds: tuple[int, ...] = SEEDS, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return what seeds begin with, ``(run, M)``."""
+        """Return the initial values of the seeds, ``(run, M)``."""
         return self.algorithm.begin(self.network, seeds, self.h).to(dtype)
 
     def stream(self, seeds: tuple[int, ...] = SEEDS) -> TaskStream:
@@ -167,7 +167,7 @@ class Subject:
         return self.algorithm.meta_gradient(network or self.network, theta, batch, self.h)
 
     def direction(self, dtype: torch.dtype = torch.float64) -> Tensor:
-        """Return the meta-gradient of what the seeds begin with."""
+        """Return the meta-gradient at the initial values."""
         return self.gradient(self.begin(dtype=dtype), self.batch(dtype=dtype))
 
     def predict(
@@ -184,13 +184,14 @@ class Subject:
         """Adapt copies of theta ``(run, M)`` to tasks, and predict.
 
         Args:
-            theta: What was learned.
-            support: Of each task, ``(task, shots, feature)``, or ``(run, task, shots, feature)``.
-            x: Where to predict.
+            theta: The learned values.
+            support: Support points of each task, ``(task, shots, feature)``, or ``(run, task,
+                shots, feature)``.
+            x: The x to predict at.
             step_size: Size of the updates, or that of each run ``(run,)``; by default its own, or
-                `STEP_SIZE` where it has none.
-            multiple: Factor of its own.
-            updates: How many.
+                `STEP_SIZE` if it has none.
+            multiple: Factor on its own step size.
+            updates: Number of updates.
             every: Whether to predict before and after each of them.
         """
         copies = one_copy_per_task(theta, support.x.shape[-3])
@@ -237,9 +238,9 @@ class Subject:
         return training.train(settings, SEEDS, self.algorithm, **more)
 
     def others(self, name: str) -> Iterator[Subject]:
-        """Yield the algorithm with other values of one hyperparameter.
+        """Yield the algorithm with different values of one hyperparameter.
 
-        Those are all others of a choice, and one other of a number.
+        These are all other values of a choice, and one other value of a number.
         """
         told = self.h.model_dump()
         chosen = list(_choices(self.algorithm.hyperparameters.model_fields[name].annotation))
@@ -272,7 +273,7 @@ def one_iteration(
 
 
 def _example(model: type[Hyperparameters]) -> dict[str, Any]:
-    """Return hyperparameters to try: those of the example, else defaults, else what is accepted."""
+    """Return hyperparameters to try: those of the example, else defaults, else accepted values."""
     found = {}
     for name, info in model.model_fields.items():
         declared: dict[str, Any] = {name: (info.annotation, info)}
@@ -300,7 +301,7 @@ def _choices(annotation: Any) -> Iterator[Any]:
 
 
 def _numbers(value: Any) -> Iterator[Any]:
-    """Yield other values than one that is not of a short list."""
+    """Yield values that differ from one that is not of a short list."""
     if isinstance(value, int | float):
         yield from (2 * value, value + 1, value / 2, value - 1)
     if isinstance(value, tuple) and value:

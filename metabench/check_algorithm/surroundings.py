@@ -1,4 +1,4 @@
-"""What an algorithm leaves alone, and what it must not depend on: process, network, tasks."""
+"""Checks of what an algorithm must not change or depend on: process, network, tasks."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from metabench.learning.settings import NetworkSettings
 from metabench.learning.tasks import PlaneWaveDistribution, SineDistribution
 
 HASH_SEEDS = ("1", "2")
-"""Values of PYTHONHASHSEED under which other processes compute the same."""
+"""Values of PYTHONHASHSEED under which other processes must compute the same."""
 
 
 def everything(s: Subject) -> Iterator[Tensor]:
-    """Yield what an algorithm begins with, draws, descends and predicts."""
+    """Yield an algorithm's initial values, data, directions and predictions."""
     theta, batch = s.begin(), s.batch()
     yield theta
     for points in batch:
@@ -66,7 +66,7 @@ def _settings() -> tuple[Any, ...]:
 
 
 def _under(seed: int, run: Callable[[], list[Tensor]]) -> tuple[list[Tensor], bool]:
-    """Run under random states of a seed; return results, and whether all stayed as it was."""
+    """Run under random states of a seed; return results, and whether nothing was changed."""
     torch.manual_seed(seed)
     np.random.seed(seed)
     random.seed(seed)
@@ -93,7 +93,7 @@ def is_the_same_in_every_process(s: Subject) -> None:
 
 
 def digest(s: Subject) -> str:
-    """Return a digest of all that an algorithm computes."""
+    """Return a digest of everything that an algorithm computes."""
     found = sha256()
     for tensor in (*everything(s), s.train(4 if s.trains else 0).theta):
         found.update(tensor.numpy().tobytes())
@@ -101,7 +101,7 @@ def digest(s: Subject) -> str:
 
 
 def digests_elsewhere(names: Iterable[str]) -> list[dict[str, str]]:
-    """Return the digests of algorithms by name, of a process for each hash seed."""
+    """Return the digests of algorithms by name, from one process per hash seed."""
     root = str(Path(__file__).parent.parent.parent)
     paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-P", "-c", f"import {__name__} as here; here.answer()", *names]

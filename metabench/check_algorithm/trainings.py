@@ -1,4 +1,4 @@
-"""What becomes of an algorithm in a short training."""
+"""Checks in a short training run."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from metabench.learning.tasks import SineDistribution
 from metabench.records import artifacts, headers, states
 
 META_ITERATIONS = 100
-"""Length of the training in which validation must fall."""
+"""Length of the training run in which the validation loss must fall."""
 
 ALIKE = SineDistribution(amplitude=(2.0, 4.0), phase=(0.0, 1.0))
-"""Tasks that have so much in common that whatever learns finds it soon."""
+"""Tasks with so much in common that any learner finds it soon."""
 
 
 def trains_to_finite_losses(s: Subject) -> None:
-    """A short training at small steps moves theta, and keeps it and validation losses finite."""
+    """A short training run with small steps moves theta and keeps all losses finite."""
     state = s.train(8 if s.trains else 0)
     must(bool(state.theta.isfinite().all()), "theta is not finite after 8 meta-iterations")
     must(
@@ -48,7 +48,7 @@ def resumes_from_a_checkpoint(s: Subject) -> None:
 
 
 def fits_the_outer_optimizers(s: Subject) -> None:
-    """What it returns can be descended by every optimizer and schedule of the outer loop."""
+    """Every optimizer and schedule of the outer loop can descend its direction."""
     if not s.trains:
         return
     for name in ("meta_optimizer", "meta_schedule"):
@@ -60,7 +60,7 @@ def fits_the_outer_optimizers(s: Subject) -> None:
 
 
 def learns(s: Subject) -> None:
-    """The validation loss falls in a short training on tasks that are much alike."""
+    """The validation loss falls in a short training run on very similar tasks."""
     if not s.trains:
         return
     quick = replace(s, tasks=ALIKE).changed(meta_optimizer="adam", meta_step_size=0.01, shots=10)

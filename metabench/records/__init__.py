@@ -1,1 +1,1 @@
-"""Files that say what they were made from."""
+"""Files that record their inputs."""

@@ -1,7 +1,7 @@
 """The arrays of each kind of record: name, axes and type of each, declared once.
 
 Shapes, checks and the joining of blocks of seeds follow from the declarations. An array that a
-record has for each protocol, step rule or baseline is called after them: `test/standard/own`.
+record has for each protocol, step rule or baseline has these in its name: `test/standard/own`.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ MEMORY = Array("memory", ("moment", "run", "learned"), "float32")
 DIVERGED_AT = Array("diverged_at", ("run",), "int64")
 VALIDATION_CURVE = Array("validation_loss", ("evaluation", "run"), "float64")
 STATE = (META_ITERATION, THETA, MEMORY, DIVERGED_AT, VALIDATION_CURVE)
-"""What a training job leaves, and its checkpoints."""
+"""The arrays of a training job and of its checkpoints."""
 
 TEST = Array("test", ("region", "update", "run", "test task"), "float32")
 VALIDATION = Array("validation", ("update", "run", "validation task"), "float32")
 STEP_SIZE = Array("step_size", ("run",), "float64")
 OF_STEPS = (STEP_SIZE, VALIDATION, TEST)
-"""What an evaluation leaves for each protocol and step rule."""
+"""The arrays of an evaluation for each protocol and step rule."""
 
 TUNING = Array("tuning", ("candidate", "run"), "float64")
 SHOWCASE = Array("showcase", ("stage", "run", "picture point"), "float32")
@@ -90,7 +90,7 @@ def state(settings: TrainSettings, runs: int, done: int) -> Declared:
 
 
 def learned(settings: TrainSettings | EvaluateSettings) -> int:
-    """Return M, how many numbers a run of a job learns."""
+    """Return M, the number of values that a run of a job learns."""
     algorithm = algorithms.load(settings.algorithm)
     return algorithm.begin(settings.shape, (0,), settings.hyperparameters).shape[-1]
 
@@ -155,7 +155,7 @@ def _sizes(tasks: TaskDistribution, protocol: Protocol, banks: Banks) -> dict[st
 
 
 def hold(path: Path, arrays: Arrays, declared: Declared) -> None:
-    """Raise ArtifactError where the arrays of a file are not those that are declared."""
+    """Raise ArtifactError if the arrays of a file are not the declared ones."""
     found = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
     wanted = {name: (array.dtype, shape) for name, (array, shape) in declared.items()}
     for name in sorted(found.keys() | wanted.keys()):
@@ -167,7 +167,7 @@ def hold(path: Path, arrays: Arrays, declared: Declared) -> None:
 
 
 def join(blocks: Sequence[Arrays], declared: Declared) -> Arrays:
-    """Join blocks of seeds along the axis of the runs; what has none is that of the first."""
+    """Join blocks of seeds along the run axis; arrays without it are taken from the first block."""
     return dict(_joined(blocks, declared))
 
 

@@ -1,7 +1,6 @@
-"""Files of arrays: safetensors with one header, written atomically, refused if a byte is wrong.
+"""Files of arrays: safetensors with one header, written atomically, rejected if a byte is wrong.
 
-No pickle is read anywhere. The header says what the arrays were made from; a digest of the arrays
-stands in it too.
+No pickle is read anywhere. The header records the inputs of the arrays and a digest of the arrays.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ Arrays = dict[str, NDArray[Any]]
 Header = dict[str, Any]
 
 AGAIN = "delete the file and run the study again"
-"""What helps against a file that is not what it should be."""
+"""The remedy for a file that is not what it should be."""
 
 
 class ArtifactError(Exception):
-    """A file that is missing, damaged, or made from something else."""
+    """A file that is missing, damaged, or has different inputs than expected."""
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside a path, and rename it to the path when all went well.
+    """Yield a temporary name next to a path, and rename it to the path on success.
 
     Raises:
-        OSError: The file cannot be written; what stood there before is untouched.
+        OSError: The file cannot be written; an existing file is untouched.
     """
     path = Path(path)
     temporary = path.with_name(
@@ -61,21 +60,21 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, unless it says this already; raise OSError as `replacing` does."""
+    """Write a text file, unless it already has this content; raise OSError as `replacing` does."""
     if not (path.is_file() and path.read_bytes() == text.encode()):
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 
 def _umask() -> int:
-    """Return which permissions new files are not given; it can be read by setting it only."""
+    """Return the umask, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def _sweep(path: Path) -> None:
-    """Delete what killed processes of this machine left of a file they were writing."""
+    """Delete temporary files that killed processes of this machine left behind."""
     mine = f".{path.stem}.{node()}-"
     for left in path.parent.glob(f"{escape(mine)}*{escape(path.suffix)}"):
         if not _alive(left.name.removeprefix(mine).removesuffix(path.suffix)):
@@ -116,7 +115,7 @@ def read(path: str | Path) -> tuple[Arrays, Header]:
     """Read arrays and their header.
 
     Raises:
-        ArtifactError: The file is missing or damaged, or not one of ours.
+        ArtifactError: The file is missing, damaged or not an artefact.
     """
     with _opened(path) as (file, header):
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
@@ -128,7 +127,7 @@ def read(path: str | Path) -> tuple[Arrays, Header]:
 
 
 def read_header(path: str | Path) -> Header:
-    """Read the header alone: quick, and blind to damaged arrays; raise as `read` does."""
+    """Read only the header: quick, but damaged arrays go unnoticed; raise as `read` does."""
     with _opened(path) as (_, header):
         return header
 
@@ -145,9 +144,9 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, Header]]:
 
 
 def difference(path: str | Path, header: Header, expected: Header) -> str | None:
-    """Return the first entry in which a header is another than expected, as a sentence.
+    """Return the first entry in which a header differs from the expected one, as a sentence.
 
-    None if none is.
+    None if none differs.
     """
     for key, value in expected.items():
         if header.get(key) != value:
@@ -156,10 +155,10 @@ def difference(path: str | Path, header: Header, expected: Header) -> str | None
 
 
 def require(path: str | Path, header: Header, expected: Header) -> None:
-    """Refuse an artefact that was made from other settings, source or versions.
+    """Reject an artefact with different settings, source or versions.
 
     Raises:
-        ArtifactError: Names the first entry that differs.
+        ArtifactError: The message names the first entry that differs.
     """
     if reason := difference(path, header, expected):
         raise ArtifactError(f"{reason}; {AGAIN}")

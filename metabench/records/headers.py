@@ -1,4 +1,4 @@
-"""What each record is made from, as its header says it: settings, source, versions, engine."""
+"""The header of each record, which lists its inputs: settings, source, versions, engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from metabench.records.predictions import Predictions
 from metabench.records.provenance import code_digest, made_from
 
 NUMERICS = ("torch", "numpy")
-"""The packages whose version a number may depend on."""
+"""The packages on whose versions results may depend."""
 
 
 def training(settings: TrainSettings, seeds: str, engine: str) -> Header:

@@ -1,4 +1,4 @@
-"""Where a study's files are, below its folder `results/STUDY`: each path is said here and once.
+"""The paths of a study's files below its folder `results/STUDY`, each defined once.
 
 Parts of a path may be wildcards of Snakemake: `layout.trained("{algorithm}/{cell}", "{seeds}")`.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RESULTS = Path("results")
-"""The folder of all studies, seen from where a study is run."""
+"""The folder of all studies, relative to where a study is run."""
 
 RECORD = ".safetensors"
 
@@ -20,7 +20,8 @@ class Layout:
 
     Args:
         root: Its folder, for instance ``results/flux``.
-        trained_in: Name of the study beside it whose trainings it uses; its own if not given.
+        trained_in: Name of the study next to it whose training records it uses; its own if not
+            given.
     """
 
     root: Path
@@ -47,7 +48,7 @@ class Layout:
         return self.root / ".lock"
 
     def checkpoint(self, cell: str, seeds: str) -> Path:
-        """Return where a training job keeps its state."""
+        """Return the checkpoint of a training job."""
         return self.training / "checkpoints" / cell / f"{seeds}{RECORD}"
 
     def trained(self, cell: str, seeds: str) -> Path:
@@ -73,12 +74,12 @@ class Layout:
 
     @property
     def provenance(self) -> Path:
-        """Where, from what and by which engine the results were computed."""
+        """The provenance of the results: machine, inputs and engine."""
         return self.root / "provenance.json"
 
     @property
     def report(self) -> Path:
-        """The page with what came out of the study."""
+        """The HTML report of the study."""
         return self.root / "report.html"
 
     @property
@@ -89,7 +90,7 @@ class Layout:
     def caption(self, kind: str, name: str) -> Path:
         """Return the file from which Snakemake's report reads a caption.
 
-        It is absolute, since Snakemake looks for other paths beside the rules.
+        It is absolute, because Snakemake looks for relative paths next to the rules.
         """
         return (self.root / "captions" / kind / f"{name}.rst").absolute()
 
@@ -99,11 +100,11 @@ class Layout:
         return self.root / "literature"
 
     def marker(self, store: str, cell: str, seeds: str) -> Path:
-        """Return the file that says that a block of a cell's seeds is in an MLflow store."""
+        """Return the marker that a block of a cell's seeds is in an MLflow store."""
         return self.root / "track" / store / cell / f"{seeds}.json"
 
     def study_marker(self, store: str) -> Path:
-        """Return the file that says that the whole study is in an MLflow store."""
+        """Return the marker that the whole study is in an MLflow store."""
         return self.root / "track" / store / "study.json"
 
     def log(self, *parts: str) -> Path:
@@ -111,5 +112,5 @@ class Layout:
         return self.root / "logs" / ("/".join(parts) + ".log")
 
     def benchmark(self, *parts: str) -> Path:
-        """Return the file in which Snakemake notes what a job took."""
+        """Return the file in which Snakemake records the cost of a job."""
         return self.root / "benchmarks" / ("/".join(parts) + ".tsv")

@@ -1,10 +1,10 @@
-"""Files that take the place of locks where a file system has none.
+"""Lock files for file systems without locks.
 
-Such a file is made only where there is none, which every file system can do, and removed at the
-end. It says which process of which machine holds the lock. Its time is renewed while that process
-lives. So what a dead process left is told from a lock: on its own machine at once, on others by a
-time that stands still. Times are compared with that of a new file in the same folder, because the
-clocks of machines differ.
+Such a file is created only if it does not exist, which every file system supports, and removed at
+the end. It names the process and machine that hold the lock, and the process keeps renewing its
+time. A stale file is detected at once on the machine of its dead process, and on other machines by
+a time that no longer changes. Times are compared with that of a new file in the same folder,
+because the clocks of machines differ.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from threading import Event, Thread
 
 SUFFIX = ".held"
 ASK = 0.5
-"""Seconds after which a lock that another process holds is asked for again."""
+"""Seconds between attempts to take a lock that another process holds."""
 RENEW = 10.0
-"""Seconds after which the holder renews the time of its file."""
+"""Seconds between renewals of the file's time by its holder."""
 DEAD = 120.0
-"""Seconds after which a file that was not renewed belongs to nobody."""
+"""Seconds after which a file that was not renewed counts as abandoned."""
 
 
 def take(path: Path, wait: bool) -> ExitStack:
-    """Take the lock of a file; it is held until what is returned is closed, or the process ends.
+    """Take the lock of a file; it is held until the result is closed or the process ends.
 
     Raises:
-        BlockingIOError: Another process holds it, and it is not to be waited for.
+        BlockingIOError: Another process holds it, and waiting was not requested.
         OSError: The file cannot be written.
     """
     held, mine = _beside(path), _identity(os.getpid())
@@ -50,7 +50,7 @@ def take(path: Path, wait: bool) -> ExitStack:
 
 
 def holder(path: Path) -> str | None:
-    """Return who holds the lock of a file by a file beside it, and a way out; None if nobody."""
+    """Return who holds the lock of a file by a lock file, and the remedy; None if nobody does."""
     held = _beside(path)
     try:
         machine, process, _ = _read(held)
@@ -65,7 +65,7 @@ def _beside(path: Path) -> Path:
 
 
 def _make(held: Path, mine: str) -> bool:
-    """Make the file; return False where there is one."""
+    """Create the file; return False if it exists."""
     try:
         file = held.open("x", encoding="utf-8")
     except FileExistsError:
@@ -80,24 +80,24 @@ def _make(held: Path, mine: str) -> bool:
 
 
 def _renew(held: Path, ended: Event) -> None:
-    """Renew the time of the file until the lock is given back."""
+    """Renew the time of the file until the lock is released."""
     while not ended.wait(RENEW):
         with suppress(OSError):
             os.utime(held)
 
 
 def _give_back(held: Path, mine: str) -> None:
-    """Remove the file where it is still this process's: not in a fork, nor after it was lost."""
+    """Remove the file if it is still this process's: not in a fork, nor after it was lost."""
     with suppress(FileNotFoundError):
         if mine == _identity(os.getpid()) == " ".join(_read(held)):
             held.unlink()
 
 
 def _remove_dead(held: Path) -> bool:
-    """Remove the file where its process is dead; return whether it is worth asking again.
+    """Remove the file if its process is dead; return whether to try again.
 
-    One process at a time may do so: a slower one would remove what a faster one has made since.
-    It is the one that makes the file `removing`.
+    Only one process may do so at a time: a slower one would remove the file that a faster one has
+    since created. It is the one that creates the file `removing`.
     """
     try:
         if not _dead(held):
@@ -126,13 +126,13 @@ def _dead(held: Path) -> bool:
 
 
 def _silent(held: Path) -> bool:
-    """Return whether nobody has renewed the time of the file for long."""
+    """Return whether the time of the file has not been renewed for too long."""
     with TemporaryFile(dir=held.parent) as new:
         return os.fstat(new.fileno()).st_mtime - held.stat().st_mtime > DEAD
 
 
 def _read(held: Path) -> tuple[str, str, str]:
-    """Return machine, process and when that began; an unknown machine where the file is not ours."""
+    """Return machine, process and start time; an unknown machine if the file is not ours."""
     words = held.read_text(encoding="utf-8", errors="replace").split(" ")
     if len(words) != 3 or not words[1].isdecimal():
         return "an unknown machine", "unknown", ""
@@ -140,10 +140,10 @@ def _read(held: Path) -> tuple[str, str, str]:
 
 
 def _identity(process: int) -> str:
-    """Return what tells a living process from all others of all machines; empty if it is dead.
+    """Return what identifies a living process among all machines; empty if it is dead.
 
-    Its number may be given to another one later, so the time at which it began belongs to it.
-    Linux tells it, in ticks since the machine was started.
+    Process numbers are reused, so the start time is part of the identity. Linux gives it in ticks
+    since boot.
     """
     try:
         os.kill(process, 0)

@@ -1,6 +1,6 @@
-"""Locks that end with the process that holds them, however it ends: the kernel keeps them.
+"""Locks that are released when the process that holds them ends: the kernel keeps them.
 
-Where a file system cannot lock, a file takes the place of a lock: see `lock_files`.
+On a file system that cannot lock, a file replaces the lock: see `lock_files`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pathlib import Path
 from metabench.records import lock_files
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""What file systems answer that cannot lock."""
+"""Errors of file systems that cannot lock."""
 
 _warned: set[Path] = set()
 
 
 def take(path: Path) -> ExitStack | None:
-    """Take the lock of a file at once; it is held until what is returned is closed.
+    """Take the lock of a file without waiting; it is held until the result is closed.
 
     Returns:
-        What holds it, or None where another process does.
+        The held lock, or None if another process holds it.
 
     Raises:
         OSError: The file cannot be written.
@@ -37,7 +37,7 @@ def take(path: Path) -> ExitStack | None:
 
 
 def _locked(path: Path, wait: bool) -> ExitStack:
-    """Open a file, lock it, and write into it who holds it."""
+    """Open a file, lock it, and write the holder into it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
@@ -59,7 +59,7 @@ def _locked(path: Path, wait: bool) -> ExitStack:
 
 
 def _warn(folder: Path, error: OSError) -> None:
-    """Say, once of a folder, that its file system cannot lock and what is done instead."""
+    """Warn once per folder that its file system cannot lock, and what replaces the lock."""
     if folder not in _warned:
         _warned.add(folder)
         print(
@@ -78,7 +78,7 @@ def holder(path: Path) -> str:
 
 @contextmanager
 def alone(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock of a file; where another process holds it, say what is waited for, and wait.
+    """Hold the lock of a file; if another process holds it, say so and wait.
 
     Args:
         path: The file of the lock.

@@ -1,7 +1,7 @@
-"""The manifest of a folder: what its files were made from, and the digest of each.
+"""The manifest of a folder: the inputs of its files, and the digest of each.
 
-Tables and figures are files that other programs read, so what arrays carry in their header stands
-beside them.
+Other programs read tables and figures, so the information that arrays have in their header is in a
+separate file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NAME = "manifest.json"
 
 
 def write(folder: Path, names: Iterable[str], header: Header) -> None:
-    """Write the manifest of files of a folder under what they were made from."""
+    """Write the manifest of files of a folder with their inputs."""
     files = {name: file_digest(folder / name) for name in sorted(names)}
     text = json.dumps(
         {**header, "content": config_digest(files), "files": files}, indent=2, sort_keys=True
@@ -28,11 +28,11 @@ def write(folder: Path, names: Iterable[str], header: Header) -> None:
 
 
 def read(folder: Path) -> Header:
-    """Read the manifest of a folder, and hold every file against it.
+    """Read the manifest of a folder, and check every file against it.
 
     Raises:
-        ArtifactError: There is none, or a file is missing or has other bytes than the manifest
-            says.
+        ArtifactError: There is none, or a file is missing or differs from its digest in the
+            manifest.
     """
     path = folder / NAME
     try:
@@ -55,5 +55,5 @@ def read(folder: Path) -> Header:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file; raise OSError where it cannot be read."""
+    """Return the SHA-256 of a file; raise OSError if it cannot be read."""
     return sha256(path.read_bytes()).hexdigest()

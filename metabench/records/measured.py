@@ -1,4 +1,4 @@
-"""Everything measured of a cell, read back from its records and checked against its study."""
+"""All measurements of a cell, read from its records and checked against its study."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ COST_COLUMNS = {
 
 @dataclass(frozen=True)
 class CellRecord:
-    """Everything measured of one cell, or of one block of its seeds.
+    """All measurements of one cell, or of one block of its seeds.
 
     Args:
         cell: The cell.
         seeds: ``(run,)``.
         theta: ``(run, M)``.
         diverged_at: First meta-iteration after which theta was not finite, 0 if never, ``(run,)``.
-        meta_iterations: Of the validation curve, ``(evaluation,)``.
+        meta_iterations: Those of the validation curve, ``(evaluation,)``.
         validation_loss: ``(evaluation, run)``.
         evaluation: The arrays of all evaluations by name (`metabench.records.arrays`).
-        digest: Of the records it was read from.
+        digest: Digest of the records it was read from.
     """
 
     cell: Cell
@@ -76,11 +76,11 @@ class CellRecord:
         return [*named, *(step for step in found if step not in named)]
 
     def losses(self, protocol: str, step: str) -> NDArray[np.float64]:
-        """Return test losses ``(region, update, run, task)``; what is not a number is infinite."""
+        """Return test losses ``(region, update, run, task)``; NaN becomes infinite."""
         return infinite(self.evaluation[f"test/{protocol}/{step}"])
 
     def validation(self, protocol: str, step: str) -> NDArray[np.float64]:
-        """Return validation losses ``(update, run, task)``; what is not a number is infinite."""
+        """Return validation losses ``(update, run, task)``; NaN becomes infinite."""
         return infinite(self.evaluation[f"validation/{protocol}/{step}"])
 
     def step_size(self, protocol: str, step: str) -> NDArray[np.float64]:
@@ -89,7 +89,7 @@ class CellRecord:
 
 
 def infinite(losses: NDArray[Any]) -> NDArray[np.float64]:
-    """Return losses as float64, infinite where they are no numbers."""
+    """Return losses as float64, with NaN as infinite."""
     return np.nan_to_num(losses.astype(np.float64), nan=np.inf, posinf=np.inf)
 
 
@@ -115,7 +115,7 @@ class Reader:
     Args:
         study: The study.
         layout: Its files.
-        engine: The engine that its records must be made by.
+        engine: The engine that must have computed its records.
     """
 
     study: Study
@@ -126,8 +126,8 @@ class Reader:
         """Read one block of a cell's seeds.
 
         Raises:
-            ArtifactError: A file is missing, damaged, or made from other settings, source,
-                versions or by another engine.
+            ArtifactError: A file is missing or damaged, or has different settings, source, versions
+                or engine.
         """
         settings = self.study.train_settings(cell)
         path = self.layout.trained(cell.path, seeds)
@@ -212,7 +212,7 @@ class Reader:
         return predictions.read(path, self.study.bank_settings, self.study.config.seeds)
 
     def contents(self) -> str:
-        """Return a digest of the content of all records of the study, in whatever order it has them."""
+        """Return a digest of the content of all records of the study, whatever their order."""
         paths = [self.layout.trained(cell.path, seeds) for cell, seeds in self.study.train_jobs]
         for cell, group, seeds in self.study.evaluate_jobs:
             paths.append(self.layout.evaluated(cell.path, group, seeds))

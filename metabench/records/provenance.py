@@ -1,6 +1,6 @@
-"""What a result was made from: settings, source, versions, processor and commit.
+"""The inputs of a result: settings, source, versions, processor and commit.
 
-Artefacts embed digests and versions only. What differs between clones or machines stands in
+Artefacts embed only digests and versions. What differs between clones or machines is in
 provenance.json.
 """
 
@@ -36,8 +36,7 @@ VERSIONED = (
     "mlflow",
 )
 SOURCES = (".", "../Snakefile", "../workflow", "../requirements.lock")
-"""What makes a checkout dirty where it differs from its commit, new files included; seen from the
-package.
+"""Paths, relative to the package, whose changes or new files make a checkout dirty.
 """
 
 ARITHMETIC = ("ATEN_", "DNNL_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_")
@@ -45,7 +44,7 @@ ARITHMETIC = ("ATEN_", "DNNL_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_")
 
 
 def canonical(settings: Any) -> str:
-    """Spell settings as JSON with sorted keys and no spaces: equal settings give equal text."""
+    """Serialise settings as JSON with sorted keys and no spaces: equal settings give equal text."""
     return json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -55,15 +54,15 @@ def digest(content: str | bytes) -> str:
 
 
 def config_digest(settings: Any) -> str:
-    """Return the digest of settings in canonical spelling."""
+    """Return the digest of settings in canonical form."""
     return digest(canonical(settings))
 
 
 @cache
 def code_digest(*modules: str) -> str:
-    """Return the digest of the source of modules and of all that they import from this package.
+    """Return the digest of the source of modules and of everything they import from this package.
 
-    C++ is part of it.
+    This includes C++ files.
 
     Args:
         modules: Full names, for instance ``metabench.learning.training`` and
@@ -135,16 +134,16 @@ def versions(*packages: str) -> dict[str, str]:
 def made_from(
     kind: str, settings: Mapping[str, Any], code: str, packages: tuple[str, ...], **more: Any
 ) -> dict[str, Any]:
-    """Return the header of an artefact: all that its content depends on.
+    """Return the header of an artefact: everything that its content depends on.
 
-    It has nothing that another machine would say.
+    It contains nothing that differs between machines.
 
     Args:
-        kind: Of the artefact.
-        settings: Its job's, whole: their digest is compared, their text is for readers.
-        code: Digest of the source that makes it.
-        packages: Those on whose version its content may depend.
-        more: Digests of what else it is made of.
+        kind: Kind of the artefact.
+        settings: Settings of its job, in full: the digest is compared, the text is for readers.
+        code: Digest of the source that produces it.
+        packages: Packages on whose version its content may depend.
+        more: Digests of its other inputs.
     """
     digests = {
         "kind": kind,
@@ -156,7 +155,7 @@ def made_from(
 
 
 def describe(engine: str) -> dict[str, Any]:
-    """Return where, from what and by which engine results were computed, for a reader."""
+    """Return the provenance of results for a reader: machine, inputs and engine."""
     return {
         "code": package_digest(),
         "commit": _git("rev-parse", "HEAD"),
@@ -175,7 +174,7 @@ def describe(engine: str) -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    """Ask git about the checkout that holds this package; None where there is none."""
+    """Ask git about the checkout that holds this package; None if there is none."""
     try:
         answer = subprocess.run(
             ["git", *arguments], cwd=PACKAGE, capture_output=True, text=True, check=True
@@ -186,7 +185,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def _version(package: str) -> str | None:
-    """Return an installed version; None where there is none.
+    """Return an installed version; None if there is none.
 
     Not every job needs every package.
     """

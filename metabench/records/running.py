@@ -1,7 +1,7 @@
-"""A study as it is run: its content and its engine, decided once and told to every job.
+"""A study as it is run: its content and its engine, fixed once for all jobs.
 
-`results/STUDY/study.json` is written when a study starts. Its jobs read it, on other machines too,
-so that neither an edited study file nor another processor mixes what belongs apart.
+`results/STUDY/study.json` is written when a study starts. Its jobs read it, also on other machines,
+so that an edited study file or a different processor cannot mix results.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Running:
         """Return a study as this machine runs it.
 
         Raises:
-            ArtifactError: It is trained in a study that is not there.
-            ConfigError: It is trained in a study that trains something else.
+            ArtifactError: It is trained in a study that does not exist.
+            ConfigError: It is trained in a study with different training.
             EngineError: As `engine.name` does.
         """
         elsewhere = study.config.trained_in
@@ -56,7 +56,7 @@ class Running:
 
     @property
     def reader(self) -> Reader:
-        """Reads its records."""
+        """The reader of its records."""
         return Reader(self.study, self.layout, self.engine)
 
     def require_predictions(self) -> None:
@@ -65,25 +65,25 @@ class Running:
             self.reader.answers(name)
 
     def write(self) -> None:
-        """Write study.json for the jobs, unless it says this already."""
+        """Write study.json for the jobs, unless it already has this content."""
         content = {"engine": self.engine, "study": self.study.config.model_dump(mode="json")}
         text = json.dumps(content, indent=2) + "\n"  # in the order of the file, which has a meaning
         write_text(self.layout.study, text)
 
 
 def read(given: str | Path, started: bool = True) -> Running:
-    """Return the study that a person or a rule names.
+    """Return the study that a user or a rule names.
 
     Args:
-        given: A study file (.yaml), a study as it is run (study.json), or the name of a study: it
-            stands for results/NAME/study.json if the study was started, or else for
-            config/NAME.yaml.
-        started: Whether a name may stand for a study as it is run, or is its file alone.
+        given: A study file (.yaml), a study as it is run (study.json), or the name of a study,
+            which means results/NAME/study.json if the study was started, and config/NAME.yaml
+            otherwise.
+        started: Whether a name may mean a study as it is run, or only its file.
 
     Raises:
-        ConfigError: The file is no study.
-        ArtifactError: There is no such study, or study.json is damaged.
-        EngineError: The study was not started, and this machine's engine cannot be told.
+        ConfigError: The file is not a study.
+        ArtifactError: The study does not exist, or study.json is damaged.
+        EngineError: The study was not started, and this machine's engine cannot be determined.
     """
     path = Path(given)
     if path.suffix not in (".yaml", ".yml", ".json"):
@@ -102,7 +102,7 @@ def read(given: str | Path, started: bool = True) -> Running:
 
 
 def _require_same_training(study: Study, other: Study) -> None:
-    """Raise ConfigError where a study does not train all that another is evaluated of."""
+    """Raise ConfigError if a study does not train everything that another one evaluates."""
     place = f"(trained_in: {other.name})"
     if other.config.trained_in:
         raise ConfigError(
@@ -131,7 +131,7 @@ def _require_same_training(study: Study, other: Study) -> None:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """Return the content of study.json; raise ArtifactError where it is not what `write` writes."""
+    """Return the content of study.json; raise ArtifactError if it is invalid."""
     try:
         content = config.read_json(path.read_text(encoding="utf-8"), path.name)
         if set(content) != {"engine", "study"}:

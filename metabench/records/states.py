@@ -1,4 +1,4 @@
-"""From tensors to files and back: the one module of the records that knows torch."""
+"""Convert tensors to files and back: the only module of records that uses torch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> Arrays:
 
 
 def read_checkpoint(path: Path, settings: TrainSettings, expected: Header) -> State | None:
-    """Return the state that a killed job left.
+    """Return the checkpoint that a killed job left.
 
     Returns:
         None if there is none, or if it cannot be trusted, which is reported.
@@ -46,16 +46,16 @@ def read_checkpoint(path: Path, settings: TrainSettings, expected: Header) -> St
 
 
 def read_theta(path: Path, settings: EvaluateSettings, seeds: str) -> tuple[Tensor, str]:
-    """Return what the runs of a trained record learned, ``(run, M)``, and its content's digest.
+    """Return the learned values of a training record, ``(run, M)``, and its content's digest.
 
     Args:
         path: The record.
-        settings: Of the evaluation that reads it.
-        seeds: The block of seeds it must hold.
+        settings: Settings of the evaluation that reads it.
+        seeds: The block of seeds it must contain.
 
     Raises:
-        ArtifactError: It is damaged, unfinished, or of another algorithm, network, block of
-            seeds or distribution of tasks; how many tasks it was trained on is the cell's.
+        ArtifactError: It is damaged, unfinished, or has a different algorithm, network, block of
+            seeds or task distribution. The number of training tasks may differ.
     """
     found, header = artifacts.read(path)
     dumped = settings.model_dump(mode="json")
@@ -75,7 +75,7 @@ def read_theta(path: Path, settings: EvaluateSettings, seeds: str) -> tuple[Tens
 
 
 def require_finished(path: Path, found: Arrays, header: Header) -> None:
-    """Raise ArtifactError where a record is that of a checkpoint."""
+    """Raise ArtifactError if a record is a checkpoint."""
     done, total = _done(found), header["settings"]["meta_iterations"]
     if done < total:
         raise ArtifactError(
@@ -87,7 +87,7 @@ def to_state(path: Path, found: Arrays, settings: TrainSettings, header: Header)
     """Return arrays as a training state.
 
     Raises:
-        ArtifactError: They cannot be those of their own header.
+        ArtifactError: They do not match their header.
     """
     done, total = _done(found), settings.meta_iterations
     runs = len(seeds_of(header["seeds"]))

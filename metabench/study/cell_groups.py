@@ -1,4 +1,4 @@
-"""From the groups of a study file to cells: each group is the product of all that is a list."""
+"""Expand the groups of a study file into cells: each group is the product of its lists."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from metabench.study.schema import CellGroup, Length, StudyConfig, TrainingTasks
 
 
 class _Group(NamedTuple):
-    """A group of a study file, its algorithm, and the keys that lead to it."""
+    """A group of a study file, its algorithm, and its place in the file."""
 
     given: CellGroup
     algorithm: Algorithm
@@ -33,12 +33,12 @@ class _Group(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many cells it has."""
+        """Number of its cells."""
         return min(self.points, self.given.trials or self.points)
 
     @property
     def points(self) -> int:
-        """How many cells its product has."""
+        """Number of cells of its product."""
         return (
             grids.size(NetworkSettings, self.given.network)
             * grids.size(TrainingTasks, self.given.tasks)
@@ -51,8 +51,8 @@ def cells(config: StudyConfig) -> list[Cell]:
     """Return the cells of a study in the order of its file, those with equal budgets last.
 
     Raises:
-        ConfigError: A line for each mistake: a group lacks a hyperparameter, has one too many or
-            has one that cannot be, or two cells are the same.
+        ConfigError: A line for each mistake: a group has a missing, unknown or invalid
+            hyperparameter, or two cells are the same.
     """
     groups = _groups(config)
     mistakes = Mistakes()
@@ -73,7 +73,7 @@ def cells(config: StudyConfig) -> list[Cell]:
 
 
 def _groups(config: StudyConfig) -> list[_Group]:
-    """Return the groups of a study; raise ConfigError where they make more jobs than anybody runs."""
+    """Return the groups of a study; raise ConfigError if they make more jobs than allowed."""
     mistakes = Mistakes()
     groups: list[_Group] = []
     files: dict[str, str] = {}
@@ -107,7 +107,7 @@ def _groups(config: StudyConfig) -> list[_Group]:
 
 
 def _load(given: str, place: str) -> Algorithm:
-    """Return an algorithm; raise ConfigError where a study cannot use it."""
+    """Return an algorithm; raise ConfigError if a study cannot use it."""
     try:
         algorithm = algorithms.load(given)
     except ValueError as error:
@@ -127,7 +127,7 @@ def _load(given: str, place: str) -> Algorithm:
 
 
 def _require_one_file(files: dict[str, str], given: str, place: str) -> None:
-    """Raise ConfigError where two files of algorithms would have one name in every table."""
+    """Raise ConfigError if two algorithm files would have the same name in tables."""
     other = files.setdefault(algorithms.name(given), given)
     if other != given:
         raise ConfigError(
@@ -137,7 +137,7 @@ def _require_one_file(files: dict[str, str], given: str, place: str) -> None:
 
 
 def _require_distinct(found: list[Cell]) -> None:
-    """Raise ConfigError where a cell stands twice, or two cells would share a name or a path."""
+    """Raise ConfigError if a cell appears twice, or two cells would share a name or a path."""
     titles = Counter(cell.title for cell in found)
     paths = Counter(cell.path for cell in found)
     for names in (titles, paths):
@@ -185,9 +185,9 @@ def _expand(config: StudyConfig, group: _Group, reference: Cell | None = None) -
 
 
 def _drawn(found: list[Cell], trials: int) -> list[Cell]:
-    """Return some cells, as chance has it: those whose content has the least digests.
+    """Draw some cells pseudo-randomly: those whose content has the smallest digests.
 
-    How long they train has no part in it.
+    The length of training does not affect the draw.
     """
 
     def digest(cell: Cell) -> str:
@@ -199,7 +199,7 @@ def _drawn(found: list[Cell], trials: int) -> list[Cell]:
 
 
 def _hyperparameters(group: _Group) -> list[Hyperparameters]:
-    """Return the hyperparameters of a group, each point of its grid."""
+    """Return the hyperparameters of each point of a group's grid."""
     model, given = group.algorithm.hyperparameters, group.given.hyperparameters
     mistakes = Mistakes()
     for key in sorted(given.keys() - model.model_fields.keys()):
@@ -220,7 +220,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _cost(group: _Group, h: Hyperparameters, tasks: AnyDistribution) -> Cost:
-    """Return what a meta-iteration spends."""
+    """Return the cost of a meta-iteration."""
     with _naming(group, "cost"):
         cost = group.algorithm.cost(h, tasks)
     if not isinstance(cost, Cost):
@@ -233,7 +233,7 @@ def _cost(group: _Group, h: Hyperparameters, tasks: AnyDistribution) -> Cost:
 
 @contextmanager
 def _naming(group: _Group, what: str) -> Iterator[None]:
-    """Name the algorithm in whatever its own code raises: it may be a user's file."""
+    """Add the algorithm's name to errors from its own code, which may be a user's file."""
     try:
         yield
     except ConfigError:
@@ -248,7 +248,7 @@ def _naming(group: _Group, what: str) -> Iterator[None]:
 
 
 def _require_outer_loop(algorithm: str, h: Hyperparameters, iterations: int, place: str) -> None:
-    """Raise ConfigError where an algorithm shall train that has nothing to train with."""
+    """Raise ConfigError if a cell is to train with an algorithm that cannot train."""
     if iterations and not isinstance(h, OuterLoop):
         raise ConfigError(
             f"{algorithms.name(algorithm)} does not train, since its hyperparameters are not a "
@@ -257,7 +257,7 @@ def _require_outer_loop(algorithm: str, h: Hyperparameters, iterations: int, pla
 
 
 def _afforded(budget: int, cost: Cost, place: str) -> int:
-    """Return how many meta-iterations spend so many point-gradients."""
+    """Return how many meta-iterations spend a number of point-gradients."""
     if not cost.point_gradients:
         raise ConfigError(f"an algorithm that spends nothing has no budget ({place})")
     iterations = budget // cost.point_gradients
@@ -270,7 +270,7 @@ def _afforded(budget: int, cost: Cost, place: str) -> int:
 
 
 def _mark(found: list[Cell], published: dict[str, Any], group: _Group) -> list[Cell]:
-    """Give the cell with the source's own values the role `published`."""
+    """Give the cell with the original source's values the role `published`."""
     place = f"{group.place}.published"
     known = [*group.algorithm.hyperparameters.model_fields, "meta_iterations", "network", "tasks"]
     mistakes = Mistakes()
@@ -292,7 +292,7 @@ def _mark(found: list[Cell], published: dict[str, Any], group: _Group) -> list[C
 
 
 def _content(cell: Cell) -> dict[str, Any]:
-    """Return what is said of a cell in a study file."""
+    """Return a cell as a study file describes it."""
     return {
         **cell.hyperparameters.model_dump(mode="json"),
         "meta_iterations": cell.meta_iterations,

@@ -1,7 +1,6 @@
-"""A cell: an algorithm with its hyperparameters, and what it is called.
+"""A cell: an algorithm with its hyperparameters, and its name.
 
-Its name says in words what is its own, from its content alone, so it stays the same when the grid
-grows:
+Its name describes its content in words, so it stays the same when the grid grows:
 
     reptile inner 0.02, meta 0.1
 """
@@ -23,16 +22,16 @@ from metabench.study.messages import ConfigError, shorten
 from metabench.study.schema import USUAL_ITERATIONS, StudyConfig
 
 ROLES = ("published", "grid", "equal-budget")
-"""Roles of a cell: the source's own values, another point of the grid, or another's budget."""
+"""Roles of a cell: the original source's values, a point of the grid, or another's budget."""
 
 SHOWN = 20
-"""Cells that a message lists at most."""
+"""The most cells that a message lists."""
 
 LONGEST_NAME = 300
-"""Characters of the name of a cell."""
+"""The most characters of the name of a cell."""
 
 LONGEST = 120
-"""Characters of the part of a path that names a cell; a longer one is cut, and made unique."""
+"""The most characters of a cell's name in a path; a longer one is cut and made unique."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,12 @@ class Cell:
     Args:
         module: The algorithm, by its name in the registry or as a file.
         hyperparameters: Its hyperparameters.
-        meta_iterations: How long it trains.
+        meta_iterations: Length of its training.
         role: One of `ROLES`.
-        cost: What one meta-iteration of one run spends.
+        cost: Cost of one meta-iteration of one run.
         network: The network.
         tasks: The distribution of its training tasks.
-        name: What it is called in tables and figures, for instance `inner 0.02, meta 0.1`.
+        name: Its name in tables and figures, for instance `inner 0.02, meta 0.1`.
     """
 
     module: str
@@ -81,7 +80,7 @@ class Cell:
 
 
 def path_of(name: str) -> str:
-    """Return a name as a part of a path, without spaces or commas, and never another's.
+    """Return a name as a part of a path, without spaces or commas; different names stay different.
 
     Example:
         >>> path_of("inner 0.02, meta 0.1")
@@ -98,7 +97,7 @@ def named(cell: Cell, config: StudyConfig, place: str) -> Cell:
     """Return a cell with its name.
 
     Raises:
-        ConfigError: Text in a user's hyperparameters makes a name that nobody can read.
+        ConfigError: Text in a user's hyperparameters makes an unreadable name.
     """
     name = _name(config, cell)
     _require_readable(name, place)
@@ -106,7 +105,7 @@ def named(cell: Cell, config: StudyConfig, place: str) -> Cell:
 
 
 def _name(config: StudyConfig, cell: Cell) -> str:
-    """Return what a cell is called: what it has of its own, in words."""
+    """Return the name of a cell: whatever differs from defaults, in words."""
     parts = list(cell.hyperparameters.told())
     if cell.network.hidden != config.network.hidden:
         parts.append(f"hidden {spelled(cell.network.hidden)}")
@@ -124,7 +123,7 @@ def _name(config: StudyConfig, cell: Cell) -> str:
 
 
 def _require_readable(name: str, place: str) -> None:
-    """Raise ConfigError where text in a user's hyperparameters makes a name that nobody can read."""
+    """Raise ConfigError if text in a user's hyperparameters makes an unreadable name."""
     is_text = name[0].isalpha() and name.lower() not in (*NO_NAMES, "n/a")
     if not is_text or not name.isprintable() or len(name) > LONGEST_NAME:
         raise ConfigError(
@@ -135,15 +134,15 @@ def _require_readable(name: str, place: str) -> None:
 
 
 def find(found: list[Cell], wanted: str) -> Cell:
-    """Return the cell that a person means.
+    """Return the cell that a user names.
 
     Args:
         found: The cells of a study.
-        wanted: `ALGORITHM/NAME`, the name as tables or paths have it, or a role that one cell has:
+        wanted: `ALGORITHM/NAME`, the name as in tables or paths, or a role that only one cell has:
             `reptile/inner 0.02, meta 0.1`, `reptile/inner-0.02_meta-0.1`, `reptile/published`.
 
     Raises:
-        ConfigError: No cell, or more than one, is called so.
+        ConfigError: No cell, or more than one, has that name.
     """
     for told in (lambda cell: f"{cell.algorithm}/{cell.name}", lambda cell: cell.path):
         for cell in found:

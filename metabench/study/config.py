@@ -21,7 +21,7 @@ __all__ = ["ConfigError", "StudyConfig", "check", "load", "parse", "read", "read
 def parse(content: Mapping[str, Any], where: str = "config") -> StudyConfig:
     """Check the content of a study file; raise ConfigError as `check` does.
 
-    What needs the algorithms and the grids worked out is checked by `metabench.study.jobs.Study`.
+    Whatever needs the algorithms and the expanded grids is checked by `metabench.study.jobs.Study`.
     """
     return check(StudyConfig, content, where)
 

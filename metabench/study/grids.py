@@ -1,7 +1,7 @@
-"""Grids: a list where one value would do stands for each of its values, and lists for their product.
+"""Grids: a list in place of a single value gives each of its values, and lists their product.
 
-{shots: [5, 10], noise: [0.0, 0.1]}    four points
-{support: [[-5, 5], [0, 5]]}           two points, since one value of `support` is a list already
+{shots: [5, 10], noise: [0.0, 0.1]} four points {support: [[-5, 5], [0, 5]]} two points, since one
+value of `support` is already a list
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def has_point(name: str) -> bool:
-    """Return whether a protocol's name tells a point of a grid, as `near shots 5` does.
+    """Return whether a protocol's name is that of a point of a grid, as `near shots 5` does.
 
     The name of a group has no spaces.
     """
@@ -45,9 +45,9 @@ def checked(
     """Return the points of a grid, checked.
 
     Args:
-        model: What a point is.
+        model: Model of a point.
         content: Keys and values, or lists of values.
-        place: The keys that lead to it in a study file, for error messages.
+        place: Its place in a study file, for error messages.
         known: Further keys and values, the same for all points.
 
     Raises:
@@ -66,7 +66,7 @@ def points(model: type[BaseModel], content: Mapping[str, Any]) -> Iterator[dict[
     """Yield the points of a grid: the content with each combination of the values of its lists.
 
     Args:
-        model: What a point is; its types say whether one value is a list.
+        model: Model of a point; its types say whether one value is a list.
         content: Keys and values, or lists of values.
     """
     choices = [values(model, key, value) for key, value in content.items()]
@@ -75,7 +75,7 @@ def points(model: type[BaseModel], content: Mapping[str, Any]) -> Iterator[dict[
 
 
 def require_lists(model: type[BaseModel], content: Mapping[str, Any], place: str) -> None:
-    """Raise ConfigError where a list of values is empty or has a value twice."""
+    """Raise ConfigError if a list of values is empty or has a value twice."""
     mistakes = Mistakes()
     for key in varied(model, content):
         # Python takes 1 and 1.0 for one value, as a grid must.
@@ -89,7 +89,7 @@ def require_lists(model: type[BaseModel], content: Mapping[str, Any], place: str
 
 
 def varied(model: type[BaseModel], content: Mapping[str, Any]) -> list[str]:
-    """Return the keys of a grid that are given as lists of values."""
+    """Return the keys of a grid that have lists of values."""
     return [key for key, value in content.items() if _is_list_of_values(model, key, value)]
 
 
@@ -99,7 +99,7 @@ def values(model: type[BaseModel], key: str, value: Any) -> list[Any]:
 
 
 def size(model: type[BaseModel], content: Mapping[str, Any]) -> int:
-    """Return how many points a grid has."""
+    """Return the number of points of a grid."""
     return prod(len(values(model, key, value)) for key, value in content.items())
 
 

@@ -1,4 +1,4 @@
-"""A study worked out: its cells, protocols and blocks of seeds, and the settings of each job.
+"""An expanded study: its cells, protocols and blocks of seeds, and the settings of each job.
 
 A job is one cell and one block of seeds, and for an evaluation one group of protocols. Its settings
 are everything that its result depends on and nothing else, so that adding cells, protocols or seeds
@@ -51,7 +51,7 @@ class EvaluateJob(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """A study file and what follows from it, each worked out once.
+    """A study file and what follows from it, each computed once.
 
     Args:
         config: The content of the file.
@@ -65,7 +65,7 @@ class Study:
         return self.config.study
 
     def check(self) -> Study:
-        """Work everything out, so that mistakes show now; raise ConfigError with a line for each."""
+        """Compute everything, so that mistakes show now; raise ConfigError with a line for each."""
         mistakes = Mistakes()
         with mistakes.collected():
             protocols.require_showcase(self.config.tasks, self.config.showcase)
@@ -114,7 +114,7 @@ class Study:
             taken.add(entry.name)
 
     def cell(self, wanted: str) -> Cell:
-        """Return the cell that a person or a path means; see `metabench.study.cells.find`."""
+        """Return the cell that a user or a path names; see `metabench.study.cells.find`."""
         return self._by_path.get(wanted) or cells.find(self.cells, wanted)
 
     @cached_property
@@ -127,7 +127,7 @@ class Study:
         return protocols.groups(self.config)
 
     def group(self, wanted: str) -> str:
-        """Return the name of a group of protocols; raise ConfigError where there is none."""
+        """Return the name of a group of protocols; raise ConfigError if there is none."""
         if wanted not in self.groups:
             known = ", ".join(self.groups)
             raise ConfigError(f"unknown group of protocols {shorten(wanted)}; choose from {known}")
@@ -148,7 +148,7 @@ class Study:
 
     @cached_property
     def grids(self) -> list[str]:
-        """The groups of protocols that are grids, in which something varies."""
+        """The groups of protocols that are grids."""
         return [name for name, group in self.groups.items() if protocols.axes(group)]
 
     @property
@@ -172,7 +172,7 @@ class Study:
         ]
 
     def train_settings(self, cell: Cell) -> TrainSettings:
-        """Return all that the result of training a cell depends on."""
+        """Return everything that the result of training a cell depends on."""
         given = self.config.validation
         takes_own = "own" in cell.value.adaptation.steps
         validation = Validation(
@@ -191,7 +191,7 @@ class Study:
         )
 
     def evaluate_settings(self, cell: Cell, group: str) -> EvaluateSettings:
-        """Return all that the evaluation of a trained cell depends on, its theta apart."""
+        """Return everything that the evaluation of a trained cell depends on, except its theta."""
         given = self._evaluated[group]
         rules = cell.value.adaptation.rules
         steps = {step for protocol in given.values() for step in rules(protocol.steps)}
@@ -214,7 +214,7 @@ class Study:
         return {name: _each(EvaluatedProtocol, group) for name, group in self.groups.items()}
 
     def baseline_settings(self, group: str) -> BaselineSettings:
-        """Return all that the baselines without seeds depend on."""
+        """Return everything that the baselines without seeds depend on."""
         return BaselineSettings(
             tasks=self.config.tasks,
             protocols=_each(BaselineProtocol, self.groups[group]),
@@ -234,7 +234,7 @@ class Study:
 
     @property
     def banks(self) -> Banks:
-        """How many held-out tasks there are."""
+        """Return the number of held-out tasks."""
         return Banks(test=self.config.evaluation.tasks, validation=self.config.validation.tasks)
 
 
@@ -255,8 +255,8 @@ def seeds_of(block: str) -> tuple[int, ...]:
     """Return the seeds of a block such as ``0-9``.
 
     Raises:
-        ValueError: It is not two whole numbers in order, or names more seeds than a job or a study
-            may have.
+        ValueError: It is not two integers in ascending order, or has more seeds than a job or a
+            study may have.
     """
     found = re.fullmatch("(0|[1-9][0-9]{0,9})-(0|[1-9][0-9]{0,9})", block)
     first, last = map(int, found.groups()) if found else (1, 0)

@@ -1,4 +1,4 @@
-"""What the fields of a study may hold: limits, names and texts."""
+"""Constraints on the fields of a study: limits, names and texts."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from metabench.learning.fields import Positive
 from metabench.study.messages import shorten
 
 SEEDS, SEED_BLOCK = 10_000, 1000
-"""Seeds of a study and of a job."""
+"""The most seeds of a study and of a job."""
 
 LARGEST = 100_000
-"""Bytes of a study file."""
+"""The most bytes of a study file."""
 
 JOBS, EVALUATIONS = 10_000, 200_000
-"""Training jobs and evaluation jobs of a study."""
+"""The most training jobs and evaluation jobs of a study."""
 
 PROTOCOLS = 2000
-"""Protocols of a study."""
+"""The most protocols of a study."""
 
 NO_NAMES = ("false", "inf", "infinity", "na", "nan", "none", "null", "true")
-"""Words that a table's reader takes for something else than text."""
+"""Words that readers of tables do not treat as text."""
 
 PREDICTIONS = (".parquet", ".csv", ".npz")
 """Endings of files of predictions."""

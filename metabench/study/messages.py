@@ -1,4 +1,4 @@
-"""`ConfigError`, and from a `ValidationError` to its message: a clear line for each mistake."""
+"""`ConfigError`, and how a `ValidationError` becomes its message: one clear line per mistake."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 MISTAKES = 10
-"""Mistakes that a message tells in full; the rest is counted."""
+"""The most mistakes that a message lists in full; the rest are counted."""
 
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = 60
@@ -26,14 +26,14 @@ PLAIN = {
     "a valid string": "text",
     "an object": "a mapping of keys to values",
 }
-"""What pydantic says, and what a reader of YAML understands."""
+"""Pydantic's words, and the words for a reader of YAML."""
 
 
 class ConfigError(ValueError):
     """A study file or settings that cannot be used.
 
     Args:
-        mistakes: A line for each. The message has the first `MISTAKES` and counts the rest.
+        mistakes: A line for each. The message lists the first `MISTAKES` and counts the rest.
     """
 
     def __init__(self, *mistakes: str) -> None:
@@ -46,7 +46,7 @@ class ConfigError(ValueError):
 
 
 class Mistakes:
-    """Collects the mistakes of several checks, so that a person reads all of them at once."""
+    """Collects the mistakes of several checks, so that the user sees all of them at once."""
 
     def __init__(self) -> None:
         self._found: dict[str, None] = {}  # a dictionary keeps their order, and each once
@@ -73,16 +73,17 @@ Checked = TypeVar("Checked", bound=BaseModel)
 
 
 def check(model: type[Checked], content: Any, where: str = "", place: str = "") -> Checked:
-    """Check keys and values against a model, strictly: text is no number.
+    """Check keys and values against a model, strictly: text is not accepted as a number.
 
     Args:
-        model: What they must be.
+        model: What they must match.
         content: Keys and values.
         where: The file that they come from, for error messages.
-        place: The keys that lead to them there, for instance `cells[1]`.
+        place: Their place in it, for instance `cells[1]`.
 
     Raises:
-        ConfigError: A line for each mistake: what must hold, what came, where, what is allowed.
+        ConfigError: A line for each mistake: what must hold, what was found, where, what is
+            allowed.
     """
     try:
         return model.model_validate_json(json.dumps(content, default=str), strict=True)
@@ -107,7 +108,7 @@ def _lines(model: type[BaseModel], errors: Sequence[Any], where: str, place: str
 
 
 def _follows(error: Any, errors: Sequence[Any]) -> bool:
-    """Return whether a list is only too short since each of its items has a mistake of its own."""
+    """Return whether a list is too short only because each of its items has its own mistake."""
     place = error["loc"]
     return error["type"] == "too_short" and any(
         e["loc"][: len(place)] == place != e["loc"] for e in errors
@@ -115,19 +116,19 @@ def _follows(error: Any, errors: Sequence[Any]) -> bool:
 
 
 def _key(location: Iterable[str | int]) -> str:
-    """Return a place as a file has it: cells[1].algorithm."""
+    """Format a place in a file: cells[1].algorithm."""
     return "".join(
         f"[{part}]" if isinstance(part, int) else f".{word(part)}" for part in location
     ).lstrip(".")
 
 
 def word(name: str) -> str:
-    """Return a key as a place has it: short, and without what a terminal obeys."""
+    """Format a key in a place: short, and without control characters."""
     return cut(name if name.isprintable() else ascii(name))
 
 
 def _what(section: _Section, place: Sequence[str | int], error: Any) -> str:
-    """Say what must hold at a place, which lies in a section, and what came."""
+    """Say what must hold at a place in a section, and what was found."""
     names = [part for part in place if isinstance(part, str)]
     name, value = word(names[-1]) if names else "it", shorten(error["input"])
     match error["type"]:
@@ -163,9 +164,9 @@ def _what(section: _Section, place: Sequence[str | int], error: Any) -> str:
 
 
 class _Section(NamedTuple):
-    """Where a key stands: a model.
+    """The model that a key belongs to.
 
-    If the key before was a choice between models: those by their tags.
+    If the previous key was a choice between models: those models by their tags.
     """
 
     model: type[BaseModel]
@@ -175,7 +176,7 @@ class _Section(NamedTuple):
 def _place(
     model: type[BaseModel], location: Sequence[str | int]
 ) -> tuple[tuple[str | int, ...], _Section]:
-    """Return a place as a file has it, without the tags that pydantic adds, and its section."""
+    """Return a place as in the file, without the tags that pydantic adds, and its section."""
     place, section, tagged = list[str | int](), _Section(model, {}), False
     for part in location:
         if part in section.members:
@@ -224,5 +225,5 @@ def shorten(value: Any) -> str:
 
 
 def cut(text: str) -> str:
-    """Return a text, or its beginning and dots where it has more than 80 characters."""
+    """Return a text, cut with dots if it has more than 80 characters."""
     return text if len(text) <= 80 else f"{text[:77]}..."

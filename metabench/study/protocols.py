@@ -1,8 +1,8 @@
-"""From the protocols of a study file to protocols: each entry is a group, the product of its lists.
+"""Expand the protocols of a study file: each entry is a group, the product of its lists.
 
-A group without lists is one protocol of its own name. In a group with lists each protocol is called
-after the group and the values that it has of them: `robustness shots 5, noise 0.1`. A group called
-after the one key that it varies has names that say it once: `shots 5`.
+A group without lists is one protocol of the same name. In a group with lists, each protocol is
+named after the group and its values: `robustness shots 5, noise 0.1`. A group named after the one
+key that it varies has names that mention it once: `shots 5`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from metabench.study.messages import ConfigError, Mistakes, check, shorten
 from metabench.study.schema import StudyConfig, StudyProtocol
 
 SHOWN = 10
-"""Protocols that a message lists at most."""
+"""The most protocols that a message lists."""
 
 Groups = dict[str, dict[str, StudyProtocol]]
 """The protocols of each group by name."""
@@ -38,8 +38,8 @@ def groups(config: StudyConfig) -> Groups:
     """Return the protocols of a study, by group and name.
 
     Raises:
-        ConfigError: A line for each mistake: a protocol lacks a key, has one too many, or cannot
-            be.
+        ConfigError: A line for each mistake: a protocol has a missing or unknown key, or is
+            invalid.
     """
     mistakes = Mistakes()
     wanted = []
@@ -99,37 +99,37 @@ class _Group(NamedTuple):
     own: dict[str, Any]
     """Keys of the protocol itself."""
     changes: dict[str, Any]
-    """Settings of its tasks that are not those of the study."""
+    """Settings of its tasks that differ from the study's."""
     family: type[TaskDistribution]
-    """Whose types say which of the changes are lists of values; families agree where they share."""
+    """The model whose types say which changes are lists; families agree on shared keys."""
 
     @property
     def place(self) -> str:
-        """The keys that lead to it."""
+        """Its place in the study file."""
         return f"protocols.{self.name}"
 
     @property
     def size(self) -> int:
-        """How many protocols it has."""
+        """Number of its protocols."""
         return grids.size(StudyProtocol, self.own) * grids.size(self.family, self.changes)
 
     @property
     def varied(self) -> list[str]:
-        """The keys that are given as lists of values."""
+        """The keys that have lists of values."""
         return [
             *grids.varied(StudyProtocol, self.own),
             *grids.varied(self.family, self.changes),
         ]
 
     def called(self, point: Mapping[str, Any]) -> str:
-        """Return the name of a protocol, which says once what its group is called after."""
+        """Return the name of a protocol, which mentions the key in its group's name only once."""
         values = [f"{key.replace('_', ' ')} {said(point[key])}" for key in self.varied]
         named = [] if self.varied == [self.name] else [self.name]
         return " ".join([*named, ", ".join(values)]).strip()
 
 
 def _group(config: StudyConfig, name: str, content: dict[str, Any]) -> _Group:
-    """Return the group that an entry describes; raise ConfigError where it is no grid."""
+    """Return the group that an entry describes; raise ConfigError if it is not a valid grid."""
     place = f"protocols.{name}"
     own = {key: value for key, value in content.items() if key != "tasks"}
     changes = content.get("tasks")
@@ -170,7 +170,7 @@ def _expand(config: StudyConfig, group: _Group) -> dict[str, StudyProtocol]:
 def _protocol(
     config: StudyConfig, own: dict[str, Any], changes: dict[str, Any], place: str
 ) -> StudyProtocol:
-    """Return one protocol; raise ConfigError where it cannot be."""
+    """Return one protocol; raise ConfigError if it is invalid."""
     if not changes:
         protocol = check(StudyProtocol, own, place=place)
     else:
@@ -187,7 +187,7 @@ def _protocol(
 
 
 def _changed(tasks: TaskDistribution, changes: dict[str, Any], place: str) -> TaskDistribution:
-    """Return a distribution with some settings changed; another family keeps what all share."""
+    """Return a distribution with some settings changed; a new family keeps the shared settings."""
     name = changes.get("family", tasks.family)
     if not isinstance(name, str) or name not in FAMILIES:
         known = ", ".join(map(repr, FAMILIES))
@@ -199,7 +199,7 @@ def _changed(tasks: TaskDistribution, changes: dict[str, Any], place: str) -> Ta
 
 
 def said(value: Any) -> str:
-    """Return a value as a protocol's name has it."""
+    """Format a value for a protocol's name."""
     if value is None:
         return "default"
     if not isinstance(value, list):
@@ -209,7 +209,7 @@ def said(value: Any) -> str:
 
 
 def _require_support(tasks: TaskDistribution, protocol: Protocol, place: str) -> None:
-    """Raise ConfigError where support points may lie outside the domain, or hold no grid point."""
+    """Raise ConfigError if support points may lie outside the domain, or span no grid point."""
     (low, high), (first, last) = tasks.domain, protocol.support
     if first < low or last > high:
         raise ConfigError(
@@ -224,7 +224,7 @@ def _require_support(tasks: TaskDistribution, protocol: Protocol, place: str) ->
 
 
 def require_showcase(tasks: TaskDistribution, parameters: Showcase) -> None:
-    """Raise ConfigError where a family has no task with such parameters."""
+    """Raise ConfigError if a family has no task with such parameters."""
     every = signature(tasks.one).parameters
     needed = {name for name, parameter in every.items() if parameter.default is parameter.empty}
     if not needed <= parameters.keys() <= every.keys():

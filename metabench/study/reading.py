@@ -1,4 +1,4 @@
-"""From a text to a mapping, YAML or JSON: what it says must be plain, and said once."""
+"""Read YAML or JSON text into a mapping, unambiguously and without duplicate keys."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from metabench.study.messages import ConfigError, cut, shorten
 DECIMAL = re.compile(
     r"[-+]?((0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+][0-9]+)?|\.inf|\.nan)", re.IGNORECASE
 )
-"""The numbers of YAML without what its version 1.1 takes for one too: 010 (8), 1:30 (90), 1_000,
-0x1f.
+"""The numbers of YAML, except those only in YAML 1.1: 010 (8), 1:30 (90), 1_000, 0x1f.
 """
 
 TEMPLATE = "__use_yte__"
@@ -25,9 +24,9 @@ TEMPLATE = "__use_yte__"
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """A safe loader that refuses what may surprise.
+    """A safe loader that rejects surprising input.
 
-    That is duplicate keys, aliases, tags, and numbers spelled as nobody would read them.
+    That is duplicate keys, aliases, tags, and numbers in unusual notation.
     """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -70,8 +69,8 @@ def read(path: str | Path) -> dict[str, Any]:
     """Read one YAML file.
 
     Raises:
-        ConfigError: It cannot be read, is too large, is not a mapping or is a template, or names a
-            key twice.
+        ConfigError: It cannot be read, is too large, is not a mapping, is a template, or has a
+            duplicate key.
     """
     try:
         with Path(path).open("rb") as file:
@@ -98,11 +97,11 @@ def read_json(text: str, where: str) -> dict[str, Any]:
     """Read one JSON object.
 
     Args:
-        text: Of the object.
+        text: Text of the object.
         where: What it is, for error messages.
 
     Raises:
-        ConfigError: It is no JSON object, names a key twice, or holds NaN or an infinity.
+        ConfigError: It is not a JSON object, has a duplicate key, or contains NaN or an infinity.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The models of a study file: its sections, keys and defaults, and what must hold between them."""
+"""The models of a study file: its sections, keys and defaults, and constraints between them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from metabench.study.limits import (
 )
 
 RESERVED = ("reference", "redrawn", "literature", "benchmarks", "soak")
-"""Folders under results that are no study's."""
+"""Folders under results that do not belong to a study."""
 
 USUAL_ITERATIONS = 50_000
-"""Meta-iterations of the Flux script, which the name of a cell does not mention."""
+"""Meta-iterations of the Flux script, which cell names omit."""
 
 
 def _free(study: str) -> str:
@@ -41,31 +41,31 @@ def _free(study: str) -> str:
 
 
 class TrainingTasks(Model):
-    """What a group of cells may say of its tasks."""
+    """Task settings of a group of cells."""
 
     training_tasks: Count | None = None
 
 
 class Length(Model):
-    """How long a group of cells trains."""
+    """Length of training of a group of cells."""
 
     meta_iterations: MetaIterations = USUAL_ITERATIONS
 
 
 class CellGroup(Model):
-    """Cells of one algorithm: the product of all that is given as a list.
+    """Cells of one algorithm: the product of all keys that have lists.
 
-    Every key that is not named here is a hyperparameter of the algorithm, whose file says what it
-    may be. `metabench.study.cell_groups` checks hyperparameters and whatever may be a list.
+    Every other key is a hyperparameter, which the algorithm's file declares.
+    `metabench.study.cell_groups` checks hyperparameters and everything that may be a list.
 
     Args:
         algorithm: Name of an algorithm, or path of a file.
-        meta_iterations: Outer updates in all (`Length`).
+        meta_iterations: Number of outer updates (`Length`).
         equal_budget: An algorithm whose published cell's point-gradients these cells spend instead.
         budget: Point-gradients that each of these cells spends instead.
-        trials: How many cells of the product there are; all if not given. Which ones is a matter of
-            chance that a seed fixes: more trials begin with those of fewer.
-        published: What tells the source's own cell from the others of the group.
+        trials: Number of cells drawn from the product; all if not given. A fixed seed determines
+            the draw, and a larger number extends a smaller one.
+        published: What distinguishes the original source's cell from the others of the group.
         network: Settings of the network that differ in these cells (`NetworkSettings`).
         tasks: Settings of the training tasks that differ in these cells (`TrainingTasks`).
     """
@@ -83,12 +83,12 @@ class CellGroup(Model):
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """What is said of hyperparameters: values, or lists of values."""
+        """The hyperparameters that are given: values, or lists of values."""
         return dict(self.model_extra or {})
 
     @property
     def length(self) -> dict[str, Any]:
-        """What is said of the length of training: a value, a list of values, or nothing."""
+        """The given length of training: a value, a list of values, or nothing."""
         return {} if self.meta_iterations is None else {"meta_iterations": self.meta_iterations}
 
     @model_validator(mode="after")
@@ -129,7 +129,7 @@ Entry = Annotated[
 
 
 class StudyProtocol(EvaluatedProtocol, BaselineProtocol):
-    """A protocol as a study file has it."""
+    """A protocol in a study file."""
 
 
 class Validation(Model):
@@ -159,8 +159,8 @@ class StudyConfig(Model):
     """A study file.
 
     Args:
-        trained_in: A study that trains the same cells with the same seeds. Its records are used, and
-            those that are missing are made there.
+        trained_in: A study that trains the same cells with the same seeds. Its records are used;
+            missing ones are trained there.
     """
 
     study: Annotated[Name, AfterValidator(_free)]

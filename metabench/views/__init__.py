@@ -1,1 +1,1 @@
-"""What people look at: figures, the report, MLflow runs, the headline, published numbers."""
+"""Views for people: figures, the report, MLflow runs, the headline, published numbers."""

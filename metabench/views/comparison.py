@@ -1,4 +1,4 @@
-"""What two studies share beside each other, as a page."""
+"""A page that compares what two studies share."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from metabench.views.report import HERE, library, spelled
 from metabench.views.report.board import number
 
 COLOURS = {"better": "#0072B2", "worse": "#D55E00", "open": "#777777", "equal": "#bbbbbb"}
-"""Of verdicts, which speak of the first study."""
+"""Colours of verdicts, which are about the first study."""
 
 
 def write(found: pd.DataFrame, a: str, b: str, out: Path) -> None:
     """Write the page.
 
     Args:
-        found: What `metabench.analysis.paired.compare` found.
-        a: What the first study is called.
-        b: What the second one is called.
+        found: The result of `metabench.analysis.paired.compare`.
+        a: Name of the first study.
+        b: Name of the second one.
         out: The file.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

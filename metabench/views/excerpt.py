@@ -1,4 +1,4 @@
-"""Part of a table as a text for a paper: its columns and rows as asked for, in one of four formats."""
+"""Part of a table as text for a paper: selected columns and rows, in one of four formats."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def excerpt(table: pd.DataFrame, columns: Sequence[str], where: str, form: str) 
 
     Args:
         table: The table.
-        columns: Its columns that are wanted, in this order; all where there are none.
-        where: Which rows, as `pandas.DataFrame.query` has it; "" for all.
-        form: One of `FORMATS`. Numbers have three digits, but for CSV, which has all.
+        columns: The selected columns, in this order; all if empty.
+        where: Which rows, as a `pandas.DataFrame.query`; "" for all.
+        form: One of `FORMATS`. Numbers have three digits, except in CSV, which has all.
 
     Raises:
-        ConfigError: A column is not there, or the condition is none.
+        ConfigError: A column does not exist, or the condition is invalid.
     """
     if unknown := [name for name in columns if name not in table]:
         raise ConfigError(
@@ -52,7 +52,7 @@ def excerpt(table: pd.DataFrame, columns: Sequence[str], where: str, form: str) 
 
 
 def _spelled(value: Any) -> str:
-    """Spell a value; a number that is not whole with three digits, what is missing not at all."""
+    """Format a value: non-integers with three digits, a missing value as empty."""
     if pd.isna(value):
         return ""
     if not isinstance(value, float):
@@ -62,5 +62,5 @@ def _spelled(value: Any) -> str:
 
 
 def _safe(text: str) -> str:
-    """Spell a text in LaTeX."""
+    """Format a text in LaTeX."""
     return re.sub(r"([&%_#$])", r"\\\1", text)

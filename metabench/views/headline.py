@@ -1,6 +1,6 @@
 """The headline of a study in Markdown, from its tables alone.
 
-It has the published and selected cells beside the yardsticks.
+It lists the published and selected cells and the baselines.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ SHOWN = ("score", "score_lower", "score_upper", "mean", "median")
 def markdown(leaderboard: pd.DataFrame) -> str:
     """Return a Markdown table of the leaderboard's main rows.
 
-    It has the score with its interval, and mean and median loss: of selected cells after the number
-    of updates that validation chooses, of all others after the last.
+    It has the score with its interval, and mean and median loss: for selected cells after the
+    number of updates that validation selects, for all others after the last.
 
     Args:
         leaderboard: The table leaderboard.csv.
@@ -53,7 +53,7 @@ def _rows(leaderboard: pd.DataFrame, protocols: list[str]) -> Iterator[list[str]
 def _picks(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the published, the selected and the equal-budget cells.
 
-    Cells are selected for each protocol. Those come that differ from the published cell.
+    Cells are selected for each protocol. Those that differ from the published cell are listed.
     """
     if set(table["step"]) == {"none"}:
         yield "-", table
@@ -89,7 +89,7 @@ def _statistics(rows: pd.DataFrame, chosen: str) -> str:
 
 
 def _number(value: float) -> str:
-    """Spell a loss with three digits, and rounding level as such."""
+    """Format a loss with three digits, and rounding level as such."""
     return (
         "0 (rounding)"
         if 0 <= value < ROUNDING

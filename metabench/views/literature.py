@@ -1,9 +1,9 @@
-"""Published numbers beside ours, from literature.yaml and the tables of finished studies.
+"""Compare published numbers with ours, from literature.yaml and the tables of finished studies.
 
 Each published number has its source. Theirs come with an interval over tasks of one model, or none;
 ours are means over seeds and tasks with an interval over both, and the two are never mixed: a
-verdict compares them by rules written down before the studies were run. Variations change one thing
-of a setting to see whether it explains a disagreement.
+verdict compares them by rules fixed before the studies were run. Variations change one thing in a
+setting to see whether it explains a disagreement.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROWS = Path(__file__).with_suffix(".yaml")
 """The published numbers."""
 
 NAME = "literature.csv"
-"""The file of the table that stands beside its figure."""
+"""The file of the table next to its figure."""
 
 COLUMNS = {
     "source": "Who published the number.",
@@ -71,7 +71,7 @@ VARIATION_COLUMNS = {
 
 
 class Ours(Model):
-    """What of our studies stands beside a published number."""
+    """The result of our studies that is compared with a published number."""
 
     study: str
     algorithm: str
@@ -113,7 +113,7 @@ class Case(Model):
 
 
 class Variation(Model):
-    """Cases that differ in one thing, after the same gradient steps."""
+    """Cases that differ in one thing, after the same numbers of gradient steps."""
 
     variation: str
     steps: Annotated[tuple[Count, ...], Field(min_length=1)]
@@ -134,13 +134,13 @@ def load(path: Path = ROWS) -> Literature:
 
 
 def covered(literature: Literature, study: Study) -> Literature:
-    """Return the published numbers beside which a study, as it is configured, has one of ours."""
+    """Return the published numbers that a study, as configured, covers."""
     rows = tuple(row for row in literature.rows if _covers(study, row))
     return literature.model_copy(update={"rows": rows, "variations": ()})
 
 
 def _covers(study: Study, row: Row) -> bool:
-    """Return whether a study has exactly one cell, and the protocol, of a published number."""
+    """Return whether a study has the protocol and exactly one cell of a published number."""
     ours = row.ours
     if ours.study != study.name or ours.protocol not in study.protocols:
         return False
@@ -151,7 +151,7 @@ def _covers(study: Study, row: Row) -> bool:
 
 
 def header(literature: Literature, contents: Mapping[str, str]) -> Header:
-    """Return what the tables and the figure are made from.
+    """Return the inputs of the tables and the figure.
 
     `contents` are the digests of each study's tables.
     """
@@ -163,7 +163,7 @@ def header(literature: Literature, contents: Mapping[str, str]) -> Header:
 
 
 def studies_of(literature: Literature) -> list[str]:
-    """Return the names of the studies that stand beside published numbers."""
+    """Return the names of the studies that are compared with published numbers."""
     ours = [row.ours for row in literature.rows]
     ours += [case.ours for variation in literature.variations for case in variation.cases]
     return sorted({each.study for each in ours})
@@ -177,7 +177,7 @@ def table(literature: Literature, reference: Path) -> pd.DataFrame:
         reference: The folder of finished studies, each with its tables.
 
     Raises:
-        ArtifactError: A study is not there, or has no such cell, protocol or update.
+        ArtifactError: A study does not exist, or has no such cell, protocol or update.
     """
     found = [line for row in literature.rows for line in _lines(row, literature.margin, reference)]
     return pd.DataFrame(found, columns=list(COLUMNS))
@@ -215,7 +215,7 @@ def variations(literature: Literature, reference: Path) -> pd.DataFrame:
 
 
 def _ours(ours: Ours, steps: Sequence[int], reference: Path) -> Iterator[dict[str, Any]]:
-    """Yield what a cell of a study has after each of some gradient steps."""
+    """Yield the results of a cell of a study after each of some numbers of gradient steps."""
     folder = reference / ours.study / "tables"
     manifests.read(folder)
     cell = _cell(frames.read(folder, "cells.csv"), ours, folder)
@@ -246,7 +246,7 @@ def _ours(ours: Ours, steps: Sequence[int], reference: Path) -> Iterator[dict[st
 
 
 def _cell(cells: pd.DataFrame, ours: Ours, folder: Path) -> str:
-    """Return the one cell of an algorithm whose hyperparameters are those wanted."""
+    """Return the one cell of an algorithm with the given hyperparameters."""
     found = cells[cells["algorithm"] == ours.algorithm]
     for name, value in ours.where.items():
         found = found[found[name] == value]
@@ -258,11 +258,11 @@ def _cell(cells: pd.DataFrame, ours: Ours, folder: Path) -> str:
 
 
 def verdict(line: Mapping[str, Any], margin: float) -> str:
-    """Say how a published mean and ours stand to each other.
+    """Return the verdict on a published mean and ours.
 
-    reproduced: the intervals overlap, or the means are within the margin of each other.
-    better and worse: ours is lower or higher than that.
-    A published number without an interval is taken for a point.
+    reproduced: the intervals overlap, or the means are within the margin of each other. better and
+    worse: ours is lower or higher than that. A published number without an interval counts as a
+    point.
     """
     published, ours = line["published"], line["ours"]
     ends = [
@@ -323,7 +323,7 @@ def _measured(row: Any) -> str:
 
 
 def summary_markdown(found: pd.DataFrame) -> str:
-    """Return for a reader in a hurry how many numbers of each source have which verdict."""
+    """Return the number of verdicts of each kind for each source, as a short summary."""
     counts = pd.crosstab([found["source"], found["setting"]], found["verdict"])
     counts = counts.reindex(
         found[["source", "setting"]].drop_duplicates().itertuples(index=False, name=None)
@@ -341,7 +341,7 @@ def summary_markdown(found: pd.DataFrame) -> str:
 def variations_markdown(found: pd.DataFrame) -> str:
     """Return the variations for a reader, a row for each case.
 
-    It has means, medians and what diverged after each step.
+    It has means, medians and diverged shares after each step.
     """
     lines = [["variation", "case", "steps", "mean", "median", "diverged"], ["---"] * 6]
     said = ""

@@ -1,4 +1,4 @@
-"""A reference: what a repository keeps of a finished study, so that others can compare with it."""
+"""A reference: the part of a finished study that a repository keeps for comparison."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ SECONDS = "seconds.csv"
 
 
 def write(root: Path, out: Path, advance: Callable[[], None] = lambda: None) -> None:
-    """Write reduced tables, the figures that they give as PNG, and where they were computed.
+    """Write reduced tables, the PNG figures drawn from them, and their provenance.
 
-    The folder replaces the one that is there, once it is complete. The same study gives the same
-    bytes. How long its trainings took stands in a file beside the tables, since no other run of the
-    study takes as long.
+    Once complete, the folder replaces the existing one. The same study gives the same bytes.
+    Training times are in a separate file, because they differ between runs of the study.
 
     Args:
         root: The study's folder, of which `tables`, `provenance.json` and `benchmarks` are read.
@@ -31,7 +30,7 @@ def write(root: Path, out: Path, advance: Callable[[], None] = lambda: None) -> 
         advance: Called after the tables and after each figure.
 
     Raises:
-        ArtifactError: The tables are missing, damaged, or reduced already.
+        ArtifactError: The tables are missing, damaged, or already reduced.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
@@ -48,9 +47,9 @@ def write(root: Path, out: Path, advance: Callable[[], None] = lambda: None) -> 
 
 
 def seconds(root: Path) -> pd.DataFrame:
-    """Return how long each training job took here, as Snakemake measured it: wall clock, one core.
+    """Return the time of each training job here, as measured by Snakemake: wall clock, one core.
 
-    A job that was resumed counts from then on. A study that trains nothing has no rows.
+    A resumed job counts from the point of resumption. A study that trains nothing has no rows.
 
     Args:
         root: The study's folder, of which `tables/cells.csv` and `benchmarks/train` are read.
@@ -65,7 +64,7 @@ def seconds(root: Path) -> pd.DataFrame:
 
 
 def _benchmarks(root: Path, algorithm: str, cell: str) -> list[Path]:
-    """Return the files in which Snakemake noted what the training jobs of a cell took."""
+    """Return the files in which Snakemake recorded the times of a cell's training jobs."""
     pattern = Layout(root).benchmark("train", algorithm, path_of(cell), "*")
     return sorted(pattern.parent.glob(pattern.name))
 
@@ -78,7 +77,7 @@ def _measured(path: Path) -> float:
 def _draw(tables: Path, out: Path, advance: Callable[[], None]) -> None:
     """Draw all figures and keep the PNG files, as `metabench figures` writes them.
 
-    Drawn from the reduced tables: whoever draws these tables again gets the same bytes.
+    They are drawn from the reduced tables, so drawing these tables again gives the same bytes.
     """
     drawn = figures.draw_all(tables, out, advance)
     kept = [path.name for path in drawn if path.suffix == ".png"]

@@ -1,1 +1,1 @@
-"""What the Snakefile asks: files, what is stale, how long jobs take, how far they are."""
+"""Support for the Snakefile: files, staleness, expected times and progress."""

@@ -1,6 +1,6 @@
-"""Every artefact of a study: its path, what it is made of, its job and what its header must say.
+"""Every artefact of a study: its path, its inputs, its job and its expected header.
 
-The rules' files, what is stale, what is tracked and the plan all follow from this list.
+The rules' files, staleness, tracking and the plan all follow from this list.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from metabench.views.tracking import contents, store
 from metabench.workflow import estimate
 
 BATCH = 20
-"""Training jobs whose runs one tracking job mirrors: to begin takes as long as several of them."""
+"""Training jobs per tracking job: starting one takes as long as mirroring several."""
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """A file that says what it was made from.
+    """A file that records its inputs.
 
     Args:
-        job: The job that makes it, by the name of its rule.
+        job: Rule of the job that produces it.
         path: The file.
-        made_of: Paths of other artefacts.
-        read: What it says it was made from.
-        expected: What it must say, given the files that it is made of.
-        seconds: How long its job is expected to take, where that is long.
-        share: Which share of its job is done, 0 to 1.
-        title: What its job is called, where it has a name of its own.
+        made_of: Paths of the artefacts that are its inputs.
+        read: Reads its recorded inputs.
+        expected: The inputs that it must record, given its input files.
+        seconds: Expected seconds of its job, if that is long.
+        share: Finished share of its job, 0 to 1.
+        title: Title of its job, if it has one.
     """
 
     job: str
@@ -51,11 +51,11 @@ class Artefact:
 
 
 def artefacts(running: Running, name: str) -> list[Artefact]:
-    """Return the artefacts of a study, each after those that it is made of.
+    """Return the artefacts of a study, each after its inputs.
 
     Args:
         running: The study.
-        name: Of the MLflow store to fill.
+        name: Name of the MLflow store to fill.
     """
     records = [*_records(running), *_baselines(running), *_predictions(running)]
     of_records = tuple(artefact.path for artefact in records)
@@ -116,7 +116,7 @@ def _predictions(running: Running) -> Iterator[Artefact]:
 
 
 def batches(running: Running) -> dict[str, list[TrainJob]]:
-    """Return the training jobs that one tracking job mirrors, by the name of the batch."""
+    """Return the training jobs of each tracking job, by the name of the batch."""
     jobs = running.study.train_jobs
     return {f"cells_{n}": jobs[n * BATCH : (n + 1) * BATCH] for n in range(ceil(len(jobs) / BATCH))}
 
@@ -131,7 +131,7 @@ def records_of(running: Running, jobs: list[TrainJob]) -> list[Path]:
 
 
 def _markers(running: Running, name: str) -> Iterator[Artefact]:
-    """Yield the markers of what is in the store."""
+    """Yield the tracking markers."""
     for job in running.study.train_jobs:
         path = running.layout.marker(name, job.cell.path, job.seeds)
         header = partial(contents.cell_header, running, *job)
@@ -140,7 +140,7 @@ def _markers(running: Running, name: str) -> Iterator[Artefact]:
 
 
 def _literature(running: Running, tabled: Path) -> Iterator[Artefact]:
-    """Yield the published numbers beside ours, where the study covers any."""
+    """Yield the comparison with published numbers, if the study covers any."""
     known = literature.covered(literature.load(), running.study)
     if known.rows:
         path = running.layout.literature / manifests.NAME
@@ -152,7 +152,7 @@ def _literature(running: Running, tabled: Path) -> Iterator[Artefact]:
 
 
 def _report(running: Running, tabled: Path, *published: Path) -> Artefact:
-    """Return the page of a study, with published numbers where it covers any."""
+    """Return the report of a study, with published numbers if it covers any."""
 
     def header() -> Header:
         beside = [_manifest(path)["content"] for path in published]
@@ -190,7 +190,7 @@ def _manifest(path: Path) -> Header:
 
 
 def _done(path: Path, expected: Callable[[], Header]) -> float:
-    """Return 1 where a record is there and is what it must be, else 0."""
+    """Return 1 if a record exists and is valid, else 0."""
     try:
         artifacts.require(path, artifacts.read_header(path), expected())
     except ArtifactError:
@@ -199,7 +199,7 @@ def _done(path: Path, expected: Callable[[], Header]) -> float:
 
 
 def _trained_share(running: Running, cell: Cell, seeds: str) -> float:
-    """Return which share of a training job is done, by the files it leaves."""
+    """Return the finished share of a training job, from its files."""
     header = partial(_trained, running, cell, seeds)
     if _done(running.layout.trained(cell.path, seeds), header):
         return 1.0

@@ -1,7 +1,7 @@
-"""One checkout: the command, the Snakefile and the package that run belong together.
+"""Check that the command, the Snakefile and the package belong to the same checkout.
 
-An environment knows its own folder by absolute paths. After `cp -r` the copy's commands would run
-the code of the original and report success.
+An environment contains absolute paths to its own folder. After `cp -r` the copy's commands would
+run the code of the original and report success.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
-"""The folder of the package that runs."""
+"""The folder of the running package."""
 
 ANEW = "make the environment of this folder with `make setup`"
 
@@ -20,8 +20,8 @@ def stray_command(script: Path, folder: Path) -> str | None:
     """Return why a command must not run here, None if it may.
 
     Args:
-        script: The file that was called, `sys.argv[0]`.
-        folder: Where it was called.
+        script: The called file, `sys.argv[0]`.
+        folder: The folder in which it was called.
     """
     home = script.resolve().parent.parent
     if (home / "pyvenv.cfg").is_file() and home != Path(sys.prefix).resolve():
@@ -32,8 +32,8 @@ def stray_command(script: Path, folder: Path) -> str | None:
 def stray_snakefile(folder: Path) -> str | None:
     """Return why the Snakefile of a folder must not start jobs, None if it may.
 
-    Snakemake puts the folder of the Snakefile before all others from which Python imports. Jobs
-    are commands, for which that does not hold: they import what is installed.
+    Snakemake puts the folder of the Snakefile first on Python's import path. Jobs are commands
+    without that path: they import the installed package.
     """
     installed = _installed_without(folder)
     if installed is None or installed == PACKAGE:
@@ -42,7 +42,7 @@ def stray_snakefile(folder: Path) -> str | None:
 
 
 def _other_package(folder: Path, package: Path) -> str | None:
-    """Return what is wrong where a folder has a package of its own that is not the one that runs."""
+    """Return an error if a folder has its own package that is not the running one."""
     own = (folder / "metabench").resolve()
     if own == package or not (own / "__init__.py").is_file():
         return None

@@ -1,4 +1,4 @@
-"""How long jobs are expected to take, from what their arithmetic costs on this engine."""
+"""Estimate the time and memory of jobs from their arithmetic on this engine."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from metabench.study.jobs import seeds_of
 
 
 class Pace(NamedTuple):
-    """How fast an engine works on one core of the machine of results/reference/speed.
+    """The speed of an engine on one core of the machine of results/reference/speed.
 
-    Fitted to its table, ten runs a stack.
+    Fitted to its table, with ten runs per stack.
     """
 
     iteration: float
-    """Seconds of a meta-iteration of a run besides its gradients: draws, update, validation."""
+    """Seconds of a run's meta-iteration other than its gradients: draws, update, validation."""
     gradient: float
-    """Seconds of a gradient besides its arithmetic."""
+    """Seconds of a gradient other than its arithmetic."""
     operations: float
-    """Floating-point operations a second (see `Network.operations`)."""
+    """Floating-point operations per second (see `Network.operations`)."""
     trial: float
     """Seconds of the gradient of `metabench.learning.pace.trial`."""
 
@@ -37,21 +37,21 @@ PACES = {
 }
 
 SHARES = {"anil": 0.55, "meta_curvature": 6.0, "neural_process": 2.7}
-"""What the arithmetic of an algorithm takes of the time that its count of gradients says.
+"""Time of an algorithm's arithmetic, as a fraction of what its gradient count suggests.
 
 ANIL passes the hidden layers once for all tasks. Meta-Curvature multiplies each gradient by matrices
-as large as the layers, and a neural process has an encoder besides.
+as large as the layers, and a neural process also has an encoder.
 """
 
 START = 2.0
-"""Seconds until a job begins to compute."""
+"""Seconds until a job starts computing."""
 
 SHORT = {"baselines": 5.0, "tables": 10.0, "figures": 20.0, "report": 10.0, "track": 10.0}
-"""Seconds of a job that takes about as long whatever the study, by its stage."""
+"""Seconds of jobs that take about the same time in every study, by stage."""
 
 
 def training(running: Running, cell: Cell, seeds: str) -> float:
-    """Return the seconds that a training job is expected to take."""
+    """Return the expected seconds of a training job."""
     pace = PACES[running.engine]
     _, gradients, points = cell.cost
     arithmetic = points * _network(running, cell).operations / pace.operations
@@ -61,7 +61,7 @@ def training(running: Running, cell: Cell, seeds: str) -> float:
 
 
 def evaluation(running: Running, cell: Cell, group: str, seeds: str) -> float:
-    """Return the seconds that an evaluation is expected to take.
+    """Return the expected seconds of an evaluation.
 
     Each update adapts on the support points and measures on the grid.
     """
@@ -80,10 +80,10 @@ def evaluation(running: Running, cell: Cell, group: str, seeds: str) -> float:
 
 
 class Space(NamedTuple):
-    """What a way to adapt holds of each task that it adapts at a time.
+    """The memory of a kind of adaptation for each simultaneously adapted task.
 
-    Bounds that are tight for small stacks, of measurements at widths from 16 to 512 (those of the
-    fused engine are in results/reference/speed/growth.csv).
+    Bounds on measurements at widths from 16 to 512, tight for small stacks (those of the fused
+    engine are in results/reference/speed/growth.csv).
     """
 
     training: float
@@ -101,25 +101,25 @@ SPACES = {
 }
 
 NUMBER = 4e-6
-"""Megabytes of a number in float32."""
+"""Megabytes per number in float32."""
 
 STARTED = 330.0
 """Megabytes of a process that has imported torch."""
 
 DRAWN = 50e-6
-"""Megabytes of a point that is drawn, in float64 and float32, with what drawing it needs."""
+"""Megabytes per drawn point, in float64 and float32, including drawing."""
 
 GRID_POINT = 8e-6
-"""Megabytes of a point of the query grid, of which y alone is kept."""
+"""Megabytes per point of the query grid, of which only y is kept."""
 
 RESULTS = 8
 """Copies of the losses while they are joined and written."""
 
 
 def training_megabytes(running: Running, cell: Cell, seeds: str) -> float:
-    """Return the most memory that a training job is expected to hold.
+    """Return the expected peak memory of a training job.
 
-    Each run has the points of `BLOCK` meta-iterations, the networks of `CHUNK` tasks that are
+    Each run holds the points of `BLOCK` meta-iterations, the networks of `CHUNK` tasks that are
     validated together, and those of a meta-batch.
     """
     h: Any = cell.hyperparameters
@@ -138,10 +138,10 @@ def training_megabytes(running: Running, cell: Cell, seeds: str) -> float:
 
 
 def evaluation_megabytes(running: Running, cell: Cell, group: str, seeds: str) -> float:
-    """Return the most memory that an evaluation is expected to hold.
+    """Return the expected peak memory of an evaluation.
 
-    Each run has the networks of `CHUNK` tasks, their predictions after each update, and the losses
-    of all tasks.
+    Each run holds the networks of `CHUNK` tasks, their predictions after each update, and the
+    losses of all tasks.
     """
     config, protocols = running.study.config, running.study.groups[group].values()
     space, network = _space(running, cell), _network(running, cell)
@@ -159,7 +159,7 @@ def evaluation_megabytes(running: Running, cell: Cell, group: str, seeds: str) -
 
 
 def _space(running: Running, cell: Cell) -> Space:
-    """Return what adapting with a cell's algorithm holds."""
+    """Return the memory of adapting with a cell's algorithm."""
     return SPACES[running.engine if cell.value.adaptation.plain else "own"]
 
 
@@ -169,10 +169,10 @@ def _network(running: Running, cell: Cell) -> Network:
 
 @cache
 def slowness(name: str) -> float:
-    """Return how many times the seconds of `PACES` this machine takes, from a trial of 50 ms.
+    """Return this machine's time relative to `PACES`, from a trial of 50 ms.
 
     Args:
-        name: Of an engine; 1 where it is not this process's.
+        name: Name of an engine; the result is 1 if it is not this process's.
     """
     if name != engine.name():
         return 1.0
@@ -181,7 +181,7 @@ def slowness(name: str) -> float:
 
 
 def plan(running: Running, cores: int) -> str:
-    """Describe a study: its cells, its jobs and the minutes they are expected to take here."""
+    """Describe a study: its cells, its jobs and their expected minutes here."""
     study = running.study
     widest = max(len(cell.title) for cell in study.cells)
     lines = [
@@ -193,7 +193,7 @@ def plan(running: Running, cores: int) -> str:
 
 
 def summary(running: Running, cores: int) -> str:
-    """Return the counts of a study's jobs and the minutes they are expected to take here."""
+    """Return the counts of a study's jobs and their expected minutes here."""
     study = running.study
     total = sum(_seconds(running, cell) for cell in study.cells)
     minutes = max(1, round((total / cores + slowness(running.engine) * sum(SHORT.values())) / 60))
@@ -205,7 +205,7 @@ def summary(running: Running, cores: int) -> str:
 
 
 def _seconds(running: Running, cell: Cell) -> float:
-    """Return the seconds that a cell's jobs are expected to take on this machine."""
+    """Return the expected seconds of a cell's jobs on this machine."""
     found = 0.0
     for seeds in running.study.blocks:
         found += training(running, cell, seeds)

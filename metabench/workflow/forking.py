@@ -1,12 +1,12 @@
 """Jobs on the machine of the workflow fork from a process that has imported the libraries.
 
-To import torch takes two seconds, most of what a short job takes. The workflow starts one process
-that has done it. Each command asks it for a fork, which does the job with the command's arguments,
-folder, environment and streams, and whose exit code is the command's.
+Importing torch takes two seconds, most of the time of a short job. The workflow therefore starts
+one process that imports the libraries. Each command requests a fork from it. The fork runs the job
+with the command's arguments, folder, environment and streams, and its exit code is the command's.
 
-A job stays a process of its own. It ends with its command, and its command with it. Where there is
-no fork for it a command does its job itself: on other machines, by hand, with another environment,
-and where the source was changed since the process imported it.
+Each job is still a separate process. It ends with its command, and the command with it. Without a
+fork, a command runs its job itself: on other machines, by hand, with a different environment, and
+if the source has changed since the process imported it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 from metabench.records import provenance
 
 ADDRESS = "METABENCH_FORKS"
-"""The environment variable that says where to ask: the path of a socket."""
+"""The environment variable with the path of the socket for requests."""
 
 MODULES = (
     "metabench.jobs",
@@ -40,7 +40,7 @@ MODULES = (
     "metabench.learning.training",
     "metabench.records.states",
 )
-"""What is imported beforehand: all that training, evaluation and tables need."""
+"""The modules imported in advance: everything that training, evaluation and tables need."""
 
 STREAMS = 3
 """Input, output and errors."""
@@ -49,11 +49,11 @@ KILLED = 128 + signal.SIGKILL
 
 
 def start() -> subprocess.Popen[bytes] | None:
-    """Start the process, and tell commands where to ask it.
+    """Start the process, and tell commands how to reach it.
 
     Returns:
-        The process, which ends when its input is closed: with the one that holds this. None where
-        there can be none. Only on Linux may a process fork after all that these libraries do.
+        The process, which ends when its input is closed, so at the latest with the caller. None if
+        there cannot be one: only on Linux can a process with these libraries fork safely.
     """
     if sys.platform != "linux":
         return None
@@ -83,7 +83,7 @@ def _started(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def done_by_a_fork() -> int | None:
-    """Have a fork do what this command is asked; return its exit code, None if there is no fork."""
+    """Run this command in a fork; return its exit code, None if there is no fork."""
     address = os.environ.pop(ADDRESS, "")
     if not address:
         return None
@@ -112,17 +112,17 @@ def done_by_a_fork() -> int | None:
 
 
 def _program() -> list[str]:
-    """Return what runs: the environment, the package and its source."""
+    """Return the identity of what runs: the environment, the package and its source."""
     return [sys.prefix, str(provenance.PACKAGE), provenance.package_digest()]
 
 
 def serve(listener: int, folder: Path, main: Callable[[], None]) -> None:
-    """Import the libraries, and fork for each command that asks, until the workflow has ended.
+    """Import the libraries, and fork for each requesting command, until the workflow ends.
 
     Args:
-        listener: File descriptor of the socket at which commands ask.
-        folder: Where the socket's file is; it is removed in the end.
-        main: What a fork calls: it reads `sys.argv`.
+        listener: File descriptor of the socket for requests.
+        folder: Folder of the socket's file; it is removed at the end.
+        main: The function that a fork calls; it reads `sys.argv`.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
@@ -157,7 +157,7 @@ def _fork_for_each(listener: socket.socket, program: list[str], main: Callable[[
 
 
 def _answer(connection: socket.socket, program: list[str], main: Callable[[], None]) -> None:
-    """Do the job of one command and end, unless it is for another program."""
+    """Run the job of one command and exit, unless it is for a different program."""
     _, streams, _, _ = socket.recv_fds(connection, 1, STREAMS)
     request = json.loads(connection.makefile("rb").readline())
     if request["program"] != program:
@@ -173,7 +173,7 @@ def _answer(connection: socket.socket, program: list[str], main: Callable[[], No
 
 
 def _become(request: dict[str, Any], streams: list[int]) -> None:
-    """Take a command's arguments, folder, environment and streams."""
+    """Receive a command's arguments, folder, environment and streams."""
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["variables"])
@@ -184,7 +184,7 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
 
 
 def _exit_code(main: Callable[[], None]) -> int:
-    """Call a program's main function; return how it ends."""
+    """Call a program's main function; return its exit code."""
     try:
         main()
     except SystemExit as end:
@@ -196,7 +196,7 @@ def _exit_code(main: Callable[[], None]) -> int:
 
 
 def _end_with(connection: socket.socket) -> None:
-    """End this process when its command has ended: it closes the connection."""
+    """End this process when its command has ended, which closes the connection."""
     with suppress(OSError):
         while connection.recv(1):
             pass

@@ -1,7 +1,7 @@
-"""Results of several machines become one study: records of other folders that fit are taken over.
+"""Merge results of several machines into one study: import the records that fit.
 
-A record says what it was made from. So one that fits is the one that this machine would have made,
-byte for byte, and the rest of the study follows from the records.
+A record names its inputs. So a record that fits is, byte for byte, the one that this machine would
+have produced, and the rest of the study follows from the records.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ RECORDS = ("train", "evaluate", "baselines", "predictions")
 
 
 class Merged(NamedTuple):
-    """What became of a merge.
+    """The result of a merge.
 
     Args:
-        taken: Records that were taken over.
-        known: Records that were there.
-        missing: Records that no folder had.
-        refused: Why a file of a folder was not taken over, one line a file.
+        taken: Imported records.
+        known: Records that already existed.
+        missing: Records that were in no folder.
+        refused: Why a file was not imported, one line per file.
     """
 
     taken: int
@@ -38,14 +38,14 @@ class Merged(NamedTuple):
 
 
 def merge(running: Running, folders: Sequence[Path]) -> Merged:
-    """Take the records that fit a study over from other folders of results.
+    """Import the records that fit a study from other result folders.
 
     Args:
         running: The study, whose folder gets the records.
         folders: Folders of results of the same study, for instance ``there/results/flux``.
 
     Raises:
-        ArtifactError: The study is being run, a folder has no records, or is the study's own.
+        ArtifactError: The study is running, or a folder has no records or is the study's own.
     """
     for folder in folders:
         if not any((folder / kind).is_dir() for kind in RECORDS):
@@ -65,7 +65,7 @@ def merge(running: Running, folders: Sequence[Path]) -> Merged:
 
 
 def _merged(running: Running, folders: Sequence[Path]) -> Merged:
-    """Return what became of each record, in an order in which each follows what it is made of."""
+    """Return the outcome for each record, each after its inputs."""
     counts = {"taken": 0, "known": 0, "missing": 0}
     refused: list[str] = []
     for artefact in _wanted(running):
@@ -75,14 +75,14 @@ def _merged(running: Running, folders: Sequence[Path]) -> Merged:
 
 
 def _wanted(running: Running) -> Iterator[Artefact]:
-    """Yield the records that are made in the study's own folder."""
+    """Yield the records that belong in the study's own folder."""
     for artefact in artefacts(running, "elsewhere"):
         if artefact.job in RECORDS and artefact.path.is_relative_to(running.layout.root):
             yield artefact
 
 
 def _merge(artefact: Artefact, places: Sequence[Path], refused: list[str]) -> str:
-    """Take a record over from the first place that has it, and return what became of it."""
+    """Import a record from the first folder that has it, and return the outcome."""
     try:
         expected = artefact.expected()
     except ArtifactError:
@@ -102,7 +102,7 @@ def _merge(artefact: Artefact, places: Sequence[Path], refused: list[str]) -> st
 
 
 def _reason(path: Path, expected: Header) -> str | None:
-    """Return why a file is not the record that is expected; None where it is."""
+    """Return why a file is not the expected record; None if it is."""
     try:
         _, header = artifacts.read(path)
     except ArtifactError as error:

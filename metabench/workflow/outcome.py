@@ -1,4 +1,4 @@
-"""What a study says at its end: who is ahead, and where to look."""
+"""The closing message of a study: who is ahead, and where the results are."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ AHEAD = 3
 
 
 def line(running: Running, stale: dict[Path, str]) -> str:
-    """Return what there is to say of a study of which nothing is to be done.
+    """Return the message for a study with nothing left to do.
 
     Args:
         running: The study.
-        stale: Its files that are not what it would make now, though nobody asked for them.
+        stale: Its stale files that were not requested.
     """
     tabled = running.layout.tables / manifests.NAME
     current = tabled.exists() and tabled not in stale
@@ -31,12 +31,12 @@ def line(running: Running, stale: dict[Path, str]) -> str:
 
 
 def text(running: Running, name: str, took: str) -> str:
-    """Return what there is to say of a study that has just run.
+    """Return the message for a study that has just run.
 
     Args:
         running: The study.
-        name: Of the MLflow store that it filled.
-        took: How long it ran.
+        name: Name of the MLflow store that it filled.
+        took: Duration of the run.
     """
     every = artefacts(running, name)
     stale = staleness.outdated(every)
@@ -52,7 +52,7 @@ def _is_there(artefact: Artefact, stale: dict[Path, str]) -> bool:
 
 
 def headline(running: Running) -> list[str]:
-    """Return a line for each protocol: the algorithms whose selected cells have the least scores.
+    """Return a line for each protocol: the algorithms whose selected cells have the lowest scores.
 
     The number is the mean score on the test bank: 0 is perfect, 1 is no better than zero.
     """

@@ -14,12 +14,12 @@ from rich.progress import Progress as Bar
 
 
 class Progress:
-    """Count steps and tell the reader how far the work is.
+    """Count steps and report the progress.
 
     Args:
-        label: What is being done.
-        total: Steps in all.
-        done: Steps done before, which took no time now.
+        label: Description of the work.
+        total: Total number of steps.
+        done: Steps done before, which took no time in this run.
     """
 
     def __init__(self, label: str, total: int, done: int = 0) -> None:
@@ -38,7 +38,7 @@ class Progress:
             self.bar.stop()
 
     def advance(self, steps: int = 1) -> None:
-        """Count steps; a log gets a line at the end and at most every five seconds."""
+        """Count steps; a log gets a line at most every five seconds, and one at the end."""
         self.done += steps
         if self.bar is not None:
             self.bar.advance(self.task, steps)
@@ -57,22 +57,22 @@ def _bar() -> Bar:
 
 
 class Job(NamedTuple):
-    """A job of a study, as its watcher sees it."""
+    """A job of a study, for the watcher."""
 
     seconds: float
-    """How long it is expected to take."""
+    """Expected seconds of the job."""
     share: Callable[[], float]
-    """Which share of it is done, 0 to 1."""
+    """Finished share of the job, 0 to 1."""
 
 
 class StudyWatch(threading.Thread):
-    """See every so often how far the long jobs of a study are, and how long they will take.
+    """Watch the progress and remaining time of the long jobs of a study.
 
     Other processes work on them.
 
     Args:
-        jobs: The jobs, by the file that each makes.
-        cores: How many of them run at a time.
+        jobs: The jobs, by the file that each produces.
+        cores: Number of jobs that run at a time.
         every: Seconds between two looks.
         tell: Called after each look.
     """
@@ -92,33 +92,33 @@ class StudyWatch(threading.Thread):
         self.start_time, self.before = time.monotonic(), self.done
 
     def run(self) -> None:
-        """Look at each interval until everything is done."""
+        """Check at each interval until everything is done."""
         while self.done < self.total:
             time.sleep(self.every)
             self.look()
             self.tell()
 
     def look(self) -> None:
-        """Find out which share of each job is done; what was done stays so."""
+        """Update the finished share of each job, which never decreases."""
         for name, job in self.jobs.items():
             if self.shares[name] < 1:
                 self.shares[name] = job.share()
 
     @property
     def done(self) -> float:
-        """How much of `total` is done, in seconds that were expected for it."""
+        """Finished part of `total`, in expected seconds."""
         return sum(job.seconds * self.shares[name] for name, job in self.jobs.items())
 
     @property
     def left(self) -> float:
-        """The seconds that are left at the pace so far."""
+        """Remaining seconds at the pace so far."""
         done, elapsed = self.done, time.monotonic() - self.start_time
         pace = elapsed / (done - self.before) if done > self.before else 1 / self.cores
         return (self.total - done) * pace
 
 
 def clock(seconds: float) -> str:
-    """Spell a time.
+    """Format a time.
 
     Example:
         >>> clock(12.3), clock(90)

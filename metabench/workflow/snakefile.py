@@ -1,4 +1,4 @@
-"""What the Snakefile asks: the files of a study's jobs, and what must be rebuilt."""
+"""Support for the Snakefile: the files of a study's jobs, and what must be rebuilt."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class Workflow:
 
     Args:
         running: The study as it is run.
-        snakemake: Snakemake's own object of the workflow.
-        started: When its jobs began to run, in seconds since 1970.
-        lock: The study's, held while its jobs run.
+        snakemake: Snakemake's workflow object.
+        started: Start time of its jobs, in seconds since 1970.
+        lock: The study's lock, held while its jobs run.
         prepared: Snakemake's graph, once it knows what is stale.
         forks: The process that its jobs fork from, while they run on this machine.
-        terminal: What shows its jobs, where a person looks on.
+        terminal: Display of its jobs, if a user is watching.
     """
 
     running: Running
@@ -70,16 +70,16 @@ class Workflow:
 
     @classmethod
     def start(cls, content: Mapping[str, Any], snakemake: Any) -> Self:
-        """Check the study, and let its jobs use this interpreter's commands and one thread each.
+        """Check the study, and set up its jobs with this interpreter's commands and one thread.
 
         A study file with a mistake ends the program with one line for each and exit code 2. A job
-        that Snakemake starts on another machine takes the study as it is run: it neither reads the
-        study file, which may have changed, nor looks for what is stale.
+        that Snakemake starts on another machine uses the study as it is run: it neither reads the
+        study file, which may have changed, nor checks for stale files.
 
         Args:
-            content: What Snakemake merged from files and command line. The files are read again,
-                since Snakemake keeps the last of duplicate keys silently.
-            snakemake: Its object of the workflow.
+            content: The configuration that Snakemake merged from files and command line. The files
+                are reread, because Snakemake silently keeps the last of duplicate keys.
+            snakemake: Its workflow object.
         """
         if reason := checkout.stray_snakefile(Path(snakemake.basedir)):
             refuse(reason)
@@ -115,13 +115,13 @@ class Workflow:
         self.terminal.take_over(logger)
 
     def announce(self) -> None:
-        """Say how many files are stale, and why the first of them is."""
+        """Print how many files are stale, and the reason for the first."""
         if self.outdated:
             reason = next(iter(self.outdated.values()))
             print(f"{len(self.outdated)} stale files to rebuild: {reason}", file=sys.stderr)
 
     def begin_report(self) -> None:
-        """End the program where a report would show what is stale, or what is not there yet."""
+        """End the program if a report would show stale or missing files."""
         shown = [a.path for a in self.artefacts if not a.job.startswith(("track", "report"))]
         reasons = [self.outdated[path] for path in shown if path in self.outdated]
         reasons += [f"{path} is not there" for path in shown if not path.exists()]
@@ -137,10 +137,10 @@ class Workflow:
             refuse(str(error))
 
     def begin(self) -> None:
-        """Take the study's lock, tell its jobs what they compute, and watch how far it is.
+        """Take the study's lock, write the study for its jobs, and watch the progress.
 
-        The lock ends with this process, however it ends. Snakemake's own would outlive a kill and
-        is switched off in the profile.
+        The lock is released when this process ends, for whatever reason. Snakemake's own lock would
+        outlive a kill and is switched off in the profile.
         """
         if not self.snakemake.is_main_process:
             return
@@ -172,7 +172,7 @@ class Workflow:
         return outcome.line(self.running, self.outdated)
 
     def end(self) -> None:
-        """Say what came out of the study and where it is, once all its jobs have gone well."""
+        """Print the study's findings and result paths, once all its jobs have succeeded."""
         if self.terminal is not None:
             self.terminal.end()
             took = clock(time.time() - self.started)
@@ -190,7 +190,7 @@ class Workflow:
         return int(self.snakemake.cores if local else self.snakemake.nodes)
 
     def _write_captions(self) -> None:
-        """Write the captions where Snakemake's report looks for them: it takes files only."""
+        """Write the captions for Snakemake's report, which only accepts files."""
         for family in figures.families():
             write_text(self.layout.caption("figures", family.key), family.caption)
         for table in tables.declared():
@@ -199,9 +199,8 @@ class Workflow:
     def inputs(self, *paths: Path) -> Callable[[Any], list[str]]:
         """Return the input function of a rule that reads these files.
 
-        The time of a file must not matter, so Snakemake is told that it is ancient. Where the file
-        is rebuilt it is not: after ancient ones Snakemake rebuilds nothing, not even what is
-        missing.
+        File times must not matter, so inputs are marked as ancient. Inputs that are rebuilt are
+        not: Snakemake rebuilds nothing after ancient inputs, not even missing files.
         """
         from snakemake.io import ancient
 
@@ -214,7 +213,7 @@ class Workflow:
         return files
 
     def _prepare(self, dag: Any) -> None:
-        """Refuse targets that are no file of the study, and have what is stale rebuilt.
+        """Reject targets that are not files of the study, and have stale files rebuilt.
 
         Snakemake builds its graph by asking each rule for its inputs, and decides afterwards what
         must run. Only then does it know the targets.
@@ -232,9 +231,9 @@ class Workflow:
         return named if scheduling is None else named | {*scheduling.prioritytargets}
 
     def _require_known(self, target: str) -> None:
-        """End the program where a target would match a rule, but is no file of the study.
+        """End the program if a target matches a rule but is not a file of the study.
 
-        A cell of another algorithm and seeds that are no block of the study have possible names.
+        For instance the cell of another algorithm, or seeds that are not a block of the study.
         """
         if Path(target).is_relative_to(self.layout.root) and target not in self.known:
             refuse(f"{target} is not a file of study {self.name}; near it is {self._near(target)}")
@@ -247,14 +246,14 @@ class Workflow:
 
     @cached_property
     def known(self) -> set[str]:
-        """The files that the rules make."""
+        """The files that the rules produce."""
         made = [artefact.path for artefact in self.artefacts]
         more = [*self.tables, self.layout.provenance, *self.figures, *self.literature]
         more.append(self.layout.report)
         return {str(path) for path in [*made, *more]}
 
     def explain(self) -> None:
-        """Repeat, after everything else, what the failed jobs said."""
+        """Repeat the messages of the failed jobs after everything else."""
         if self.terminal is not None:
             self.terminal.end()
         said: dict[str, int] = {}
@@ -282,7 +281,7 @@ class Workflow:
 
     @cached_property
     def forced(self) -> set[Path]:
-        """The artefacts that `--forcerun` names, by file or by rule, and all that is made of them."""
+        """The artefacts that `--forcerun` names by file or rule, and everything built from them."""
         wanted = set(map(str, self.snakemake.dag_settings.forcerun))
         wanted |= {re.sub("_[0-9]+$", "", name) for name in wanted}  # the rules of batches
         found: set[Path] = set()
@@ -308,14 +307,15 @@ class Workflow:
     def store(self) -> str:
         """The name of the MLflow store to fill, which changes when the store does.
 
-        Tracking runs where Snakemake does. So a job on another machine need not look for the store.
+        Tracking runs on Snakemake's machine, so a job on another machine need not look for the
+        store.
         """
         if not self.snakemake.is_main_process:
             return "elsewhere"
         return store.store_name(self.layout.root, self.name)
 
     def made_by(self, *jobs: str) -> list[Path]:
-        """Return the artefacts that some kinds of jobs make."""
+        """Return the artefacts that some kinds of jobs produce."""
         return [artefact.path for artefact in self.artefacts if artefact.job in jobs]
 
     @property
@@ -348,7 +348,7 @@ class Workflow:
 
     @cached_property
     def pictures(self) -> list[Picture]:
-        """What the figures show: each group of protocols has some."""
+        """The subjects of the figures: each group of protocols has some."""
         study = self.running.study
         return figures.of_study(sorted(study.single_protocols), study.grids)
 
@@ -375,7 +375,7 @@ class Workflow:
 
     @cached_property
     def batches(self) -> dict[str, list[TrainJob]]:
-        """The training jobs that one tracking job mirrors, by its name."""
+        """The training jobs of each tracking job, by the batch's name."""
         return batches(self.running)
 
     def records_of(self, batch: str) -> list[Path]:
@@ -388,12 +388,12 @@ class Workflow:
         return [self.layout.marker(self.store, cell.path, seeds) for cell, seeds in jobs]
 
     def train_memory(self, wildcards: Any) -> int:
-        """Return the megabytes that a training job asks a scheduler for."""
+        """Return the megabytes that a training job requests from a scheduler."""
         needs = estimate.training_megabytes(self.running, self._cell(wildcards), wildcards.seeds)
         return _asked(needs)
 
     def evaluate_memory(self, wildcards: Any) -> int:
-        """Return the megabytes that an evaluation asks a scheduler for."""
+        """Return the megabytes that an evaluation requests from a scheduler."""
         cell, group = self._cell(wildcards), wildcards.group
         return _asked(estimate.evaluation_megabytes(self.running, cell, group, wildcards.seeds))
 
@@ -401,30 +401,30 @@ class Workflow:
         return self.running.study.cell(f"{wildcards.algorithm}/{wildcards.cell}")
 
     def train_minutes(self, wildcards: Any) -> int:
-        """Return the minutes a training job may take where a scheduler asks: ten times expected."""
+        """Return the time limit of a training job in minutes: ten times the expected time."""
         cell = self._cell(wildcards)
         return 10 + round(10 * estimate.training(self.running, cell, wildcards.seeds) / 60)
 
 
 def _reports() -> bool:
-    """Return whether Snakemake was started to write a report of what is there, and to run nothing.
+    """Return whether Snakemake was started only to write a report.
 
-    Its command line has to say, since Snakemake reads the Snakefile before it looks what to do.
+    Only its command line tells, because Snakemake reads the Snakefile first.
     """
     words = {word.partition("=")[0] for word in sys.argv}
     return bool(words & {"--report", "--reporter"}) and "--report-after-run" not in words
 
 
 def refuse(reason: str) -> NoReturn:
-    """End the program with a line that says why, and exit code 2."""
+    """End the program with a one-line reason and exit code 2."""
     for line in reason.splitlines():
         print(f"{MARK}{line}", file=sys.stderr)
     sys.exit(2)
 
 
 def _asked(megabytes: float) -> int:
-    """Return what to ask for, in whole hundreds: a scheduler kills a job that holds more.
+    """Return the memory to request, in whole hundreds: a scheduler kills a job that uses more.
 
-    Another build of torch takes more to import, and memory is split into pieces.
+    Other builds of torch need more to import, and memory is fragmented.
     """
     return 100 * ceil((1.25 * megabytes + 500) / 100)

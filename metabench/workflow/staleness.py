@@ -1,8 +1,8 @@
-"""Which files of a study are not what the study would make now.
+"""Find the stale files of a study: those that differ from what it would produce now.
 
-Each artefact says what it was made from: settings, source, versions, and the content of what it is
-made of. That alone decides. Times of files do not, nor what Snakemake remembers, so results may be
-touched, copied or restored, and looking changes nothing.
+Each artefact records its inputs: settings, source, versions, and the content of its input files.
+These alone decide. File times and Snakemake's metadata play no part, so results may be touched,
+copied or restored, and checking changes nothing.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from metabench.workflow.artefacts import Artefact
 
 
 def outdated(artefacts: Iterable[Artefact]) -> dict[Path, str]:
-    """Return the files that are there and must be rebuilt, each with the reason.
+    """Return the existing files that must be rebuilt, each with the reason.
 
-    Whether the arrays of a record are whole is seen by whoever reads them. Tables and figures are
-    compared here with the digests in their manifest.
+    Damaged arrays of a record are detected when they are read. Tables and figures are compared here
+    with the digests in their manifest.
 
     Args:
-        artefacts: Of a study, each after those that it is made of.
+        artefacts: Artefacts of a study, each after its inputs.
     """
     rebuilt: dict[Path, str] = {}
     missing: set[Path] = set()
@@ -35,7 +35,7 @@ def outdated(artefacts: Iterable[Artefact]) -> dict[Path, str]:
 
 
 def _reason(artefact: Artefact, rebuilt: dict[Path, str], missing: set[Path]) -> str | None:
-    """Return why a file must be rebuilt, None where it is what it must be."""
+    """Return why a file must be rebuilt, None if it is valid."""
     for path in artefact.made_of:
         if path in rebuilt or path in missing:
             return f"{artefact.path} is made of {path}, which is rebuilt"

@@ -1,7 +1,7 @@
-"""What a person sees while a study runs: a live block on a terminal, a line for each job in a log.
+"""Show a running study: a live block on a terminal, a line for each job in a log.
 
-Snakemake tells its logger all that happens, and its own log file keeps all of it. Where a person
-looks on, this takes the place of Snakemake's listing of files and reasons.
+Snakemake logs all events, and its own log file keeps them. For a user, this replaces Snakemake's
+listing of files and reasons.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STAGES = (
 """In the order in which most of their work is done."""
 
 MARK = "metabench: "
-"""How a line of a job's log begins that tells a user what is wrong."""
+"""Prefix of log lines that tell the user what is wrong."""
 
 NOTICES = (
     "warning: ",
@@ -47,19 +47,19 @@ NOTICES = (
     "resuming from the checkpoint",
     "waiting for process",
 )
-"""How lines of a job's log begin that a user must see though the job went well."""
+"""Prefixes of log lines that the user must see although the job succeeded."""
 
 WORDS = ("Terminating processes", "Will exit after", "Trying to restart", "Unlocked")
-"""How messages of Snakemake begin that a user must see though they are no warnings."""
+"""Prefixes of Snakemake's messages that the user must see although they are not warnings."""
 
 TARGET = "all"
-"""The rule that only asks for the others."""
+"""The rule that only requests the others."""
 
 NOTHING = "Nothing to be done"
-"""How Snakemake's message begins where all is up to date."""
+"""Prefix of Snakemake's message when everything is up to date."""
 
 SHOWN = 4
-"""Started jobs that the live block names."""
+"""The most running jobs that the live block names."""
 
 
 def stage_of(rule: str) -> str:
@@ -74,13 +74,13 @@ def stage_of(rule: str) -> str:
 
 @dataclass(frozen=True)
 class Started:
-    """A job that has begun.
+    """A running job.
 
     Args:
         rule: Its rule.
-        made: The first file that it makes.
+        made: The first file that it produces.
         log: Its log, if it has one.
-        since: When it began.
+        since: Start time.
     """
 
     rule: str
@@ -94,8 +94,8 @@ class Terminal(logging.Handler):
 
     Args:
         name: The study.
-        titles: What each job is called, by the file that it makes.
-        finished: Returns what to say where nothing is to be done.
+        titles: Title of each job, by the file that it produces.
+        finished: Returns the message if there is nothing to do.
     """
 
     def __init__(self, name: str, titles: Mapping[str, str], finished: Callable[[], str]) -> None:
@@ -114,7 +114,7 @@ class Terminal(logging.Handler):
         atexit.register(self.end)  # however Snakemake ends, the cursor comes back
 
     def take_over(self, logger: logging.Logger) -> None:
-        """Show what is told to a logger, in place of its handler for the standard streams."""
+        """Show a logger's messages, in place of its handler for the standard streams."""
         for handler in logger.handlers:
             if handler.get_name() == "DefaultStreamHandler":
                 handler.addFilter(lambda record: False)
@@ -124,12 +124,12 @@ class Terminal(logging.Handler):
     def begin(
         self, rules: Mapping[str, int], watch: StudyWatch, short: Mapping[str, float]
     ) -> None:
-        """Begin to show jobs.
+        """Start showing jobs.
 
         Args:
-            rules: How many jobs of each rule will run.
-            watch: Sees how far training and evaluation are.
-            short: The seconds that a job of another stage takes.
+            rules: Number of jobs of each rule that will run.
+            watch: The watcher of training and evaluation.
+            short: Seconds of a job of another stage.
         """
         for rule, count in rules.items():
             self.totals[stage_of(rule)] += count
@@ -141,7 +141,7 @@ class Terminal(logging.Handler):
             self.live.start()
 
     def end(self) -> None:
-        """Take the live block away; what comes after it is printed as it is."""
+        """Remove the live block; later output is printed as it is."""
         with self.showing:
             if self.live is not None:
                 self.live.stop()
@@ -156,7 +156,7 @@ class Terminal(logging.Handler):
                 print(line, file=sys.stderr, flush=True)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take notice of an event; no mistake of ours may end Snakemake."""
+        """Handle an event; an error here must not end Snakemake."""
         try:
             self._notice(record)
         except Exception:
@@ -207,7 +207,7 @@ class Terminal(logging.Handler):
     # What is seen of the whole.
 
     def _far(self) -> tuple[float, float]:
-        """Return which share of the expected work is done, and the seconds that are left."""
+        """Return the finished share of the expected work, and the remaining seconds."""
         assert self.watch is not None
         total = sum(self.totals[stage] * each for stage, each in self.short.items())
         done = sum(self.done[stage] * each for stage, each in self.short.items())
@@ -220,7 +220,7 @@ class Terminal(logging.Handler):
         return f"study {self.name}: {share:.0%} after {since}, about {clock(left)} left"
 
     def _tell_tenth(self) -> None:
-        """Print how far the study is at each tenth of it, where there is no live block."""
+        """Print the progress at each tenth of the work, if there is no live block."""
         tenth = int(10 * self._far()[0])
         if self.live is None and tenth > self.tenth:
             self.tenth = tenth
@@ -249,7 +249,7 @@ class Terminal(logging.Handler):
 
 
 def _lines(log: Path | None, starts: tuple[str, ...]) -> list[str]:
-    """Return the lines of a log that begin in some way; none where it cannot be read."""
+    """Return the lines of a log with some prefix; none if it cannot be read."""
     if log is None:
         return []
     try:

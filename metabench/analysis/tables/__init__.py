@@ -1,6 +1,6 @@
 """Tidy tables of a finished study: a row is an observation.
 
-A file of this folder builds one table and declares what there is to know about it:
+Each file of this folder declares and builds one table:
 
     NAME       its file name
     CAPTION    its caption in the report, in reStructuredText
@@ -31,11 +31,11 @@ from metabench.records.provenance import code_digest, made_from
 from metabench.study.config import StudyConfig
 
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "pyarrow")
-"""The packages on whose version the bytes of a table may depend."""
+"""The packages on whose versions the bytes of a table may depend."""
 
 
 class Table(NamedTuple):
-    """What a file of this folder declares.
+    """The declarations of a file of this folder.
 
     Args:
         name: File name of the table.
@@ -51,7 +51,7 @@ class Table(NamedTuple):
 
 
 def _modules() -> list[str]:
-    """Return the full names of the files of this folder: whatever lies here is a table."""
+    """Return the full module names of the files of this folder; each is a table."""
     return [f"{__name__}.{module.name}" for module in iter_modules(__path__)]
 
 
@@ -63,12 +63,12 @@ def declared() -> tuple[Table, ...]:
 
 
 def names() -> list[str]:
-    """Return the files of a study's table folder, beside their manifest."""
+    """Return the files of a study's table folder, except their manifest."""
     return [table.name for table in declared()]
 
 
 def header(config: StudyConfig, contents: str) -> Header:
-    """Return what a study's tables are made from.
+    """Return the inputs of a study's tables.
 
     Args:
         config: The study.
@@ -80,7 +80,7 @@ def header(config: StudyConfig, contents: str) -> Header:
 
 
 def write_all(study: Study, folder: Path, advance: Callable[[], None] = lambda: None) -> None:
-    """Build every table of a study and write it, and last of all their manifest.
+    """Build and write every table of a study, and finally their manifest.
 
     Args:
         study: The records.

@@ -63,7 +63,7 @@ def _cell_rows(study: Study, record: CellRecord, draws: Resamples) -> Iterator[d
 def _of_equal(
     losses: NDArray[np.float64], known: list[tuple[NDArray[np.float64], Rows]]
 ) -> Rows | None:
-    """Return the rows that equal losses have already, if there are any."""
+    """Return the existing rows of equal losses, if there are any."""
     for other, rows in known:
         if np.array_equal(other, losses, equal_nan=True):
             return rows
@@ -127,8 +127,8 @@ def summarize(
     Args:
         losses: ``(seed, task)``.
         limit: The loss above which an adaptation has diverged, ``(task,)``.
-        confidence: Level of the mean's interval, which there is if no adaptation diverged: else
-            one loss may rule it, and an interval would hold the truth half of the time.
+        confidence: Level of the mean's interval. It exists only if no adaptation diverged:
+            otherwise one loss may dominate, and the coverage would be about one half.
     """
     diverged = ~(losses <= limit)
     counted = np.where(diverged, np.inf, losses)
@@ -150,7 +150,7 @@ def summarize(
 def final_intervals(
     losses: NDArray[np.float64], limit: NDArray[np.float64], draws: Resamples, confidence: float
 ) -> dict[str, float]:
-    """Return the intervals of median and IQM, which only a protocol's last update has."""
+    """Return the intervals of median and IQM, which exist only at a protocol's last update."""
     counted = np.where(losses <= limit, losses, np.inf)
     of_median, of_iqm = crossed_intervals((median, iqm), counted, draws, confidence)
     return {

@@ -1,4 +1,4 @@
-"""Where each protocol of a grid lies: what its group varies, and its values of it."""
+"""The position of each protocol in its grid: what the group varies, and the protocol's values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COLUMNS = {
 }
 
 WIDE = 20
-"""Ratio of the largest value to the least from which an axis is logarithmic."""
+"""Ratio of largest to smallest value from which an axis is logarithmic."""
 
 ORDER = ["group", "protocol", "axis", *COLUMNS]
 
@@ -62,14 +62,14 @@ def _rows(study: Study, group: str) -> Iterator[dict[str, Any]]:
 
 
 def _spelled(value: Any) -> str:
-    """Return a value in words; step rules, of which a protocol may have several, in one text."""
+    """Return a value in words; several step rules of a protocol become one text."""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return " and ".join(value)
     return said(value)
 
 
 def _number(value: Any) -> float:
-    """Return a value as a number, `own x 4` as 4; nan where it is none."""
+    """Return a value as a number, `own x 4` as 4; nan if it is none."""
     if isinstance(value, int | float):
         return float(value)
     if isinstance(value, list) and value == ["own"]:

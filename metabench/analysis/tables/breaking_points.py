@@ -28,7 +28,7 @@ COLUMNS = {
 }
 
 LEAST = 0.1
-"""The least advantage whose loss means something."""
+"""The smallest advantage whose loss is meaningful."""
 
 KEYS = ["group", "axis", "algorithm", "cell", "role"]
 
@@ -44,7 +44,7 @@ def build(study: Study) -> pd.DataFrame:
 
 
 def _of_group(group: str, table: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yield a row for each method that meets every value of a group's axis."""
+    """Yield a row for each method that has a score at every value of a group's axis."""
     count = table["number"].nunique()
     for (algorithm, cell, role), rows in table.groupby(["algorithm", "cell", "role"]):
         rows = rows.sort_values("number").drop_duplicates("number")
@@ -61,7 +61,7 @@ def breaks(
     """Return where half of the advantage is lost on either side of the best value.
 
     Args:
-        numbers: Values of an axis, rising.
+        numbers: Values of an axis, ascending.
         found: The score at each.
         logarithmic: Whether to interpolate between logarithms of the values.
 

@@ -56,10 +56,10 @@ COLUMNS = {
 SIDES = ["algorithm_a", "cell_a", "step_a", "updates_a"]
 SIDES += ["algorithm_b", "cell_b", "step_b", "updates_b"]
 ORDER = ["role", "protocol", "region", *SIDES, *(name for name in COLUMNS if name not in SIDES)]
-"""Columns, which a study without any pair has too."""
+"""Columns, also of a study without any pair."""
 
 REFERENCE = "fomaml"
-"""The algorithm that comes first where it takes part."""
+"""The algorithm that comes first in its pairs."""
 
 
 class Contender(NamedTuple):
@@ -69,9 +69,9 @@ class Contender(NamedTuple):
         algorithm: Its algorithm.
         cell: Its cell.
         step: Its kind of step size.
-        updates: After how many updates it is looked at.
-        losses: Then, ``(region, seed, task)``; one seed for a seedless baseline.
-        scores: The same of its scores.
+        updates: Number of updates after which it is compared.
+        losses: Its losses then, ``(region, seed, task)``; one seed for a seedless baseline.
+        scores: Its scores, likewise.
     """
 
     algorithm: str
@@ -132,9 +132,9 @@ def _pairs(study: Study, protocol: str, roles: Iterable[str]) -> Iterator[tuple[
 
 
 def contenders(study: Study, protocol: str, role: str) -> list[Contender]:
-    """Return a cell of each algorithm that has one of a role, and all baselines but the trivial.
+    """Return a cell of a given role for each algorithm that has one, and all non-trivial baselines.
 
-    An algorithm without a step size of its own takes that which each run tunes on validation.
+    An algorithm without its own step size uses the one that each run tunes on validation.
     """
     names = sorted(algorithms(study), key=lambda name: (name != REFERENCE, name))
     found = [PICKS[role](study, name, protocol) for name in names]
@@ -146,7 +146,7 @@ def contenders(study: Study, protocol: str, role: str) -> list[Contender]:
 
 
 def _entrants(study: Study, protocol: str) -> Iterator[Contender]:
-    """Yield the baselines but for the trivial one and the oracle, and predictions."""
+    """Yield the baselines except the trivial one and the oracle, and predictions."""
     zero = study.baselines[f"test/{protocol}/zero"][:, None]
     updates = study.protocols[protocol].updates
     for head, _, losses in study.entrants(protocol):
@@ -174,7 +174,7 @@ def _published(study: Study, algorithm: str, protocol: str) -> Contender | None:
 
 
 def _selected(study: Study, algorithm: str, protocol: str) -> Contender | None:
-    """Return the cell of an algorithm that validation selects, after as many updates as it says."""
+    """Return the selected cell of an algorithm, after its selected number of updates."""
     first, *_ = candidates(study, algorithm)
     step = step_of(first, protocol)
     found = study.once(selection_of, algorithm, protocol, step)
@@ -186,9 +186,9 @@ PICKS = {"published": _published, "selected": _selected}
 
 
 def _equal_budget_pairs(study: Study, protocol: str) -> Iterator[Pair]:
-    """Yield published cells against each cell that was given another's budget.
+    """Yield published cells paired with each cell that has another algorithm's budget.
 
-    Those of the reference, and of the cell's own algorithm.
+    The published cells of the reference algorithm and of the cell's own algorithm.
     """
     for record in study.cells:
         if record.cell.role != "equal-budget" or "own" not in record.steps(protocol):

@@ -1,4 +1,4 @@
-"""Score and loss of every cell and baseline, beside what it cost."""
+"""Score, loss and cost of every cell and baseline."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ COLUMNS = {
 
 KEYS = ["algorithm", "cell", "role", "protocol", "step"]
 MARKS = ["selected", "validation_score", "updates", "frequency", "on_edge", "held_out_score"]
-"""Columns that it has from the table of selection."""
+"""Columns taken from the selection table."""
 
 CHOSEN = {
     column: f"chosen_{column}"
     for column in ("score", "score_lower", "score_upper", "failed", "mean", "median")
 }
-"""Columns that it has of the number of updates that validation chooses."""
+"""Columns for the number of updates that validation selects."""
 
 
 def build(study: Study) -> pd.DataFrame:
@@ -59,9 +59,9 @@ def build(study: Study) -> pd.DataFrame:
 
 
 def _with_chosen(table: pd.DataFrame, adapted: pd.DataFrame) -> pd.DataFrame:
-    """Add what is known of each cell after the number of updates that validation chooses.
+    """Add the statistics of each cell after the number of updates that validation selects.
 
-    Cells that are not chosen from, and baselines, have that of the last update.
+    Cells that are not candidates, and baselines, have those of the last update.
     """
     last = table["protocol"].map(adapted.groupby("protocol")["update"].max())
     update = table["updates"].fillna(last).astype(int)
@@ -80,7 +80,7 @@ def final(adapted: pd.DataFrame) -> pd.DataFrame:
 
 
 def _about(study: Study, record: CellRecord) -> Iterator[dict[str, Any]]:
-    """Yield what there is to say of a cell beside its losses, under each protocol and step."""
+    """Yield a cell's columns other than its losses, for each protocol and step rule."""
     diverged = int(record.diverged.sum())
     for protocol in study.protocols:
         for step in record.steps(protocol):

@@ -23,7 +23,7 @@ COLUMNS = {
 }
 
 LEVELS = np.geomspace(1e-6, 1, 31)
-"""Scores that are looked at; at 1, all are below or failed."""
+"""The scores of the profile; at 1, all are below or failed."""
 
 KEYS = ["role", "protocol", "algorithm", "cell", "step"]
 

@@ -1,4 +1,4 @@
-"""The order of all contenders, and how sure it is."""
+"""The order of all contenders, and its uncertainty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the validation bank says of each candidate."""
+"""The validation results of each candidate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ the test score free of the winner's curse.
 COLUMNS: dict[str, Column] = {}
 
 SIZES = ("inner_step_size", "meta_step_size")
-"""What a grid may be too narrow in."""
+"""The hyperparameters in which a grid may be too narrow."""
 
 
 def build(study: Study) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def _rows(study: Study, found: Selection) -> Iterator[dict[str, Any]]:
 
 
 def edges(found: Selection) -> str:
-    """Name the step sizes of the winner that are the least or the largest of three or more."""
+    """Name the step sizes of the winner that are the smallest or largest of three or more."""
     return " ".join(size for size in SIZES if _on_edge(found, size))
 
 
@@ -69,7 +69,7 @@ def _on_edge(found: Selection, size: str) -> bool:
 
 
 def edge_warnings(folder: Path) -> list[str]:
-    """Return a line for each selected cell on an edge of its grid: a better one may lie outside.
+    """Return a line for each selected cell at an edge of its grid: a better one may lie outside.
 
     Args:
         folder: The study's tables.

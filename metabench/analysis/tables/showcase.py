@@ -22,7 +22,7 @@ COLUMNS = {
 }
 
 NAMING = ["algorithm", "cell", "role", "seed", "protocol"]
-"""The first columns, which a study without cells to show has too."""
+"""The first columns, also of a study without cells to show."""
 
 
 def build(study: Study) -> pd.DataFrame:

@@ -44,7 +44,7 @@ def build(study: Study) -> pd.DataFrame:
 
 
 def _final_losses(study: Study) -> Iterator[tuple[dict[str, str], Floats]]:
-    """Yield what names a row, and its losses ``(seed, task)`` after the last update."""
+    """Yield a row's names and its losses ``(seed, task)`` after the last update."""
     whole, last = 0, -1
     for protocol in study.protocols:
         for record in study.cells:
@@ -56,7 +56,7 @@ def _final_losses(study: Study) -> Iterator[tuple[dict[str, str], Floats]]:
 
 
 def _tail(losses: Floats, zero: Floats) -> dict[str, Any]:
-    """Return the statistics of one row, from losses ``(seed, task)`` and the zero predictor's."""
+    """Return the statistics of one row from losses ``(seed, task)`` and the zero predictor's."""
     found = scores(losses, zero)
     of_tasks = found.mean(0)
     return {

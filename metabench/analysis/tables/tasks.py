@@ -24,7 +24,7 @@ COLUMNS = {
 
 ORDER = ["algorithm", "cell", "seed", "protocol", "step", "region", "task", "loss"]
 REPEATED = ("algorithm", "cell", "protocol", "step", "region")
-"""Columns whose few words stand in many rows: as categories they take little room."""
+"""Columns with few distinct words in many rows, stored compactly as categories."""
 
 NO_SEED = -1
 

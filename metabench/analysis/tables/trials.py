@@ -1,4 +1,4 @@
-"""What each number of trials gives: the score of the best of so many candidates."""
+"""The gain from tuning: the score of the best of each number of candidates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The third level: losses differ no more than those of two trainings with other random numbers.
+"""The third level: losses differ no more than between two trainings with different random numbers.
 
 Each cell and protocol is a test of its losses, and each cell a test of how many of its runs
 diverged. All tests of a study share `ERROR`.
@@ -21,13 +21,13 @@ from metabench.analysis.verification.folders import CELL, ROW, Tables
 from metabench.learning.randomness import uniforms
 
 ERROR = 0.05
-"""The probability, at most, that a consistent study fails, over all its tests together."""
+"""The largest probability that a consistent study fails, over all its tests together."""
 
 POWER = 0.8
 """The probability with which a detectable change is detected."""
 
 DRAWS = 20_000
-"""Pairs of trainings that are simulated to find that change."""
+"""Pairs of trainings that are simulated to determine that change."""
 
 Bools = NDArray[np.bool_]
 
@@ -52,9 +52,9 @@ def compare_losses(fresh: Tables, reference: Tables) -> tuple[pd.DataFrame, int]
     - `detectable`: `detectable_factor` of the reference's runs;
     - `diverged`: how many more runs diverged than in the reference;
     - `p_value`: `divergence_p_value` of that;
-    - `consistent`: whether the interval reaches into the tolerance and the p value is not too low.
+    - `consistent`: whether the interval overlaps the tolerance and the p value is not too low.
 
-    Baselines without seeds are no rows: they have no noise to be consistent with.
+    Baselines without seeds have no rows: they have no noise to be consistent with.
     """
     status, known_status = _diverged(fresh), _diverged(reference)
     losses, known = _log_losses(fresh), _log_losses(reference)
@@ -106,8 +106,8 @@ def _log_losses(tables: Tables) -> dict[tuple[str, ...], Floats]:
 def ratio_interval(a: Floats, b: Floats, tests: int) -> Interval:
     """Return exp(mean(a - b)) of log losses ``(run, task)`` with its interval over both margins.
 
-    The interval is that of one of so many tests: its error is `ERROR` / tests (Bonferroni). Fewer
-    than two runs show no variance: 0 to inf.
+    The error of the interval is `ERROR` / tests (Bonferroni). Fewer than two runs show no variance:
+    0 to inf.
     """
     if len(a) == 0:
         return Interval(np.nan, 0, np.inf)
@@ -139,7 +139,7 @@ def detectable_factor(losses: Floats, tests: int) -> float:
 
 @cache
 def detectable_distance(runs: int, tests: int) -> float:
-    """Return how many standard errors a change must be, as estimated from the reference's runs.
+    """Return the size of a detectable change in standard errors of the reference's runs.
 
     It is the quantile `POWER`, over `DRAWS` pairs of trainings a and b with standard normal noise,
     of the smallest distance that is detected in that pair, t being the bound of `ratio_interval`:
@@ -154,17 +154,17 @@ def detectable_distance(runs: int, tests: int) -> float:
 
 
 def divergence_p_value(more: int, runs: int) -> float:
-    """Return the two-sided p value of `more` diverged runs than in the reference's as many runs.
+    """Return the two-sided p value of `more` diverged runs than in the reference, of `runs` each.
 
-    If a run of either training diverges with the same probability, the difference varies most
-    where that is one half. It is then Binomial(2 runs, 1/2) - runs, whose tails bound those of
-    every other probability.
+    If runs of both trainings diverge with the same probability, the difference varies most when
+    that probability is one half. It is then Binomial(2 runs, 1/2) - runs, whose tails bound those
+    of every other probability.
     """
     return float(binomtest(runs + more, 2 * runs).pvalue)
 
 
 def detectable_runs(runs: int, tests: int) -> int | None:
-    """Return how many more or fewer of so many runs must diverge; None if no number suffices."""
+    """Return the detectable change in the number of diverged runs; None if there is none."""
     for more in range(runs + 1):
         if divergence_p_value(more, runs) <= ERROR / tests:
             return more

@@ -18,12 +18,12 @@ LEVELS = ("identical", "rounding", "consistent")
 
 @dataclass(frozen=True)
 class Verification:
-    """What a comparison found.
+    """The result of a comparison.
 
     Args:
         files: Whether each table has the reference's bytes.
         cells: A row for each cell and protocol, as `compare` describes.
-        deviations: How far each column is from the reference's, as
+        deviations: The deviation of each column from the reference's, as
             `metabench.analysis.verification.rounding.compare_values` describes.
         tests: How many tests share the error of the third level.
         reduced: Whether the reference keeps fewer digits of the values that were compared.
@@ -47,7 +47,7 @@ class Verification:
         return self.reached in LEVELS[: LEVELS.index(level) + 1]
 
     def short_of(self, level: str) -> pd.DataFrame:
-        """Return the rows of `cells` that do not reach a level; bytes are a matter of files."""
+        """Return the rows of `cells` that do not reach a level; bytes are compared by file."""
         enough = LEVELS[1 : max(LEVELS.index(level), 1) + 1]
         return self.cells[~self.cells["level"].isin(enough)]
 
@@ -57,8 +57,8 @@ def compare(folder: Path, reference: Path) -> Verification:
 
     The columns of `Verification.cells` beside those that name the row:
 
-    - `level`: the strictest that it reaches, bytes apart;
-    - `runs`: how many it has;
+    - `level`: the strictest that it reaches, ignoring bytes;
+    - `runs`: its number of runs;
     - `drifted`: the seeds of those that have drifted apart by rounding;
     - `deviation`: the largest distance to which the tolerance applies;
     - those of `metabench.analysis.verification.chance.compare_losses`.
@@ -77,7 +77,7 @@ def compare(folder: Path, reference: Path) -> Verification:
 
 
 def _cells(runs: pd.DataFrame, deviations: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each cell and protocol with what the second level says of it."""
+    """Return the second level's result for each cell and protocol."""
     by_row = runs.groupby(ROW)
     held = deviations[deviations["held"]]
     return pd.DataFrame(
@@ -95,7 +95,7 @@ def _drifted(runs: pd.DataFrame) -> str:
 
 
 def _level(row: Any) -> str:
-    """Return the strictest level that a cell reaches under a protocol, bytes apart."""
+    """Return the strictest level that a cell reaches under a protocol, ignoring bytes."""
     # A baseline without seeds has no row in the tests, so `consistent` may be nan.
     consistent = row.consistent is True
     if row.deviation <= TOLERANCE and (consistent or not row.drifted):

@@ -1,4 +1,4 @@
-"""How far two numbers are apart: the absolute logarithm of their ratio."""
+"""The distance of two numbers: the absolute logarithm of their ratio."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ It is three times the largest in results/reference/rounding/deviations.csv.
 """
 
 CEILING = float(np.finfo(np.float32).max)
-"""What an infinite loss counts as, so that two infinite losses have the distance 0."""
+"""Stands for an infinite loss, so that two infinite losses have the distance 0."""
 
 
 def logarithms(values: ArrayLike) -> Floats:

@@ -1,4 +1,4 @@
-"""The tables of two folders, matched row by row, or an error that says why they do not match."""
+"""Match the tables of two folders row by row, or raise an error that says why they do not match."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KEYS = {
 
 STABLE = ["score", "score_lower", "score_upper"]
 STABLE += ["median", "median_lower", "median_upper", "iqm", "iqm_lower", "iqm_upper"]
-"""Statistics that a few losses cannot move, so that rounding moves none of them."""
+"""Statistics that a few losses cannot move, so that rounding does not move them either."""
 
 STATISTICS = [*STABLE, "mean", "p95"]
 
@@ -53,10 +53,10 @@ class Pair:
     """Tables of two folders that have the same rows in the same order.
 
     Args:
-        fresh: Those to be judged.
-        reference: Those that they are compared with.
-        identical: Whether each file has the reference's bytes.
-        reduced: Whether what is compared is as `metabench.analysis.reduction` leaves it.
+        fresh: The tables to be judged.
+        reference: The tables of the reference.
+        identical: Whether each file has the same bytes as the reference's.
+        reduced: Whether the compared values are reduced as by `metabench.analysis.reduction`.
     """
 
     fresh: Tables
@@ -89,7 +89,7 @@ def match(folder: Path, reference: Path) -> Pair:
 
 
 def _digests(folder: Path) -> Mapping[str, str]:
-    """Return the digest of each full table of a folder, or of those that a reduced one stands for."""
+    """Return the digest of each full table of a folder, or of those behind a reduced folder."""
     return reduction.made(folder) or {name: _digest(folder / name) for name in names()}
 
 
@@ -123,7 +123,7 @@ def _ordered(path: Path, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _require_same_rows(path: Path, table: pd.DataFrame, reference: pd.DataFrame) -> None:
-    """Raise an error if a table has other columns or rows than the reference's."""
+    """Raise an error if the columns or rows of a table differ from the reference's."""
     if list(table) != list(reference):
         columns = ", ".join(map(str, table))
         raise ArtifactError(f"{path} has other columns than the reference: {columns}")

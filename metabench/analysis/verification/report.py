@@ -1,4 +1,4 @@
-"""A comparison in plain English: what was compared, what it found, and how sure that is."""
+"""Report a comparison in plain English: what was compared, the result, and its certainty."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEADER = [*ROW, "level", "deviation", "factor", "detectable", "drifted apart"]
 
 
 def report(found: Verification, required: str) -> str:
-    """Return a comparison as text, whose last line is the verdict on the level that is required."""
+    """Return a comparison as text, whose last line is the verdict on the required level."""
     lines = [
         *_compared(found),
         "",
@@ -59,7 +59,7 @@ def _table(found: Verification) -> Iterator[str]:
 
 
 def _line(row: Any) -> list[str]:
-    """Return a cell and protocol as the words of a line."""
+    """Format a cell and protocol for a line."""
     losses = [_interval(row), f"{row.detectable:.3g}"] if row.detectable > 0 else ["-", "-"]
     seeds = f"{len(row.drifted.split())} of {row.runs}: {row.drifted}" if row.drifted else ""
     name = [row.algorithm, row.cell, row.protocol]
@@ -102,7 +102,7 @@ def _certainty(found: Verification) -> Iterator[str]:
 
 
 def _detectable(found: Verification) -> str:
-    """Return what the third level detects, over all cells and protocols."""
+    """Return what the third level can detect, over all cells and protocols."""
     factors = found.cells["detectable"].dropna()
     runs = int(found.cells["runs"].max())
     more = detectable_runs(runs, found.tests)
@@ -133,7 +133,7 @@ def _shortfalls(found: Verification, required: str) -> Iterator[str]:
 
 
 def _reason(value: Any) -> str:
-    """Return where a value is beyond the tolerance, and how far."""
+    """Return which value is beyond the tolerance, and by how much."""
     return f"{value.file} {value.column} {_percent(value.deviation)}"
 
 

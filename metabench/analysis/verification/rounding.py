@@ -1,7 +1,7 @@
 """The second level: every run has the reference's losses, up to how another processor rounds.
 
-Rounding errors grow over a training, so that a run can drift apart from the reference's. Such a run
-is excused if its validation losses show that it did: they begin alike and separate later.
+Rounding errors grow during training, so a run can drift apart from the reference's. Such a run is
+excused if its validation losses show the drift: they start alike and separate later.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from metabench.analysis.verification.distances import TOLERANCE, differences, di
 from metabench.analysis.verification.folders import CELL, ROW, STABLE, STATISTICS, Tables
 
 RUN = [*ROW, "seed"]
-"""What identifies a run under a protocol."""
+"""The columns that identify a run under a protocol."""
 
 
 def compare_runs(fresh: Tables, reference: Tables) -> pd.DataFrame:
-    """Return how far each run is from the reference's, a row for each cell, protocol and seed.
+    """Return the deviation of each run from the reference's, by cell, protocol and seed.
 
     Columns beside those of `RUN` (a baseline has the seed -1):
 
@@ -27,8 +27,8 @@ def compare_runs(fresh: Tables, reference: Tables) -> pd.DataFrame:
       is largest;
     - `finite`: whether any of its losses in the reference is finite;
     - `drifted`: whether it is beyond the tolerance and rounding explains that: its validation
-      losses drifted apart in training, or they did so from one step size to the next and it tuned
-      a different one.
+      losses drifted apart in training, or they did so from one step size to the next and it
+      selected a different tuned one.
     """
     runs = _deviations(fresh, reference)
     trained = _drifted_apart(fresh, reference, "history.csv", [*CELL, "seed"])
@@ -51,10 +51,10 @@ def _deviations(fresh: Tables, reference: Tables) -> pd.DataFrame:
 
 
 def _drifted_apart(fresh: Tables, reference: Tables, name: str, run: list[str]) -> pd.Series:
-    """Return for each run whether its validation losses begin alike and separate later.
+    """Return for each run whether its validation losses start alike and separate later.
 
     The beginning is the first two: before training and after the first interval, or at the two
-    smallest step sizes. A run that is apart there was made by something else than rounding.
+    smallest step sizes. A run that differs there differs by more than rounding.
     """
     known = reference[name]
     apart = distances(fresh[name]["validation_loss"], known["validation_loss"])
@@ -63,20 +63,20 @@ def _drifted_apart(fresh: Tables, reference: Tables, name: str, run: list[str]) 
 
 
 def _retuned(fresh: Tables, reference: Tables) -> pd.Series:
-    """Return for each run whether it tuned a different step size."""
+    """Return for each run whether it selected a different tuned step size."""
     known = reference["tuning.csv"]
     different = fresh["tuning.csv"]["chosen"] != known["chosen"]
     return different.groupby([known[key] for key in RUN]).any()
 
 
 def compare_values(fresh: Tables, reference: Tables, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return how far each column is from the reference's at most, by cell and protocol.
+    """Return the largest deviation of each column from the reference's, by cell and protocol.
 
-    `held` says whether the tolerance applies. It applies to what rounding leaves alone:
+    `held` says whether the tolerance applies. It applies to values that rounding barely moves:
 
-    - the losses of each run that has not drifted apart, as `compare_runs` has them;
+    - the losses of each run that has not drifted apart, as in `compare_runs`;
     - the `STABLE` statistics, at every step, region and update, of cells none of whose runs has;
-    - the final means of those cells, where more than a twentieth of the losses make up the mean;
+    - the final means of those cells, where more than a twentieth of the losses determine the mean;
     - each run's status and each cell's selection, infinitely far where they differ.
 
     `rows` counts the runs, or the rows of the table, behind a number.
@@ -97,7 +97,7 @@ def compare_values(fresh: Tables, reference: Tables, runs: pd.DataFrame) -> pd.D
 
 
 def _losses(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the largest deviation of runs; if none with losses has stayed, all are held."""
+    """Return the largest deviation of runs; if all with losses have drifted, all are held."""
     stayed = ~runs["drifted"]
     evidence = stayed & runs["finite"]
     without_evidence = ~evidence.groupby([runs[key] for key in ROW]).transform("any")
@@ -139,7 +139,7 @@ def _statuses(fresh: Tables, reference: Tables) -> pd.DataFrame:
 
 
 def _largest(rows: pd.DataFrame, far: pd.Series, held: Any, file: str, column: str) -> pd.DataFrame:
-    """Return the largest distance in a column by cell and protocol, held rows apart from others."""
+    """Return the largest distance in a column by cell and protocol, separately for held rows."""
     named = rows[ROW].assign(file=file, column=column, held=held, deviation=far)
     groups = named.groupby([*ROW, "file", "column", "held"])["deviation"]
     return groups.agg(rows="size", deviation="max").reset_index()

@@ -1,1 +1,1 @@
-"""What figures share: their look, the tables that they read, and the lines of a loss curve."""
+"""Shared parts of figures: style, reading of tables, and the lines of a loss curve."""

@@ -14,12 +14,12 @@ class Contender(NamedTuple):
     """One contender.
 
     Args:
-        role: That of the comparison.
+        role: Role of the comparison.
         algorithm: Its algorithm.
         cell: Its cell.
         step: Its kind of step size.
         place: By mean score, 0 for the best.
-        style: How it looks.
+        style: Its style.
     """
 
     role: str

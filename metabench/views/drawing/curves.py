@@ -13,26 +13,27 @@ from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import loss_axis
 
 CEILING = 10
-"""Losses above this many times the zero predictor's are off the axis.
+"""Losses above this multiple of the zero predictor's are off the axis.
 
-There an adaptation counts as diverged.
+Such an adaptation counts as diverged.
 """
 
 FAR = 1e40
 """Stands for an infinite loss, so that the line leaves the axis through its top."""
 
 BARS = 0.02
-"""Between two bars, of the length of the axis."""
+"""Distance between two bars, as a fraction of the axis."""
 
 MARKS = 8
-"""Markers on a line, about."""
+"""Approximate number of markers on a line."""
 
 
 def curves(axes: Axes, tables: Tables, protocol: str, region: str, statistic: str) -> None:
     """Draw every line of a protocol and region.
 
-    Bands are the table's intervals. Where bands would hide each other, that of the last update is a
-    bar to the right of it; so are the intervals of baselines, which take no updates.
+    Bands are the table's intervals. If bands would hide each other, only the interval of the last
+    update is drawn, as a bar to its right; so are the intervals of baselines, which take no
+    updates.
     """
     table = tables.rows("adaptation.csv", protocol=protocol, region=region)
     last, most = int(table["update"].max()), ceiling(tables.zero(protocol, statistic, region))
@@ -59,19 +60,19 @@ def curves(axes: Axes, tables: Tables, protocol: str, region: str, statistic: st
 
 
 def ceiling(zero: float) -> float:
-    """Return the largest loss worth showing, given the zero predictor's, if there is one."""
+    """Return the largest loss to show, given the zero predictor's, if there is one."""
     return CEILING * zero if np.isfinite(zero) and zero > 0 else np.inf
 
 
 def _dress(axes: Axes, rows: pd.DataFrame, statistic: str, most: float) -> None:
-    """Fit the loss axis to all losses and intervals that are not too large for it."""
+    """Fit the loss axis to all losses and intervals that are not too large."""
     columns = [statistic, f"{statistic}_lower", f"{statistic}_upper"]
     losses = rows[columns].to_numpy(float)
     loss_axis(axes, "y", losses[losses <= most])
 
 
 def _ticks(last: int) -> list[int]:
-    """Return ticks of updates: equal parts up to the last one, or else round numbers."""
+    """Return ticks of updates: equal parts up to the last one, else round numbers."""
     for parts in (8, 7, 6, 5, 4):
         if last % parts == 0:
             return [last * n // parts for n in range(parts + 1)]
@@ -104,7 +105,7 @@ def _bar(axes: Axes, line: Line, rows: pd.DataFrame, statistic: str, x: float) -
 
 
 def _label(line: Line, rows: pd.DataFrame) -> str:
-    """Say how many adaptations diverged."""
+    """Write how many adaptations diverged."""
     share = float(rows["diverged_share"].iloc[-1])
     if share == 0:
         return line.label
@@ -118,12 +119,12 @@ def _mark(
     """Mark the first update whose loss is off the axis, and return whether there is one.
 
     Args:
-        axes: Where.
+        axes: The axes to draw on.
         line: The line.
         rows: Its rows.
         off: Which of them are off the axis, ``(update,)``.
         way: Where the line leaves the axis: up, or down where a loss is exactly 0.
-        place: How many lines have left it this way already; arrows are one beside another.
+        place: Number of lines that already left it this way; their arrows are drawn side by side.
     """
     if not off.any():
         return False

@@ -1,4 +1,4 @@
-"""A grid of protocols as its figures need it: axes, methods, and the score of each at each point."""
+"""A grid of protocols for its figures: axes, methods, and the score of each at each point."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from metabench.views.drawing.reading import LEAST, Tables
 EQUAL_BUDGET: dict[str, Any] = {"linestyle": (0, (5, 1, 1, 1)), "linewidth": 1.2}
 
 ROLES = {"published": PUBLISHED, "equal-budget": EQUAL_BUDGET, "grid": SELECTED}
-"""How the cells of a role look."""
+"""The style of the cells of a role."""
 
 TITLES = {
     "shots": "support points",
@@ -31,18 +31,18 @@ TITLES = {
     "frequency": "frequency",
     "family": "family of tasks",
 }
-"""What an axis is called; others have the name of their key."""
+"""Labels of axes; others have the name of their key."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What varies within a group of protocols.
+    """An axis along which a group of protocols varies.
 
     Args:
         name: The key.
         scale: log, linear or order.
         values: Its values in words, in the order of the study file.
-        numbers: The same as numbers, where they are such.
+        numbers: The values as numbers, if they are numbers.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Axis:
 
     @property
     def title(self) -> str:
-        """What it is called."""
+        """Its label."""
         if self.name == "steps" and self.scale != "order":
             multiple = all(value.startswith("own") for value in self.values)
             return "step size of adaptation" + (" over the cell's own" if multiple else "")
@@ -61,7 +61,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Method:
-    """A cell or a baseline, and how it looks."""
+    """A cell or a baseline, and its style."""
 
     algorithm: str
     cell: str
@@ -71,7 +71,7 @@ class Method:
 
 
 class Grid:
-    """A group of protocols in which something varies.
+    """A group of protocols that is a grid.
 
     Args:
         tables: Tables of its study.
@@ -84,7 +84,7 @@ class Grid:
 
     @cached_property
     def axes(self) -> list[Axis]:
-        """What varies, in the order of the study file."""
+        """The axes, in the order of the study file."""
         found = []
         for name, rows in self.places.groupby("axis", sort=False):
             rows = rows.sort_values("place").drop_duplicates("place")
@@ -94,14 +94,14 @@ class Grid:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """Rows of leaderboard.csv at the step that cells are judged by, with `place` on each axis."""
+        """Rows of leaderboard.csv at each cell's judged step size, with `place` on each axis."""
         places = self.places.pivot(index="protocol", columns="axis", values="place")
         places.columns = [f"place {name}" for name in places.columns]
         return judged(self.tables["leaderboard.csv"]).merge(places, on="protocol")
 
     @cached_property
     def methods(self) -> list[Method]:
-        """Every cell, the published ones first, and the baselines that have room on an axis.
+        """Every cell, the published ones first, and the baselines whose scores fit on an axis.
 
         Predicting zero has the score 1 everywhere.
         """
@@ -136,7 +136,7 @@ class Grid:
         return Method(algorithm, cell, role, style.label + note, look)
 
     def _note(self, row: Any, more: bool) -> str:
-        """Return what tells a cell from others of its algorithm."""
+        """Return what distinguishes a cell from others of its algorithm."""
         if row.role == "published" or not more:
             return ""
         return ", equal budget" if row.role == "equal-budget" else f", {row.cell}"

@@ -1,4 +1,4 @@
-"""The lines of a loss figure: what stands for each algorithm under a protocol."""
+"""The lines of a loss figure: the cells that represent each algorithm under a protocol."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from metabench.views.drawing.reading import Tables
 PUBLISHED: dict[str, Any] = {"linestyle": "-", "linewidth": 1.5}
 SELECTED: dict[str, Any] = {"linestyle": (0, (4, 1.5)), "linewidth": 1.0}
 DASHES = ((1, 1), (4, 1, 1, 1), (6, 2), (3, 1, 1, 1, 1, 1))
-"""Of the lines of baselines, one after the other."""
+"""Dash patterns of the baselines' lines, in order."""
 
 
 class Line(NamedTuple):
-    """One line: rows of the tables, and how they look.
+    """One line: rows of the tables, and their style.
 
     Args:
         algorithm: Name of the algorithm or baseline.
         cell: Its cell.
         step: Its kind of step size.
-        label: What the legend says.
+        label: Its text in the legend.
         look: Properties of the line.
     """
 
@@ -35,7 +35,7 @@ class Line(NamedTuple):
     look: dict[str, Any]
 
     def of(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows of a table that the line is made of."""
+        """Return the rows of a table that belong to the line."""
         keys = (
             (table["algorithm"] == self.algorithm)
             & (table["cell"] == self.cell)
@@ -49,10 +49,10 @@ def lines(
 ) -> list[Line]:
     """Return the lines of a protocol.
 
-    Each algorithm has its published cells, at their own step or else the first of `steps` they
-    have; and the cell that validation selects at the best step an algorithm may have (own, else
-    tuned), where that is another line. Where there are too many algorithms for that they have the
-    selected one alone, the best score first. Baselines follow.
+    Each algorithm has its published cells, at their own step size or else the first of `steps` they
+    have, and its selected cell (at the own step size, else the tuned one) if that is a different
+    line. If there are too many algorithms for that, each has only its selected cell, the best score
+    first. Baselines follow.
     """
     board = tables.rows("leaderboard.csv", protocol=protocol)
     board = board[board["step"].isin(steps)]
@@ -114,5 +114,5 @@ def _line(
 
 
 def without_marker(look: dict[str, Any]) -> dict[str, Any]:
-    """Return how a line looks where it has no points to mark."""
+    """Return the style of a line without markers."""
     return {key: value for key, value in look.items() if key != "marker"}

@@ -85,7 +85,7 @@ def _point(
 
 
 def _label(row: Any) -> str:
-    """Spell a row: source, setting, method, shots and steps."""
+    """Format a row: source, setting, method, shots and steps."""
     source = row.source.split(",")[0]
     return (
         f"{source}; {row.setting}: {row.method}, {row.trained}/{row.tested} shots, {row.update} st."

@@ -1,4 +1,4 @@
-"""PNG files with a palette: a third of the size of full colour, and the same picture to the eye."""
+"""PNG files with a palette: a third of the size of full colour, and visually the same."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 COLOURS = 256
-"""The most that a palette holds; with half of them lines get a visible tint."""
+"""The largest palette; with half as many colours, lines get a visible tint."""
 
 SETTLED = 1000
-"""Pixels that may still change their colour when the palette is final, of half a million."""
+"""Pixels, of half a million, that may still change colour when the palette is final."""
 
 
 def write(figure: Figure, path: Path, metadata: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A study's tables as the figures need them, read from files alone."""
+"""Read a study's tables for the figures, from files alone."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ NAMING = ("algorithm", "cell", "role")
 """Columns of cells.csv that name a cell; all others are hyperparameters, of whatever algorithm."""
 
 LEAST = 1e-5
-"""Baselines with a smaller score solve all tasks; differences of others would vanish beside them."""
+"""Baselines with a smaller score solve all tasks and would hide the differences of others."""
 
 MANY = 6
-"""Algorithms that a figure has room for with two lines and a band each."""
+"""The most algorithms for which a figure shows two lines and a band each."""
 
 
 class Tables:
-    """The tables of one study, each read when it is first asked for.
+    """The tables of one study, each read when first used.
 
     Args:
-        folder: Where they are.
+        folder: The folder of the tables.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,7 +51,7 @@ class Tables:
     def every_algorithm(self) -> list[str]:
         """All algorithms.
 
-        Those with a way of their own to adapt come before the yardsticks without.
+        Those with their own adaptation come before the baselines without.
         """
         own = set(self.rows("adaptation.csv", step="own")["algorithm"])
         found = self["cells.csv"]["algorithm"].unique()
@@ -69,7 +69,7 @@ class Tables:
 
     @property
     def note(self) -> str:
-        """What a title must add where only selected cells are drawn."""
+        """Addition to a title if only selected cells are drawn."""
         return ", selected cells" if self.crowded else ""
 
     @cached_property
@@ -78,19 +78,19 @@ class Tables:
         return sorted(set(self.rows("adaptation.csv", step="none")["algorithm"]) - {ORACLE})
 
     def baselines_of(self, protocol: str) -> list[str]:
-        """Return the baselines whose scores have room on an axis with those of the others."""
+        """Return the baselines whose scores fit on an axis with those of the others."""
         rows = self.rows("leaderboard.csv", protocol=protocol, step="none")
         known = set(rows.loc[rows["score"] >= LEAST, "algorithm"])
         return [name for name in self.baselines if name in known]
 
     @cached_property
     def protocols(self) -> list[str]:
-        """The evaluation settings that have figures of their own: those of no grid."""
+        """The protocols with their own figures: those that are not in a grid."""
         return sorted(singles(set(self["adaptation.csv"]["protocol"])))
 
     @cached_property
     def grids(self) -> list[str]:
-        """The groups of protocols in which something varies, in the order of the study file."""
+        """The groups of protocols that are grids, in the order of the study file."""
         return list(self["axes.csv"]["group"].unique())
 
     @cached_property
@@ -101,7 +101,7 @@ class Tables:
 
     @cached_property
     def styles(self) -> dict[str, Style]:
-        """How each algorithm and baseline looks."""
+        """The style of each algorithm and baseline."""
         return styles(set(self["adaptation.csv"]["algorithm"]))
 
     def zero(self, protocol: str, statistic: str = "mean", region: str = "all") -> float:
@@ -112,6 +112,6 @@ class Tables:
         return float(found.iloc[0]) if len(found) else float("nan")
 
     def size(self, protocol: str) -> str:
-        """Spell how many seeds and test tasks stand behind a protocol's numbers."""
+        """Format the numbers of seeds and test tasks behind a protocol's results."""
         found = self.rows("adaptation.csv", protocol=protocol)
         return f"{found['seeds'].max()} seeds × {found['tasks'].max()} tasks"

@@ -1,4 +1,4 @@
-"""How figures look: one style for each algorithm in all of them, and the same bytes each time."""
+"""The style of figures: the same for an algorithm in all of them, with reproducible bytes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LOSS = "MSE on the query grid"
 GREY = "#6e6e6e"
 
 NAME = 24
-"""Letters of a name that have room in one line."""
+"""The most letters of a name in one line."""
 
 NO_LOSS = np.array([0.1, 10.0])
-"""Ends of a logarithmic axis of losses where there is none to fit it to."""
+"""Limits of a logarithmic loss axis without losses to fit."""
 
 
 class Style(NamedTuple):
-    """How one algorithm looks."""
+    """The style of one algorithm."""
 
     label: str
     colour: str
@@ -37,7 +37,7 @@ class Style(NamedTuple):
 
     @property
     def line(self) -> str:
-        """The label in one line, where a text has room for it."""
+        """The label in one line."""
         return self.label.replace("\n", "")
 
 
@@ -68,7 +68,7 @@ KNOWN = {
 }
 
 OTHERS = ("#117733", "#CC6677", "#88CCEE", "#A07A2E", "#6E6EB4", "#8A8A2A")
-"""Colours of algorithms that have none of their own."""
+"""Colours of algorithms without an assigned one."""
 
 MARKERS = "vphd<>8H"
 
@@ -84,7 +84,7 @@ def styles(names: Iterable[str]) -> dict[str, Style]:
 
 
 def _colours(count: int) -> list[str]:
-    """Return colours for algorithms that have none of their own."""
+    """Return colours for algorithms without an assigned one."""
     import seaborn as sns  # takes a second, which who asks only for the names of figures is spared
 
     more = max(count - len(OTHERS), 0)
@@ -93,7 +93,7 @@ def _colours(count: int) -> list[str]:
 
 
 def broken(name: str) -> str:
-    r"""Break a long name into lines, after an underscore or a hyphen where there is one.
+    r"""Break a long name into lines, after an underscore or a hyphen if possible.
 
     Example:
         >>> broken("reptile"), broken("a_method_with_a_very_long_name")
@@ -106,12 +106,12 @@ def broken(name: str) -> str:
 
 
 def titled(name: str, text: str) -> str:
-    """Return a title that begins with a name; a long name has lines of its own."""
+    """Return a title that begins with a name; a long name gets its own lines."""
     return f"{broken(name)}{' ' if len(name) <= NAME else chr(10)}{text}"
 
 
 def inches(text: str, size: float = 7) -> float:
-    """Return about how wide a text is, in the given size in points."""
+    """Return the approximate width of a text at a size in points."""
     return 0.0083 * size * max(map(len, text.split("\n")))
 
 
@@ -120,14 +120,14 @@ METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-"""What matplotlib would else put in: the time and its version."""
+"""Metadata that matplotlib would otherwise add: the time and its version."""
 
 KINDS = ("svg", "png")
-"""Kinds of files that a study has of each figure."""
+"""The file formats of each figure of a study."""
 
 
 def save(figure: Figure, stem: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
-    """Write a figure in some kinds of files; equal figures give equal bytes."""
+    """Write a figure in some formats; equal figures give equal bytes."""
     FigureCanvasAgg(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine(None)  # found once; "none" would have each file look for it anew
@@ -146,13 +146,13 @@ def save(figure: Figure, stem: Path, kinds: Sequence[str] = KINDS) -> list[Path]
 def loss_axis(
     axes: Axes, which: Literal["x", "y"], losses: NDArray[np.float64], margin: float = 1.2
 ) -> None:
-    """Make an axis logarithmic, fit it to the finite losses, and spell its numbers out.
+    """Make an axis logarithmic, fit it to the finite losses, and format its numbers.
 
     Args:
         axes: Where.
         which: The axis.
-        losses: Everything that should be on it; what is not finite is passed over.
-        margin: Factor left free at both ends.
+        losses: All values that should be on it; non-finite ones are ignored.
+        margin: Free factor at both ends.
     """
     known = losses[np.isfinite(losses) & (losses > 0)]
     if not len(known):
@@ -174,7 +174,7 @@ def _ticks(span: float) -> tuple[float, ...]:
 
 
 def _spelled(value: float) -> str:
-    """Spell a number of an axis; small ones as a power of ten."""
+    """Format a number of an axis; small ones as a power of ten."""
     if value >= 0.0005:
         return f"{value:g}"
     mantissa, exponent = f"{value:.0e}".split("e")
@@ -183,7 +183,7 @@ def _spelled(value: float) -> str:
 
 
 def compact(value: float) -> str:
-    """Spell a number with three digits, and large ones short.
+    """Format a number with three digits, and large ones short.
 
     Example:
         >>> compact(0.04925), compact(5.0), compact(1292958.0), compact(-40024.0)

@@ -1,14 +1,13 @@
 """Every figure of a study, drawn from its table files alone.
 
-A file of this folder draws one family of figures and declares what there is to know about it:
+Each file of this folder declares and draws one family of figures:
 
-    NAME       name of its files without suffix; fields stand in braces
-    CHOICES    values of the fields other than `protocol` and `grid` (optional)
-    CATEGORY   its heading in the report
-    CAPTION    its caption in the report, in reStructuredText
-    draw       draws one figure from the tables of a study and the fields of its name
+    NAME name of its files without suffix, with fields in braces CHOICES values of the fields other
+    than `protocol` and `grid` (optional) CATEGORY its heading in the report CAPTION its caption in
+    the report, in reStructuredText draw draws one figure from the tables of a study and the fields
+    of its name
 
-Statistics and their intervals come out of the tables; a figure computes none. The same tables give
+Statistics and their intervals come from the tables; a figure computes none. The same tables give
 the same bytes.
 """
 
@@ -32,14 +31,14 @@ from metabench.views.drawing import medium, style
 from metabench.views.drawing.reading import Tables
 
 PACKAGES = ("matplotlib", "pillow", "seaborn", "numpy", "pandas")
-"""The packages on whose version the bytes of a figure may depend."""
+"""The packages on whose versions the bytes of a figure may depend."""
 
 CAPTIONS = "captions.md"
 """The captions of figures without titles."""
 
 
 class Family(NamedTuple):
-    """Figures of one kind: what a file of this folder declares.
+    """A family of figures: the declarations of a file of this folder.
 
     Args:
         key: Name of the file, without suffix.
@@ -67,8 +66,8 @@ class Picture(NamedTuple):
     """One figure of a study.
 
     Args:
-        family: What kind of figure it is.
-        fields: What stands in the braces of the family's name.
+        family: Family of the figure.
+        fields: Values of the fields in the family's name.
     """
 
     family: Family
@@ -96,12 +95,12 @@ def _modules() -> list[str]:
 
 @cache
 def families() -> tuple[Family, ...]:
-    """Return what each file of this folder declares, in the order of their names."""
+    """Return the declarations of each file of this folder, in the order of their names."""
     return tuple(_family(name) for name in _modules())
 
 
 def _family(name: str) -> Family:
-    """Return what one file declares."""
+    """Return the declarations of one file."""
     module = import_module(name)
     return Family(
         key=name.rpartition(".")[2],
@@ -117,8 +116,8 @@ def of_study(protocols: Sequence[str], grids: Sequence[str] = ()) -> list[Pictur
     """Return the figures of a study, which are known before it runs.
 
     Args:
-        protocols: The evaluation settings that are groups by themselves.
-        grids: The groups of protocols in which something varies.
+        protocols: The protocols that are groups by themselves.
+        grids: The groups of protocols that are grids.
 
     Example:
         >>> [picture.stem for picture in of_study(["standard"], ["shots"])][:4]
@@ -143,13 +142,13 @@ def _caption(picture: Picture, figure: Figure) -> str:
 
 
 def header(tables: str) -> dict[str, Any]:
-    """Return what figures are made from; `tables` is the digest of the content of the tables."""
+    """Return the inputs of figures; `tables` is the digest of the content of the tables."""
     code = code_digest(__name__, *_modules())
     return made_from("figures", {}, code, PACKAGES, tables=tables)
 
 
 def count(folder: Path) -> int:
-    """Return how many figures a study has; raise as `draw_all` does."""
+    """Return the number of figures of a study; raise as `draw_all` does."""
     manifests.read(folder)
     tables = Tables(folder)
     return len(of_study(tables.protocols, tables.grids))
@@ -162,7 +161,7 @@ def draw_all(
     kinds: Sequence[str] = style.KINDS,
     look: str = "screen",
 ) -> list[Path]:
-    """Draw all figures of a study, and last of all write their manifest.
+    """Draw all figures of a study, and finally write their manifest.
 
     Args:
         folder: The study's tables.

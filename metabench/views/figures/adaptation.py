@@ -40,7 +40,7 @@ losses are too large or infinite, downwards where they are exactly 0. Baselines 
 
 
 NAMES = {"score": "score: loss over that of predicting zero", "mean": LOSS}
-"""What stands at the axis of a statistic."""
+"""Axis label of a statistic."""
 
 
 def draw(tables: Tables, protocol: str, statistic: str) -> Figure:

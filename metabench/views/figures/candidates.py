@@ -1,4 +1,4 @@
-"""How much tuning matters: the score of every candidate of every algorithm."""
+"""The effect of tuning: the score of every candidate of every algorithm."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ranks under the protocols.
 """
 
 ROW = 0.26
-"""Inches that each algorithm takes."""
+"""Inches per algorithm."""
 
 
 def draw(tables: Tables) -> Figure:
@@ -53,7 +53,7 @@ def draw(tables: Tables) -> Figure:
 
 
 def _order(table: pd.DataFrame) -> list[str]:
-    """Return the algorithms, the best last: by their mean rank over protocols."""
+    """Return the algorithms by their mean rank over protocols, the best last."""
     least = table.pivot_table("validation_score", "algorithm", "protocol", aggfunc="min")
     ranks = least.rank().mean(axis=1)
     return sorted(ranks.index, key=lambda name: (-ranks[name], name))

@@ -1,4 +1,4 @@
-"""All contenders beside each other: their order, and who beats whom how often."""
+"""Compare all contenders: their ranking, and how often each beats each other."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TITLE = 2.1
 """Inches of the title of the matrix."""
 
 RANKS, SPARE = 2.6, 0.8
-"""Inches of the panel of ranks with the scores beside it, and of them what is no panel."""
+"""Inches of the panel of ranks with its scores, and of the space outside the panel."""
 
 
 def draw(tables: Tables, protocol: str) -> Figure:
@@ -57,7 +57,7 @@ def draw(tables: Tables, protocol: str) -> Figure:
 
 
 def _ranks(axes: Axes, rows: pd.DataFrame, found: list[Contender]) -> None:
-    """Draw the rank of each contender with its interval, the score beside it."""
+    """Draw the rank of each contender with its interval, and its score."""
     for contender, row in zip(found, rows.itertuples(), strict=True):
         ends = [[max(row.rank - row.rank_lower, 0)], [max(row.rank_upper - row.rank, 0)]]
         axes.errorbar(

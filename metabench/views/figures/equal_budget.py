@@ -1,4 +1,4 @@
-"""Final score of the published cells beside those that were given another's budget."""
+"""Final scores of the published cells and of the cells with another algorithm's budget."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ in how much arithmetic a meta-iteration takes, so compare rows with equal point-
 """
 
 PANEL = 2.4
-"""Inches of a panel at least, so that the label of its axis has room."""
+"""Smallest width of a panel in inches, so that its axis label fits."""
 
 
 def draw(tables: Tables) -> Figure:
@@ -60,7 +60,7 @@ def draw(tables: Tables) -> Figure:
 
 
 def _label(tables: Tables, cell: Any) -> str:
-    """Spell a cell's algorithm, role and budget."""
+    """Format a cell's algorithm, role and budget."""
     budget = EngFormatter(places=1, sep=" ")(cell.point_gradients)
     return f"{tables.styles[cell.algorithm].label}, {cell.role}\n{budget} point-gradients"
 

@@ -1,4 +1,4 @@
-"""How scores change over a grid of protocols: curves over one axis, maps over two."""
+"""Scores over a grid of protocols: curves over one axis, maps over two."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _curves(grid: Grid) -> Figure:
 
 
 def _label(axes: Axes, axis: Axis) -> None:
-    """Name the axis along x, and its values."""
+    """Label the x axis and its values."""
     axes.set_xlabel(axis.title)
     if axis.scale == "order":
         axes.set_xticks(range(len(axis.values)), axis.values)
@@ -154,11 +154,11 @@ def _map(axes: Axes, table: NDArray[np.float64], colours: str, norm: Normalize) 
 
 
 Pair = tuple[NDArray[np.float64], NDArray[np.bool_]]
-"""A difference of scores at each point of a grid, and whether its interval leaves out zero."""
+"""A difference of scores at each point of a grid, and whether its interval excludes zero."""
 
 
 def _difference(grid: Grid, a: Method, b: Method) -> Pair | None:
-    """Return the difference of the scores of two published cells, where they were compared."""
+    """Return the difference of the scores of two published cells, if they were compared."""
     rows = grid.tables.rows("comparisons.csv", role="published", region="all")
     for first, second, sign in ((a, b, 1), (b, a, -1)):
         found = rows[
@@ -178,7 +178,7 @@ def _difference(grid: Grid, a: Method, b: Method) -> Pair | None:
 
 
 def _on_grid(grid: Grid, rows: pd.DataFrame, column: str) -> NDArray[np.float64]:
-    """Return a column of rows by place on both axes; nan where there is no row."""
+    """Return a column of rows by place on both axes; nan if there is no row."""
     down, across = grid.axes
     table = rows.pivot(index=f"place {down.name}", columns=f"place {across.name}", values=column)
     whole = table.reindex(index=range(len(down.values)), columns=range(len(across.values)))

@@ -1,4 +1,4 @@
-"""Score inside and outside the interval that the support points come from."""
+"""Score inside and outside the interval from which the support points are drawn."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REGIONS = {"seen": "inside the support interval", "unseen": "outside of it"}
 
 
 def draw(tables: Tables) -> Figure:
-    """Draw the mean score in both regions, a row of panels for each protocol that has them."""
+    """Draw the mean score in both regions, with a row of panels for each protocol that has them."""
     protocols = tables.protocols_with_regions
     if not protocols:
         return message("In every protocol of this study the support interval is the whole domain.")

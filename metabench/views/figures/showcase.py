@@ -1,4 +1,4 @@
-"""One wave before and after fine-tuning, as the source shows it."""
+"""One wave before and after fine-tuning, as in the Flux script."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ PANELS = {
 }
 
 COLUMNS = 4
-"""Panels in a row, of curves."""
+"""Panels per row of curves."""
 
 
 class Shown(NamedTuple):
-    """What one algorithm predicts.
+    """The predictions of one algorithm.
 
     Args:
-        style: How it looks.
+        style: Its style.
         rows: Its rows of showcase.csv.
     """
 
@@ -56,7 +56,7 @@ class Shown(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Name of the algorithm, and of the cell's role where that is not published."""
+        """Name of the algorithm, and of the cell's role if that is not `published`."""
         published = (self.rows["role"] == "published").all()
         return self.style.label + ("" if published else ", selected")
 
@@ -76,7 +76,7 @@ def draw(tables: Tables, protocol: str) -> Figure:
 
 
 def _shown(tables: Tables, rows: pd.DataFrame, algorithm: str) -> Shown:
-    """Return what is shown of an algorithm: its first published cell, or the selected one."""
+    """Return the cell of an algorithm to show: its first published one, or the selected one."""
     mine = rows[rows["algorithm"] == algorithm]
     return Shown(tables.styles[algorithm], mine[mine["cell"] == mine["cell"].min()])
 
@@ -110,7 +110,7 @@ def _count(points: pd.DataFrame) -> str:
 
 
 def _predictions(axes: Axes, one: Shown) -> None:
-    """Draw truth and predictions, and fit the axes to the truth: what leaves them has diverged."""
+    """Draw truth and predictions, with axes fitted to the truth: diverged curves leave them."""
     wave = one.rows[one.rows["seed"] == one.rows["seed"].min()]
     after = {"color": one.style.colour, **AFTER}
     for column, look in {"before": BEFORE, "after": after}.items():
@@ -125,7 +125,7 @@ def _predictions(axes: Axes, one: Shown) -> None:
 
 
 def _count_lost(axes: Axes, rows: pd.DataFrame) -> None:
-    """Say how many seeds have no finite prediction after fine-tuning."""
+    """Write how many seeds have no finite prediction after fine-tuning."""
     if lost := rows.loc[~np.isfinite(rows["after"]), "seed"].nunique():
         said = f"{lost} of {rows['seed'].nunique()} seeds diverged"
         axes.text(0.02, 0.02, said, transform=axes.transAxes, fontsize=medium().field, va="bottom")
@@ -135,7 +135,7 @@ def _count_lost(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _maps(shown: list[Shown], points: pd.DataFrame) -> Figure:
-    """Draw truth and predictions in one scale of colours, which the truth fills."""
+    """Draw truth and predictions in one colour scale, fitted to the truth."""
     most = shown[0].rows["truth"].abs().max()
     scale = {"vmin": -most, "vmax": most, "cmap": "RdBu_r"}
     figure = canvas(0.4 + 2.0 * len(shown))
@@ -155,7 +155,7 @@ def _maps(shown: list[Shown], points: pd.DataFrame) -> Figure:
 
 
 def _map(axes: Axes, rows: pd.DataFrame, column: str, scale: dict[str, Any]) -> AxesImage:
-    """Draw the values of a column over the plane, each in the middle of its pixel."""
+    """Draw the values of a column over the plane, each at the centre of its pixel."""
     values = rows.pivot(index="x2", columns="x1", values=column)
     axes.set_facecolor(GREY)
     edges = (*_edges(values.columns), *_edges(values.index))
@@ -163,6 +163,6 @@ def _map(axes: Axes, rows: pd.DataFrame, column: str, scale: dict[str, Any]) -> 
 
 
 def _edges(middles: pd.Index) -> tuple[float, float]:
-    """Return where a row of pixels begins and ends."""
+    """Return the ends of a row of pixels."""
     half = (middles[-1] - middles[0]) / (len(middles) - 1) / 2
     return middles[0] - half, middles[-1] + half

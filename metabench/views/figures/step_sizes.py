@@ -1,4 +1,4 @@
-"""Final loss of every cell of the grids, a heat map for each algorithm."""
+"""Final loss of every cell of the grids, with a heat map for each algorithm."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ grid may have a better one outside.
 """
 
 STEP_SIZES = ("inner_step_size", "meta_step_size")
-"""They come before other hyperparameters where axes are chosen."""
+"""Hyperparameters that are preferred as axes."""
 
 SPARSE = 2.5
-"""Fields of a panel, on average: with fewer the panels show no grids, where there are many."""
+"""The smallest mean number of fields per panel; with fewer, many panels would show no grids."""
 
 FEW = 8
-"""Panels that a reader takes in whatever they hold."""
+"""Number of panels that is always acceptable."""
 
 CMAP = "viridis_r"
 BAR = 0.9
 """Inches of the scale of colours."""
 
 FIELD = 0.62
-"""Inches of a field at least."""
+"""Smallest width of a field in inches."""
 
 ROOM = 0.4
-"""Inches that a panel has for the ticks of its vertical axis; longer ones make it wider."""
+"""Inches for the ticks of a panel's vertical axis; longer ones make the panel wider."""
 
 SETTINGS = {
     ("meta_optimizer", "adam"): "Adam outside",
@@ -63,17 +63,17 @@ SETTINGS = {
 """Shorter words for some settings."""
 
 PLAIN = {("meta_optimizer", "sgd"), ("meta_schedule", "constant"), ("inner_optimizer", "sgd")}
-"""Settings that go without saying."""
+"""Settings that are omitted."""
 
 
 class Axis(NamedTuple):
     """One axis of a heat map.
 
     Args:
-        label: What it shows.
-        ticks: What is written at each place.
-        by: The column of the leaderboard that tells a row's place.
-        places: The place of each value of that column.
+        label: Its label.
+        ticks: Text at each position.
+        by: The column of the leaderboard that determines a row's position.
+        places: The position of each value of that column.
     """
 
     label: str
@@ -82,7 +82,7 @@ class Axis(NamedTuple):
     places: dict[str, int]
 
     def place(self, row: Any) -> int:
-        """Return where a row of the leaderboard is on this axis."""
+        """Return the position of a row of the leaderboard on this axis."""
         return self.places[getattr(row, self.by)]
 
 
@@ -103,7 +103,7 @@ class Grid(NamedTuple):
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """Mean scores by row and column; not a number where there is no cell, or a run diverged."""
+        """Mean scores by row and column; NaN where there is no cell, or a run diverged."""
         found = np.full((len(self.vertical.ticks), len(self.horizontal.ticks)), np.nan)
         for row in self.rows.itertuples():
             found[self.vertical.place(row), self.horizontal.place(row)] = (
@@ -113,7 +113,7 @@ class Grid(NamedTuple):
 
     @property
     def width(self) -> float:
-        """How many inches its panel needs, labels included."""
+        """Width of its panel in inches, including labels."""
         field = max(FIELD, *(inches(tick) + 0.1 for tick in self.horizontal.ticks))
         beside = max(inches(tick) for tick in self.vertical.ticks) - ROOM
         upright = self.vertical.by == "step"
@@ -161,7 +161,7 @@ def _bands(grids: list[Grid]) -> list[list[Grid]]:
 
 
 def _panels(row: Any, band: list[Grid], widest: float) -> list[Axes]:
-    """Return axes for a row of grids, as wide as each needs; what is left over stays empty."""
+    """Return axes for a row of grids, as wide as each needs; the rest stays empty."""
     widths = [grid.width for grid in band]
     spare = widest - sum(widths)
     if spare > 0.1:
@@ -189,7 +189,7 @@ def _settings(tables: Tables, algorithm: str) -> pd.DataFrame:
 
 
 def _grids(tables: Tables, protocol: str, algorithm: str) -> Iterator[Grid]:
-    """Yield the heat maps of an algorithm, one for each combination of what is not on its axes."""
+    """Yield the heat maps of an algorithm, one for each combination of other settings."""
     settings = _settings(tables, algorithm)
     board = tables.rows("leaderboard.csv", protocol=protocol, algorithm=algorithm)
     board = board[board["cell"].isin(settings.index)]
@@ -221,8 +221,7 @@ def _varied(settings: pd.DataFrame) -> list[str]:
 def _axes(settings: pd.DataFrame, count: int) -> list[str]:
     """Return the hyperparameters on the axes, the vertical one first.
 
-    They are the first that vary. Where fewer vary than there are axes, a step size that does not
-    vary takes one.
+    They are the first that vary. If fewer vary than there are axes, a constant step size is used.
     """
     varied = _varied(settings)
     shapes = [tuple(pd.factorize(settings[name], use_na_sentinel=False)[0]) for name in varied]
@@ -248,7 +247,7 @@ def _axis(values: pd.Series) -> Axis:
 
 
 def _axis_of_steps(steps: list[str]) -> Axis:
-    """Return the axis of the steps of adaptation; it says nothing where there is only one's own."""
+    """Return the axis of adaptation steps; it has no label if there is only the own step size."""
     places = {step: n for n, step in enumerate(steps)}
     if steps == ["own"]:
         return Axis("", [""], "step", places)
@@ -256,7 +255,7 @@ def _axis_of_steps(steps: list[str]) -> Axis:
 
 
 def _rank(value: Any) -> tuple[int, float, str]:
-    """Return what orders values of any type: a missing one, then numbers, then words."""
+    """Return the sort key of a value of any type: missing, then numbers, then words."""
     if pd.isna(value):
         return (0, 0.0, "")
     if isinstance(value, str):
@@ -265,14 +264,14 @@ def _rank(value: Any) -> tuple[int, float, str]:
 
 
 def _spell(value: Any) -> str:
-    """Spell the value of a hyperparameter; an empty one stands for its default."""
+    """Format the value of a hyperparameter; an empty one stands for its default."""
     if pd.isna(value):
         return "default"
     return broken(value) if isinstance(value, str) else f"{value:g}"
 
 
 def _note(names: Iterable[str], values: Iterable[Any]) -> str:
-    """Spell settings, each in a line of its own; those that have their default are left out."""
+    """Format settings, one per line, without those at their default."""
     lines = []
     for name, value in zip(names, values, strict=True):
         if not pd.isna(value) and (name, value) not in PLAIN:
@@ -281,7 +280,7 @@ def _note(names: Iterable[str], values: Iterable[Any]) -> str:
 
 
 def _norm(scores: pd.Series) -> LogNorm:
-    """Return logarithmic colours for all panels; the dark end is no better than predicting zero."""
+    """Return a logarithmic colour scale for all panels, from best to as bad as zero."""
     known = scores[scores > 0]
     return LogNorm(min(known.min(), 0.5) if len(known) else 0.1, 1.0)
 
@@ -315,7 +314,7 @@ def _draw(axes: Axes, grid: Grid, norm: LogNorm) -> None:
 def _mark(axes: Axes, row: Any, x: int, y: int, norm: LogNorm) -> None:
     """Write a cell's numbers.
 
-    The published cell has a frame, the selected one a star, one with a diverged run is hatched.
+    The published cell has a frame, the selected one a star; a cell with a diverged run is hatched.
     """
     colour = "black"
     if row.runs_diverged:
@@ -347,7 +346,7 @@ def _mark(axes: Axes, row: Any, x: int, y: int, norm: LogNorm) -> None:
 
 
 def _text(row: Any) -> str:
-    """Spell score and median loss, and what went wrong: runs diverged, or else adaptations failed."""
+    """Format score and median loss, and how many runs diverged or else adaptations failed."""
     if row.runs_diverged:
         return f"diverged\n{int(row.runs_diverged)}/{int(row.runs_ok + row.runs_diverged)}"
     failed = f"\n{100 * row.failed:.1f} % failed" if row.failed >= 0.0005 else ""

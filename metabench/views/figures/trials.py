@@ -1,4 +1,4 @@
-"""What tuning gives: the score against the number of trials."""
+"""The gain from tuning: the score against the number of trials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Validation loss in training, against meta-iterations and three measures of what they cost."""
+"""Validation loss in training, against meta-iterations and three measures of cost."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 
 HIGH = 30
-"""What leaves the axis: losses that exceed so many times what curves begin with, in the middle."""
+"""Limit of the axis, as a multiple of the curves' median initial loss."""
 
 FAINT: dict[str, Any] = {"alpha": 0.2, "linewidth": 0.5, "zorder": 1.5}
 UNTRAINED: dict[str, Any] = {"linestyle": (0, (1, 1)), "linewidth": 1.2}
@@ -55,9 +55,9 @@ class Cell(NamedTuple):
     """A cell that is drawn.
 
     Args:
-        role: What it stands for, one of `LOOKS`.
-        first: Whether it is the first of its role and algorithm, which the legend names.
-        style: How its algorithm looks.
+        role: Its role, one of `LOOKS`.
+        first: Whether it is the first of its role and algorithm, and so in the legend.
+        style: Style of its algorithm.
         rows: Its rows of history.csv.
     """
 
@@ -68,7 +68,7 @@ class Cell(NamedTuple):
 
 
 def draw(tables: Tables) -> Figure:
-    """Draw the published or selected cells, and those at another's budget."""
+    """Draw the published or selected cells, and those with another algorithm's budget."""
     cells = _cells(tables)
     if not cells:
         return message("No algorithm of this study has a cell to show.")
@@ -86,7 +86,7 @@ def draw(tables: Tables) -> Figure:
 
 
 def _cells(tables: Tables) -> list[Cell]:
-    """Return the cells that are drawn, those at another's budget last."""
+    """Return the cells that are drawn, those with another algorithm's budget last."""
     found = []
     for algorithm in tables.every_algorithm:
         cells = tables.rows("cells.csv", algorithm=algorithm)
@@ -107,9 +107,9 @@ def _selected(tables: Tables, algorithm: str) -> pd.Series[str]:
 
 
 def _draw(axes: Axes, cell: Cell, column: str, seeds: bool) -> None:
-    """Draw a cell against what it spent.
+    """Draw a cell's loss against its cost.
 
-    A faint line is a seed, a strong one their mean. A cross is where a seed's loss stops being
+    A faint line is a seed, a strong one their mean. A cross marks where a seed's loss stops being
     finite.
     """
     wide = cell.rows.pivot(index=column, columns="seed", values="validation_loss")
@@ -125,7 +125,7 @@ def _draw(axes: Axes, cell: Cell, column: str, seeds: bool) -> None:
 
 
 def _label(cell: Cell, wide: pd.DataFrame) -> str:
-    """Name a cell, and say what the axis does not show of it."""
+    """Label a cell, including what the axis does not show."""
     if not cell.first:
         return "_"  # what begins so stays out of a legend
     last = wide.iloc[-1]

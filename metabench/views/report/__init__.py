@@ -1,7 +1,7 @@
-"""One HTML page with what came out of a study: it opens in any browser, without a network.
+"""The report of a study: one HTML page that opens in any browser, offline.
 
-All of it comes from a folder of tables; where the study covers published numbers, from those too.
-The same tables give the same bytes.
+All of it comes from a folder of tables, and from published numbers if the study covers any. The
+same tables give the same bytes.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from metabench.views.drawing.reading import Tables
 HERE = Path(__file__).parent
 
 PACKAGES = ("altair", "vl-convert-python", "jinja2", "pandas")
-"""The packages on whose version the bytes of the page may depend."""
+"""The packages on whose versions the bytes of the page may depend."""
 
 SOURCES = ("page.html.j2", "page.css", "page.js")
 
 PROVENANCE = "provenance.json"
 
 MADE = "<!-- made from "
-"""How the first line of a page begins, which says what it was made from."""
+"""Prefix of the first line of a page, which lists its inputs."""
 
 
 def write(tables: Path, out: Path, literature: Path | None = None) -> Path:
-    """Write the page of a study.
+    """Write the report of a study.
 
     Args:
         tables: Its tables, with their manifest.
         out: The file to write.
-        literature: The folder of published numbers beside ours, where the study covers any.
+        literature: The folder of the comparison with published numbers, if the study covers any.
 
     Returns:
         The file.
@@ -55,12 +55,12 @@ def write(tables: Path, out: Path, literature: Path | None = None) -> Path:
 
 
 def header(tables: str, provenance: Path, literature: str) -> Header:
-    """Return what the page is made from.
+    """Return the inputs of the page.
 
     Args:
         tables: Digest of the content of the tables.
-        provenance: Where they come from, which the page says too.
-        literature: The same of the published numbers beside ours; "" where there are none.
+        provenance: Provenance of the tables, which the page shows.
+        literature: Digest of the comparison with published numbers; "" if there is none.
     """
     modules = [f"{__name__}.{name}" for name in ("board", "findings", "charts")]
     modules += [f"{modules[-1]}.{module.name}" for module in iter_modules([str(HERE / "charts")])]
@@ -72,7 +72,7 @@ def header(tables: str, provenance: Path, literature: str) -> Header:
 
 
 def read_header(path: Path) -> Header:
-    """Return what a page says it was made from; raise ArtifactError where it is none of ours."""
+    """Return the recorded inputs of a page; raise ArtifactError if it is not a report."""
     try:
         with path.open(encoding="utf-8") as file:
             first = file.readline()
@@ -87,13 +87,13 @@ def page(
     study: dict[str, Any],
     published: list[dict[str, Any]],
 ) -> str:
-    """Return the page.
+    """Return the HTML of the page.
 
     Args:
         tables: Tables of the study.
-        manifest: What they were made from.
+        manifest: Inputs of the tables.
         study: Name, source and main protocol of the study.
-        published: Rows of published numbers beside ours, often none.
+        published: Rows of the comparison with published numbers, often none.
     """
     # The workflow asks for headers each time that it starts, and these take a second to import.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -140,14 +140,14 @@ def page(
 
 
 def spelled(content: Any) -> str:
-    """Return JSON that may stand in a script of a page."""
+    """Return JSON that is safe in a script of a page."""
     text = json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")
 
 
 @cache
 def library() -> str:
-    """Return the JavaScript that draws charts: Vega-Lite, whole."""
+    """Return the JavaScript that draws charts: all of Vega-Lite."""
     from vl_convert import javascript_bundle
 
     bundle = javascript_bundle()  # type: ignore[call-arg] # its stub asks for more than it does
@@ -155,7 +155,7 @@ def library() -> str:
 
 
 def _study(tables: Path) -> dict[str, Any]:
-    """Return name, source and main protocol of the study whose tables these are."""
+    """Return name, source and main protocol of the study that has these tables."""
     about = _read(tables.parent / PROVENANCE)
     content = about["study"]
     return {
@@ -168,7 +168,7 @@ def _study(tables: Path) -> dict[str, Any]:
 
 
 def _read(provenance: Path) -> dict[str, Any]:
-    """Return where a study comes from; raise ArtifactError where nothing says so."""
+    """Return the source of a study; raise ArtifactError if it is not recorded."""
     try:
         return dict(json.loads(provenance.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
@@ -176,7 +176,7 @@ def _read(provenance: Path) -> dict[str, Any]:
 
 
 def _published(folder: Path | None) -> list[dict[str, Any]]:
-    """Return the published numbers beside ours."""
+    """Return the comparison with published numbers."""
     if folder is None:
         return []
     found = pd.read_csv(folder / "literature.csv", keep_default_na=False)

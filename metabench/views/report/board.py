@@ -16,9 +16,9 @@ class Column(NamedTuple):
 
     Args:
         key: Its name in the rows.
-        title: What stands above it.
-        help: What it is.
-        number: Whether it has numbers.
+        title: Heading of the column.
+        help: Help text.
+        number: Whether it contains numbers.
     """
 
     key: str
@@ -65,7 +65,7 @@ MEASURES = ("score", "score_lower", "score_upper", "failed", "mean", "median")
 
 
 def rows(tables: Tables, protocols: Collection[str]) -> list[dict[str, Any]]:
-    """Return the leaderboard's rows: measured after the last update, and after the chosen one."""
+    """Return the leaderboard's rows: after the last update, and after the selected one."""
     board = _under(tables["leaderboard.csv"], protocols)
     last = tables["adaptation.csv"].groupby("protocol")["update"].max()
     found = []
@@ -94,14 +94,14 @@ def rows(tables: Tables, protocols: Collection[str]) -> list[dict[str, Any]]:
 
 
 def _chosen(row: dict[str, Any], baseline: bool) -> dict[str, Any]:
-    """Return what was measured after the chosen number of updates."""
+    """Return the statistics after the selected number of updates."""
     if baseline:
         return {name: number(row[name]) for name in MEASURES}
     return {name: number(row[f"chosen_{name}"]) for name in MEASURES}
 
 
 def _under(table: pd.DataFrame, protocols: Collection[str]) -> pd.DataFrame:
-    """Return the rows of some protocols: those of grids are too many for a page."""
+    """Return the rows of some protocols; grids have too many for a page."""
     return table[table["protocol"].isin(protocols)]
 
 
@@ -118,7 +118,7 @@ def pairs(tables: Tables, protocols: Collection[str]) -> list[dict[str, Any]]:
 
 
 def number(value: Any) -> float | str | None:
-    """Return a number as JSON has it: missing is none, and what is not finite is spelled.
+    """Return a number for JSON: a missing one is None, a non-finite one is text.
 
     Example:
         >>> number(0.12345678), number(float("inf")), number(float("nan"))

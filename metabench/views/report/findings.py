@@ -1,4 +1,4 @@
-"""The finding of a study in a few sentences, from its tables alone."""
+"""The findings of a study in a few sentences, from its tables alone."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pandas as pd
 from metabench.views.drawing.reading import Tables
 
 UNTRAINED = "random"
-"""The algorithm that is none: its initialization is not trained."""
+"""The algorithm whose initialization is not trained."""
 
 
 def sentences(tables: Tables, protocols: list[str], confidence: float) -> list[str]:
-    """Return what a study found: who is ahead under each protocol, how surely, and of whom.
+    """Return a study's findings: who is ahead under each protocol, and with what certainty.
 
     Args:
         tables: Tables of the study.
-        protocols: The protocols to speak of, the main one first.
-        confidence: That of the intervals.
+        protocols: The protocols to describe, the main one first.
+        confidence: Confidence level of the intervals.
     """
     found = []
     for protocol in protocols:
@@ -36,7 +36,7 @@ def sentences(tables: Tables, protocols: list[str], confidence: float) -> list[s
 
 
 def _ahead(tables: Tables, protocol: str, best: Any) -> str:
-    """Say which trained algorithm has the least score."""
+    """Say which trained algorithm has the lowest score."""
     if best["score"] >= 1:
         return f"Under {protocol}, no trained algorithm is better than predicting zero."
     row = tables.rows(
@@ -60,7 +60,7 @@ def _updates(row: Any) -> str:
 
 
 def _next(tables: Tables, protocol: str, best: Any, other: Any, confidence: float) -> str:
-    """Say how far behind the next algorithm is, and whether that is sure."""
+    """Say how far behind the next algorithm is, and whether that is certain."""
     lower, upper = _difference(tables, protocol, best["algorithm"], other["algorithm"])
     said = f" {_label(tables, other)} comes next with {other['score']:.3g}"
     if best["score"] >= 1 or not (isfinite(lower) and isfinite(upper)):
@@ -85,7 +85,7 @@ def _difference(tables: Tables, protocol: str, a: str, b: str) -> tuple[float, f
 
 
 def _yardsticks(tables: Tables, protocol: str) -> list[str]:
-    """Say what baselines and predictions score, which take no updates here."""
+    """Give the scores of baselines and predictions, which take no updates here."""
     ranked = tables.rows("ranking.csv", protocol=protocol, role="selected").sort_values("score")
     rows = ranked[~ranked["algorithm"].isin(tables.every_algorithm)]
     if not len(rows):

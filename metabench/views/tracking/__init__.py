@@ -1,9 +1,9 @@
 """MLflow as a view of finished records.
 
-Delete the store and it is rebuilt; track twice and nothing doubles.
+If the store is deleted it is rebuilt; tracking twice duplicates nothing.
 
-`store` knows which store is meant and whether it still holds the study; `contents` says what a run
-shows; `mirror` is the one module that imports MLflow and writes.
+`store` determines the store and whether it still has the study; `contents` defines what a run
+shows; `mirror` is the only module that imports MLflow and writes.
 """
 
 import os
@@ -15,8 +15,7 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a server that is down is said in seconds, not minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
-"""What MLflow finds in the environment when `mirror` imports it, unless the user has said
-otherwise.
+"""Environment variables for MLflow when `mirror` imports it, unless the user has set them.
 """
 
 os.environ |= QUIET | dict(os.environ)

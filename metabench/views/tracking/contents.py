@@ -1,10 +1,10 @@
-"""What a run shows in MLflow: parameters, points of curves, tags and files.
+"""The contents of a run in MLflow: parameters, points of curves, tags and files.
 
 They come from the records and tables.
 
-A point that is not finite is not logged (MLflow would store an infinite loss as 1.8e308 and draw
-it): the metric `non_finite_points` counts what is missing, a final loss that is infinite is absent,
-and a diverged run has its status.
+A non-finite point is not logged (MLflow would store an infinite loss as 1.8e308 and plot it): the
+metric `non_finite_points` counts what is missing, a final loss that is infinite is absent, and a
+diverged run has its status.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from metabench.views.drawing.reading import Tables
 from metabench.views.report import findings
 
 MIRROR = "metabench.views.tracking.mirror"
-"""The module that writes what stands here into MLflow."""
+"""The module that writes this content into MLflow."""
 
 CURVE = 200
-"""Points of a logged curve at most; a longer one is thinned evenly and keeps its last point."""
+"""The most points of a logged curve; a longer one is thinned evenly and keeps its last point."""
 
 THETA = "theta.safetensors"
-"""Name of the file of a run: what it learned."""
+"""Name of a run's file with what it learned."""
 
 READ_ON = """
 A score is a prediction's loss over that of predicting zero on the same task and points, at most 1; 0 is
@@ -68,7 +68,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A task bank, as MLflow lists it."""
+    """A task bank, for MLflow's list of datasets."""
 
     name: str
     context: str
@@ -78,13 +78,13 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Content:
-    """What a run shows.
+    """The content of a run.
 
     Args:
-        name: Of the run.
-        params: What it was made with.
-        points: Of its metrics, all finite.
-        tags: What it was made from.
+        name: Name of the run.
+        params: Parameters of the run.
+        points: Points of its metrics, all finite.
+        tags: Inputs of the run.
         files: Bytes by name.
         datasets: Its task banks.
     """
@@ -98,7 +98,7 @@ class Content:
 
     @property
     def digest(self) -> str:
-        """Of everything shown: where it is the same, nothing is to be done."""
+        """Digest of everything shown: if it is the same, there is nothing to do."""
         files = {name: digest(content) for name, content in self.files.items()}
         return config_digest([asdict(self) | {"files": files}])
 
@@ -118,7 +118,7 @@ def shown(study: Study, cell: Cell) -> dict[str, Any]:
 
 
 def cell_header(running: Running, cell: Cell, seeds: str) -> Header:
-    """Return what the runs of a block are made from; raise ArtifactError where records lack."""
+    """Return the inputs of a block's runs; raise ArtifactError if records are missing."""
     layout = running.layout
     paths = [layout.trained(cell.path, seeds)]
     paths += [layout.evaluated(cell.path, group, seeds) for group in running.study.groups]
@@ -128,7 +128,7 @@ def cell_header(running: Running, cell: Cell, seeds: str) -> Header:
 
 
 def study_header(running: Running) -> Header:
-    """Return what the study's own run is made from; raise ArtifactError where files lack."""
+    """Return the inputs of the study's own run; raise ArtifactError if files are missing."""
     layout, settings = running.layout, running.study.config.model_dump(mode="json")
     folders = {"tables": layout.tables, "figures": layout.figures}
     digests = {name: manifests.read(folder)["content"] for name, folder in folders.items()}
@@ -137,7 +137,7 @@ def study_header(running: Running) -> Header:
 
 
 def runs(running: Running, cell: Cell, seeds: str) -> dict[int, Content]:
-    """Return what each run of a block shows, by seed."""
+    """Return the content of each run of a block, by seed."""
     record = running.reader.block(cell, seeds)
     history = curves.history(record).groupby("seed")
     of_updates = curves.curves(record, running.study.single_protocols).groupby("seed")
@@ -156,7 +156,7 @@ def runs(running: Running, cell: Cell, seeds: str) -> dict[int, Content]:
 
 
 def _params(study: Study, record: CellRecord, run: int) -> dict[str, str]:
-    """Return what a run was made with, each value as text under a dotted name."""
+    """Return the parameters of a run, each value as text under a dotted name."""
     cell, settings = record.cell, study.train_settings(record.cell).model_dump(mode="json")
     steps = {
         f"step_size.{protocol}.{step}": float(record.step_size(protocol, step)[run])
@@ -204,7 +204,7 @@ def _run_points(history: pd.DataFrame, curves: pd.DataFrame) -> list[Point]:
 
 
 def _costs(cell: Cell) -> list[Point]:
-    """Return what one run spends in training."""
+    """Return the training cost of one run."""
     spent = cell.cost._asdict()
     return [
         Point(COST_COLUMNS[name], cell.meta_iterations * count) for name, count in spent.items()
@@ -222,7 +222,7 @@ def _curve(key: str, rows: pd.DataFrame, step: str, value: str) -> list[Point]:
 
 
 def _status(record: CellRecord, run: int) -> dict[str, str]:
-    """Return whether a run diverged, as the table of runs says it, and when theta did."""
+    """Return whether a run diverged, as in the table of runs, and when theta did."""
     found = {"status": "diverged" if record.diverged[run] else "ok"}
     if diverged_at := int(record.diverged_at[run]):
         found["diverged_at"] = str(diverged_at)
@@ -296,7 +296,7 @@ def _pictures(folder: Path) -> Iterable[Path]:
 
 
 def description(running: Running) -> str:
-    """Return what a study is, found, and how to read it, in Markdown."""
+    """Return a study's description, its findings and how to read it, in Markdown."""
     study = running.study
     count = (
         f"{len(study.cells)} cells, {study.config.seeds} seeds, {len(study.protocols)} protocols"
@@ -321,12 +321,12 @@ def _headline(leaderboard: pd.DataFrame, study: Study) -> list[Point]:
 
 
 def _row_name(row: pd.Series) -> str:
-    """Spell a row of the leaderboard: ``standard/own/fomaml inner 0.02, meta 0.01``."""
+    """Format a row of the leaderboard: ``standard/own/fomaml inner 0.02, meta 0.01``."""
     return plain(f"{row['protocol']}/{row['step']}/{row['algorithm']} {row['cell']}")
 
 
 def _bank_table(study: Study, purpose: str) -> bytes:
-    """Return the bank of number 0 as CSV: each task, and its support points as shares of their interval."""
+    """Return bank 0 as CSV: each task, and its support points as fractions of their interval."""
     from metabench.learning.tasks import Bank  # brings torch
 
     tasks = study.config.tasks
@@ -352,8 +352,8 @@ def _dataset(study: Study, name: str, content: str) -> Dataset:
 
 @cache
 def surroundings(engine: str) -> dict[str, str]:
-    """Return tags of where tracking runs: commit, versions, processor; and the study's engine.
+    """Return tags of the tracking machine (commit, versions, processor) and the study's engine.
 
-    They may differ where results agree.
+    They may differ although results agree.
     """
     return dict(_flat(describe(engine)))

@@ -1,11 +1,12 @@
 """Write finished records into MLflow.
 
-This is the only module that imports it, and the track commands alone import this one.
+This is the only module that imports MLflow, and only the track commands import this one.
 
-Runs are found by their tags (algorithm, cell, seed) and compared by a digest of all they show. The
-same digest on a finished run that has its artifacts: nothing to do. Otherwise a new run is written,
-and when it is complete the old ones are deleted; so a killed job leaves an unfinished run that its
-repetition replaces. A store that was copied is first led to its own folder.
+Runs are found by their tags (algorithm, cell, seed) and compared by a digest of everything they
+show. If a finished run with its artifacts has the same digest, there is nothing to do. Otherwise a
+new run is written, and the old ones are deleted when it is complete. So a killed job leaves an
+unfinished run, which the next attempt replaces. The paths in a copied store are first rewritten to
+its own folder.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ from metabench.views.tracking.store import DIGEST_TAG, StoreError
 
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
-"""Tag of a description, of a run and of an experiment."""
+"""Tag with the description of a run or an experiment."""
 
 POINTS, ITEMS = 1000, 100
-"""Metrics, and parameters or tags, of a request at most."""
+"""The most metrics, and the most parameters or tags, per request."""
 
 Key = tuple[str, str, int]
 """Algorithm, cell and seed of a run."""
@@ -49,10 +50,10 @@ def opened(running: Running, name: str) -> Iterator[Mirror]:
 
     Args:
         running: The study.
-        name: The store's, as `metabench.views.tracking.store.store_name` gave it.
+        name: Name of the store, from `metabench.views.tracking.store.store_name`.
 
     Raises:
-        StoreError: The store cannot be written, or is another one than was meant.
+        StoreError: The store cannot be written, or is not the intended one.
     """
     root, study = running.layout.root, running.study.name
     uri = store.uri_of(root)
@@ -73,9 +74,9 @@ def opened(running: Running, name: str) -> Iterator[Mirror]:
 
 
 def _create_database(uri: str) -> None:
-    """Let MLflow lay out a sqlite file that is not there yet, beside its place.
+    """Let MLflow create a missing sqlite file under a temporary name.
 
-    It cannot go on from half of one.
+    It cannot continue from a partial one.
     """
     file = store.database(uri)
     if file and not (file.exists() and file.stat().st_size):
@@ -85,9 +86,10 @@ def _create_database(uri: str) -> None:
 
 @contextmanager
 def _unhurried() -> Iterator[None]:
-    """Have sqlite leave it to the system when what it writes reaches the disk.
+    """Let the system decide when sqlite's writes reach the disk.
 
-    A layout is hundreds of small writes, and one that a power failure spoils is in no place yet.
+    Creating the tables takes hundreds of small writes, and a file spoiled by a power failure is not
+    in use yet.
     """
 
     def switch_off(connection: Any, _: Any) -> None:
@@ -101,7 +103,7 @@ def _unhurried() -> Iterator[None]:
 
 
 def _client(uri: str) -> MlflowClient:
-    """Return MLflow's client; where it begins it lets the errors of its database's driver through."""
+    """Return MLflow's client, which at its start raises errors of its database driver."""
     try:
         return MlflowClient(uri)
     except Exception as error:
@@ -139,7 +141,7 @@ class Mirror:
 
     @classmethod
     def open(cls, running: Running, name: str, uri: str) -> Self:
-        """Find or make the experiment, and give it the store's name."""
+        """Find or create the experiment, and give it the store's name."""
         study = running.study.name
         client, tag = _client(store.absolute(uri)), store.generation_tag(uri)
         experiment = client.get_experiment_by_name(study)
@@ -155,10 +157,10 @@ class Mirror:
         return cls(client, running, name, found)
 
     def track_block(self, cell: Cell, seeds: str) -> dict[str, str]:
-        """Mirror the runs of one block of a cell's seeds, and write the marker that says so.
+        """Mirror the runs of one block of a cell's seeds, and write its marker.
 
         Returns:
-            The digest of what each run shows, by its seed.
+            The digest of each run's content, by its seed.
         """
         layout = self.running.layout
         marker = layout.marker(self.name, cell.path, seeds)
@@ -178,7 +180,7 @@ class Mirror:
         """Mirror the study's own run, and make its children exactly the study's runs.
 
         Returns:
-            How many runs there are, and the command that shows them.
+            The number of runs, and the command that shows them.
         """
         layout, jobs = self.running.layout, self.running.study.train_jobs
         children, wanted = self._children(), set[Key]()
@@ -223,7 +225,7 @@ class Mirror:
     def _parent(self, when: int) -> str:
         """Return the study's run.
 
-        The first cell makes an empty one, which is completed when all are done.
+        The first cell creates an empty one, which is completed when all are done.
         """
         found = self._search("tags.`metabench.kind` = 'study'")
         if found:
@@ -233,7 +235,7 @@ class Mirror:
         return run.info.run_id
 
     def _settle(self, old: list[Run], content: Content, tags: Mapping[str, str], when: int) -> str:
-        """Leave exactly one run that shows the content, and return its id."""
+        """Ensure that exactly one run shows the content, and return its id."""
         complete = [run for run in old if self._complete(run, content.digest, content.files)]
         if complete:
             kept = complete[0].info.run_id
@@ -246,9 +248,9 @@ class Mirror:
         return kept
 
     def _write(self, content: Content, tags: Mapping[str, str], when: int, empty: list[Run]) -> str:
-        """Write a run, into an empty one if there is; return its id.
+        """Write a run, into an empty one if it exists; return its id.
 
-        It is finished when all is there.
+        It is finished when everything is written.
         """
         digest = {DIGEST_TAG: content.digest}
         if empty:
@@ -275,16 +277,16 @@ class Mirror:
         return run_id
 
     def _held(self, runs: list[Run], digest: str) -> bool:
-        """Return whether one of some runs is complete and shows what has this digest."""
+        """Return whether one of some runs is complete and has this digest."""
         return any(self._complete(run, digest, [contents.THETA]) for run in runs)
 
     def _complete(self, run: Run, digest: str, files: Iterable[str]) -> bool:
-        """Return whether a run is finished, shows what has a digest, and has its files."""
+        """Return whether a run is finished, has a digest, and has its files."""
         shown = run.info.status == "FINISHED" and run.data.tags.get(DIGEST_TAG) == digest
         return shown and self._has(run, files)
 
     def _has(self, run: Run, files: Iterable[str]) -> bool:
-        """Return whether a run has some files; of a server it costs one request a folder."""
+        """Return whether a run has some files; on a server this takes one request per folder."""
         place = run.info.artifact_uri
         if place.startswith("/"):
             return all(Path(place, name).is_file() for name in files)
@@ -309,7 +311,7 @@ class Mirror:
     def _children(self, condition: str = "tags.`metabench.kind` = 'run'") -> dict[Key, list[Run]]:
         """Return the runs of the study by algorithm, cell and seed.
 
-        What killed jobs left of them is among these.
+        This includes what killed jobs left.
         """
         found: dict[Key, list[Run]] = {}
         for run in self._search(condition):
@@ -341,9 +343,9 @@ class Mirror:
 
 
 def _called(name: str) -> str:
-    """Return the condition for runs of cells of a name, and of names that differ in a quote.
+    """Return the condition for runs of cells with a name, up to quotes.
 
-    MLflow has no way to write a quote within quotes; `_` stands for any character.
+    MLflow cannot escape a quote within quotes; `_` matches any character.
     """
     pattern = re.sub(r"""['"\\]""", "_", name)
     return f"tags.`metabench.cell` LIKE '{pattern}'"
@@ -373,7 +375,7 @@ def _dataset(dataset: contents.Dataset) -> DatasetInput:
 
 
 def _create(client: MlflowClient, study: str, artifacts: str | None) -> str:
-    """Make a study's experiment; beside a sqlite store stand its artifacts."""
+    """Create a study's experiment; the artifacts of a sqlite store are next to it."""
     if artifacts is None:
         return client.create_experiment(study)
     Path(artifacts).mkdir(parents=True, exist_ok=True)
@@ -381,7 +383,7 @@ def _create(client: MlflowClient, study: str, artifacts: str | None) -> str:
 
 
 def _set_aside(client: MlflowClient, experiment: Experiment) -> None:
-    """Free the name of an experiment that was deleted; its runs stay, deleted."""
+    """Free the name of a deleted experiment; its runs stay deleted."""
     found, name = experiment.experiment_id, experiment.name
     if experiment.lifecycle_stage != "active":
         client.restore_experiment(found)  # the name of a deleted one cannot be changed

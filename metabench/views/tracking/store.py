@@ -1,14 +1,14 @@
-"""Which store is meant, and whether it still holds the study.
+"""Determine the store, and whether it still has the study.
 
-It is asked without importing MLflow, and without a trace.
+The store is read without importing MLflow, and without changing it.
 
-Snakemake asks at every start, dry runs included, for the name of the store. The markers of finished
-tracking jobs lie in a folder of that name, so that a store of another name is filled from the
+At every start, including dry runs, Snakemake asks for the name of the store. The markers of
+finished tracking jobs are in a folder of that name, so a store with a new name is filled from the
 beginning:
 
     name = digest of the URI - generation
 
-The study's experiment carries its generation as a tag. Where experiment or tag is gone the next
+The study's experiment has its generation as a tag. If experiment or tag is gone, the next
 generation begins.
 """
 
@@ -32,14 +32,14 @@ from metabench.records.artifacts import ArtifactError, Header, replacing
 from metabench.records.provenance import digest
 
 ARTIFACTS_TAG = "metabench.artifacts"
-"""Tag of an experiment: the folder of its artifacts, where metabench chose it."""
+"""Tag of an experiment: the folder of its artifacts, if metabench chose it."""
 
 DIGEST_TAG = "metabench.digest"
-"""Tag of a run: a digest of all that it shows."""
+"""Tag of a run: a digest of everything that it shows."""
 
 SQLITE = "sqlite:///"
 SECONDS = 3.0
-"""How long to wait for an answer when only looking."""
+"""Seconds to wait for an answer when only reading."""
 
 
 class StoreError(ConnectionError):
@@ -47,7 +47,7 @@ class StoreError(ConnectionError):
 
 
 def uri_of(root: Path) -> str:
-    """Return MLFLOW_TRACKING_URI or, where it is not set, the study's own sqlite file."""
+    """Return MLFLOW_TRACKING_URI or, if it is not set, the study's own sqlite file."""
     return (
         os.environ.get("MLFLOW_TRACKING_URI", "").strip()
         or f"{SQLITE}{(root / 'mlflow.db').as_posix()}"
@@ -65,12 +65,12 @@ def shown(uri: str) -> str:
 
 
 def program(name: str) -> str:
-    """Return how a person here calls a program that stands beside this interpreter."""
+    """Return the command to type here for a program next to this interpreter."""
     return str(here(Path(sys.executable).with_name(name)))
 
 
 def here(path: Path) -> Path:
-    """Return a path as a person here writes it: relative to this folder where it is below it."""
+    """Return a path for a user here: relative to this folder if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
@@ -86,21 +86,21 @@ def database(uri: str) -> Path | None:
 def absolute(uri: str) -> str:
     """Return a URI that means the same store in every folder.
 
-    MLflow keeps one open database for each URI of a process. A relative path would go on meaning
-    the file in the folder where it was first used.
+    MLflow keeps one open database for each URI of a process. A relative path would keep meaning the
+    file in the folder where it was first used.
     """
     file = database(uri)
     return uri.replace(file.as_posix(), file.absolute().as_posix(), 1) if file else uri
 
 
 def artifact_folder(uri: str) -> str | None:
-    """Return where a sqlite store's artifacts belong, beside it; None where the store decides."""
+    """Return where a sqlite store's artifacts belong, next to it; None if the store decides."""
     file = database(uri)
     return str(file.resolve().parent / "mlartifacts") if file else None
 
 
 def prefix(uri: str) -> str:
-    """Return the part of a store's name that stands for its URI."""
+    """Return the part of a store's name that represents its URI."""
     return digest(uri.rstrip("/"))[:8]
 
 
@@ -122,11 +122,11 @@ def moved(tags: dict[str, str], uri: str) -> bool:
 
 
 def relocate(uri: str) -> None:
-    """Have the runs of a sqlite store keep their artifacts beside it, wherever it was copied from.
+    """Make the runs of a sqlite store keep their artifacts next to it, even after a copy.
 
-    Otherwise `mlflow gc` in a copy deletes the artifacts of the original. MLflow has no way to
-    change these paths but its tables. Experiments whose artifacts metabench did not place are left
-    alone.
+    Otherwise `mlflow gc` in a copy deletes the artifacts of the original. MLflow offers no way to
+    change these paths except in its tables. Experiments whose artifacts metabench did not place are
+    left alone.
 
     Raises:
         StoreError: The file cannot be written.
@@ -150,7 +150,7 @@ def relocate(uri: str) -> None:
 
 
 def lost(uri: str, study: str) -> bool:
-    """Return whether a finished run of ours in a sqlite store has no artifacts beside it."""
+    """Return whether a finished run in a sqlite store has no artifacts next to it."""
     file, folder = database(uri), artifact_folder(uri)
     if file is None or folder is None:
         return False
@@ -170,8 +170,8 @@ def store_name(root: Path, study: str) -> str:
         root: The study's folder.
         study: Its name, and the experiment's.
 
-    Where the store cannot be asked it is taken for the newest one known under its URI: nothing is
-    planned anew, and tracking jobs that are due will say what is wrong.
+    If the store cannot be read, the newest known name for its URI is assumed: nothing is replanned,
+    and pending tracking jobs will report the error.
     """
     uri = uri_of(root)
     known = _generations(root / "track", prefix(uri))
@@ -187,9 +187,9 @@ def store_name(root: Path, study: str) -> str:
 
 
 def write_marker(path: Path, header: Header, content: dict[str, Any]) -> None:
-    """Write a marker: what is in the store and from what it was made.
+    """Write a marker: what is in the store, and its inputs.
 
-    It has nothing that another run would not say.
+    It contains nothing that differs between runs.
     """
     with replacing(path) as temporary:
         temporary.write_text(
@@ -198,7 +198,7 @@ def write_marker(path: Path, header: Header, content: dict[str, Any]) -> None:
 
 
 def read_marker(path: Path) -> dict[str, Any]:
-    """Read a marker; raise ArtifactError if it is not there or not ours."""
+    """Read a marker; raise ArtifactError if it does not exist or is not a marker."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
@@ -208,13 +208,13 @@ def read_marker(path: Path) -> dict[str, Any]:
 
 
 def _generations(folder: Path, uri_prefix: str) -> list[int]:
-    """Return the generations of a URI that at least one tracking job has finished."""
+    """Return the generations of a URI for which at least one tracking job has finished."""
     found = [path for path in folder.glob(f"{uri_prefix}-*") if next(path.rglob("*.json"), None)]
     return [int(number) for path in found if (number := path.name.rpartition("-")[2]).isdecimal()]
 
 
 def _experiment_tags(uri: str, study: str) -> dict[str, str]:
-    """Return the tags of a study's experiment, empty where there is none.
+    """Return the tags of a study's experiment, empty if there is none.
 
     Raises StoreError if nobody answers.
     """
@@ -227,7 +227,7 @@ def _experiment_tags(uri: str, study: str) -> dict[str, str]:
 
 
 def require_answer(uri: str, study: str) -> None:
-    """Raise StoreError at once where a sqlite file cannot be written or a server does not answer."""
+    """Raise StoreError at once if a sqlite file cannot be written or a server does not answer."""
     if file := database(uri):
         try:
             with closing(
@@ -242,12 +242,12 @@ def require_answer(uri: str, study: str) -> None:
 
 
 def is_server(uri: str) -> bool:
-    """Return whether a URI means a server, which has pages of its own."""
+    """Return whether a URI is that of a server, which has its own pages."""
     return uri.startswith(("http://", "https://"))
 
 
 def experiment(uri: str, study: str) -> str | None:
-    """Return the number of a study's experiment, None where there is none.
+    """Return the number of a study's experiment, None if there is none.
 
     Raises:
         StoreError: Nobody answers.
@@ -270,7 +270,7 @@ def _sqlite_tags(file: Path, study: str) -> dict[str, str]:
 
 
 def _read_only(file: Path, query: str, values: list[str]) -> list[Any]:
-    """Return the rows of a query, none where there is no database yet; leave no trace."""
+    """Return the rows of a query, none if there is no database yet; change nothing."""
     if not file.is_file():
         return []
     try:
@@ -290,7 +290,7 @@ def _server_tags(uri: str, study: str) -> dict[str, str]:
 
 
 def _server_experiment(uri: str, study: str) -> dict[str, Any]:
-    """Return what a server says of a study's experiment, nothing where there is none."""
+    """Return a server's information on a study's experiment, empty if there is none."""
     address = f"{shown(uri).rstrip('/')}/api/2.0/mlflow/experiments/get-by-name?{urlencode({'experiment_name': study})}"
     request = urllib.request.Request(address, headers=_authorization(uri))
     try:
@@ -319,9 +319,9 @@ def _authorization(uri: str) -> dict[str, str]:
 
 @contextmanager
 def only_writer(root: Path, uri: str) -> Iterator[None]:
-    """Hold the store's lock: one writer at a time, whoever started it.
+    """Hold the store's lock: one writer at a time across all processes.
 
-    The lock ends with its process.
+    The lock is released when its process ends.
     """
     file = database(uri)
     path = file.with_name(f"{file.name}.lock") if file else root / "track" / ".lock"

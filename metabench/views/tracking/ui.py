@@ -1,7 +1,6 @@
-"""MLflow's own pages, opened at a study's runs.
+"""MLflow's own user interface, opened at a study's runs.
 
-MLflow shows its page for language models to whoever has not chosen otherwise; the address here goes
-to the table of runs.
+By default MLflow shows its page for language models; the address here is that of the table of runs.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from metabench.views.tracking.store import StoreError
 HOST = "127.0.0.1"
 
 SECONDS = 180.0
-"""How long to wait for a server: a loaded machine takes its time to import it."""
+"""Seconds to wait for a server, which a busy machine imports slowly."""
 
 
 def page(server: str, experiment: str) -> str:
@@ -40,7 +39,7 @@ def page(server: str, experiment: str) -> str:
 
 
 def experiment(root: Path, study: str) -> str:
-    """Return the number of a study's experiment; raise ArtifactError where it is not tracked."""
+    """Return the number of a study's experiment; raise ArtifactError if it is not tracked."""
     uri = store.uri_of(root)
     try:
         found = store.experiment(uri, study)
@@ -55,8 +54,8 @@ class Server(NamedTuple):
     """A server of MLflow.
 
     Args:
-        address: Where it is.
-        process: It, where it was started for us.
+        address: Its address.
+        process: Its process, if it was started here.
     """
 
     address: str
@@ -67,11 +66,11 @@ class Server(NamedTuple):
 def serving(root: Path, port: int) -> Iterator[Server]:
     """Serve a study's store while the body runs.
 
-    A store that is a server itself is left as it is.
+    A store that is itself a server is not served again.
 
     Args:
         root: The study's folder.
-        port: Where to listen, on this machine alone.
+        port: Port to listen on, on this machine only.
 
     Raises:
         ArtifactError: The port is taken, or MLflow does not start.
@@ -97,7 +96,7 @@ def serving(root: Path, port: int) -> Iterator[Server]:
 
 @contextmanager
 def _server(uri: str, port: int, log: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Run MLflow's server, and end it with all that it started."""
+    """Run MLflow's server, and end it with everything that it started."""
     command = [str(Path(sys.executable).with_name("mlflow")), "server", "--workers", "1"]
     command += ["--backend-store-uri", uri, "--host", HOST, "--port", str(port)]
     without_jobs = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -111,7 +110,7 @@ def _server(uri: str, port: int, log: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a server and its workers, whether they want to or not."""
+    """End a server and its workers, by force if necessary."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)

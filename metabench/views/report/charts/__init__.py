@@ -1,7 +1,7 @@
-"""The charts of a report, as Vega-Lite specifications that hold their data.
+"""The charts of a report, as Vega-Lite specifications with their data.
 
-What a reader may choose is a parameter of a chart; the page's script sets it. `highlight` is a cell
-that was selected in some chart or in the leaderboard: all charts know it.
+Each choice of the reader is a parameter of a chart; the page's script sets it. `highlight` is the
+cell selected in a chart or in the leaderboard, shared by all charts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def every(tables: Tables, protocols: Sequence[str], confidence: float) -> list[C
     Args:
         tables: Tables of the study.
         protocols: Its protocols, the main one first.
-        confidence: That of the intervals.
+        confidence: Confidence level of the intervals.
     """
     choice = Control("protocol", "protocol", tuple(protocols))
     makers: tuple[Callable[[Tables, Control, float], Chart | None], ...] = (

@@ -1,4 +1,4 @@
-"""How fast they adapt: scores and losses against updates."""
+"""Speed of adaptation: scores and losses against updates."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from metabench.views.report.charts.parts import Chart, Control, chart, colours, 
 STATISTICS = ("score", "mean", "median", "failed")
 
 UPDATES = 50
-"""Updates of a line that a page has room for; of more, some are left out between the first and last."""
+"""The most updates of a line; of more, some between the first and the last are left out."""
 
 FAINT = 0.15
-"""How strong a mark is beside a highlighted one, of 1."""
+"""Opacity of a mark next to a highlighted one."""
 
 DASHES = {"published": [1, 0], "selected": [5, 3], "baseline": [1, 2]}
-"""Dashes of lines, by what they stand for."""
+"""Dashes of lines, by their role."""
 
 
 def adaptation(tables: Tables, choice: Control, confidence: float) -> Chart:
@@ -96,7 +96,7 @@ def _thinned(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _about(tables: Tables, line: Line) -> dict[str, Any]:
-    """Return what a line is of."""
+    """Return the label of a line."""
     published = tables.rows("cells.csv", algorithm=line.algorithm, role="published")["cell"]
     chosen = "published" if line.cell in set(published) else "selected"
     return {
@@ -110,12 +110,12 @@ def _about(tables: Tables, line: Line) -> dict[str, Any]:
 
 
 def _heights(row: dict[str, Any], statistic: str, top: float) -> dict[str, Any]:
-    """Return where a statistic is drawn: a logarithmic axis has no place for 0.
+    """Return where a statistic is drawn: 0 is not on a logarithmic axis.
 
     Args:
-        row: Of the table adaptation.csv.
+        row: Row of the table adaptation.csv.
         statistic: A column of it.
-        top: Where what is not finite is drawn.
+        top: Position of non-finite values.
     """
     value = number(row[statistic])
     lower, upper = (number(row.get(f"{statistic}_{end}")) for end in ("lower", "upper"))
@@ -137,7 +137,7 @@ def _legend() -> alt.Parameter:
 
 
 def _opacity(strength: float) -> Any:
-    """Return how strong a mark is: faint beside a highlighted cell, or one picked in the legend."""
+    """Return the opacity of a mark: faint next to one highlighted or picked in the legend."""
     picked = "(!length(data('named_store')) || vlSelectionTest('named_store', datum))"
     return alt.condition(
         f"{picked} && (highlight == '' || highlight == datum.title)",

@@ -1,4 +1,4 @@
-"""Which hyperparameters matter: a map of all candidates."""
+"""The effect of hyperparameters: a map of all candidates."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | No
 
 
 def _spelled(value: Any) -> str:
-    """Spell the value of a hyperparameter."""
+    """Format the value of a hyperparameter."""
     if pd.isna(value):
         return "-"
     return value if isinstance(value, str) else f"{value:g}"
 
 
 def _place(value: str) -> tuple[bool, float, str]:
-    """Return what values of hyperparameters are sorted by: numbers by size, then words."""
+    """Return the sort key of a hyperparameter's value: numbers by size, then words."""
     try:
         return False, float(value), ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""When they break: scores over the grids of protocols."""
+"""Breaking points: scores over the grids of protocols."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from metabench.views.report.charts.parts import Chart, Control, chart, colours, 
 STATISTICS = ("score", "failed", "mean", "median")
 
 LOW = 1e-4
-"""Scores and shares below have no room on an axis with those of the others."""
+"""Lower scores and shares do not fit on an axis with the others."""
 
 AXES = (1, 2)
-"""How many things a group may vary: of two, the second is held at each of its values."""
+"""The most axes of a group; with two, the chart shows one value of the second at a time."""
 
 
 def grids(tables: Tables, choice: Control, confidence: float) -> Chart | None:
@@ -93,7 +93,7 @@ def _rows(grid: Grid) -> Iterator[dict[str, Any]]:
 
 
 def _named(grid: Grid, along: Axis, held: Axis | None, row: dict[str, Any]) -> str:
-    """Return what is said of a grid where a reader chooses one."""
+    """Return the text of a grid in the list of choices."""
     name = str(grid.places["group"].iloc[0])
     if held is None:
         return f"{name}: {along.title}"
@@ -101,7 +101,7 @@ def _named(grid: Grid, along: Axis, held: Axis | None, row: dict[str, Any]) -> s
 
 
 def about(grid: Grid, method: Method, row: dict[str, Any]) -> dict[str, Any]:
-    """Return what a mark is of."""
+    """Return the label of a mark."""
     return {
         "protocol": row["protocol"],
         "label": method.label.replace("\n", ""),

@@ -57,7 +57,7 @@ def matrix(tables: Tables, choice: Control, confidence: float) -> Chart | None:
 def _both_ways(
     tables: Tables, rows: pd.DataFrame, protocols: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
-    """Yield each pair twice, once for each of the two as the first."""
+    """Yield each pair twice, in both orders."""
     for protocol in protocols:
         order = {name: n for n, name in enumerate(ranking(tables, protocol)["algorithm"])}
         label = {name: tables.styles[name].line for name in order}

@@ -1,4 +1,4 @@
-"""What charts share: what a reader may choose, and how marks look."""
+"""Shared parts of charts: the reader's choices, and the style of marks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pandas as pd
 
 
 class Control(NamedTuple):
-    """What a reader may choose about a chart.
+    """A choice of the reader about a chart.
 
     Args:
         name: The parameter; `scale` is that of the vertical axis.
-        label: What stands beside it.
-        values: The choices, the first of which is chosen.
+        label: Its label.
+        values: The choices, of which the first is the default.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Chart(NamedTuple):
         name: Its name in the page.
         title: Its heading.
         caption: What it shows, of how much, and from which table.
-        controls: What a reader may choose.
+        controls: The reader's choices.
         spec: Its specification.
     """
 
@@ -41,12 +41,12 @@ class Chart(NamedTuple):
 
 
 def interval(lower: Any, upper: Any) -> str:
-    """Spell an interval."""
+    """Format an interval."""
     return "none" if lower is None or upper is None else f"[{lower}, {upper}]"
 
 
 def parameters(*controls: Control) -> list[alt.Parameter]:
-    """Return the parameters of a chart: what a reader may choose, and the highlighted cell."""
+    """Return the parameters of a chart: the reader's choices and the highlighted cell."""
     chosen = [alt.param(name=control.name, value=control.values[0]) for control in controls]
     return [*chosen, alt.param(name="highlight", value="")]
 

@@ -9,11 +9,11 @@ from metabench.views.drawing.reading import Tables
 from metabench.views.report.charts.parts import Chart, Control, chart, colours, parameters
 
 SHOWN_SEEDS = 3
-"""Seeds whose predictions a report holds."""
+"""The most seeds whose predictions a report contains."""
 
 
 def showcase(tables: Tables, choice: Control, confidence: float) -> Chart | None:
-    """Return the picture of one wave before and after adaptation."""
+    """Return the chart of one wave before and after adaptation."""
     rows = tables["showcase.csv"]
     rows = rows[rows["protocol"].isin(choice.values)]
     if not len(rows) or "x" not in rows:
