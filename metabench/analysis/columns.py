@@ -37,9 +37,9 @@ KEYS = {
     ),
     "role": Column(
         TEXT,
-        "published (the source's own values), grid, equal-budget (published values at another's "
-        "budget), baseline, predictions (made elsewhere); in comparisons the kind of pair: "
-        "published, selected or equal-budget.",
+        "published (the original source's values), grid, equal-budget (published values at another "
+        "algorithm's budget), baseline, predictions (of another program); in comparisons the kind of "
+        "pair: published, selected or equal-budget.",
     ),
     "seed": Column(COUNT, "The replicate."),
     "protocol": Column(TEXT, "The evaluation setting."),
@@ -56,12 +56,12 @@ KEYS = {
         "Part of the query grid: all, seen (inside the support interval), unseen (outside it).",
     ),
     "update": Column(COUNT, "Gradient steps taken on the support set, from 0."),
-    "x": Column(NUMBER, "Where the wave is looked at."),
+    "x": Column(NUMBER, "Point at which the wave is evaluated."),
 }
 
 COORDINATES = {
-    "x1": Column(NUMBER, "First coordinate of where the wave is looked at, where x has several."),
-    "x2": Column(NUMBER, "Second coordinate of it."),
+    "x1": Column(NUMBER, "First coordinate of that point, if x has several."),
+    "x2": Column(NUMBER, "Second coordinate of that point."),
 }
 """Columns instead of x where tasks have several inputs."""
 
@@ -72,17 +72,15 @@ JUDGED = ("own", "tuned")
 """The step sizes by which a cell is judged: the first that it has, else its own first one."""
 
 HYPERPARAMETERS = {
-    "meta_iterations": Column(COUNT, "Outer updates in all."),
+    "meta_iterations": Column(COUNT, "Number of outer updates."),
     "meta_step_size": Column(NUMBER, "Size of the outer update."),
-    "meta_batch_size": Column(COUNT, "Tasks of a meta-iteration."),
+    "meta_batch_size": Column(COUNT, "Tasks per meta-iteration."),
     "shots": Column(
         COUNT, "Support points of each inner step (of each outer step, for joint training)."
     ),
     "inner_steps": Column(COUNT, "Gradient steps on each task in training."),
     "inner_step_size": Column(NUMBER, "Size of those steps, or what learned sizes began with."),
-    "queries": Column(
-        COUNT, "Fresh query points of each task in training; empty stands for the grid."
-    ),
+    "queries": Column(COUNT, "Fresh query points of each task in training; empty: the grid."),
     "context": Column(
         COUNT, "Numbers that adapt or that describe a task (CAVIA, conditional neural process)."
     ),
@@ -92,19 +90,21 @@ HYPERPARAMETERS = {
     ),
     "inner_optimizer": Column(TEXT, "Rule of the inner steps: sgd or adam."),
     "meta_clip": Column(
-        NUMBER, "What each number of the outer gradient is cut at; empty: not cut."
+        NUMBER, "Bound at which each number of the outer gradient is clipped; empty: none."
     ),
     "inner_clip": Column(
-        NUMBER, "What each number of an inner gradient is cut at; empty: not cut."
+        NUMBER, "Bound at which each number of an inner gradient is clipped; empty: none."
     ),
 }
 """The hyperparameters of the package's algorithms. A study may have more, in cells.csv."""
 
 VARIED = {
-    "hidden": Column(TEXT, "Widths of the hidden layers, where cells differ in them."),
-    "activation": Column(TEXT, "Activation of the network, where cells differ in it."),
-    "initialization": Column(TEXT, "How weights begin, where cells differ in it."),
-    "training_tasks": Column(COUNT, "Tasks of training, where cells differ in it; empty: no end."),
+    "hidden": Column(TEXT, "Widths of the hidden layers, if cells differ in them."),
+    "activation": Column(TEXT, "Activation of the network, if cells differ in it."),
+    "initialization": Column(TEXT, "Initialization of the weights, if cells differ in it."),
+    "training_tasks": Column(
+        COUNT, "Number of training tasks, if cells differ in it; empty: unlimited."
+    ),
 }
 
 COSTS = {
@@ -113,7 +113,7 @@ COSTS = {
         COUNT, "Gradients of one task's loss over one batch of points, for each run."
     ),
     "point_gradients": Column(
-        COUNT, "Points whose gradient was computed, for each run: the measure of arithmetic."
+        COUNT, "Points whose gradient was computed, for each run: the unit of the budget."
     ),
 }
 

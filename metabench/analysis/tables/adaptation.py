@@ -25,7 +25,7 @@ from metabench.records.measured import REGIONS, CellRecord
 NAME = "adaptation.csv"
 CAPTION = """
 Score and loss of every cell, protocol, adaptation step, region and update over all seeds and test
-tasks: mean score with its interval, share that failed; mean loss, with an interval where no
+tasks: mean score with its interval and the share that failed; mean loss, with an interval if no
 adaptation diverged, median, interquartile mean, 95th percentile, share of diverged adaptations. The
 last update also has intervals of the median and the interquartile mean.
 """

@@ -15,16 +15,16 @@ from metabench.study.protocols import axes, said
 
 NAME = "axes.csv"
 CAPTION = """
-What each group of protocols varies, and the value that each of its protocols has: an axis of the
-figures of grids. A group that is one protocol has no row.
+What each group of protocols varies, and the value of each of its protocols: an axis of the grid
+figures. A group that is one protocol has no row.
 """
 COLUMNS = {
     "place": Column(
         COUNT, "Place of the value on the axis, from 0, in the order of the study file."
     ),
-    "value": Column(TEXT, "The value as the study file has it."),
+    "value": Column(TEXT, "The value as in the study file."),
     "number": Column(
-        NUMBER, "The value as a number, the multiple of a step size; empty where it is none."
+        NUMBER, "The value as a number, the multiple of a step size; empty if it is none."
     ),
     "scale": Column(
         TEXT,

@@ -17,11 +17,11 @@ NAME = "breaking_points.csv"
 CAPTION = """
 Where each method breaks, for each group of protocols that varies one number. Its advantage over
 predicting zero is 1 - score after the last update; a breaking point is the value beyond the best
-one at which half of the best advantage is lost, between two values of the axis by interpolation of
-the score. Empty: it is not lost on that side, or there was never a tenth to lose.
+one at which half of the best advantage is lost, interpolated between two values of the axis. Empty:
+it is not lost on that side, or the best advantage is less than a tenth.
 """
 COLUMNS = {
-    "best_value": Column(NUMBER, "The value of the axis with the least score."),
+    "best_value": Column(NUMBER, "The value of the axis with the lowest score."),
     "best_score": Column(NUMBER, "That score."),
     "breaks_below": Column(NUMBER, "Breaking point below the best value."),
     "breaks_above": Column(NUMBER, "Breaking point above it."),

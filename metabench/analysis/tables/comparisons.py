@@ -27,8 +27,8 @@ CAPTION = """
 Pairs of contenders, matched on seed and task: mean difference and geometric ratio of their scores,
 and probability of improvement, each with its interval. Differences below zero and ratios below one
 favour the first of the pair. Published cells are compared after a protocol's last update, selected
-ones after as many as validation chooses for each. Under the protocols of a grid published cells are
-compared, on the whole domain.
+ones after the number of updates that validation selects for each. Under the protocols of a grid
+published cells are compared, on the whole domain.
 """
 COLUMNS = {
     "algorithm_a": Column(TEXT, "First algorithm of the pair."),
@@ -39,17 +39,17 @@ COLUMNS = {
     "cell_b": Column(TEXT, "Its cell."),
     "step_b": Column(TEXT, "Its kind of step size."),
     "updates_b": Column(COUNT, "Its number of updates."),
-    "difference": Column(NUMBER, "Mean of score a - score b; negative where a is better."),
+    "difference": Column(NUMBER, "Mean of score a - score b; negative if a is better."),
     "difference_lower": Column(NUMBER, "Lower end of its interval."),
-    "difference_upper": Column(NUMBER, "Upper end of it."),
-    "ratio": Column(NUMBER, "Geometric mean of score a / score b; below 1 where a is better."),
+    "difference_upper": Column(NUMBER, "Upper end of its interval."),
+    "ratio": Column(NUMBER, "Geometric mean of score a / score b; below 1 if a is better."),
     "ratio_lower": Column(NUMBER, "Lower end of its interval."),
-    "ratio_upper": Column(NUMBER, "Upper end of it."),
+    "ratio_upper": Column(NUMBER, "Upper end of its interval."),
     "probability_of_improvement": Column(NUMBER, "P(loss a < loss b) over pairs, ties one half."),
     "probability_lower": Column(NUMBER, "Lower end of its interval."),
-    "probability_upper": Column(NUMBER, "Upper end of it."),
+    "probability_upper": Column(NUMBER, "Upper end of its interval."),
     "detectable": Column(
-        NUMBER, "The difference that as many seeds and tasks would find with a chance of 80 %."
+        NUMBER, "The difference that this design would detect with a probability of 80 %."
     ),
 }
 

@@ -9,7 +9,7 @@ from metabench.analysis.columns import COUNT, Column
 from metabench.analysis.measured import Study, joined
 
 NAME = "history.csv"
-CAPTION = "Validation loss of each run in training, with what had been spent by then."
+CAPTION = "Validation loss of each run in training, with the cost up to then."
 COLUMNS = {"meta_iteration": Column(COUNT, "Outer updates done.")}
 
 

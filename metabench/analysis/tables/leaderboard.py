@@ -16,16 +16,16 @@ from metabench.records.measured import CellRecord
 NAME = "leaderboard.csv"
 CAPTION = """
 Score and loss of every cell and baseline under each protocol and adaptation step, after the
-protocol's last update and after as many as validation chooses, with intervals, costs and counts of
-diverged runs. Rows with seeds = 0 are baselines without seeds: their interval is over
-tasks alone.
+protocol's last update and after the number of updates that validation selects, with intervals,
+costs and counts of diverged runs. Rows with seeds = 0 are baselines without seeds: their interval
+is over tasks alone.
 """
 COLUMNS = {
     "runs_ok": Column(COUNT, "Runs that did not diverge in training."),
-    "runs_diverged": Column(COUNT, "Runs that did."),
+    "runs_diverged": Column(COUNT, "Runs that diverged in training."),
     "chosen_score": Column(NUMBER, "The score after `updates` updates."),
     "chosen_score_lower": Column(NUMBER, "Lower end of its interval."),
-    "chosen_score_upper": Column(NUMBER, "Upper end of it."),
+    "chosen_score_upper": Column(NUMBER, "Upper end of its interval."),
     "chosen_failed": Column(NUMBER, "Share of adaptations that failed after `updates` updates."),
     "chosen_mean": Column(NUMBER, "Mean loss after `updates` updates."),
     "chosen_median": Column(NUMBER, "Median loss after `updates` updates."),

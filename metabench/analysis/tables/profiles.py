@@ -18,7 +18,7 @@ COLUMNS = {
     "level": Column(NUMBER, "The score."),
     "share": Column(
         NUMBER,
-        "Share of adaptations whose score is at or below it; at level 1, below: that did not fail.",
+        "Share of adaptations whose score is at or below it; at level 1, share that did not fail.",
     ),
 }
 

@@ -15,17 +15,17 @@ from metabench.analysis.tables.comparisons import PICKS, Contender, contenders
 
 NAME = "ranking.csv"
 CAPTION = """
-Contenders by their mean score, with the ranks that they have when seeds and tasks are drawn anew:
-95 % of them lie between the two ends, ties sharing their mean rank. The last columns are the ranks
-on two halves of the test bank, as if there had been two banks of half the size.
+Contenders ranked by mean score, with an interval that contains 95 % of the ranks when seeds and
+tasks are resampled; ties share their mean rank. The last columns are the ranks on the two halves of
+the test bank, like those of two banks of half the size.
 """
 COLUMNS = {
-    "rank": Column(NUMBER, "Rank of the mean score, 1 the best."),
+    "rank": Column(NUMBER, "Rank of the mean score; 1 is the best."),
     "rank_lower": Column(NUMBER, "Lower end of its interval under resampled seeds and tasks."),
-    "rank_upper": Column(NUMBER, "Upper end of it."),
-    "first": Column(NUMBER, "Share of the resamples in which no other has a lower score."),
-    "rank_of_half_1": Column(NUMBER, "Rank on the tasks of even number alone."),
-    "rank_of_half_2": Column(NUMBER, "Rank on the tasks of odd number alone."),
+    "rank_upper": Column(NUMBER, "Upper end of its interval."),
+    "first": Column(NUMBER, "Share of resamples in which no other contender has a lower score."),
+    "rank_of_half_1": Column(NUMBER, "Rank on the even-numbered tasks alone."),
+    "rank_of_half_2": Column(NUMBER, "Rank on the odd-numbered tasks alone."),
 }
 
 ORDER = ["role", "protocol", "algorithm", "cell", "step", "updates", "score", *COLUMNS]

@@ -18,7 +18,7 @@ COLUMNS = {
         TEXT,
         "ok, or diverged: the initialization, or its loss before any adaptation, is not finite.",
     ),
-    "diverged_at": Column(COUNT, "Meta-iteration after which theta first was not finite."),
+    "diverged_at": Column(COUNT, "Meta-iteration after which theta was first not finite."),
 }
 
 

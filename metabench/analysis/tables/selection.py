@@ -16,9 +16,9 @@ from metabench.analysis.selection import Selection, algorithms, candidates, sele
 
 NAME = "selection.csv"
 CAPTION = """
-What the validation bank says: the number of updates that suits each candidate and its score then,
-which one is selected, how often it is under resampled seeds, whether it lies on the grid's edge, and
-the test score free of the winner's curse.
+Results on the validation bank: the best number of updates of each candidate and its score then,
+which candidate is selected, how often under resampled seeds, whether it lies at an edge of the
+grid, and a test score that is free of selection bias.
 """
 COLUMNS: dict[str, Column] = {}
 

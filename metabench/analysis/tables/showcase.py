@@ -13,7 +13,7 @@ from metabench.records.measured import CellRecord
 NAME = "showcase.csv"
 CAPTION = """
 Predictions for the showcase wave before and after adaptation, for every seed of the published
-cells; of the selected cell where an algorithm has none. Protocols of a grid have no pictures.
+cells; of the selected cell if an algorithm has none. Protocols of a grid are left out.
 """
 COLUMNS = {
     "truth": Column(NUMBER, "The showcase wave."),

@@ -14,8 +14,8 @@ from metabench.records.measured import REGIONS, CellRecord
 
 NAME = "tasks.parquet"
 CAPTION = """
-Loss of each run on each test task at the last update, at the step size that its cell is judged by:
-its own, or the tuned one where it has none. Seed -1 stands for a baseline or predictions without seeds.
+Loss of each run on each test task at the last update, at the step size by which its cell is judged:
+its own or, if it has none, the tuned one. Seed -1 means a baseline or predictions without seeds.
 """
 COLUMNS = {
     "task": Column(COUNT, "Number of the task in the test bank."),

@@ -10,11 +10,12 @@ from metabench.analysis.selection import algorithms, candidates, selection_of, s
 
 NAME = "trials.csv"
 CAPTION = """
-What tuning gives: the test score of the candidate that validation selects of so many, on average
-over which of them were tried. Where it still falls at the right end, more trials would help.
+The gain from tuning: the test score of the candidate that validation selects from a number of
+trials, averaged over which of them were tried. If it still falls at the largest number, more trials
+would help.
 """
 COLUMNS = {
-    "trials": Column(COUNT, "How many candidates were tried."),
+    "trials": Column(COUNT, "Number of candidates tried."),
     "best_validation_score": Column(NUMBER, "Mean validation score of the best of them."),
     "test_score": Column(NUMBER, "Mean test score of that one."),
 }

@@ -11,7 +11,7 @@ from metabench.records.measured import CellRecord
 
 NAME = "tuning.csv"
 CAPTION = """
-Validation loss of each step size that a run without a step size of its own could choose for its
+Validation loss of each step size that a run without its own step size could choose for its
 adaptation.
 """
 COLUMNS = {"chosen": Column(FLAG, "Whether this run adapts with this step size.")}

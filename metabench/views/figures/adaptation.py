@@ -14,28 +14,28 @@ CHOICES = {"statistic": ("score", "mean")}
 CATEGORY = "Adaptation"
 CAPTION = """
 Mean score, or mean loss, on the whole query grid against the number of gradient steps on a test
-task's support points, on a logarithmic axis. A score is the loss over that of predicting zero on
-the same task and points, at most 1. The title says how many training seeds and test tasks are behind
-each point. Every algorithm meets the same tasks.
+task's support points, on a logarithmic axis. A score is the loss divided by that of predicting zero
+on the same task and points, capped at 1. The title gives the numbers of training seeds and test
+tasks behind each point. All algorithms share the same tasks.
 
 Solid lines are the published cells: FOMAML and Reptile adapt with their own inner step size, joint
-training and the random initialization with the study's common one. Dashed lines are what the
-validation bank chooses: the selected cell of the grid and, for the yardsticks, the step size of
-adaptation as well. Where there is no dashed line, validation chooses the published cell. A selected
-cell may adapt with a different step size than the published one. Dotted horizontal lines are
-baselines that take no gradient steps.
+training and the random initialization with the study's common one. Dashed lines are selected on the
+validation bank: the cell of the grid and, for joint training and the random initialization, the
+adaptation step size as well. Where there is no dashed line, validation selects the published cell.
+A selected cell may adapt with a different step size than the published one. Dotted horizontal lines
+are baselines that take no gradient steps.
 
-Bands are intervals over seeds and tasks together (crossed design; 95 % unless the study asks for
-another level). The bars at the right are the intervals of the baselines, over tasks alone, and of
-predictions that were made elsewhere, over their seeds too.
-Overlapping bands do not mean that two algorithms are equal: they meet the same tasks, and the paired
-comparisons are sharper.
+Bands are intervals over seeds and tasks together (crossed design; 95 % unless the study sets a
+different level). The bars at the right are the intervals of the baselines, over tasks alone, and of
+predictions of other programs, over their seeds too.
+Overlapping bands do not mean that two algorithms are equal: they share the same tasks, and the
+paired comparisons are more sensitive.
 
-The mean loss counts every adaptation, so a few that diverge can dominate it while the score
-improves; where one diverged it has no interval. The legend gives the share of adaptations that have
-diverged by the last update. An arrow marks the update at which a line leaves the axis: upwards where
-losses are too large or infinite, downwards where they are exactly 0. Baselines with a score below
-0.00001, as least squares on sine and cosine has it, are not drawn.
+The mean loss includes every adaptation, so a few that diverge can dominate it while the score
+improves; if one diverged, it has no interval. The legend gives the share of adaptations that have
+diverged by the last update. An arrow marks the update at which a line leaves the axis: upwards
+where losses are too large or infinite, downwards where they are exactly 0. Baselines with a score
+below 0.00001, such as least squares on sine and cosine, are not drawn.
 """
 
 

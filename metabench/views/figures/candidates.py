@@ -13,13 +13,12 @@ from metabench.views.drawing.style import loss_axis, titled
 NAME = "candidates"
 CATEGORY = "Tuning"
 CAPTION = """
-Mean validation score of every candidate, a dot each, after the number of updates that suits it
-best; the line is their range, the tick their median, and the large mark the candidate that
-validation selects. An algorithm whose dots lie close together is easy to tune; one whose mark lies
-far to the left of its other dots depends on the search that found it. Scores of 1 are no better
-than predicting zero.
-All algorithms with more than one candidate are shown, the best at the top: by the mean of their
-ranks under the protocols.
+Mean validation score of every candidate (one dot each), after its best number of updates. The line
+is their range, the tick their median, and the large mark the selected candidate. An algorithm whose
+dots lie close together is easy to tune; one whose mark lies far to the left of its other dots
+depends on the search that found it. Scores of 1 are no better than predicting zero. All algorithms
+with more than one candidate are shown, ordered by their mean rank over protocols, the best at the
+top.
 """
 
 ROW = 0.26

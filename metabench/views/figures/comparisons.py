@@ -19,15 +19,16 @@ from metabench.views.drawing.style import inches, titled
 NAME = "comparisons_{protocol}"
 CATEGORY = "Comparisons"
 CAPTION = """
-Every contender against every other: the cell that validation selects of each algorithm, after the
-number of updates that validation chooses for it, and the baselines.
+All pairs of contenders. The contenders are the selected cell of each algorithm, after its selected
+number of updates, and the baselines.
 
-Left: rank by mean score, with the ranks that 95 % of resamples of seeds and tasks give. A score is
-the loss over that of predicting zero on the same task and points, at most 1. Right: how often the
-contender of the row has the smaller loss than that of the column, in percent of matched pairs of
-seed and task, ties counting one half. Numbers are bold where the interval of the mean difference of
-scores leaves out zero, and slanted where it does not: there the order is not certain. The two need not
-agree: the mean score is ruled by the tasks that go badly, the percentage by the typical one.
+Left: rank by mean score, with the range of ranks in 95 % of resamples of seeds and tasks. A score
+is the loss divided by that of predicting zero on the same task and points, capped at 1. Right: how
+often the contender of the row has a smaller loss than that of the column, in percent of matched
+pairs of seed and task, ties counting one half. Numbers are bold where the interval of the mean
+difference of scores excludes zero, and slanted where it does not: there the order is uncertain. The
+two panels need not agree: tasks with bad results dominate the mean score, and typical tasks the
+percentage.
 """
 
 FIELD = 0.27

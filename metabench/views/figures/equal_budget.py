@@ -17,11 +17,11 @@ from metabench.views.drawing.style import Style, inches, loss_axis, titled
 NAME = "equal_budget"
 CATEGORY = "Comparisons"
 CAPTION = """
-Score after the last update of the published cells, and of cells that were trained until they had
-spent the point-gradients of another algorithm's published cell, with its interval over seeds and
-tasks (95 % unless the study asks for another level). A score is the loss over that of predicting
-zero on the same task and points, at most 1; the axis is logarithmic. The published settings differ
-in how much arithmetic a meta-iteration takes, so compare rows with equal point-gradients.
+Score after the last update, with its interval over seeds and tasks (95 % unless the study sets a
+different level): of the published cells, and of cells that were trained until they had spent as
+many point-gradients as another algorithm's published cell. A score is the loss divided by that of
+predicting zero on the same task and points, capped at 1; the axis is logarithmic. The published
+settings differ in the cost of a meta-iteration, so compare rows with equal point-gradients.
 """
 
 PANEL = 2.4

@@ -22,14 +22,15 @@ NAME = "grid_{grid}"
 CATEGORY = "Robustness"
 CAPTION = """
 How a group of protocols that varies one or two things changes the mean score after the last update:
-the loss over that of predicting zero on the same task and points, at most 1, at which an adaptation
-failed. One axis: the mean score with its interval over seeds and tasks (left), and the share of
-adaptations that failed (right). Two axes: a map for each method, darker where the score is better;
-the last map is the difference of the first two published cells, hatched where its interval includes zero.
+the loss divided by that of predicting zero on the same task and points, capped at 1, where an
+adaptation counts as failed. One axis: the mean score with its interval over seeds and tasks (left),
+and the share of adaptations that failed (right). Two axes: a map for each method, darker where the
+score is better; the last map is the difference of the first two published cells, hatched where its
+interval includes zero.
 
-Solid: published cells; dash-dotted: published values at another's budget; dashed: other cells;
-dotted: baselines. Cells adapt at their own step size, or at the one that each run tunes on
-validation tasks where they have none.
+Solid: published cells; dash-dotted: published values at another algorithm's budget; dashed: other
+cells; dotted: baselines. Cells adapt at their own step size or, if they have none, at the one that
+each run tunes on validation tasks.
 """
 
 LOW = 1e-4

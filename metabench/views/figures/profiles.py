@@ -15,13 +15,12 @@ NAME = "profiles_{protocol}"
 CATEGORY = "Profiles"
 CAPTION = """
 Performance profiles: the share of all adaptations (every seed on every test task; every task for
-the baselines) whose score is at or below each level. A score is the loss over that of predicting
-zero on the same task and points, at most 1. Further up and further left is better; what is missing
-to 100 % at the right end failed: it is no better than zero, and the legend gives its share.
-
-Each algorithm has the cell that validation selects, after the number of updates that validation
-chooses for it; the best mean score comes first in the legend. Contenders that lie at the top
-throughout solve every task.
+the baselines) whose score is at or below each level. A score is the loss divided by that of
+predicting zero on the same task and points, capped at 1. Further up and further left is better. The
+gap to 100 % at the right end is the share of failed adaptations, which are no better than zero; the
+legend gives it. Each algorithm is represented by its selected cell, after its selected number of
+updates; the best mean score comes first in the legend. Contenders at the top throughout solve every
+task.
 """
 
 

@@ -13,16 +13,16 @@ from metabench.views.drawing.style import loss_axis, titled
 NAME = "robustness_regions"
 CATEGORY = "Robustness"
 CAPTION = """
-Mean score against updates where the support points come from part of the domain only: on the grid
+Mean score against updates if the support points come from only part of the domain: on the grid
 points inside that part (left) and outside it (right), on one logarithmic axis. A score is the loss
-over that of predicting zero on the same points, at most 1. On the left the
-points themselves help; on the right an adaptation has nothing to go by but what was meta-learned
-about the form of the tasks.
+divided by that of predicting zero on the same points, capped at 1. On the left the support points
+themselves help; on the right an adaptation has only what was meta-learned about the shape of the
+tasks.
 
 Lines, bands, bars and arrows are those of the adaptation figures: solid the published cells, dashed
-what validation selects, dotted the baselines without gradient steps; bands are intervals
-over seeds and tasks (95 % unless the study asks for another level), bars at the right those of
-the baselines, over tasks alone.
+the selected ones, dotted the baselines without gradient steps; bands are intervals over seeds and
+tasks (95 % unless the study sets a different level), and bars at the right are those of the
+baselines, over tasks alone.
 """
 
 REGIONS = {"seen": "inside the support interval", "unseen": "outside of it"}

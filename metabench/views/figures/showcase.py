@@ -18,15 +18,15 @@ from metabench.views.drawing.style import GREY, Style, titled
 NAME = "showcase_{protocol}"
 CATEGORY = "Showcase"
 CAPTION = """
-One wave before and after fine-tuning, as the source of the study shows it: predictions from the
-sampled points, of the published cell of each algorithm, and of the selected one where none is
-published. Strong lines are the first seed, faint lines all other seeds; grey dashed before, coloured
-after fine-tuning. Algorithms with a step size of their own adapt with it, others with the study's
-common one. Curves that leave the axes have diverged; a panel counts the seeds whose predictions are
-not finite. An illustration of one task and one draw of points, the same for all algorithms: no
-conclusion rests on it. Where x has two coordinates the panels are maps of the first seed; circles
-are the sampled points in the colour of their labels, the ends of the scale stand for all that lies
-beyond, and grey for what is not finite.
+One wave before and after fine-tuning, as in the Flux script: predictions from the sampled points,
+by the published cell of each algorithm, or by the selected one if none is published. Strong lines
+are the first seed, faint lines all other seeds; grey dashed before, coloured after fine-tuning.
+Algorithms with a step size of their own adapt with it, others with the study's common one. Curves
+that leave the axes have diverged; a panel counts the seeds whose predictions are not finite. This
+illustrates one task and one draw of points, the same for all algorithms; no conclusion is based on
+it. If x has two coordinates, the panels are maps of the first seed. Circles are the sampled points
+in the colour of their labels; values beyond the scale have the colour of its ends, and non-finite
+values are grey.
 """
 
 BEFORE: dict[str, Any] = {"color": GREY, "linestyle": (0, (4, 1.5)), "linewidth": 1.0}

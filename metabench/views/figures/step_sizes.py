@@ -23,16 +23,15 @@ CATEGORY = "Step sizes"
 CAPTION = """
 Score of every cell of the step-size grids after the last update. Each field gives the mean score
 and, in brackets, the median loss over all seeds and test tasks, and the share of adaptations that
-failed if it is 0.05 % or more. A score is the loss over that of predicting zero on the same points,
-at most 1. Colours are the score's, on one logarithmic scale for all panels; the darkest is no better
-than predicting zero. A frame marks the published cell, a star the cell that the
-validation bank selects, after the number of updates that suits it best.
-FOMAML and Reptile adapt with the step size of their training; joint training has none, and is shown
-with the common step size and with one that each seed tunes on the validation bank.
-
-In hatched fields the initialization of some seed diverged in training, of as many of all seeds as
-written there. No run is left out of any mean: its adaptations have the score 1. A selected cell on the edge of its
-grid may have a better one outside.
+failed if it is 0.05 % or more. A score is the loss divided by that of predicting zero on the same
+points, capped at 1. Colours show the score on one logarithmic scale for all panels; the darkest is
+no better than predicting zero. A frame marks the published cell, a star the selected cell, which
+the validation bank selects after its best number of updates. FOMAML and Reptile adapt with the step
+size of their training; joint training has none, and is shown with the common step size and with one
+that each seed tunes on the validation bank. In hatched fields the initialization of some seeds
+diverged in training; the field gives their number. No run is left out of any mean: the adaptations
+of a diverged run have the score 1. If a selected cell is at the edge of its grid, a better one may
+lie outside.
 """
 
 STEP_SIZES = ("inner_step_size", "meta_step_size")

@@ -11,9 +11,9 @@ from metabench.views.drawing.style import titled
 NAME = "trials"
 CATEGORY = "Tuning"
 CAPTION = """
-Mean test score of the cell that validation selects of so many candidates, on average over which of
-them were tried. All algorithms with more than one candidate are shown. A line that still falls at
-its right end may gain from more trials; lines that cross say that the order of two algorithms
+Mean test score of the cell that validation selects from a number of candidates, averaged over which
+of them were tried. All algorithms with more than one candidate are shown. A line that still falls
+at its right end may gain from more trials; crossing lines mean that the order of two algorithms
 depends on how long each was tuned.
 """
 

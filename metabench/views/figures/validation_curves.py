@@ -17,18 +17,16 @@ from metabench.views.drawing.style import Style, loss_axis
 NAME = "validation_curves"
 CATEGORY = "Training"
 CAPTION = """
-Mean loss on the validation bank in the course of training, after the last update of the study's
-validation protocol; against meta-iterations and against what they cost: tasks drawn, gradients of
-one task's loss, and points whose gradient was computed (the measure of arithmetic). The loss axis
-is logarithmic.
+Mean loss on the validation bank during training, after the last update of the study's validation
+protocol; against meta-iterations and against their cost: tasks drawn, gradients of one task's loss,
+and points whose gradient was computed (the unit of the budget). The loss axis is logarithmic.
 
 Faint lines are the seeds, strong lines their mean; there is no interval. Solid lines are the
-published cells, or those that validation selects under each protocol where an algorithm has none;
-dashed ones are those that train until another's budget of point-gradients is spent; they start out
-as the published cell and continue it. The dotted line is the initialization without training. Curves
-leave the axis above 30 times the loss that they begin with in the middle. If a seed diverges, a
-cross marks its last finite loss, the mean ends there, since no seed is left out of it, and the
-legend counts such seeds.
+published cells, or the selected cells of each protocol if an algorithm has none. Dashed lines are
+cells that train until another algorithm's budget of point-gradients is spent; they start like the
+published cell and continue it. The dotted line is the initialization without training. Curves leave
+the axis above 30 times their median initial loss. If a seed diverges, a cross marks its last finite
+loss; the mean ends there, because no seed is left out of it, and the legend counts such seeds.
 """
 
 SPENT = {
