@@ -39,7 +39,7 @@ from workers import Worker, cores, microseconds, together
 
 from metabench.learning.settings import TrainSettings
 from metabench.study import config
-from metabench.views.drawing import style
+from metabench.views.drawing import medium, style
 from metabench.workflow.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -177,8 +177,8 @@ def draw(rows: pd.DataFrame, dag: pd.DataFrame) -> Figure:
         "cores": "cores, a job on each",
     }
     time_label, memory_label = "microseconds per\nmeta-iteration and run", "peak memory, MB"
-    with style.settings():
-        figure = Figure(figsize=(style.WIDTH, 4), layout="constrained")
+    with medium.settings():
+        figure = Figure(figsize=(medium.SCREEN.wide, 4), layout="constrained")
         panels = figure.subplots(2, len(names), sharey=False)
         for column, (quantity, name) in enumerate(names.items()):
             here = rows[rows["quantity"] == quantity]

@@ -37,7 +37,7 @@ from workers import Worker, cores, microseconds, together
 
 from metabench.learning.settings import TrainSettings
 from metabench.records import provenance
-from metabench.views.drawing import style
+from metabench.views.drawing import medium, style
 from metabench.workflow.progress import Progress
 
 
@@ -165,9 +165,9 @@ def draw(rows: pd.DataFrame) -> Figure:
     }
     columns = min(4, len(names))
     lines = -(-len(names) // columns)
-    with style.settings():
+    with medium.settings():
         height = 0.8 + lines * (0.5 + 0.16 * len(places))
-        figure = Figure(figsize=(1.6 * style.WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(1.6 * medium.SCREEN.wide, height), layout="constrained")
         grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
         for axes in grid.flat[len(names) :]:
             axes.set_axis_off()

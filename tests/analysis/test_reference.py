@@ -15,7 +15,7 @@ from metabench.records import manifests
 from metabench.study import config
 from metabench.study.jobs import Study
 from metabench.views import figures
-from metabench.views.drawing import style
+from metabench.views.drawing import medium, style
 from metabench.views.drawing.reading import Tables
 
 REFERENCE = ROOT / "results" / "reference" / "flux"
@@ -84,7 +84,7 @@ def test_the_committed_figures_are_those_of_the_committed_tables(tmp_path: Path)
     families: dict[str, list[figures.Picture]] = {}
     for picture in pictures:
         families.setdefault(picture.family.key, []).append(picture)
-    with style.settings():
+    with medium.settings():
         for first, *others in families.values():
             for picture in (first, *others[-1:]):
                 style.save(picture.draw(tables), tmp_path / picture.stem)

@@ -34,7 +34,11 @@ rule track_study:
     """Mirror what belongs to the whole study, once all cells are mirrored."""
     input:
         study.inputs(
-            *study.made_by("track_cells"), *study.tables, files.provenance, *study.figures, files.report
+            *study.made_by("track_cells"),
+            *study.tables,
+            files.provenance,
+            *study.figures,
+            files.report,
         ),
     output:
         study.made_by("track_study"),
