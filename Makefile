@@ -1,4 +1,4 @@
-# What a person can do here; `make` alone lists it. No environment need be active: everything runs from .venv.
+# The targets; `make` alone lists them. No environment needs to be active: everything runs from .venv.
 
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 CORES  ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
@@ -18,8 +18,8 @@ REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 
 	echo "metabench needs Python 3.11, but '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo not there);" \
 	     "name another: make PYTHON=python3.11 ..." >&2; exit 1; }
 
-# Byte code is made once, by whoever imports first. Where the environment forbids it, as images of containers like to,
-# each of the hundreds of processes of a study or of the tests would make all of it anew: seconds each.
+# Byte code is compiled once, at the first import. If the environment forbids that, as container images often do, each of
+# the hundreds of processes of a study or of the tests would compile all of it again, for seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -29,7 +29,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	@echo "Variables: CORES=$(CORES) STUDY=$(STUDY) PYTHON=$(PYTHON) TABLES=$(TABLES) OUT=$(OUT) LEVEL=$(LEVEL) KILLS=$(KILLS)"
 
-setup: $(INSTALLED) ## Make .venv with the locked versions (again only when they change)
+setup: $(INSTALLED) ## Create .venv with the locked versions (again only when they change)
 
 benchmark: setup ## Run the study in config/STUDY.yaml on CORES cores (VERBOSE=1: with Snakemake's listing of jobs)
 	@$(BIN)/metabench plan --config config/$(STUDY).yaml > /dev/null # a wrong file ends here, before Snakemake reads it
@@ -39,14 +39,14 @@ smoke: setup ## Run the smallest study: every step in under a minute
 	@$(BIN)/metabench plan --config config/smoke.yaml > /dev/null
 	$(BIN)/snakemake --cores $(CORES) --configfile config/smoke.yaml
 
-atlas: setup ## Evaluate what STUDY trained under the grids of config/STUDY-atlas.yaml
+atlas: setup ## Evaluate the trained STUDY under the grids of config/STUDY-atlas.yaml
 	@$(MAKE) --no-print-directory benchmark STUDY=$(STUDY)-atlas
 
 report: setup ## Write results/STUDY/report.html of a finished study, and report.zip with its provenance
 	$(BIN)/snakemake --configfile config/$(STUDY).yaml --report results/$(STUDY)/report.zip
 	$(BIN)/metabench report --study $(STUDY)
 
-docs: setup ## Make the documentation site, docs/_build/index.html
+docs: setup ## Build the documentation site, docs/_build/index.html
 	$(BIN)/sphinx-build -W --keep-going -q -d docs/_build/.doctrees docs docs/_build
 	@echo "docs/_build/index.html"
 
@@ -59,27 +59,27 @@ ui: setup ## Show the runs of a tracked study in MLflow, until Ctrl-C
 verify: setup ## Compare the finished study's tables with the reference at LEVEL: identical, rounding or consistent
 	$(BIN)/metabench verify --tables results/$(STUDY)/tables --reference results/reference/$(STUDY)/tables --level $(LEVEL)
 
-reference: setup ## Replace results/reference/STUDY by what a repository keeps of the finished study
+reference: setup ## Replace results/reference/STUDY with the reduced results of the finished study
 	$(BIN)/metabench reference --root results/$(STUDY) --out results/reference/$(STUDY)
 
-soak: setup ## Kill the smoke study KILLS times at random moments; see that nothing is lost
+soak: setup ## Kill the smoke study KILLS times at random moments; check that nothing is lost
 	$(BIN)/python tests/soak.py --kills $(KILLS) --out results/soak/kills.csv
 
-bench: .venv/.bench ## Measure speed beside a floor and beside peers, on one core and on all
+bench: .venv/.bench ## Measure speed against an arithmetic floor and other libraries, on one core and on all
 	$(BIN)/python benchmarks/speed.py --out results/benchmarks
 
-literature: setup ## Hold published numbers against the tables under results/reference
+literature: setup ## Compare published numbers with the tables under results/reference
 	$(BIN)/metabench literature --out results/literature
 
 growth: setup ## Measure how time and memory grow with runs, width, shots, cores and cells
 	$(BIN)/python benchmarks/growth.py --out results/benchmarks
 
-test: setup ## Run the checks and all tests, two parts beside each other
-	@echo "Six parts, two at a time; each is shown when it has ended."
+test: setup ## Run the checks and all tests, two parts at a time
+	@echo "Six parts, two at a time; each is shown when it ends."
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target \
 	  check test-studies test-units test-views test-workflow test-faults
 
-test-units: setup ## Run the tests of all but views and workflow, and the examples of docstrings
+test-units: setup ## Run all tests except views and workflow, and the docstring examples
 	$(BIN)/pytest -p no:cacheprovider -m "not workflow and not faults" --ignore tests/views --ignore tests/workflow
 
 test-views: setup ## Run the tests of figures, the report and MLflow
@@ -91,7 +91,7 @@ test-workflow: setup ## Run the tests of jobs, locks and faults that do not star
 test-studies: setup ## Run the tests that start Snakemake
 	$(BIN)/pytest -p no:cacheprovider -m workflow tests
 
-test-faults: setup ## Plant faults in copies of the code, and see that the tests notice
+test-faults: setup ## Plant faults in copies of the code, and check that the tests detect them
 	$(BIN)/pytest -p no:cacheprovider tests/learning/test_planted_faults.py
 
 check: setup ## Check format, style, types and rules; change nothing
@@ -106,7 +106,7 @@ format: setup ## Format Python and Snakemake files
 	$(BIN)/ruff format
 	$(BIN)/snakefmt $(SMK_FILES)
 
-lock: ## Renew requirements.lock (new versions may give new numbers)
+lock: ## Update requirements.lock (new versions may give new numbers)
 	@$(REQUIRE_PYTHON)
 	$(PYTHON) -m venv --clear .venv-lock
 	.venv-lock/bin/python $(PIP) --upgrade setuptools
@@ -117,7 +117,7 @@ lock: ## Renew requirements.lock (new versions may give new numbers)
 	mv .venv-lock/lock requirements.lock
 	rm -r .venv-lock
 
-# The commands of an environment name its folder. Where they name another one, it was copied or moved here.
+# The commands of an environment contain its folder. If they contain a different one, it was copied or moved here.
 ifneq ($(wildcard .venv),)
 ifneq ($(shell head -n 2 $(BIN)/metabench 2>/dev/null | grep -F "$$(pwd -P)/$(BIN)/" >/dev/null && echo ours),ours)
 $(INSTALLED): stray
@@ -126,7 +126,7 @@ endif
 
 .PHONY: stray
 stray:
-	@echo "The environment .venv was made for another folder, or not to its end; making it anew."
+	@echo "The environment .venv belongs to a different folder or is incomplete; recreating it."
 	rm -rf .venv
 
 $(INSTALLED): requirements.lock pyproject.toml setup.py metabench/learning/engine/kernel.cpp
@@ -137,7 +137,7 @@ $(INSTALLED): requirements.lock pyproject.toml setup.py metabench/learning/engin
 	$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# The peers that the benchmark of speed measures; without them (no network, say) it goes on with those there are.
+# The peers of the speed benchmark; if some are missing (for instance without a network), it continues with the others.
 .venv/.bench: $(INSTALLED)
 	@$(BIN)/python $(PIP) --no-build-isolation --constraint requirements.lock --editable '.[bench]' && touch $@ || \
-		echo "the peers in the extra 'bench' could not be installed; going on without them" >&2
+		echo "the peers in the extra 'bench' could not be installed; continuing without them" >&2

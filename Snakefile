@@ -6,7 +6,7 @@ snakemake --cores 2 --configfile config/smoke.yaml         another study
 
 from metabench.workflow.snakefile import CELL, Workflow
 
-# A default beside --configfile would leak its keys into that file's study.
+# A default in addition to --configfile would leak its keys into that file's study.
 if "study" not in config:
 
     configfile: "config/flux.yaml"

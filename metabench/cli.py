@@ -207,7 +207,7 @@ def table(name: str, source: Path, columns: tuple[str, ...], where: str, form: s
     manifests.read(source)
     known = {Path(file).stem: file for file in tables.names()}
     if name not in known:
-        raise click.UsageError(f"{name} is no table; choose from {', '.join(known)}")
+        raise click.UsageError(f"{name} is not a table; choose from {', '.join(known)}")
     found = frames.read(source, known[name])
     click.echo(excerpt.excerpt(found, columns, where, form), nl=False)
 
@@ -318,7 +318,7 @@ def check_algorithm(algorithm: str) -> None:
     for line in checks.told(algorithm):
         click.echo(f"note  {line}")
     left = len(checks.CHECKS) - tried
-    said = f"{wrong} of {tried} checks do not hold" if wrong else f"all {tried} checks hold"
+    said = f"{wrong} of {tried} checks fail" if wrong else f"all {tried} checks pass"
     click.echo(f"{algorithm}: {said}{f'; {left} others need them' if left else ''}")
     sys.exit(1 if wrong else 0)
 
@@ -446,7 +446,7 @@ def merge(running: Running, folders: tuple[Path, ...]) -> None:
     for line in found.refused:
         click.echo(f"metabench: {line}", err=True)
     click.echo(
-        f"{found.taken} records taken over, {found.known} were there, {found.missing} are missing"
+        f"{found.taken} records imported, {found.known} already there, {found.missing} missing"
     )
     sys.exit(1 if found.refused else 0)
 

@@ -135,7 +135,7 @@ columns_option = click.option(
     help="Columns, separated by commas [default: all].",
 )
 where_option = click.option(
-    "--where", default="", help="Condition on columns, as pandas.DataFrame.query has it."
+    "--where", default="", help="Condition on columns, as in pandas.DataFrame.query."
 )
 form_option = click.option(
     "--format",

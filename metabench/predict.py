@@ -74,7 +74,7 @@ def curve(
     if theta.dtype != np.float32 or theta.shape != (len(seeds), arrays.learned(settings)):
         raise ArtifactError(f"{record} does not hold what the algorithm in its header learns")
     if seed not in seeds:
-        raise ArtifactError(f"{record} holds the seeds {header['seeds']}, not {seed}")
+        raise ArtifactError(f"{record} has the seeds {header['seeds']}, not {seed}")
 
     features = settings.tasks.features
     if at**features > POINTS:
@@ -103,7 +103,7 @@ def _made_from(record: Path, header: Header) -> tuple[TrainSettings, tuple[int, 
         raise ArtifactError(f"{record} is not a trained record but of kind {header.get('kind')}")
     content = dict(header.get("settings", {}))
     given = content.pop("hyperparameters", {})
-    wrong_header = f"{record} has a header that no training job writes"
+    wrong_header = f"{record} has an invalid header for a training record"
     try:
         seeds = seeds_of(str(header.get("seeds")))
     except ValueError as error:
@@ -119,7 +119,7 @@ def _made_from(record: Path, header: Header) -> tuple[TrainSettings, tuple[int, 
         raise ArtifactError(f"{record} cannot be used: {error}") from None
     if source != header.get("algorithm_file"):
         raise ArtifactError(
-            f"{settings.algorithm} was changed since {record} was trained with it; put the file "
-            f"back as it was, or train again"
+            f"{settings.algorithm} has changed since {record} was trained with it; restore the "
+            f"file, or train again"
         )
     return settings.model_copy(update={"hyperparameters": h}), seeds

@@ -1,4 +1,4 @@
-"""A real browser for pages that people open, where there is one."""
+"""A real browser for testing pages, if there is one."""
 
 import os
 import shutil

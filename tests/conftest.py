@@ -1,5 +1,5 @@
-"""One thread, as in every job: the number of threads changes the bits of a result, here and in what
-tests start.
+"""One thread, as in every job: the number of threads changes the bits of results, here and in the
+processes that tests start.
 """
 
 import os

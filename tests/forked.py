@@ -1,4 +1,4 @@
-"""Processes that begin with the libraries imported, which takes three seconds otherwise.
+"""Processes that start with the libraries imported, which otherwise takes three seconds.
 
 A server has imported libraries and nothing of metabench. Each process forks from it, so it runs
 whatever package, folder and environment it is told to. What must be a process of its own from its

@@ -1,4 +1,4 @@
-"""Tables of the documents that a program writes: each stands between two marks."""
+"""Generated tables in the documentation, each between two marks."""
 
 from pathlib import Path
 

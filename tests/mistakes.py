@@ -1,4 +1,4 @@
-"""Studies with mistakes in them, and what is said of them."""
+"""Studies with mistakes, and their error messages."""
 
 import copy
 import re

@@ -1,5 +1,5 @@
-"""What the package computes, in the way most people would write it: one torch.nn module at a time,
-and autograd.
+"""The package's computations, written in the usual way: one torch.nn module at a time, and
+autograd.
 """
 
 import torch

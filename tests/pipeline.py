@@ -1,5 +1,5 @@
-"""Real Snakemake runs, in a copy of the workflow, and real MLflow servers: the package is the one
-under test.
+"""Real Snakemake runs in a copy of the workflow, and real MLflow servers, with the package under
+test.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
-"""The rooms of the package: which folder may import which, and the table that says so in words.
+"""The modules of the package: which folder may import which, and the table of modules.
 
-python tests/rooms.py       renews the table in ARCHITECTURE.md from imports and docstrings
+python tests/rooms.py writes the table in ARCHITECTURE.md from imports and docstrings
 """
 
 import ast
@@ -72,14 +72,14 @@ def _file(parts: list[str]) -> Path | None:
 
 
 def room(path: Path) -> str:
-    """Return the room of a file: the file itself, or the sub-folder that it lies in; "" for a face."""
+    """Return the module of a file: the file itself or its sub-folder; "" for an `__init__`."""
     parts = path.relative_to(PACKAGE).parts
     inside = parts[1] if parts[0] in FOLDERS else parts[0]
     return "" if inside in ("__init__.py", "__main__.py") else inside.removesuffix(".py")
 
 
 def rooms(name: str) -> list[str]:
-    """Return the rooms of a folder, each after those that it imports; a circle is an error."""
+    """Return the modules of a folder, each after those that it imports; a cycle is an error."""
     needs: dict[str, set[str]] = {}
     for path in files():
         if folder(path) == name and room(path):
@@ -90,7 +90,7 @@ def rooms(name: str) -> list[str]:
 
 
 def says(name: str, inside: str) -> str:
-    """Return the first sentence of a room's docstring."""
+    """Return the first sentence of a module's docstring."""
     path = PACKAGE / name / inside
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     text = " ".join((ast.get_docstring(tree(file)) or "").split("\n\n")[0].split())
@@ -98,10 +98,10 @@ def says(name: str, inside: str) -> str:
 
 
 def table() -> str:
-    """Return the table of rooms in Markdown."""
-    lines = ["| folder | room | owns |", "| --- | --- | --- |"]
+    """Return the table of modules in Markdown."""
+    lines = ["| folder | module | contents |", "| --- | --- | --- |"]
     for name in (*FOLDERS, ""):
-        title = f"**{name}**" if name else "beside them"
+        title = f"**{name}**" if name else "top level"
         for inside in rooms(name):
             lines.append(f"| {title} | `{inside}` | {says(name, inside)} |")
             title = ""
@@ -109,7 +109,7 @@ def table() -> str:
 
 
 def page() -> str:
-    """Return ARCHITECTURE.md with the table as it must be now."""
+    """Return ARCHITECTURE.md with the current table."""
     return renewed(PAGE, "rooms", table())
 
 

@@ -1,4 +1,4 @@
-"""What can be seen in a drawn figure, and where it is."""
+"""What is visible in a drawn figure, and where."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Kill a real study at random moments, start it again, and see that no work is lost or changed.
+"""Kill a real study at random moments, restart it, and check that no work is lost or changed.
 
 python tests/soak.py --kills 200 --out results/soak/kills.csv        what `make soak` does
 

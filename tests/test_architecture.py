@@ -1,4 +1,4 @@
-"""The rooms of the package: imports flow one way, and nothing dangerous is imported.
+"""The modules of the package: imports point one way, and nothing dangerous is imported.
 
 Everything is read from the source, so that no path through the code is missed.
 """

@@ -1,5 +1,5 @@
-"""The benchmark counts what it says, and times nobody who does not do what metabench does. Nothing
-is timed here.
+"""The benchmark counts operations correctly, and only times peers that agree with metabench.
+Nothing is timed here.
 """
 
 import sys

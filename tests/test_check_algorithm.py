@@ -1,4 +1,4 @@
-"""What every algorithm must hold to: ours do, and each wrong one is caught by the check for it."""
+"""The algorithm checks: our algorithms pass them, and each wrong one is caught by its check."""
 
 from typing import Annotated, Literal
 
@@ -67,7 +67,7 @@ WRONG = {
     "always_the_first_block": ("draws_labels_of_its_tasks", "not those of their task"),
     "always_the_grid": ("uses_each_hyperparameter", "queries changes nothing in training"),
     "always_the_same": ("draws_labels_of_its_tasks", "not those of their task"),
-    "another_runs_tasks": ("notices_no_neighbour", "another meta_gradient beside other runs"),
+    "another_runs_tasks": ("notices_no_neighbour", "a different meta_gradient next to other runs"),
     "another_tasks_query": ("draws_labels_of_its_tasks", "450 of 450 labels"),
     "another_tasks_support": ("has_no_favourite_task", "is used for another"),
     "begins_alike": ("begins_with_its_seed", "each seed its own numbers"),
@@ -87,14 +87,14 @@ WRONG = {
     "global_generator": ("leaves_global_states_alone", "depend on a global random state"),
     "half_of_the_support": ("learns_from_every_point", "9 of 15 places of the support set"),
     "hardly_moves": ("trains_to_finite_losses", "theta has not moved"),
-    "hashes": ("is_the_same_in_every_process", "PYTHONHASHSEED gives other numbers"),
+    "hashes": ("is_the_same_in_every_process", "PYTHONHASHSEED gives different numbers"),
     "idle_hyperparameter": ("uses_each_hyperparameter", "strength changes nothing"),
     "ignores_the_multiple": ("begins_with_inner_step_size", "2 times its own step size"),
     "ignores_the_step_size": ("moves_with_its_steps", "that it is given changes no prediction"),
     "knows_sgd_alone": ("fits_the_outer_optimizers", "adam"),
     "last_alone": ("predicts_every_update", r"must return \(4, 3, 4, 50, 1\)"),
     "last_task": ("learns_from_every_task", "labels of task 0 of 3 change nothing"),
-    "leaks": ("notices_no_neighbour", "another meta_gradient beside other runs"),
+    "leaks": ("notices_no_neighbour", "a different meta_gradient next to other runs"),
     "moves_away": ("learns", "does not fall in 100 meta-iterations"),
     "negated_labels": ("draws_labels_of_its_tasks", "not those of their task"),
     "no_docstring": ("says_what_it_does", "begin with a docstring"),
@@ -112,19 +112,19 @@ WRONG = {
     "query_is_support": ("keeps_query_and_support_apart", "every query point is a support point"),
     "query_unused": ("learns_from_every_point", "labels? of the query set|places of the query set"),
     "query_within_support": ("keeps_query_and_support_apart", "is a support point"),
-    "random_at_import": ("is_the_same_in_every_process", "another process"),
-    "remembers": ("resumes_from_a_checkpoint", "ends elsewhere"),
+    "random_at_import": ("is_the_same_in_every_process", "process"),
+    "remembers": ("resumes_from_a_checkpoint", "ends with different parameters"),
     "scales_itself": ("leaves_the_outer_step_to_the_outer_loop", "depends on meta_step_size"),
     "seeds_globally": ("leaves_global_states_alone", "is changed"),
-    "sees_all_questions": ("predicts_each_point_by_itself", "which other points are asked"),
+    "sees_all_questions": ("predicts_each_point_by_itself", "depends on the other query points"),
     "shuffled_labels": ("draws_labels_of_its_tasks", "36 of 45 labels"),
     "support_unused": ("learns_from_every_point", "places of the support set change nothing"),
     "swaps_sets": ("does_not_peek", "has seen the query labels"),
-    "takes_a_key": ("declares_its_hyperparameters", "network has another meaning"),
+    "takes_a_key": ("declares_its_hyperparameters", "network already has a meaning"),
     "too_long": ("trains_to_finite_losses", "theta is not finite"),
     "towards_zero": ("stops_where_nothing_is_left_to_learn", "1 times as long"),
     "twice_its_step": ("begins_with_inner_step_size", "is not a step size of 0.02"),
-    "weighs_tasks": ("has_no_favourite_task", "they do not count alike"),
+    "weighs_tasks": ("has_no_favourite_task", "they are weighted differently"),
     "wrong_shape": ("returns_the_right_shape", r"shape \(3, 321\); got \(3, 3, 321\)"),
     "zeros": ("learns_something", "nothing is learned"),
     "zeros_now_and_then": ("learns_something", "nothing is learned"),
@@ -156,7 +156,7 @@ def test_every_check_catches_something():
 
 
 def test_an_algorithm_that_remembers_is_not_deterministic():
-    with pytest.raises(NotHeldError, match="gave other numbers for the same arguments"):
+    with pytest.raises(NotHeldError, match="gave different numbers for the same arguments"):
         directions.is_deterministic(Subject(wrong("remembers")))
 
 
@@ -174,20 +174,20 @@ def test_the_command_reports_each_check_and_what_is_wrong():
         "WRONG The direction of a run changes with the labels of each of its tasks" in result.output
     )
     assert "learns_from_every_task: the labels of task 0 of 3 change nothing" in result.output
-    assert f"2 of {len(CHECKS)} checks do not hold" in result.output
+    assert f"2 of {len(CHECKS)} checks fail" in result.output
 
 
 def test_the_command_ends_with_a_check_that_all_others_need():
     result = command(wrong("no_iterations"))
     assert result.exit_code == 1
-    assert "1 of 3 checks do not hold" in result.output
+    assert "1 of 3 checks fail" in result.output
     assert "WRONG" in result.output and "IndexError" not in result.output
 
 
 def test_the_command_says_that_all_is_well():
     result = command("joint")
     assert result.exit_code == 0
-    assert f"joint: all {len(CHECKS)} checks hold" in result.output
+    assert f"joint: all {len(CHECKS)} checks pass" in result.output
 
 
 def test_an_algorithm_that_cannot_be_loaded_is_reported_in_one_line():

@@ -1,4 +1,4 @@
-"""Each command, and what it answers to a mistake."""
+"""Each command, and its error messages."""
 
 import json
 from contextlib import chdir
@@ -212,7 +212,7 @@ def test_predict_refuses_a_seed_that_the_record_does_not_hold(tmp_path: Path) ->
     answer = run(
         "predict", "--theta", train(tmp_path, meta_iterations=5), "--seed", 7, "--points", points
     )
-    assert answer.exit_code == 2 and "holds the seeds 0-2, not 7" in answer.output
+    assert answer.exit_code == 2 and "has the seeds 0-2, not 7" in answer.output
 
 
 def folder_of_mistakes(folder: Path) -> dict[str, object]:
@@ -283,7 +283,7 @@ BLOCKS += ["0-99999999999", "0-1000", "9999-10000", f"0-{'9' * 5000}", "a-b", "$
 WRONG: dict[str, tuple[list[str], str]] = {
     "train what is no study": (
         ["train", "--study", "{points}", "--cell", "a/b", "--seeds", "0-2"],
-        "no study is called",
+        "unknown study",
     ),
     "train without a cell": (["train", "--study", "flux", "--seeds", "0-2"], "Missing option"),
     "evaluate under no group": (
@@ -307,7 +307,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     ),
     "predict with a cell and a record": ([*PREDICT, "--cell", "reptile/published"], "not both"),
     **{
-        f"plan {name}": (["plan", "--config", f"{{{name}}}"], "no study is called")
+        f"plan {name}": (["plan", "--config", f"{{{name}}}"], "unknown study")
         for name in ("folder", "nothing", "absent", "binary", "record", "points", "null", "zero")
     },
     "plan an empty file": (["plan", "--config", "{empty_study}"], "must be a mapping"),
@@ -339,7 +339,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     },
     "predict from a seed that is not there": (
         [*PREDICT, "--seed", "9" * 30],
-        "holds the seeds 0-2, not 999",
+        "has the seeds 0-2, not 999",
     ),
     "predict with steps that diverge": (
         [*PREDICT, "--step-size", "1e5", "--updates", "50"],
@@ -358,9 +358,9 @@ WRONG: dict[str, tuple[list[str], str]] = {
             "folder": "is a directory",
             "absent": "does not exist",
             "evaluated": "not a trained record but of kind evaluate",
-            "nameless": "has a header that no training job writes",
-            "settingless": "has a header that no training job writes",
-            "seedless": "has a header that no training job writes",
+            "nameless": "has an invalid header for a training record",
+            "settingless": "has an invalid header for a training record",
+            "seedless": "has an invalid header for a training record",
             "wider": "does not hold what the algorithm in its header learns",
             "empty": "does not hold what the algorithm in its header learns",
         }.items()

@@ -1,4 +1,4 @@
-"""The documents tell the truth: keys, commands, links and numbers are those of the project."""
+"""The documentation is correct: keys, commands, links and numbers are those of the project."""
 
 import re
 from collections.abc import Iterator

@@ -1,6 +1,4 @@
-"""What somebody hostile could send: nothing of it runs, and nothing of it leaves the place it is
-meant for.
-"""
+"""Hostile input: none of it is executed, and none of it escapes its place."""
 
 import ast
 import contextlib
@@ -330,7 +328,7 @@ def test_the_command_refuses_a_template_without_running_it(tmp_path: Path) -> No
 def test_the_command_refuses_a_study_that_is_none_and_writes_nothing(
     tmp_path: Path, line: list[str]
 ) -> None:
-    refused(command(tmp_path, *line), "no study is called")
+    refused(command(tmp_path, *line), "unknown study")
     assert not list(tmp_path.iterdir())
 
 

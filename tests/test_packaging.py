@@ -1,4 +1,4 @@
-"""The files that say what gets installed agree with each other and with what is installed."""
+"""The dependency files agree with each other and with what is installed."""
 
 import ast
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""The public names: what an own file imports, and the only promise of stability."""
+"""The public names: what a custom algorithm imports, and the only stable interface."""
 
 import ast
 import os

@@ -1,4 +1,4 @@
-"""The documentation site: it is made without a warning, and a browser shows it without a network."""
+"""The documentation site: it builds without a warning, and a browser shows it offline."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The tutorial shows the example as it is, and what it says of it is true."""
+"""The tutorial shows the example file unchanged, and its statements about it are true."""
 
 import re
 

@@ -137,5 +137,5 @@ def made(folder: Path) -> Mapping[str, str]:
         return dict(manifests.read(folder)["made"]["files"])
     except (LookupError, TypeError, ValueError):
         raise ArtifactError(
-            f"{folder / manifests.NAME} does not say which tables the reference was made from"
+            f"{folder / manifests.NAME} does not name the reference's original tables"
         ) from None

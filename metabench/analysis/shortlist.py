@@ -38,7 +38,7 @@ def groups(tables: Path, best: int) -> list[dict[str, Any]]:
     cells = frames.read(tables, "cells.csv")
     if beyond := [name for name in BEYOND if name in cells.columns]:
         raise ConfigError(
-            f"a short list is made of hyperparameters alone; the cells of {tables} also differ in "
+            f"a short list consists of hyperparameters alone; the cells of {tables} also differ in "
             f"{', '.join(beyond)}"
         )
     cells = cells.merge(kept.drop_duplicates(), on=["algorithm", "cell"])

@@ -37,7 +37,7 @@ def declares_its_hyperparameters(s: Subject) -> None:
         )
         must(
             name not in CellGroup.model_fields,
-            f"{name} has another meaning in a study file; choose another name",
+            f"{name} already has a meaning in a study file; choose a different name",
         )
     steps: Any = s.algorithm.adaptation.steps
     must(
@@ -144,7 +144,7 @@ def begins_with_its_seed(s: Subject) -> None:
     must(bool(theta.isfinite().all()), "begin must return finite numbers")
     for row, seed in zip(theta, SEEDS, strict=True):
         alone = s.algorithm.begin(s.network, (seed,), s.h)[0]
-        must(same(alone, row), "a seed must begin alike, alone or beside others")
+        must(same(alone, row), "a seed must start the same, alone or with others")
     must(len(theta.unique(dim=0)) == len(SEEDS), "begin must give each seed its own numbers")
 
 

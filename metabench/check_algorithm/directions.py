@@ -47,11 +47,11 @@ def is_deterministic(s: Subject) -> None:
     for _ in range(3):
         must(
             same(s.direction(torch.float32), first),
-            "meta_gradient gave other numbers for the same arguments",
+            "meta_gradient gave different numbers for the same arguments",
         )
         must(
             same(s.predict(s.begin(), support, x), predicted),
-            "predictions gave other numbers for the same arguments",
+            "predictions gave different numbers for the same arguments",
         )
 
 
@@ -62,7 +62,7 @@ def notices_no_neighbour(s: Subject) -> None:
         alone = s.gradient(s.begin((seed,)), s.batch((seed,)))
         must(
             same(alone[0], together[run]),
-            f"the run of seed {seed} gets another meta_gradient beside other runs",
+            f"the run of seed {seed} gets a different meta_gradient next to other runs",
         )
     lost = s.begin()
     lost[1] = torch.nan
@@ -156,7 +156,7 @@ def has_no_favourite_task(s: Subject) -> None:
     must(
         close(s.gradient(theta, tuple(swapped)), s.gradient(theta, batch)),
         "the order of the tasks of a meta-batch changes the direction: "
-        "they do not count alike, or what belongs to one is used for another",
+        "they are weighted differently, or what belongs to one is used for another",
     )
 
 

@@ -50,7 +50,7 @@ def predicts_each_point_by_itself(s: Subject) -> None:
     few = s.predict(theta, support, x[10:20])
     must(
         near(few, found[..., 10:20, :]),
-        "a prediction depends on which other points are asked",
+        "a prediction depends on the other query points",
     )
     other = Points(support.x.clone(), support.y.clone())
     other.y[1] += 5
@@ -64,7 +64,7 @@ def predicts_each_point_by_itself(s: Subject) -> None:
         "predictions before the first update depend on the support labels",
     )
     alone = s.predict(theta[1:2], support, x)
-    must(same(alone[:, 0], found[:, 1]), "a run predicts otherwise beside other runs")
+    must(same(alone[:, 0], found[:, 1]), "a run predicts differently next to other runs")
 
 
 def predicts_with_what_it_learned(s: Subject) -> None:

@@ -87,7 +87,7 @@ def learns_from_more_than_the_last_step(s: Subject) -> Iterator[str]:
     if s.trains and hasattr(s.h, "inner_steps") and left_to_learn(two_steps) > ROUNDING:
         yield (
             "with two inner steps, the direction is not that of the query loss after the last: "
-            "it has other terms, or training adapts otherwise than evaluation"
+            "it has other terms, or training adapts differently from evaluation"
         )
 
 
@@ -135,4 +135,4 @@ def imports_what_may_move(s: Subject) -> Iterator[str]:
             names = [str(node.module)]
         for name in names:
             if name.startswith("metabench."):
-                yield f"imports from {name}, which may move; `from metabench import ...` may not"
+                yield f"imports from {name}, which may move; `from metabench import ...` is stable"

@@ -87,7 +87,7 @@ def is_the_same_in_every_process(s: Subject) -> None:
     for elsewhere in digests_elsewhere([s.spelled]):
         must(
             elsewhere[s.spelled] == here,
-            "another process with another PYTHONHASHSEED gives other numbers: "
+            "a process with a different PYTHONHASHSEED gives different numbers: "
             "something depends on hashes, on the order of a set, on time or on the process",
         )
 
@@ -112,7 +112,7 @@ def digests_elsewhere(names: Iterable[str]) -> list[dict[str, str]]:
     answers = [process.communicate()[0] for process in begun]
     must(
         all(process.returncode == 0 for process in begun),
-        "another process could not compute what this one did",
+        "a separate process could not repeat the computation",
     )
     # What an algorithm prints comes before.
     return [json.loads(answer.splitlines()[-1]) for answer in answers]

@@ -44,7 +44,10 @@ def resumes_from_a_checkpoint(s: Subject) -> None:
         artifacts.write(path, states.from_state(found[0]), header)
         state = states.read_checkpoint(path, settings, header)
     again = s.train(8, state=state)
-    must(same(again.theta, whole.theta), "training that resumes from a checkpoint ends elsewhere")
+    must(
+        same(again.theta, whole.theta),
+        "training that resumes from a checkpoint ends with different parameters",
+    )
 
 
 def fits_the_outer_optimizers(s: Subject) -> None:

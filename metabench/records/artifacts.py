@@ -150,7 +150,7 @@ def difference(path: str | Path, header: Header, expected: Header) -> str | None
     """
     for key, value in expected.items():
         if header.get(key) != value:
-            return f"{path} was made from another {key}: it must be {value}, the file says {header.get(key)}"
+            return f"{path} was produced with a different {key}: expected {value}, found {header.get(key)}"
     return None
 
 

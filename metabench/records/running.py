@@ -92,7 +92,7 @@ def read(given: str | Path, started: bool = True) -> Running:
         found = [place for place in places if place.is_file()]
         if not found:
             sought = " or ".join(map(str, places))
-            raise ArtifactError(f"no study is called {str(given)!r:.60}: there is no {sought}")
+            raise ArtifactError(f"unknown study {str(given)!r:.60}: there is no {sought}")
         path = found[0]
     if path.suffix != ".json":
         return Running.start(Study(config.load(path)))

@@ -93,14 +93,14 @@ def _groups(config: StudyConfig) -> list[_Group]:
     for group in groups:
         if group.points > JOBS:
             mistakes.add(
-                f"the lists of a group make {JOBS} cells at most, of which trials takes some; got "
+                f"the lists of a group make at most {JOBS} cells, from which trials draws; got "
                 f"{group.points} ({group.place})"
             )
     mistakes.report()
     jobs = sum(group.size for group in groups) * ceil(config.seeds / config.seed_block)
     if jobs > JOBS:
         raise ConfigError(
-            f"cells, seeds and seed_block make {jobs} training jobs; a study has {JOBS} at most "
+            f"cells, seeds and seed_block make {jobs} training jobs; a study may have at most {JOBS} "
             f"(cells)"
         )
     return groups
@@ -120,7 +120,7 @@ def _load(given: str, place: str) -> Algorithm:
         )
     if taken := sorted(model.model_fields.keys() & CellGroup.model_fields):
         raise ConfigError(
-            f"a hyperparameter needs a name of its own; {', '.join(taken)} of {given} is a key of "
+            f"a hyperparameter needs a unique name; {', '.join(taken)} of {given} is a key of "
             f"every group of cells ({place}.algorithm)"
         )
     return algorithm
@@ -131,7 +131,7 @@ def _require_one_file(files: dict[str, str], given: str, place: str) -> None:
     other = files.setdefault(algorithms.name(given), given)
     if other != given:
         raise ConfigError(
-            f"algorithms are told apart by the names of their files, and {other} and {given} have "
+            f"algorithms are distinguished by the names of their files, and {other} and {given} have "
             f"the same ({place}.algorithm)"
         )
 
@@ -143,7 +143,7 @@ def _require_distinct(found: list[Cell]) -> None:
     for names in (titles, paths):
         if repeated := [name for name, count in names.items() if count > 1]:
             raise ConfigError(
-                f"each cell must stand once and have a name of its own; {len(repeated)} do not, "
+                f"each cell must appear once and have a unique name; {len(repeated)} do not, "
                 f"the first is {shorten(repeated[0])} (cells)"
             )
 

@@ -157,6 +157,6 @@ def find(found: list[Cell], wanted: str) -> Cell:
     more = f"; and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     count = f"{len(matches)} cells" if matches else "no cell"
     raise ConfigError(
-        f"a cell is ALGORITHM/NAME, such as reptile/published; {shorten(wanted)} is {count} of "
-        f"this study; choose from {'; '.join(names[:SHOWN])}{more}"
+        f"a cell is ALGORITHM/NAME, such as reptile/published; {shorten(wanted)} matches {count} "
+        f"of this study; choose from {'; '.join(names[:SHOWN])}{more}"
     )

@@ -77,7 +77,7 @@ class Study:
             if evaluations > EVALUATIONS:
                 raise ConfigError(
                     f"cells, blocks of seeds and groups of protocols make {evaluations} "
-                    f"evaluations; a study has {EVALUATIONS} at most. The protocols of one group "
+                    f"evaluations; a study may have at most {EVALUATIONS}. The protocols of one group "
                     f"are one evaluation (protocols)"
                 )
         with mistakes.collected():

@@ -44,9 +44,7 @@ def _readable(name: str) -> str:
 
 def _without_control_characters(text: str) -> str:
     if re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text):
-        raise ValueError(
-            f"text must not hold control characters, which a terminal obeys, got {shorten(text)}"
-        )
+        raise ValueError(f"text must not contain control characters, got {shorten(text)}")
     return text
 
 

@@ -91,7 +91,7 @@ def check(model: type[Checked], content: Any, where: str = "", place: str = "") 
         raise ConfigError(*_lines(model, error.errors(), where, place)) from None
     except (TypeError, ValueError, RecursionError) as error:
         source = ", ".join(filter(None, (where, place)))
-        raise ConfigError(f"it must be words and numbers: {error} ({source})") from None
+        raise ConfigError(f"it must consist of text and numbers: {error} ({source})") from None
 
 
 def _lines(model: type[BaseModel], errors: Sequence[Any], where: str, place: str) -> Iterator[str]:
@@ -136,7 +136,7 @@ def _what(section: _Section, place: Sequence[str | int], error: Any) -> str:
             known = ", ".join(sorted(section.model.model_fields)) or "none"
             return f"unknown key {shorten(names[-1])}; choose from {known}"
         case "missing" if isinstance(place[-1], int):
-            return f"{name} lacks an item"
+            return f"{name} is missing an item"
         case "missing":
             return f"missing key {name!r}"
         case "union_tag_not_found":
@@ -150,7 +150,7 @@ def _what(section: _Section, place: Sequence[str | int], error: Any) -> str:
         case "value_error":
             return str(error["ctx"]["error"])
         case "json_invalid":
-            return f"it must be spelled in words and numbers: {error['ctx']['error']}"
+            return f"it must consist of text and numbers: {error['ctx']['error']}"
         case "string_pattern_mismatch":
             name = "a name" if name == "[key]" else name
             return (

@@ -55,7 +55,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             "tag:yaml.org,2002:float",
         ) and not DECIMAL.fullmatch(node.value):
             self._refuse(
-                "a number must be spelled with decimal digits, none of them a leading zero",
+                "a number must be written in decimal digits without a leading zero",
                 node.value,
                 node,
             )

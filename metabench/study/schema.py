@@ -36,7 +36,9 @@ USUAL_ITERATIONS = 50_000
 
 def _free(study: str) -> str:
     if study in RESERVED:
-        raise ValueError(f"study {study!r} is another folder under results; choose another name")
+        raise ValueError(
+            f"study {study!r} is the name of another folder under results; choose a different name"
+        )
     return study
 
 

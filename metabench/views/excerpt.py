@@ -29,7 +29,7 @@ def excerpt(table: pd.DataFrame, columns: Sequence[str], where: str, form: str) 
     """
     if unknown := [name for name in columns if name not in table]:
         raise ConfigError(
-            f"{', '.join(unknown)} is no column of this table; choose from {', '.join(table)}"
+            f"{', '.join(unknown)} is not a column of this table; choose from {', '.join(table)}"
         )
     found = table
     if "@" in where:

@@ -13,7 +13,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1]
 """The folder of the running package."""
 
-ANEW = "make the environment of this folder with `make setup`"
+ANEW = "create the environment of this folder with `make setup`"
 
 
 def stray_command(script: Path, folder: Path) -> str | None:
@@ -38,7 +38,7 @@ def stray_snakefile(folder: Path) -> str | None:
     installed = _installed_without(folder)
     if installed is None or installed == PACKAGE:
         return _other_package(folder, PACKAGE)
-    return f"the Snakefile uses the code in {PACKAGE}, but its jobs that in {installed}; {ANEW}"
+    return f"the Snakefile uses the code in {PACKAGE}, but its jobs use the code in {installed}; {ANEW}"
 
 
 def _other_package(folder: Path, package: Path) -> str | None:

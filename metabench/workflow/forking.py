@@ -70,7 +70,7 @@ def start() -> subprocess.Popen[bytes] | None:
 def _started(folder: Path) -> subprocess.Popen[bytes]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "forks"))
-        listener.listen(100)  # whoever asks before the libraries are there waits
+        listener.listen(100)  # requests wait until the libraries are imported
         program = Path(sys.executable).with_name("metabench")
         return subprocess.Popen(
             [program, "forks", str(listener.fileno()), folder],
@@ -107,7 +107,7 @@ def done_by_a_fork() -> int | None:
                 return int(code)
     except OSError:
         return None
-    print("metabench: the process that did this job was killed", file=sys.stderr)
+    print("metabench: the process of this job was killed", file=sys.stderr)
     return KILLED
 
 

@@ -53,7 +53,7 @@ def merge(running: Running, folders: Sequence[Path]) -> Merged:
                 f"{folder} has no records: name a folder such as there/results/flux"
             )
         if folder.resolve() == running.layout.root.resolve():
-            raise ArtifactError(f"{folder} is the folder of the study itself; name others")
+            raise ArtifactError(f"{folder} is the study's own folder; name others")
     with ExitStack() as held:
         lock = locks.take(running.layout.lock)
         if lock is None:
@@ -86,7 +86,7 @@ def _merge(artefact: Artefact, places: Sequence[Path], refused: list[str]) -> st
     try:
         expected = artefact.expected()
     except ArtifactError:
-        return "missing"  # so is the record that it is made of
+        return "missing"  # so is its input record
     if _reason(artefact.path, expected) is None:
         return "known"
     for place in places:

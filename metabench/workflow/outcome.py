@@ -26,8 +26,8 @@ def line(running: Running, stale: dict[Path, str]) -> str:
     """
     tabled = running.layout.tables / manifests.NAME
     current = tabled.exists() and tabled not in stale
-    said = "; ".join(headline(running)) if current else "the files that were asked for are there"
-    return f"study {running.study.name}: nothing to be done; {said}"
+    said = "; ".join(headline(running)) if current else "the requested files exist"
+    return f"study {running.study.name}: nothing to do; {said}"
 
 
 def text(running: Running, name: str, took: str) -> str:
@@ -42,7 +42,8 @@ def text(running: Running, name: str, took: str) -> str:
     stale = staleness.outdated(every)
     left = [artefact for artefact in every if not _is_there(artefact, stale)]
     if left:
-        return f"study {running.study.name}: done in {took} what was asked for, {len(left)} files of it are left"
+        said = f"finished the requested files in {took}; {len(left)} other files are not built"
+        return f"study {running.study.name}: {said}"
     lines = [f"study {running.study.name}: finished in {took}", *headline(running)]
     return "\n  ".join([*lines, *places(running)])
 
@@ -63,7 +64,7 @@ def headline(running: Running) -> list[str]:
     for protocol in sorted(running.study.single_protocols):
         rows = ranking[ranking["protocol"] == protocol].nsmallest(AHEAD, "score")
         ahead = (f"{row.algorithm} {row.score:.3g}" for row in rows.itertuples())
-        lines.append(f"{protocol}: least score {', '.join(ahead)}")
+        lines.append(f"{protocol}: lowest score {', '.join(ahead)}")
     return lines
 
 

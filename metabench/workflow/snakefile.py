@@ -236,7 +236,9 @@ class Workflow:
         For instance the cell of another algorithm, or seeds that are not a block of the study.
         """
         if Path(target).is_relative_to(self.layout.root) and target not in self.known:
-            refuse(f"{target} is not a file of study {self.name}; near it is {self._near(target)}")
+            refuse(
+                f"{target} is not a file of study {self.name}; the closest is {self._near(target)}"
+            )
 
     def _near(self, target: str) -> str:
         """Return the file of the study that a wrong target may have meant."""
@@ -265,7 +267,7 @@ class Workflow:
         for line, jobs in sorted(said.items()):
             print(line if jobs == 1 else f"{line} ({jobs} jobs)", file=sys.stderr)
         print(
-            f"{MARK}some jobs failed; what is finished is kept, and the same command resumes",
+            f"{MARK}some jobs failed; finished work is kept, and the same command resumes",
             file=sys.stderr,
         )
 
@@ -287,7 +289,7 @@ class Workflow:
         found: set[Path] = set()
         for artefact in self.artefacts:
             made = {artefact.job, str(artefact.path)}
-            if artefact.path.name == manifests.NAME:  # it stands for the files of its folder
+            if artefact.path.name == manifests.NAME:  # it represents the files of its folder
                 made |= {name for name in wanted if Path(name).parent == artefact.path.parent}
             if wanted & made or found & set(artefact.made_of):
                 found.add(artefact.path)

@@ -38,7 +38,7 @@ def _reason(artefact: Artefact, rebuilt: dict[Path, str], missing: set[Path]) ->
     """Return why a file must be rebuilt, None if it is valid."""
     for path in artefact.made_of:
         if path in rebuilt or path in missing:
-            return f"{artefact.path} is made of {path}, which is rebuilt"
+            return f"{artefact.path} depends on {path}, which is rebuilt"
     try:
         header, expected = artefact.read(artefact.path), artefact.expected()
         return artifacts.difference(artefact.path, header, expected)

@@ -136,7 +136,7 @@ def test_what_the_other_study_trains_otherwise_is_refused_in_a_line(
 
 def test_a_study_that_is_trained_in_none_that_is_there_is_refused(elsewhere: Path) -> None:
     (elsewhere / "config" / "source.yaml").unlink()
-    with pytest.raises(ArtifactError, match="no study is called 'source'"):
+    with pytest.raises(ArtifactError, match="unknown study 'source'"):
         running.read("atlas")
 
 

@@ -1,4 +1,4 @@
-"""Two studies beside each other: what they share is paired, and what is not shared is said."""
+"""Comparison of two studies: what they share is paired, and what they do not share is reported."""
 
 import shutil
 from io import StringIO

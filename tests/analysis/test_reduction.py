@@ -1,4 +1,4 @@
-"""What a reference keeps: few digits, enough rows, and digests that still tell single bytes apart."""
+"""Reduced tables: few digits, enough rows, and digests that still detect a single byte."""
 
 import json
 import shutil

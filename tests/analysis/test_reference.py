@@ -1,5 +1,5 @@
-"""The committed reference results: complete, explained by what is known beforehand, and the source
-of the figures.
+"""The committed reference results: complete, consistent with known values, and the source of the
+figures.
 """
 
 from math import sqrt

@@ -1,4 +1,4 @@
-"""The choice of cells, on cases worked out by hand."""
+"""The selection of cells, on cases computed by hand."""
 
 from itertools import combinations
 

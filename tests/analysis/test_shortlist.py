@@ -1,4 +1,4 @@
-"""The short list: which candidates of a wide study a narrow one takes over."""
+"""The short list: which candidates of a wide study a narrow one uses."""
 
 import pandas as pd
 import pytest

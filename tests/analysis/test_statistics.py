@@ -1,5 +1,5 @@
-"""Statistics: known values worked out by hand, coverage on simulated losses, diverged runs, the
-choice of cells.
+"""Statistics: values computed by hand, coverage on simulated losses, diverged runs, and the
+selection of cells.
 """
 
 from math import inf, nan, sqrt

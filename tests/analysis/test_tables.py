@@ -1,4 +1,4 @@
-"""Tables of a small study that was really trained, with a cell that diverges."""
+"""Tables of a small, actually trained study with a cell that diverges."""
 
 import copy
 import dataclasses
@@ -429,7 +429,7 @@ def test_records_of_something_else_are_refused(
         artifacts.write(path, {**arrays, "theta": arrays["theta"] + 1}, header)
     elif change == "damage":
         path.write_bytes(path.read_bytes()[:-1] + b"!")
-    with pytest.raises(artifacts.ArtifactError, match=r"another config|another theta|damaged"):
+    with pytest.raises(artifacts.ArtifactError, match=r"different config|different theta|damaged"):
         measured.read(started)
 
 

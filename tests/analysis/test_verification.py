@@ -1,4 +1,4 @@
-"""Fresh tables against a reference: what each level lets pass, what it names, and what it can
+"""Fresh tables against a reference: what each level accepts, what it reports, and what it can
 detect.
 """
 

@@ -1,4 +1,4 @@
-"""The mean of the posterior, held against Monte Carlo, other predictors and its limits."""
+"""The posterior mean, compared with Monte Carlo, other predictors and its limits."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The fused engine held against torch, and how one of them is chosen."""
+"""The fused engine compared with torch, and how an engine is selected."""
 
 import ctypes
 import shutil

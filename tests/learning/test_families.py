@@ -1,4 +1,4 @@
-"""What every family of tasks must hold to, and what is particular to each."""
+"""The contract of every task family, and what is specific to each."""
 
 import inspect
 from importlib import import_module

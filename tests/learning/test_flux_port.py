@@ -2,8 +2,8 @@
 parameters.
 
 The loops are the script's: one model changed in place and reset, torch.optim.SGD for its
-optimizers, gradients accumulated by hand, no stack and no function of the package. Only what is
-random comes from the package's streams.
+optimizers, gradients accumulated by hand, no stack and no function of the package. Only random
+numbers come from the package's streams.
 """
 
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""What algorithms declare of their hyperparameters, and how a cell's name says them."""
+"""The declarations of hyperparameters, and their form in a cell's name."""
 
 import pytest
 import small

@@ -1,5 +1,4 @@
-"""The tests are tested: a fault planted in a copy of the package must make the tests named for it
-fail.
+"""Tests of the tests: a fault planted in a copy of the package must make its named tests fail.
 
 A fault is one replacement in one file of the copy. Every named test must fail an assertion under it;
 without it all of them pass, as tests of this project.

@@ -1,4 +1,4 @@
-"""What a protocol says is what an evaluation does."""
+"""An evaluation follows its protocol."""
 
 from itertools import chain
 

@@ -1,4 +1,4 @@
-"""The score: what it is, and that nothing is averaged before the cap."""
+"""The score: its definition, and that the cap comes before any averaging."""
 
 import numpy as np
 from numpy.testing import assert_array_equal

@@ -1,4 +1,4 @@
-"""Which step sizes an algorithm is evaluated with, when a protocol says which it wants."""
+"""The step sizes with which an algorithm is evaluated under a protocol."""
 
 import pytest
 import small

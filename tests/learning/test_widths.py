@@ -1,4 +1,4 @@
-"""Inputs of any width: what holds for x of one number holds for x of two and of three."""
+"""Inputs of any width: results for one feature of x also hold for two and three."""
 
 from dataclasses import dataclass
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""The declarations of arrays, and what training, evaluation and the baselines really return."""
+"""The declared arrays match those that training, evaluation and the baselines return."""
 
 from pathlib import Path
 

@@ -129,9 +129,9 @@ def test_an_artefact_made_from_something_else_is_refused_with_the_entry_that_dif
     path = file(tmp_path)
     _, header = read(path)
     require(path, header, HEADER)
-    with pytest.raises(ArtifactError, match=r"another config: it must be fedc.*the file says 0123"):
+    with pytest.raises(ArtifactError, match=r"different config: expected fedc.*found 0123"):
         require(path, header, {**HEADER, "config": "fedc"})
-    with pytest.raises(ArtifactError, match="another code"):
+    with pytest.raises(ArtifactError, match="different code"):
         require(path, header, {**HEADER, "code": "0123"})
 
 

@@ -1,4 +1,4 @@
-"""Where a study's files are: one place each, all below its folder."""
+"""The paths of a study's files: each defined once, all below its folder."""
 
 from pathlib import Path
 

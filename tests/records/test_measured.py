@@ -1,4 +1,4 @@
-"""Everything measured of a cell, read back from records that were really computed."""
+"""All measurements of a cell, read from actually computed records."""
 
 import shutil
 from dataclasses import replace
@@ -171,14 +171,14 @@ def paths(started, seeds="0-1", group="near"):
 def test_a_record_of_another_job_is_refused_with_what_differs(kind, key, value, copied):
     path = paths(copied)[kind]
     rewritten(path, **{key: value})
-    with pytest.raises(ArtifactError, match=f"{path.name} was made from another {key}"):
+    with pytest.raises(ArtifactError, match=f"{path.name} was produced with a different {key}"):
         copied.reader.cell(cell_of(copied))
 
 
 def test_records_of_another_engine_are_refused(copied):
     other = "torch" if copied.engine == "fused" else "fused"
     reader = Reader(copied.study, copied.layout, other)
-    with pytest.raises(ArtifactError, match=f"another engine: it must be {other}"):
+    with pytest.raises(ArtifactError, match=f"different engine: expected {other}"):
         reader.cell(cell_of(copied))
 
 
@@ -186,7 +186,7 @@ def test_an_evaluation_of_another_theta_is_refused(copied):
     """The evaluation says which content it was made of."""
     path = paths(copied)["train"]
     rewritten(path, lambda arrays: arrays | {"theta": arrays["theta"] + 1})
-    with pytest.raises(ArtifactError, match="another theta"):
+    with pytest.raises(ArtifactError, match="different theta"):
         copied.reader.cell(cell_of(copied))
 
 
@@ -227,7 +227,9 @@ def test_the_baselines_of_all_groups_are_read_together(copied):
     for protocol in copied.study.protocols:
         assert found[f"test/{protocol}/zero"].shape[-1] == 6
     rewritten(copied.layout.baselines("noisy"), code="0" * 16)
-    with pytest.raises(ArtifactError, match=r"noisy\.safetensors was made from another code"):
+    with pytest.raises(
+        ArtifactError, match=r"noisy\.safetensors was produced with a different code"
+    ):
         copied.reader.baselines()
 
 

@@ -1,4 +1,4 @@
-"""study.json: a study as it is run, told to every job."""
+"""study.json: a study as it is run, shared by all jobs."""
 
 import copy
 import json
@@ -117,7 +117,7 @@ def test_a_study_that_was_started_says_what_jobs_compute_whatever_its_file_says_
 @pytest.mark.parametrize("name", ["absent", "../absent", "", "a b", "$(id)"])
 def test_a_study_that_is_not_there_is_named(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ArtifactError, match="no study is called"):
+    with pytest.raises(ArtifactError, match="unknown study"):
         running.read(name)
 
 

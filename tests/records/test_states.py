@@ -1,4 +1,4 @@
-"""Training states as files: what is written is read back, and what is not the job's is refused."""
+"""Training states as files: a state is read back as written, and one of another job is rejected."""
 
 import numpy as np
 import pytest
@@ -172,15 +172,15 @@ OTHERS = {
 @pytest.mark.parametrize("key", OTHERS)
 def test_theta_of_another_job_is_refused_with_what_differs(key, tmp_path):
     path = file(tmp_path)
-    with pytest.raises(ArtifactError, match=f"{path} was made from another {key}"):
+    with pytest.raises(ArtifactError, match=f"{path} was produced with a different {key}"):
         states.read_theta(path, evaluation(**dict(OTHERS[key])), SEEDS)
 
 
 def test_theta_of_other_seeds_or_of_no_training_is_refused(tmp_path):
-    with pytest.raises(ArtifactError, match="another seeds: it must be 2-3, the file says 0-1"):
+    with pytest.raises(ArtifactError, match="different seeds: expected 2-3, found 0-1"):
         states.read_theta(file(tmp_path), evaluation(), "2-3")
     evaluated = headers.evaluation(evaluation(), SEEDS, "torch", "")
-    with pytest.raises(ArtifactError, match="another kind"):
+    with pytest.raises(ArtifactError, match="different kind"):
         states.read_theta(file(tmp_path, head=evaluated), evaluation(), SEEDS)
 
 

@@ -1,4 +1,4 @@
-"""From the groups of a study file to cells, and what cells are called."""
+"""The groups of a study file become cells, and the names of cells."""
 
 import io
 import itertools
@@ -163,7 +163,7 @@ def test_a_study_has_as_many_jobs_as_are_allowed_at_once():
 
 def test_more_blocks_of_seeds_than_anybody_waits_for_are_refused():
     said = complaint(small.content(seeds=10_000, seed_block=1))
-    assert "230000 training jobs; a study has 10000 at most" in said
+    assert "230000 training jobs; a study may have at most 10000" in said
 
 
 # Names.
@@ -370,14 +370,14 @@ def test_what_an_own_file_says_in_several_lines_is_one_line(here):
 def test_an_own_file_cannot_have_a_hyperparameter_that_every_group_has_as_a_key(here):
     group = {"algorithm": own(here / "mine.py", "network: Positive = 1.0"), "meta_step_size": 0.1}
     said = complaint(small.content(cells=[group]))
-    assert "needs a name of its own; network of" in said and "(cells[0].algorithm)" in said
+    assert "needs a unique name; network of" in said and "(cells[0].algorithm)" in said
 
 
 def test_two_own_files_with_one_basename_are_refused(here):
     one, other = own(here / "one" / "mine.py"), own(here / "other" / "mine.py")
     groups = [{"algorithm": path, "meta_step_size": 0.1} for path in (one, other)]
     said = complaint(small.content(cells=groups))
-    assert "told apart by the names of their files" in said and "(cells[1].algorithm)" in said
+    assert "distinguished by the names of their files" in said and "(cells[1].algorithm)" in said
     assert "/one/mine.py" in said and "/other/mine.py" in said
 
 
@@ -411,11 +411,11 @@ def test_every_cell_is_found_by_its_name_and_by_its_path():
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        ("reptile/grid", ["is 8 cells of this study", "reptile/inner 0.01, meta 0.03"]),
-        ("reptile/best", ["is no cell of this study", "reptile/inner 0.01, meta 0.03"]),
-        ("reptile", ["is no cell of this study", "ALGORITHM/NAME, such as reptile/published"]),
-        ("mamel/published", ["is no cell of this study", "fomaml/inner 0.01, meta 0.003"]),
-        ("", ["'' is no cell", "and 3 more"]),
+        ("reptile/grid", ["matches 8 cells of this study", "reptile/inner 0.01, meta 0.03"]),
+        ("reptile/best", ["matches no cell of this study", "reptile/inner 0.01, meta 0.03"]),
+        ("reptile", ["matches no cell of this study", "ALGORITHM/NAME, such as reptile/published"]),
+        ("mamel/published", ["matches no cell of this study", "fomaml/inner 0.01, meta 0.003"]),
+        ("", ["'' matches no cell", "and 3 more"]),
         ("x" * 1000, ["xxx...xxx"]),
         ("\x1b[2J/a", [r"'\x1b[2J/a'"]),
     ],

@@ -1,4 +1,4 @@
-"""A list where one value would do stands for each of its values, and lists for their product."""
+"""A list in place of a single value gives each of its values, and lists their product."""
 
 import pytest
 

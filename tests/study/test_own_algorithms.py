@@ -1,4 +1,4 @@
-"""An own algorithm in a study: a hyperparameter of its own is one like any other."""
+"""A custom algorithm in a study: its own hyperparameter is treated like any other."""
 
 import shutil
 from itertools import pairwise

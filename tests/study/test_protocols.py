@@ -1,4 +1,4 @@
-"""From the protocols of a study file to protocols: each entry is a group, the product of its lists."""
+"""The protocols of a study file: each entry is a group, the product of its lists."""
 
 import pytest
 import small
@@ -209,5 +209,7 @@ def test_more_evaluations_than_anybody_waits_for_are_refused():
     entries = {f"p{n}": ONE for n in range(200)}
     few = content(**entries) | {"seeds": 40, "seed_block": 1}  # 23 cells
     said = complaint(few | {"seeds": 44})
-    assert "make 203412 evaluations; a study has 200000 at most" in said and "(protocols)" in said
+    assert (
+        "make 203412 evaluations; a study may have at most 200000" in said and "(protocols)" in said
+    )
     small.study(few).check()

@@ -1,4 +1,4 @@
-"""From a text to a mapping: YAML and JSON are read plainly, and what is not plain is refused."""
+"""YAML and JSON are read into mappings, and ambiguous input is rejected."""
 
 from datetime import date
 

@@ -1,4 +1,4 @@
-"""The keys of a study file: every mistake has one clear line, before anything runs."""
+"""The keys of a study file: every mistake gets one clear line before anything runs."""
 
 from datetime import date
 from typing import Literal
@@ -231,7 +231,11 @@ MISTAKES = {
         [0, 1, 2],
         ["tasks.phase", "[0, 1, 2]", "2 items"],
     ),
-    "an interval of one end": (("tasks", "phase"), [0], ["phase lacks an item", "tasks.phase[1]"]),
+    "an interval of one end": (
+        ("tasks", "phase"),
+        [0],
+        ["phase is missing an item", "tasks.phase[1]"],
+    ),
     "an interval without end": (
         ("tasks", "domain"),
         [-5.0, float("inf")],
@@ -356,7 +360,7 @@ MISTAKES = {
     "a cell twice": (
         ("cells", 2),
         small.content()["cells"][1],
-        ["must stand once", "9 do not", "'reptile inner 0.01, meta 0.03'", "(cells)"],
+        ["must appear once", "9 do not", "'reptile inner 0.01, meta 0.03'", "(cells)"],
     ),
     "an unknown step rule": (
         ("protocols", "standard", "steps"),
@@ -480,12 +484,12 @@ MISTAKES = {
     "a study named after a folder of results": (
         ("study",),
         "reference",
-        ["study 'reference' is another folder", "(study.yaml, study)"],
+        ["study 'reference' is the name of another folder", "(study.yaml, study)"],
     ),
     "a study named after drawn figures": (
         ("study",),
         "redrawn",
-        ["study 'redrawn' is another folder", "choose another name"],
+        ["study 'redrawn' is the name of another folder", "choose a different name"],
     ),
     "text for a section": (("network",), "tanh", ["network", "'tanh'", "a mapping"]),
     "nothing for a section": (("tasks",), None, ["tasks", "None", "a mapping"]),
@@ -510,7 +514,7 @@ MISTAKES = {
         "\x1b[2J",
         ["source", r"'\x1b[2J'", "control characters"],
     ),
-    "half a character in the source": (("source",), "\ud800", ["words and numbers"]),
+    "half a character in the source": (("source",), "\ud800", ["text and numbers"]),
     "a number of 400 digits": (
         ("seeds",),
         10**400,
@@ -573,7 +577,7 @@ MISTAKES = {
             "inner_step_size": [*range(1, 101)],
             "meta_step_size": [*range(1, 101)],
         },
-        ["10014 training jobs", "10000 at most"],
+        ["10014 training jobs", "at most 10000"],
     ),
     "an equal budget beyond reason": (
         ("cells", 0, "meta_iterations"),
@@ -598,7 +602,7 @@ MISTAKES = {
     "a key without end": (("x" * 100_000,), 1, ["unknown key 'xxx", "..."]),
     "a value without end": (("seeds",), ["x" * 100_000], ["seeds", "..."]),
     "a value without bottom": (("seeds",), nested(150), ["seeds", "..."]),
-    "a value without any bottom": (("seeds",), nested(800), ["words and numbers", "recursion"]),
+    "a value without any bottom": (("seeds",), nested(800), ["text and numbers", "recursion"]),
     "a protocol's name that is a path": (
         ("protocols", "../x"),
         {"shots": 1, "support": [0.0, 1.0], "updates": 1, "gaussian_process_length_scale": 1.0},

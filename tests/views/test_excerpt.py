@@ -1,4 +1,4 @@
-"""Part of a table as a text for a paper."""
+"""Part of a table as text for a paper."""
 
 import pandas as pd
 import pytest
@@ -52,7 +52,7 @@ def test_counts_are_whole_and_large_numbers_short():
 @pytest.mark.parametrize(
     ("columns", "where", "said"),
     [
-        (["skore"], "", "skore is no column of this table; choose from algorithm, score, seeds"),
+        (["skore"], "", "skore is not a column of this table; choose from algorithm, score, seeds"),
         ([], "seeds ==", "--where must be a condition on columns: "),
         ([], "speed == 1", "--where must be a condition on columns: name 'speed' is not defined"),
         ([], "seeds == @pd", "without @"),

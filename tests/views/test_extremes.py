@@ -1,4 +1,4 @@
-"""Every figure draws what no study should have, and it can be read: infinite losses, losses of 0, long names."""
+"""Figures stay readable with extreme input: infinite losses, losses of 0, long names."""
 
 from itertools import combinations
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Published numbers: the file, the verdicts, and the table that is made of committed results."""
+"""Published numbers: the file, the verdicts, and the table built from committed results."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""PNG files with a palette: near what was drawn, and the same bytes each time."""
+"""PNG files with a palette: close to the drawing, with the same bytes each time."""
 
 from io import BytesIO
 

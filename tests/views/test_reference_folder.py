@@ -1,4 +1,4 @@
-"""The folder that a repository keeps of a study: reduced tables, their figures, and nothing else."""
+"""The reference folder of a study: reduced tables, their figures, and nothing else."""
 
 import shutil
 from pathlib import Path

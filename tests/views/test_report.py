@@ -1,4 +1,4 @@
-"""The report: one page from tables alone, tried in a real browser where there is one."""
+"""The report: one page from tables alone, tested in a real browser if there is one."""
 
 import json
 import os

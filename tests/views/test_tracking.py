@@ -1,4 +1,4 @@
-"""A study in MLflow: what is shown of it, and what becomes of a store that was changed or copied."""
+"""A study in MLflow: its contents, and stores that were changed or copied."""
 
 import json
 import os
@@ -789,7 +789,7 @@ def test_pages_that_cannot_be_shown_are_one_line_that_says_why(
         with pytest.raises(ArtifactError, match=f"port {port} is in use; choose another"):
             ui.serving(root, port).__enter__()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
-    with pytest.raises(ArtifactError, match="cannot be asked: no answer"):
+    with pytest.raises(ArtifactError, match="cannot be read: no answer"):
         ui.experiment(root, "tiny")
 
 

@@ -1,4 +1,4 @@
-"""A study whose x has two coordinates, from its training to its pictures."""
+"""A study whose x has two coordinates, from training to figures."""
 
 from io import StringIO
 from pathlib import Path

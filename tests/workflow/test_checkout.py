@@ -1,4 +1,4 @@
-"""A checkout with its environment, copied or moved: the code that runs is its own, or nothing runs."""
+"""A copied or moved checkout with its environment runs its own code or nothing."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""How long jobs are expected to take, and what `metabench plan` prints."""
+"""The expected times of jobs, and the output of `metabench plan`."""
 
 import pytest
 import small

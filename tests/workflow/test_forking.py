@@ -1,4 +1,4 @@
-"""Jobs that fork from a process with the libraries: they answer, and end, as if they ran by themselves."""
+"""Jobs that fork from a process with the libraries behave as if run separately."""
 
 import os
 import re

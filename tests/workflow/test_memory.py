@@ -1,4 +1,4 @@
-"""How much memory jobs are expected to hold, beside what was measured of them."""
+"""The expected memory of jobs, compared with measurements."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""Results of several machines become one study, with the bytes that one machine would have made."""
+"""Results of several machines merge into one study, with the same bytes as from one machine."""
 
 import shutil
 from collections.abc import Callable
@@ -64,17 +64,17 @@ def records(root: Path) -> dict[Path, bytes]:
 def test_two_machines_give_what_one_would_have_given(machines: list[Path], whole: Path) -> None:
     answer = merge(*machines)
     assert answer.exit_code == 0, answer.output
-    assert answer.output == "14 records taken over, 0 were there, 0 are missing\n"
+    assert answer.output == "14 records imported, 0 already there, 0 missing\n"
     assert records(ROOT) == records(whole / ROOT)
     jobs.tables(running.read("tiny"))
     for path in (whole / ROOT / "tables").iterdir():
         assert (ROOT / "tables" / path.name).read_bytes() == path.read_bytes(), path.name
     again = merge(*machines)
-    assert again.output == "0 records taken over, 14 were there, 0 are missing\n"
+    assert again.output == "0 records imported, 14 already there, 0 missing\n"
 
 
 def test_what_no_machine_has_is_counted(machines: list[Path]) -> None:
-    assert "8 records taken over, 0 were there, 6 are missing" in merge(machines[0]).output
+    assert "8 records imported, 0 already there, 6 missing" in merge(machines[0]).output
 
 
 def spoiled(path: Path) -> None:
@@ -94,7 +94,7 @@ def of_another_study(path: Path) -> None:
 
 REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "damaged": (spoiled, "is damaged"),
-    "of another study": (of_another_study, "was made from another config"),
+    "of another study": (of_another_study, "was produced with a different config"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Progress in a log, where there is no terminal."""
+"""Progress in a log, without a terminal."""
 
 import sys
 import time

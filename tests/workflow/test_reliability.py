@@ -1,6 +1,4 @@
-"""The faults of docs/reliability.md, each done to the running thing: to a command, to Snakemake, to
-a store.
-"""
+"""The faults of docs/reliability.md, each caused in a running command, Snakemake or store."""
 
 import os
 import re
@@ -588,7 +586,7 @@ def test_an_interrupted_study_needs_no_unlock_and_goes_on_to_the_same_bytes(fold
     code, out, said = ended(process)
     assert code == 1 and "Traceback" not in out + said and not record.exists()
     assert (
-        f"{MARK}some jobs failed; what is finished is kept, and the same command resumes"
+        f"{MARK}some jobs failed; finished work is kept, and the same command resumes"
         in said.splitlines()
     )
     code, _, said = ended(snakemake(record))

@@ -1,4 +1,4 @@
-"""What the Snakefile asks, as far as no Snakemake need run for it."""
+"""The Snakefile's support code, as far as it can be tested without running Snakemake."""
 
 import os
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ def test_what_failed_jobs_said_is_repeated_once_with_how_many_said_it(tmp_path, 
     found.explain()
     first, second, last = capsys.readouterr().err.splitlines()
     assert (first, second) == ("metabench: no disk (2 jobs)", "metabench: no torch")
-    assert last.startswith("metabench: some jobs failed; what is finished is kept")
+    assert last.startswith("metabench: some jobs failed; finished work is kept")
 
 
 FORCED = {

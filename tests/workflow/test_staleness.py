@@ -1,4 +1,4 @@
-"""What of a study must be rebuilt, on a small study that was really computed."""
+"""Which files of a study must be rebuilt, on a small, actually computed study."""
 
 import os
 import shutil
@@ -179,7 +179,7 @@ def test_records_of_a_different_engine_are_stale(root: Path) -> None:
     assert {Path(path).relative_to(root).parts[0] for path in found} == {
         *("train", "evaluate", "tables", "figures", "report.html", "track")
     }
-    assert "was made from another engine" in next(iter(found.values()))
+    assert "was produced with a different engine" in next(iter(found.values()))
 
 
 def layout_of(root: Path) -> Layout:

@@ -1,4 +1,4 @@
-"""What a person sees of a running study: on a terminal, and in a log."""
+"""The output of a running study: on a terminal, and in a log."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ TITLES = {"results/a": "train fomaml inner 0.02, seeds 0-2"}
 @pytest.fixture
 def terminal() -> Terminal:
     """A terminal that is none, with one training job and its tables to come."""
-    found = Terminal("tiny", TITLES, lambda: "study tiny: nothing to be done; fomaml is ahead")
+    found = Terminal("tiny", TITLES, lambda: "study tiny: nothing to do; fomaml is ahead")
     watch = StudyWatch({"results/a": Job(30.0, lambda: 0.5)}, cores=1, every=1000)
     found.begin({"train": 1, "tables": 1}, watch, {"tables": 10.0})
     return found
@@ -105,7 +105,7 @@ def test_snakemakes_own_words_are_left_out_but_for_warnings(
     terminal.handle(warning)
     assert capsys.readouterr().err.splitlines() == [
         "Will exit after finishing currently running jobs (scheduler).",
-        "study tiny: nothing to be done; fomaml is ahead",
+        "study tiny: nothing to do; fomaml is ahead",
         "a disk is slow",
     ]
 
@@ -178,7 +178,7 @@ def test_a_study_on_a_terminal_is_one_screen_that_ends_with_its_results(tmp_path
     assert any(line.startswith("train random untrained, seeds 0-1") for line in lines)
     last = lines[-7:]
     assert re.fullmatch(r"study tiny: finished in \d+ s|study tiny: finished in .* min", last[0])
-    assert last[1].startswith("robustness: least score random ")
+    assert last[1].startswith("robustness: lowest score random ")
     assert [line.split()[0] for line in last[3:]] == ["leaderboard", "figures", "report", "MLflow"]
     moved_up = len(re.findall(r"\x1b\[1A", said))
     assert moved_up > 10, "the block is drawn over itself"
@@ -188,7 +188,7 @@ def test_a_study_on_a_terminal_is_one_screen_that_ends_with_its_results(tmp_path
     code, said = on_a_terminal(folder)
     profile, line = plain(said)
     assert profile.startswith("Using workflow specific profile") and code == 0
-    assert line.startswith("study tiny: nothing to be done; robustness: least score random ")
+    assert line.startswith("study tiny: nothing to do; robustness: lowest score random ")
     listing = snakemake(folder, "--cores", "1", "--verbose", config="config/tiny.yaml")
     assert "Nothing to be done (all requested files" in listing.stderr
 
@@ -204,8 +204,8 @@ def test_what_was_asked_for_of_a_study_is_not_called_all_of_it(tmp_path: Path) -
     assert answer.returncode == 0, answer.stderr
     last = answer.stderr.splitlines()[-1]
     assert re.fullmatch(
-        r"study tiny: done in .* what was asked for, \d+ files of it are left", last
+        r"study tiny: finished the requested files in .*; \d+ other files are not built", last
     )
     again = snakemake(folder, target, "--cores", "1", config="config/tiny.yaml")
-    said = "study tiny: nothing to be done; the files that were asked for are there"
+    said = "study tiny: nothing to do; the requested files exist"
     assert again.returncode == 0 and again.stderr.splitlines()[-1] == said

@@ -1,4 +1,4 @@
-# A rule for each batch of training jobs: what one of them mirrors has no wildcards in common.
+# One rule per batch of training jobs, because the files of a batch share no wildcards.
 for batch in study.batches:
 
     rule:

@@ -46,7 +46,7 @@ COLUMNS = [
 def compare_losses(fresh: Tables, reference: Tables) -> tuple[pd.DataFrame, int]:
     """Return the test of each cell and protocol, over the whole grid, and how many tests there are.
 
-    Columns beside those of `ROW`:
+    Columns in addition to those of `ROW`:
 
     - `factor`, `lower`, `upper`: `ratio_interval` of the runs that diverged on neither side;
     - `detectable`: `detectable_factor` of the reference's runs;

@@ -55,7 +55,7 @@ class Verification:
 def compare(folder: Path, reference: Path) -> Verification:
     """Compare a folder of tables with a reference of the same study and seeds.
 
-    The columns of `Verification.cells` beside those that name the row:
+    The columns of `Verification.cells` in addition to those that name the row:
 
     - `level`: the strictest that it reaches, ignoring bytes;
     - `runs`: its number of runs;

@@ -77,7 +77,7 @@ def match(folder: Path, reference: Path) -> Pair:
     fresh, known = read(folder), {}
     for name in dict.fromkeys((*KEYS, *names())):
         if identical[name]:
-            # The reference is made of this very file, so that nothing need be lost to rounding.
+            # The reference was reduced from this very file, so nothing need be lost to rounding.
             known[name] = fresh[name]
             continue
         known[name] = _read(reference, name)
@@ -107,7 +107,7 @@ def _digest(path: Path) -> str:
         return manifests.file_digest(path)
     except OSError as error:
         raise ArtifactError(
-            f"{path.parent} is no complete folder of tables: {path.name}: {error.strerror}"
+            f"{path.parent} is not a complete folder of tables: {path.name}: {error.strerror}"
         ) from None
 
 

@@ -47,7 +47,7 @@ def _compared(found: Verification) -> Iterator[str]:
     if found.reduced:
         yield (
             "  of files that differ, the reference keeps fewer digits: "
-            f"deviations of their losses are right to within {PRECISION:.2%}"
+            f"deviations of their losses are accurate to {PRECISION:.2%}"
         )
 
 
@@ -68,9 +68,9 @@ def _line(row: Any) -> list[str]:
 
 def _legend() -> Iterator[str]:
     yield "How to read the table"
-    yield "  level: the strictest level that this cell reaches under this protocol, bytes apart"
+    yield "  level: the strictest level that this cell reaches under this protocol, ignoring bytes"
     yield (
-        "  deviation: the largest difference in what rounding leaves alone; "
+        "  deviation: the largest difference in values that rounding barely moves; "
         f"up to {np.expm1(TOLERANCE):.1%} counts as rounding"
     )
     yield (
@@ -78,26 +78,26 @@ def _legend() -> Iterator[str]:
         "consistent if the interval reaches 1"
     )
     yield (
-        "  detectable: the smallest factor that a training with other random numbers "
+        "  detectable: the smallest factor that a training with new random numbers "
         f"shows with {POWER:.0%} probability"
     )
     yield (
-        "  drifted apart: runs (by seed) that began like the reference's and separated "
-        "in training or tuning, as rounding makes them"
+        "  drifted apart: runs (by seed) that started like the reference's and separated "
+        "in training or tuning because of rounding"
     )
 
 
 def _certainty(found: Verification) -> Iterator[str]:
-    yield "How sure this is"
+    yield "Certainty"
     yield "  identical: certain; one different byte in any file fails it"
     yield (
-        f"  rounding: it finds {np.expm1(TOLERANCE):.1%} on the losses of any run that has not "
-        "drifted apart, on the median and interquartile mean of any cell whose runs have not, "
+        f"  rounding: detects a change of {np.expm1(TOLERANCE):.1%} in the losses of any run that has not "
+        "drifted apart, or in the median and interquartile mean of any cell whose runs have not, "
         "and every changed status or selection; it ignores single losses"
     )
     yield (
-        f"  consistent: of studies that are, at most {ERROR:.0%} fail the {found.tests} tests; "
-        f"it finds {_detectable(found)}"
+        f"  consistent: at most {ERROR:.0%} of consistent studies fail the {found.tests} tests; "
+        f"detects {_detectable(found)}"
     )
 
 

@@ -21,7 +21,7 @@ RUN = [*ROW, "seed"]
 def compare_runs(fresh: Tables, reference: Tables) -> pd.DataFrame:
     """Return the deviation of each run from the reference's, by cell, protocol and seed.
 
-    Columns beside those of `RUN` (a baseline has the seed -1):
+    Columns in addition to those of `RUN` (a baseline has the seed -1):
 
     - `deviation`: the median over tasks of the distance of its losses, in the region where that
       is largest;

@@ -22,7 +22,7 @@ def write(figure: Figure, path: Path, metadata: dict[str, Any]) -> None:
     figure.savefig(drawn, format="png", metadata=metadata)
     picture = Image.open(drawn).convert("RGB")  # figures are opaque
     # Maximum coverage keeps rare colours, such as that of one thin line; k-means then moves each to
-    # the middle of what it stands for. No dithering: its dots would look like data.
+    # the middle of the colours it represents. No dithering: its dots would look like data.
     few = picture.quantize(
         COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=SETTLED, dither=Image.Dither.NONE
     )

@@ -42,7 +42,7 @@ class Style(NamedTuple):
 
 
 # The palettes of Okabe and Ito, https://jfly.uni-koeln.de/color/, and of Tol (muted):
-# told apart by colour-blind readers. Twelve colours are more than anyone tells apart with ease;
+# distinguished by colour-blind readers. Twelve colours are more than anyone distinguishes easily;
 # markers help.
 KNOWN = {
     "fomaml": Style("FOMAML", "#D55E00", "o"),
@@ -130,7 +130,7 @@ def save(figure: Figure, stem: Path, kinds: Sequence[str] = KINDS) -> list[Path]
     """Write a figure in some formats; equal figures give equal bytes."""
     FigureCanvasAgg(figure)
     figure.draw_without_rendering()
-    figure.set_layout_engine(None)  # found once; "none" would have each file look for it anew
+    figure.set_layout_engine(None)  # computed once; "none" would have each file compute it again
     written = []
     for kind in kinds:
         path = stem.with_name(f"{stem.name}.{kind}")

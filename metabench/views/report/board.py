@@ -29,12 +29,12 @@ class Column(NamedTuple):
 
 COLUMNS = (
     Column("label", "algorithm", "The algorithm, baseline or predictions.", False),
-    Column("cell", "cell", "Its hyperparameters, as far as they differ from its source's.", False),
+    Column("cell", "cell", "Its hyperparameters that differ from the defaults.", False),
     Column(
         "role",
         "role",
-        "published: the source's own values; grid: a candidate; equal-budget: "
-        "given another's arithmetic; baseline: not trained; predictions: made elsewhere.",
+        "published: the original source's values; grid: a candidate; equal-budget: "
+        "another algorithm's budget; baseline: not trained; predictions: of another program.",
         False,
     ),
     Column(
@@ -44,11 +44,11 @@ COLUMNS = (
         "tuned on validation tasks.",
         False,
     ),
-    Column("updates", "updates", "Updates of adaptation before it is measured."),
+    Column("updates", "updates", "Number of adaptation updates."),
     Column(
         "score",
         "score [interval]",
-        "Mean score, loss over that of predicting zero, at most 1; its interval over seeds and tasks.",
+        "Mean score (loss over that of predicting zero, capped at 1), with its interval.",
     ),
     Column("failed", "failed", "Share of adaptations no better than predicting zero."),
     Column("mean", "mean loss", "Mean squared error over seeds and tasks."),
@@ -56,7 +56,7 @@ COLUMNS = (
     Column(
         "difference",
         "difference [interval]",
-        "Mean score minus that of the reference, paired on seeds and tasks; bold where the interval "
+        "Mean score minus that of the reference, paired on seeds and tasks; bold if the interval "
         "excludes 0.",
     ),
 )

@@ -11,8 +11,8 @@ import os
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # an error that it logs it also raises, and then it is said in one line
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a server that is down is said in seconds, not minutes
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # an error that it logs is also raised, and then reported in one line
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a server that is down is reported in seconds, not minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 """Environment variables for MLflow when `mirror` imports it, unless the user has set them.

@@ -43,11 +43,11 @@ THETA = "theta.safetensors"
 """Name of a run's file with what it learned."""
 
 READ_ON = """
-A score is a prediction's loss over that of predicting zero on the same task and points, at most 1; 0 is
-perfect. Metrics of this run are mean scores on the test tasks after a protocol's last update, of the
-published cells, of those that validation selects, of those at equal budget and of predictions made
-elsewhere: `protocol/step/algorithm cell`. Its child runs are the training runs, one for each seed of
-each cell, and those of predictions.
+A score is a prediction's loss divided by that of predicting zero on the same task and points, capped at
+1; 0 is perfect. The metrics of this run are mean scores on the test tasks after a protocol's last update,
+for the published, selected and equal-budget cells and for predictions of other programs:
+`protocol/step/algorithm cell`. The child runs are the training runs, one for each seed of each cell, and
+those of predictions.
 Artifacts: `report.html`, `figures`, `tables/leaderboard.csv` and the other tables, `config.json`.
 """
 """How to read a study's run."""

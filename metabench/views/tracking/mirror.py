@@ -59,7 +59,7 @@ def opened(running: Running, name: str) -> Iterator[Mirror]:
     uri = store.uri_of(root)
     if name.rpartition("-")[0] != store.prefix(uri):
         raise StoreError(
-            f"store {name} was asked for, but MLFLOW_TRACKING_URI now means {store.shown(uri)}"
+            f"store {name} was requested, but MLFLOW_TRACKING_URI now means {store.shown(uri)}"
         )
     try:
         with store.only_writer(root, uri):
@@ -113,7 +113,7 @@ def _client(uri: str) -> MlflowClient:
 def _reason(error: Exception, uri: str) -> str:
     """Return an error of MLflow as one line that says what to do."""
     said = " ".join(str(error).replace(uri, store.shown(uri)).partition("[SQL:")[0].split())[:300]
-    silent = "it does not answer; start it and run again, nothing else of the study waits for it"
+    silent = "it does not answer; start it and run again, nothing else in the study waits for it"
     known = {
         "Max retries exceeded": silent,
         "no answer": silent,

@@ -223,7 +223,7 @@ def _experiment_tags(uri: str, study: str) -> dict[str, str]:
         return _sqlite_tags(file, study)
     if is_server(uri):
         return _server_tags(uri, study)
-    raise StoreError(f"{shown(uri)} cannot be asked without a driver")
+    raise StoreError(f"{shown(uri)} cannot be read without a driver")
 
 
 def require_answer(uri: str, study: str) -> None:
@@ -281,7 +281,7 @@ def _read_only(file: Path, query: str, values: list[str]) -> list[Any]:
         if "no such table" in str(error):
             return []
         raise StoreError(error) from None
-    except sqlite3.DatabaseError:  # not a database: planned anew, so that it is not passed over
+    except sqlite3.DatabaseError:  # not a database: planned again, so that it is not skipped
         return []
 
 

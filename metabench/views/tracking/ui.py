@@ -44,7 +44,7 @@ def experiment(root: Path, study: str) -> str:
     try:
         found = store.experiment(uri, study)
     except StoreError as error:
-        raise ArtifactError(f"{store.shown(uri)} cannot be asked: {error}") from None
+        raise ArtifactError(f"{store.shown(uri)} cannot be read: {error}") from None
     if found is None:
         raise ArtifactError(f"the study {study} is not in {store.shown(uri)}; run it first")
     return found
@@ -88,7 +88,9 @@ def serving(root: Path, port: int) -> Iterator[Server]:
         while not _answers(address):
             if process.poll() is not None or time.monotonic() > deadline:
                 log.seek(0)
-                *_, last = log.read().decode(errors="replace").splitlines() or ["it said nothing"]
+                *_, last = log.read().decode(errors="replace").splitlines() or [
+                    "it printed nothing"
+                ]
                 raise ArtifactError(f"MLflow does not start: {last}")
             time.sleep(0.2)
         yield Server(address, process)

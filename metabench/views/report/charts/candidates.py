@@ -64,9 +64,9 @@ def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | No
         "candidates",
         "Which hyperparameters matter",
         "Every candidate by two of its hyperparameters, coloured by its mean validation score after "
-        "the number of updates that suits it best; a black rim marks the one that validation selects. "
-        "Algorithms stand side by side within a field, in the order of their names; where candidates of "
-        "one meet, the best is on top. "
+        "its best number of updates; a black rim marks the selected one. "
+        "Algorithms are side by side within a field, in the order of their names; where candidates of "
+        "one algorithm overlap, the best is on top. "
         "Click one to find it everywhere on this page. Tables: leaderboard.csv, selection.csv.",
         (choice, who, across, along),
         mark.add_params(*parameters(choice, who, across, along)),

@@ -55,9 +55,9 @@ def grids(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     return chart(
         "grids",
         "When they break",
-        "Scores after the last update over what a group of protocols varies: every cell at the step "
-        "size that it is judged by, and the baselines (dotted) that have room on the axis; scores and "
-        f"shares below {LOW:g} lie there. Of two things that vary, the second is held at each of its values. Point "
+        "Scores after the last update along what a group of protocols varies: every cell at the step "
+        "size by which it is judged, and the baselines (dotted) that fit on the axis; scores and "
+        f"shares below {LOW:g} are drawn there. If two keys vary, choose a value of the second. Point "
         f"at a mark for its {confidence:.0%} interval, click it to find its cell everywhere on this page. "
         f"Over {tables.size(data['protocol'].iloc[0])}. Tables: leaderboard.csv, axes.csv; where each "
         "has lost half of its advantage: breaking_points.csv.",

@@ -45,8 +45,8 @@ def matrix(tables: Tables, choice: Control, confidence: float) -> Chart | None:
         "matrix",
         "Who beats whom",
         "How often the algorithm of a row has a smaller loss than that of a column on the same seed "
-        "and task, in per cent, ties half; each with its selected cell after the number of updates "
-        f"that validation chooses. Faint where the {confidence:.0%} interval of the mean difference of "
+        "and task, in percent, a tie counting half; each with its selected cell after its selected number "
+        f"of updates. Faint if the {confidence:.0%} interval of the mean difference of "
         f"scores includes 0. Over {tables.size(choice.values[0])}. Table: comparisons.csv.",
         (choice,),
         (field + text).add_params(*parameters(choice)),
