@@ -81,6 +81,7 @@ def of(tool: str) -> pytest.MarkDecorator:
 
 RUN = {
     "metabench": "test_every_command_explains_itself_and_its_options",
+    "metabench bank export": "test_every_format_says_the_same_and_twice_in_the_same_bytes",
     "metabench check-algorithm": "test_the_command_says_that_all_is_well",
     "metabench compare": "test_the_command_prints_it_and_writes_a_page",
     "metabench figures": "test_a_paper_has_a_caption_of_every_figure_and_a_screen_has_none",
