@@ -122,7 +122,7 @@ def test_folders_that_are_none_and_a_study_that_runs_are_one_line(machines: list
         assert answer.exit_code == 2 and reason in answer.stderr, answer.output
     assert merge(*machines).exit_code == 0
     answer = merge(ROOT)
-    assert answer.exit_code == 2 and "is the folder of the study itself" in answer.stderr
+    assert answer.exit_code == 2 and "is the study's own folder" in answer.stderr
     lock = locks.take(Layout(ROOT).lock)
     assert lock
     with lock:
