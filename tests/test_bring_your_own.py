@@ -25,7 +25,7 @@ def test_the_page_shows_the_whole_file():
 def test_check_algorithm_finds_nothing_wrong_with_the_loop():
     answer = CliRunner().invoke(main, ["check-algorithm", LOOP])
     assert answer.exit_code == 0, answer.output
-    assert f"all {len(CHECKS)} checks hold" in answer.output
+    assert f"all {len(CHECKS)} checks pass" in answer.output
 
 
 @pytest.mark.parametrize("queries", [None, 7])

@@ -164,7 +164,7 @@ def test_rules_are_shell_lines_and_no_code_of_their_own(path: Path) -> None:
 
 
 PLAIN = {
-    *(f"wildcards.{name}" for name in ("algorithm", "cell", "group", "seeds")),
+    *(f"wildcards.{name}" for name in ("algorithm", "cell", "group", "name", "seeds")),
     *(f"params.{name}" for name in ("study", "tables", "out", "store", "batch")),
     "log",
 }

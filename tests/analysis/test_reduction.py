@@ -211,7 +211,7 @@ def test_five_percent_are_found_and_the_report_says_how_precise_it_is(
     assert not found.reaches("rounding")
     assert one(found)["deviation"] == pytest.approx(log(1.05), abs=0.0005)
     text = report(found, LEVELS[1])
-    assert "the reference keeps fewer digits" in text and "to within 0.05%" in text
+    assert "the reference keeps fewer digits" in text and "accurate to 0.05%" in text
 
 
 # ---- what cannot be compared
@@ -233,7 +233,7 @@ def test_a_reference_that_does_not_say_what_it_was_made_from_is_refused(
     changed = shutil.copytree(reduced, tmp_path / "changed")
     header = json.loads((changed / manifests.NAME).read_text())
     (changed / manifests.NAME).write_text(json.dumps({**header, "made": made}))
-    with pytest.raises(ArtifactError, match="does not say which tables"):
+    with pytest.raises(ArtifactError, match="does not name the reference's original tables"):
         compare(fresh, changed)
 
 

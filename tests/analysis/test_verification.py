@@ -441,7 +441,7 @@ BAD = {
     "a table is missing": (lambda folder: (folder / "runs.csv").unlink(), "runs.csv: No such file"),
     "no table is there": (
         lambda folder: [path.unlink() for path in folder.iterdir()],
-        "no complete folder of tables",
+        "is not a complete folder of tables",
     ),
     "another study": (renamed, f"such as fomaml {FOMAML} 0"),
     "a seed is missing": (
