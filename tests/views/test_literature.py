@@ -145,3 +145,13 @@ def test_a_mean_without_an_interval_is_printed_without_one():
     printed = [row.split(" | ")[6] for row in rows]
     assert without.any() and not any("nan" in ours for ours in printed)
     assert ["[" not in ours for ours in printed] == list(without)
+
+
+def test_the_program_of_the_page_prints_what_the_page_says(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / "docs" / "literature.md").read_text(encoding="utf-8")
+    [program] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(program, {})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [line[2:] for line in program.splitlines() if line.startswith("# ")]
+    assert "[0.223, 0.983] with five shots and within [0.082, 0.216] with ten" in page
