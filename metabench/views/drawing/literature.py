@@ -11,10 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from metabench.views.drawing.medium import canvas
-from metabench.views.drawing.style import GREY, loss_axis
+from metabench.views.drawing.style import GREY, compact, loss_axis
 
 OURS = {"reproduced": "#009E73", "better": "#0072B2", "worse": "#D55E00", "not comparable": GREY}
 """Colour of our number by verdict."""
+
+
+MOST = 10.0
+"""Losses above are written at the right end of the axis."""
 
 
 def draw(found: pd.DataFrame) -> Figure:
@@ -22,7 +26,7 @@ def draw(found: pd.DataFrame) -> Figure:
 
     Open circles are published, filled ones ours, bars their intervals.
     """
-    figure = canvas(1.2 + 0.24 * len(found))
+    figure = canvas(1.2 + 0.2 * len(found), least=8)
     axes = figure.subplots()
     for place, row in enumerate(found.itertuples()):
         _point(
@@ -35,13 +39,9 @@ def draw(found: pd.DataFrame) -> Figure:
         )
         colour = OURS[row.verdict]
         _point(axes, place + 0.14, row.ours, (row.ours_lower, row.ours_upper), colour, colour)
-        if not np.isfinite(row.ours):
-            right: dict[str, Any] = {
-                "transform": axes.get_yaxis_transform(),
-                "ha": "right",
-                "va": "center",
-            }
-            axes.text(0.99, place + 0.14, "ours is infinite →", color=colour, fontsize=7, **right)
+        if row.ours > MOST:
+            said = f"{compact(row.ours)} →"
+            axes.text(2 * MOST, place + 0.14, said, color=colour, ha="right", va="center")
     columns = [
         "published",
         "published_lower",
@@ -51,11 +51,11 @@ def draw(found: pd.DataFrame) -> Figure:
         "ours_upper",
     ]
     known = found[columns].to_numpy(dtype=float)
-    loss_axis(axes, "x", known[known < 100])
+    loss_axis(axes, "x", np.append(known[known <= MOST], 2 * MOST))
     axes.set_yticks(range(len(found)), [_label(row) for row in found.itertuples()])
     axes.set_ylim(len(found) - 0.4, -0.6)
     axes.grid(axis="y", linewidth=0.4, alpha=0.4)
-    axes.set_xlabel("mean squared error after the steps named")
+    axes.set_xlabel("mean squared error")
     marks = [
         Line2D(
             [],
@@ -85,8 +85,7 @@ def _point(
 
 
 def _label(row: Any) -> str:
-    """Format a row: source, setting, method, shots and steps."""
+    """Format a row: source, setting, method, shots of training and test, and steps."""
     source = row.source.split(",")[0]
-    return (
-        f"{source}; {row.setting}: {row.method}, {row.trained}/{row.tested} shots, {row.update} st."
-    )
+    steps = "1 step" if row.update == 1 else f"{row.update} steps"
+    return f"{source} ({row.setting}): {row.method}, {row.trained}/{row.tested} shots, {steps}"
