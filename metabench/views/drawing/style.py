@@ -52,7 +52,7 @@ KNOWN = {
     "maml": Style("MAML", "#E69F00", "v"),
     "anil": Style("ANIL", "#56B4E9", "p"),
     "meta_sgd": Style("Meta-SGD", "#882255", "h"),
-    "meta_curvature": Style("Meta-Curvature", "#DDCC77", "X"),
+    "meta_curvature": Style("Meta-Curvature", "#DDCC77", "2"),
     "maml_plus_plus": Style("MAML++", "#332288", "d"),
     "cavia": Style("CAVIA", "#44AA99", "<"),
     "ridge": Style("Ridge head", "#999933", ">"),
