@@ -133,7 +133,7 @@ def sources(folder: Path) -> Path:
     return folder
 
 
-ANEW = "was made for another folder"
+ANEW = "belongs to a different folder"
 
 
 def test_make_makes_the_environment_of_a_copied_or_moved_checkout_anew(
