@@ -40,7 +40,7 @@ FORCED = {
     "baselines": {"baselines", "tables", "figures", "report", "track_study"},
     "tables": {"tables", "figures", "report", "track_study"},
     "figures": {"figures", "track_study"},
-    "report": {"report"},
+    "report": {"report", "track_study"},
     "track_cells_0": {"track_cells", "track_study"},
     "track_study": {"track_study"},
     "all": set(),
