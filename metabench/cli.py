@@ -23,6 +23,7 @@ from metabench.options import (
     columns_option,
     form_option,
     group_option,
+    kinds_option,
     seeds_option,
     store_option,
     study_option,
@@ -135,15 +136,7 @@ def bank() -> None:
     show_default=True,
     help="Number of training tasks of each seed to write, too.",
 )
-@click.option(
-    "--format",
-    "kinds",
-    type=click.Choice(["parquet", "npz", "csv"]),
-    multiple=True,
-    default=["parquet", "npz"],
-    show_default=True,
-    help="Kind of file; may be given several times.",
-)
+@kinds_option("parquet", "npz", more=("csv",))
 def export_bank(running: Running, out: Path, training: int, kinds: tuple[str, ...]) -> None:
     """Write support points and query inputs of every held-out task, without the test labels.
 
@@ -168,15 +161,7 @@ def tables(running: Running) -> None:
 @main.command()
 @tables_option
 @click.option("--out", type=FOLDER, required=True, help="Folder to draw into.")
-@click.option(
-    "--format",
-    "kinds",
-    type=click.Choice(["svg", "png", "pdf"]),
-    multiple=True,
-    default=["svg", "png"],
-    show_default=True,
-    help="Kind of file; may be given several times.",
-)
+@kinds_option("svg", "png", more=("pdf",))
 @click.option(
     "--style",
     "look",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from math import isnan
 from pathlib import Path
 from typing import Any, NoReturn
@@ -137,6 +138,23 @@ columns_option = click.option(
 where_option = click.option(
     "--where", default="", help="Condition on columns, as in pandas.DataFrame.query."
 )
+
+
+def kinds_option(
+    *usual: str, more: tuple[str, ...]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option that chooses kinds of files, of which some are usual."""
+    return click.option(
+        "--format",
+        "kinds",
+        type=click.Choice([*usual, *more]),
+        multiple=True,
+        default=list(usual),
+        show_default=True,
+        help="Kind of file; may be given several times.",
+    )
+
+
 form_option = click.option(
     "--format",
     "form",

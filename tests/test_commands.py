@@ -109,10 +109,10 @@ NOT_RUN = {
 
 @of("metabench")
 def test_a_metabench_command_has_the_words_and_options_that_there_are(shown: Command) -> None:
-    parsed(shown)
+    assert isinstance(parsed(shown), click.Command)
 
 
-def parsed(shown: Command) -> None:
+def parsed(shown: Command) -> click.Command:
     """Read a command line as click does, up to the point where files would be opened."""
     found: click.Command = main
     rest = list(shown.words[1:])
@@ -129,6 +129,7 @@ def parsed(shown: Command) -> None:
             for one in value if parameter.multiple else [value]:
                 parameter.type.convert(one, parameter, context)
         assert value or not (shown.whole and parameter.required), parameter.name
+    return found
 
 
 @of("snakemake")

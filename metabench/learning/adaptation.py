@@ -9,7 +9,7 @@ Reference: Finn et al. 2017, arXiv:1703.03400, equation 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -97,13 +97,15 @@ def path(
     batches: Points,
     step_size: float | Tensor | Sizes,
     optimizer: str = "sgd",
+    mapped: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Tensor]:
-    """Yield phi_0 .. phi_U of the steps of `adapted`."""
+    """Yield phi_0 .. phi_U of the steps of `adapted`; `mapped` is what each gradient passes first."""
     rule = INNER_OPTIMIZERS[optimizer]
     memory = phi.new_zeros(rule.moments, *phi.shape)
     yield phi
     for done, batch in enumerate(batches.unbind()):
         _, gradient = network.loss_and_gradient(phi, *batch)
+        gradient = mapped(gradient) if mapped else gradient
         against, memory = rule.direction(cut(gradient, step_size), memory, done)
         phi = network.stepped(phi, against, step_size, done)
         yield phi

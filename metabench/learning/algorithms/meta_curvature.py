@@ -18,7 +18,7 @@ Reference: Park and Oliva 2019, arXiv:1902.03356, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -39,8 +39,6 @@ from metabench.learning.algorithm import (
 from metabench.learning.hyperparameters import InnerLoop, MetaBatchSize, Queries
 from metabench.learning.linear import product
 from metabench.learning.network import Network
-from metabench.learning.optimizers import INNER_OPTIMIZERS
-from metabench.learning.tasks import Points
 
 Maps = list[tuple[Tensor, Tensor]]
 """A_l ``(..., fan_in + 1, fan_in + 1)`` and B_l ``(..., fan_out, fan_out)`` of each layer."""
@@ -105,22 +103,9 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
         return descending(network, start, question, h)
     size = question.multiple * h.inner_step_size
     rule = question.optimizer or "sgd"
-    path = _path(network, start, maps, question.batches, size, rule)
+    mapped = partial(_mapped, network, maps=maps)
+    path = adaptation.path(network, start, question.batches, size, rule, mapped)
     return adaptation.predicted(network, path, question.x, question.every)
-
-
-def _path(
-    network: Network, phi: Tensor, maps: Maps, batches: Points, size: float, optimizer: str
-) -> Iterator[Tensor]:
-    """Yield phi_0 .. phi_U."""
-    rule = INNER_OPTIMIZERS[optimizer]
-    memory = phi.new_zeros(rule.moments, *phi.shape)
-    yield phi
-    for done, batch in enumerate(batches.unbind()):
-        _, gradient = network.loss_and_gradient(phi, *batch)
-        mapped = _mapped(network, gradient, maps)
-        phi, memory = rule.step(phi, mapped, memory, size, done)
-        yield phi
 
 
 def _mapped(network: Network, gradient: Tensor, maps: Maps) -> Tensor:
