@@ -23,6 +23,7 @@ from metabench.records.artifacts import ArtifactError, Header
 from metabench.records.provenance import code_digest, made_from
 from metabench.study import config
 from metabench.study.jobs import Study
+from metabench.views import literature_markdown
 
 ROWS = Path(__file__).with_suffix(".yaml")
 """The published numbers."""
@@ -275,99 +276,6 @@ def verdict(line: Mapping[str, Any], margin: float) -> str:
     return "better" if ours < published else "worse"
 
 
-def markdown(found: pd.DataFrame) -> str:
-    """Return the table for a reader: published and ours with their intervals, and the verdict."""
-    head = [
-        "source",
-        "setting",
-        "method",
-        "shots",
-        "steps",
-        "published",
-        "ours [95 %], median",
-        "verdict",
-    ]
-    lines = [head, ["---"] * len(head)]
-    for row in found.itertuples():
-        half = (
-            "" if np.isnan(row.published_lower) else f" ± {row.published_upper - row.published:.2g}"
-        )
-        shots = f"{row.trained} / {row.tested}"
-        note = f" ({row.note})" if isinstance(row.note, str) and row.note else ""
-        source = f"[{row.source}]({row.link})"
-        published = f"{row.published:g}{half}"
-        lines.append(
-            [
-                source,
-                row.setting,
-                row.method,
-                shots,
-                str(row.update),
-                published,
-                _measured(row),
-                row.verdict + note,
-            ]
-        )
-    return _rows(lines)
-
-
-def _measured(row: Any) -> str:
-    """Return our mean with its interval, our median, and how many adaptations diverged.
-
-    The mean has no interval where an adaptation diverged.
-    """
-    ends = row.ours_lower, row.ours_upper
-    interval = "" if np.isnan(ends).any() else f" [{_number(ends[0])}, {_number(ends[1])}]"
-    diverged = f", {100 * row.diverged_share:.2g} % diverged" if row.diverged_share else ""
-    return f"{_number(row.ours)}{interval}, {_number(row.ours_median)}{diverged}"
-
-
-def summary_markdown(found: pd.DataFrame) -> str:
-    """Return the number of verdicts of each kind for each source, as a short summary."""
-    counts = pd.crosstab([found["source"], found["setting"]], found["verdict"])
-    counts = counts.reindex(
-        found[["source", "setting"]].drop_duplicates().itertuples(index=False, name=None)
-    )
-    verdicts = [
-        name for name in ("reproduced", "better", "worse", "not comparable") if name in counts
-    ]
-    links = dict(zip(found["source"], found["link"], strict=True))
-    lines = [["source", "setting", *verdicts], ["---"] * (2 + len(verdicts))]
-    for (source, setting), row in counts[verdicts].iterrows():
-        lines.append([f"[{source}]({links[source]})", setting, *map(str, row)])
-    return _rows(lines)
-
-
-def variations_markdown(found: pd.DataFrame) -> str:
-    """Return the variations for a reader, a row for each case.
-
-    It has means, medians and diverged shares after each step.
-    """
-    lines = [["variation", "case", "steps", "mean", "median", "diverged"], ["---"] * 6]
-    said = ""
-    for (variation, case), rows in found.groupby(["variation", "case"], sort=False):
-        numbers = (rows[name].map(_number) for name in ("ours", "ours_median"))
-        shares = rows["diverged_share"].map(lambda share: f"{100 * share:.2g} %" if share else "0")
-        columns = (rows["update"].map(str), *numbers, shares)
-        lines.append(
-            [
-                variation if variation != said else "",
-                case,
-                *(" / ".join(column) for column in columns),
-            ]
-        )
-        said = variation
-    return _rows(lines)
-
-
-def _rows(lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}" if value < 1e4 else f"{value:.1e}"
-
-
 def write_all(known: Literature, studies: Path, out: Path) -> str:
     """Write the tables, the figure and their manifest; return the tables in Markdown.
 
@@ -383,13 +291,13 @@ def write_all(known: Literature, studies: Path, out: Path) -> str:
         name: manifests.read(studies / name / "tables")["content"] for name in studies_of(known)
     }
     found = table(known, studies)
-    files, text = [out / NAME], markdown(found)
+    files, text = [out / NAME], literature_markdown.table(found)
     frames.write(found, files[0])
     if known.variations:
         varied = variations(known, studies)
         files.append(out / "variations.csv")
         frames.write(varied, files[-1])
-        text += f"\n\n{variations_markdown(varied)}"
+        text += f"\n\n{literature_markdown.variations(varied)}"
     with medium.settings():
         files += style.save(drawing.draw(found), out / "literature")
     manifests.write(out, [file.name for file in files], header(known, contents))

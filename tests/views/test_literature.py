@@ -16,7 +16,7 @@ from metabench.records.artifacts import ArtifactError
 from metabench.study import config
 from metabench.study.config import ConfigError
 from metabench.study.jobs import Study
-from metabench.views import literature
+from metabench.views import literature, literature_markdown
 
 ROWS = literature.ROWS
 REFERENCE = ROOT / "results" / "reference"
@@ -119,9 +119,9 @@ def test_the_committed_tables_are_those_of_the_committed_studies(tmp_path):
 def test_the_pages_print_the_committed_tables():
     known = literature.load()
     found, varied = literature.table(known, REFERENCE), literature.variations(known, REFERENCE)
-    assert printed("docs/literature.md", "literature") == literature.markdown(found)
-    assert printed("docs/literature.md", "variations") == literature.variations_markdown(varied)
-    assert printed("README.md", "literature") == literature.summary_markdown(found)
+    assert printed("docs/literature.md", "literature") == literature_markdown.table(found)
+    assert printed("docs/literature.md", "variations") == literature_markdown.variations(varied)
+    assert printed("README.md", "literature") == literature_markdown.summary(found)
 
 
 def printed(page, name):
@@ -134,14 +134,14 @@ def printed(page, name):
 
 def test_the_summary_counts_every_number_once():
     found = literature.table(literature.load(), REFERENCE)
-    rows = [line.split(" | ")[2:] for line in literature.summary_markdown(found).splitlines()[2:]]
+    rows = [line.split(" | ")[2:] for line in literature_markdown.summary(found).splitlines()[2:]]
     assert sum(int(count.rstrip(" |")) for row in rows for count in row) == len(found)
 
 
 def test_a_mean_without_an_interval_is_printed_without_one():
     found = literature.table(literature.load(), REFERENCE)
     without = found["ours_lower"].isna()
-    rows = literature.markdown(found).splitlines()[2:]
+    rows = literature_markdown.table(found).splitlines()[2:]
     printed = [row.split(" | ")[6] for row in rows]
     assert without.any() and not any("nan" in ours for ours in printed)
     assert ["[" not in ours for ours in printed] == list(without)
