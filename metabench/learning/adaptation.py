@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metabench.learning.network import Network
 from metabench.learning.optimizers import INNER_OPTIMIZERS
-from metabench.learning.step_sizes import Sizes, cut
+from metabench.learning.step_sizes import Sizes, clipped
 from metabench.learning.tasks import Points
 
 
@@ -106,7 +106,7 @@ def path(
     for done, batch in enumerate(batches.unbind()):
         _, gradient = network.loss_and_gradient(phi, *batch)
         gradient = mapped(gradient) if mapped else gradient
-        against, memory = rule.direction(cut(gradient, step_size), memory, done)
+        against, memory = rule.direction(clipped(gradient, step_size), memory, done)
         phi = network.stepped(phi, against, step_size, done)
         yield phi
 

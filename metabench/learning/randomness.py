@@ -1,12 +1,12 @@
-"""Randomness by address: a number depends on the name of its stream, never on who drew before.
+"""Randomness by address: a number depends on the name of its stream, never on earlier draws.
 
     bits(key, purpose, block) = Philox(SHA-256(key, purpose); (1, 0, 0, block), (2, 0, 0, block), ..)
 
-A stream has a key (a training seed, or the name of a bank or a study), a purpose and a block. Nothing in the
-package holds a generator, so a run cannot notice its neighbours, an evaluation interval, the number
-of cores or a restart.
+A stream has a key (a training seed, or the name of a bank or a study), a purpose and a block.
+Nothing in the package holds a generator. So a run cannot depend on its neighbours, the evaluation
+interval, the number of cores or a restart.
 
-Only the raw bits of NumPy's generator are used, since its distributions may change between
+Only the raw bits of NumPy's generator are used, since NumPy may change its distributions between
 versions.
 
 Reference: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3",
@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 1000
-"""Tasks in a block of a training stream. A constant: changing it changes every number of the
-benchmark.
+"""Tasks in a block of a training stream. It is part of every address, so changing it would change
+every number of the benchmark.
 """
 
 PURPOSES = (
@@ -43,7 +43,7 @@ PURPOSES = (
     "showcase",
     "bootstrap",
 )
-"""What randomness is used for. Streams of different purposes are independent."""
+"""The purposes of randomness. Streams of different purposes are independent."""
 
 
 def raw_bits(key: int | str, purpose: str, block: int, count: int) -> NDArray[np.uint64]:
@@ -52,8 +52,8 @@ def raw_bits(key: int | str, purpose: str, block: int, count: int) -> NDArray[np
     Args:
         key: A training seed (an integer) or the name of a bank or a study.
         purpose: One of `PURPOSES`.
-        block: Number of the block, from 0.
-        count: How many words.
+        block: Index of the block, from 0.
+        count: Number of words.
 
     Returns:
         Words, shape ``(count,)``.
@@ -65,16 +65,16 @@ def raw_bits(key: int | str, purpose: str, block: int, count: int) -> NDArray[np
         raise ValueError(
             f"unknown purpose {purpose!r} of a random stream; choose from {', '.join(PURPOSES)}"
         )
-    spelled = repr(
-        key if isinstance(key, str) else int(key)
-    )  # an integer of numpy is spelled otherwise
-    digest = sha256(f"{spelled} {purpose}".encode()).digest()
+    # repr separates the seed 0 from a bank named "0". NumPy's integers have a different repr.
+    serialized = repr(key if isinstance(key, str) else int(key))
+    digest = sha256(f"{serialized} {purpose}".encode()).digest()
+    # The block is the highest word of the counter, so no block can run into the next one.
     philox = np.random.Philox(key=np.frombuffer(digest[:16], dtype="<u8"), counter=[0, 0, 0, block])
     return philox.random_raw(count)
 
 
 def uniforms(key: int | str, purpose: str, block: int, count: int) -> NDArray[np.float64]:
-    """Return uniform numbers on [0, 1): the upper 53 bits of each word, over 2**53.
+    """Return uniform numbers on [0, 1): the upper 53 bits of each word, divided by 2**53.
 
     Args and errors are those of `raw_bits`.
 
@@ -91,30 +91,31 @@ def uniforms(key: int | str, purpose: str, block: int, count: int) -> NDArray[np
 def normals(unit: NDArray[np.float64], cut: float = np.inf) -> NDArray[np.float64]:
     """Return standard normal numbers from uniform ones, by the inverse distribution function.
 
+    It takes exactly one word for each number, unlike rejection methods.
+
     Args:
         unit: Numbers on [0, 1), of any shape.
-        cut: How many standard deviations they may be away from 0.
+        cut: Truncate the distribution at this many standard deviations from 0.
     """
-    from scipy.special import ndtr, ndtri  # which jobs without normal numbers need not wait for
+    from scipy.special import ndtr, ndtri  # here, so that jobs without normal numbers start faster
 
     low = ndtr(-cut)
-    return ndtri(low + (1 - 2 * low) * np.maximum(unit, 2.0**-54))  # at 0 it would be -inf
+    # The inverse of 0 is -inf. 2**-54 is half of the smallest positive uniform number.
+    return ndtri(low + (1 - 2 * low) * np.maximum(unit, 2.0**-54))
 
 
 def permutations(
     key: int | str, purpose: str, block: int, count: int, length: int
 ) -> NDArray[np.int64]:
-    """Return independent uniform orders of ``range(length)``.
+    """Return independent uniform permutations of ``range(length)``.
 
-    They sort rows of random words by their upper bits.
-
-    The lowest bits of a word make room for its place, so that no two words of a row are equal and
-    any way to sort them gives the same order.
+    Each row of random words is sorted by the upper bits. The lowest bits of a word hold its
+    position. So no two words of a row are equal, and every sorting algorithm gives the same order.
 
     Returns:
-        Orders, shape ``(count, length)``.
+        Permutations, shape ``(count, length)``.
     """
     words = raw_bits(key, purpose, block, count * length).reshape(count, length)
-    place = np.uint64(2 ** (length - 1).bit_length() - 1)  # all bits that a place may need
-    ordered = np.sort(words & ~place | np.arange(length, dtype=np.uint64), axis=-1)
-    return (ordered & place).astype(np.int64)
+    position_bits = np.uint64(2 ** (length - 1).bit_length() - 1)
+    ordered = np.sort(words & ~position_bits | np.arange(length, dtype=np.uint64), axis=-1)
+    return (ordered & position_bits).astype(np.int64)

@@ -17,7 +17,7 @@ class Sizes(NamedTuple):
 
     values: Tensor
     """``(step, ..., layer)`` or ``(step, ..., P)``; a first axis of one says the same for each step."""
-    most: float = inf
+    limit: float = inf
     """What each number of a gradient is cut at before a step, in both directions."""
 
     def times(self, factor: float) -> Sizes:
@@ -29,10 +29,10 @@ Descent = tuple[Tensor, Tensor, Size | Sizes]
 """Steps of descent: x and y of each, ``(step, ..., point, .)``, and their size."""
 
 
-def cut(gradient: Tensor, step_size: Size | Sizes) -> Tensor:
+def clipped(gradient: Tensor, step_size: Size | Sizes) -> Tensor:
     """Return a gradient as a step goes against it: where sizes say so, cut."""
-    if isinstance(step_size, Sizes) and step_size.most < inf:
-        return gradient.clamp(-step_size.most, step_size.most)
+    if isinstance(step_size, Sizes) and step_size.limit < inf:
+        return gradient.clamp(-step_size.limit, step_size.limit)
     return gradient
 
 

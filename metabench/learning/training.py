@@ -2,7 +2,7 @@
 
     theta <- optimizer step along meta_gradient(theta, data of the meta-iteration)
 
-theta, all that an algorithm learns, is ``(run, M)``; nothing loops over runs, and no run notices
+theta ``(run, M)`` is all that an algorithm learns. Nothing loops over runs, and no run depends on
 its neighbours.
 """
 
@@ -30,14 +30,14 @@ from metabench.learning.tasks import Bank, TaskStream
 
 
 class State(NamedTuple):
-    """All that training needs to go on, and in the end its result.
+    """All that training needs to resume; after the last meta-iteration, its result.
 
     Args:
-        meta_iteration: How many are done.
-        theta: ``(run, M)``.
-        memory: What the outer optimizer remembers, ``(moment, run, M)``.
-        diverged_at: The meta-iteration after which theta first was not finite, 0 if it is,
-            ``(run,)``.
+        meta_iteration: Number of completed meta-iterations.
+        theta: Learned values, ``(run, M)``.
+        memory: Moments of the outer optimizer, ``(moment, run, M)``.
+        diverged_at: The first meta-iteration after which theta was not finite, or 0 if theta is
+            finite, ``(run,)``.
         validation_loss: Mean over the validation bank after meta-iterations 0, interval, ...,
             ``(evaluation, run)``.
     """
@@ -65,17 +65,17 @@ def begin(
 
 
 def moments(h: Hyperparameters) -> int:
-    """Return how many tensors like theta the outer optimizer remembers."""
+    """Return the number of moments, tensors like theta, that the outer optimizer keeps."""
     return OPTIMIZERS[h.meta_optimizer].moments if isinstance(h, OuterLoop) else 0
 
 
 @contextmanager
-def _collector_spared() -> Iterator[None]:
-    """Have the garbage collector look at what is new only.
+def _existing_objects_frozen() -> Iterator[None]:
+    """Exempt existing objects from garbage collection.
 
-    At all that was imported it takes a tenth of a second.
+    A pass over everything that was imported takes a tenth of a second.
     """
-    if gc.get_freeze_count():  # whoever did it before will undo it
+    if gc.get_freeze_count():  # already frozen by a caller, which will unfreeze it
         yield
         return
     gc.freeze()
@@ -86,18 +86,19 @@ def _collector_spared() -> Iterator[None]:
 
 
 @cache
-def _keep_memory() -> None:
-    """Have glibc keep what is freed, which is asked for again a moment later.
+def _keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory.
 
-    Else it hands the parameters of a stack back to the system at each meta-iteration.
+    By default it returns the tensors of a stack to the system at the end of each meta-iteration,
+    and the next one requests the same pages again.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
-        mallopt(-1, 1 << 26)  # M_TRIM_THRESHOLD: hand back from 64 MB on
-        mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD: pieces of 32 MB and more are mapped each
+        mallopt(-1, 1 << 26)  # M_TRIM_THRESHOLD: return memory beyond 64 MB
+        mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD: map blocks of 32 MB and more separately
 
 
-@_collector_spared()
+@_existing_objects_frozen()
 def train(
     settings: TrainSettings,
     seeds: tuple[int, ...],
@@ -109,17 +110,17 @@ def train(
     """Meta-train one cell for a stack of seeds.
 
     Args:
-        settings: What is trained, and how.
-        seeds: One seed a run.
+        settings: Settings of the training job.
+        seeds: Seed of each run.
         algorithm: The cell's algorithm.
-        state: Where to resume; by default the beginning.
+        state: State to resume from; by default, training starts from the beginning.
         after_interval: Called with the state after each validation.
-        dtype: Of all arithmetic.
+        dtype: Type of all arithmetic.
 
     Returns:
         The state after the last meta-iteration. A diverged run's theta is NaN throughout.
     """
-    _keep_memory()
+    _keep_freed_memory()
     h, network, total = settings.hyperparameters, settings.shape, settings.meta_iterations
     validate = _validation(settings, Adapter(algorithm.adaptation, network, h), dtype)
     if state is None:
@@ -127,18 +128,18 @@ def train(
     if not total:
         return state
 
-    assert isinstance(h, OuterLoop)  # what trains has an outer loop
+    assert isinstance(h, OuterLoop)  # an algorithm without one has no meta-iterations
     stream = TaskStream(settings.tasks, seeds, h.meta_batch_size)
     optimizer, schedule = OPTIMIZERS[h.meta_optimizer], SCHEDULES[h.meta_schedule]
     interval = settings.validation.interval
 
-    @lru_cache(maxsize=1)
+    @lru_cache(maxsize=1)  # consecutive meta-iterations share a block
     def batches(block: int) -> list[Batch]:
         return _batches(algorithm.sample(stream.block(block), h), dtype)
 
-    def steps(theta: Tensor, memory: Tensor, begun: int, stop: int) -> Steps:
-        """Yield theta and the optimizer's memory after each meta-iteration from `begun` on."""
-        for i in range(begun, stop):
+    def steps(theta: Tensor, memory: Tensor, start: int, stop: int) -> Steps:
+        """Yield theta and the optimizer's memory after each meta-iteration from `start` on."""
+        for i in range(start, stop):
             batch = batches(i // BLOCK)[i % BLOCK]
             gradient = algorithm.meta_gradient(network, theta, batch, h)
             if h.meta_clip is not None:
@@ -148,15 +149,15 @@ def train(
             yield theta, memory
 
     while state.meta_iteration < total:
-        begun = state.meta_iteration
-        stop = min((begun // interval + 1) * interval, total)
-        theta, memory = _last(steps(state.theta, state.memory, begun, stop))
+        start = state.meta_iteration
+        stop = min((start // interval + 1) * interval, total)
+        theta, memory = _last(steps(state.theta, state.memory, start, stop))
         diverged_at = state.diverged_at
         if (~_finite(theta) & (diverged_at == 0)).any():
-            # What is not finite stays so, so one look an interval is enough. To learn when it
-            # began, the interval is computed again.
-            again = steps(state.theta, state.memory, begun, stop)
-            first = _first_not_finite(again, begun, stop, len(theta))
+            # A theta that is not finite stays so, so one check for each interval suffices. To find
+            # the meta-iteration, the interval is repeated: checking each one would slow every run.
+            repeated = steps(state.theta, state.memory, start, stop)
+            first = _first_not_finite(repeated, start, stop, len(theta))
             diverged_at = torch.where(diverged_at > 0, diverged_at, first)
         theta = torch.where((diverged_at > 0)[:, None], torch.nan, theta)
         now = State(stop, theta, memory, diverged_at, state.validation_loss)
@@ -166,29 +167,30 @@ def train(
 
 
 Steps = Iterator[tuple[Tensor, Tensor]]
-"""theta and the optimizer's memory after each of some meta-iterations."""
+"""theta and the optimizer's memory after each meta-iteration."""
 
 
 def _last(steps: Steps) -> tuple[Tensor, Tensor]:
-    """Return the last of some steps, and keep no other."""
+    """Return the last step, and keep no other in memory."""
     return deque(steps, maxlen=1).pop()
 
 
 def _finite(theta: Tensor) -> Tensor:
-    """Return which runs are finite throughout, ``(run,)``."""
+    """Return which runs have only finite values, ``(run,)``."""
     return theta.isfinite().all(-1)
 
 
-def _first_not_finite(steps: Steps, begun: int, stop: int, runs: int) -> Tensor:
-    """Return the first meta-iteration after which each run is not finite, 0 if all are ``(run,)``."""
-    finite = torch.empty(stop - begun, runs, dtype=torch.bool)  # small pieces would split memory
+def _first_not_finite(steps: Steps, start: int, stop: int, runs: int) -> Tensor:
+    """Return the first meta-iteration after which a run is not finite, 0 if none is, ``(run,)``."""
+    # One tensor for all: a small one kept from each meta-iteration would fragment the heap.
+    finite = torch.empty(stop - start, runs, dtype=torch.bool)
     for row, (theta, _) in zip(finite, steps, strict=True):
         row.copy_(_finite(theta))
-    return torch.where(finite.all(0), 0, begun + 1 + (~finite).int().argmax(0))
+    return torch.where(finite.all(0), 0, start + 1 + (~finite).int().argmax(0))
 
 
 def _batches(block: Batch, dtype: torch.dtype) -> list[Batch]:
-    """Return what each meta-iteration of a block uses."""
+    """Return the data of each meta-iteration of a block."""
     return list(zip(*(points.to(dtype).unbind() for points in block), strict=True))
 
 
@@ -197,7 +199,7 @@ def _validation(
 ) -> Callable[[Tensor], Tensor]:
     """Return the function from theta ``(run, M)`` to the mean validation loss ``(run,)``.
 
-    The loss is that after the last update, on the validation bank.
+    It measures the loss on the validation bank after the last update.
     """
     given = settings.validation
     distribution = given.protocol.distribution(settings.tasks)

@@ -24,7 +24,7 @@ FLUX = Network((1, 64, 64, 1))
 
 def several_widths():
     """Whether this processor has vectors of several widths that the kernel is compiled for."""
-    return engine._processor() >= engine.NEEDS["avx2"]
+    return engine._processor_flags() >= engine.REQUIRED_FLAGS["avx2"]
 
 
 def covered(*tensors):
@@ -606,7 +606,7 @@ def test_a_kernel_of_another_source_is_refused(choose_engine, monkeypatch, tmp_p
     choose_engine("")
     with pytest.raises(
         EngineError,
-        match=r"compiled from another kernel.cpp; delete it, or make it again: make setup",
+        match=r"compiled from a different kernel.cpp; delete it, or rebuild it: make setup",
     ):
         engine.name()
 

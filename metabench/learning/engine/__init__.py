@@ -1,10 +1,10 @@
-"""Which engine computes: the fused kernel or torch.
+"""The choice of engine: the fused kernel or torch.
 
-The kernel does where it was compiled and the processor can run it, torch elsewhere.
+The kernel computes where it was compiled and the processor can run it. Torch computes elsewhere.
 
-The two round differently, so an artefact says which one made it. One engine gives the same bits for
-any stack, any number of cores and after any restart. ``METABENCH_ENGINE=torch`` chooses torch where
-both are there, and ``METABENCH_ENGINE=fused`` insists on the kernel.
+The two engines round differently, so each artefact records its engine. One engine gives the same
+bits for any stack, for any number of cores and after any restart. ``METABENCH_ENGINE=torch``
+selects torch where both are available. ``METABENCH_ENGINE=fused`` requires the kernel.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ NAMES = ("fused", "torch")
 VARIABLE = "METABENCH_ENGINE"
 FOLDER = Path(__file__).parent
 SOURCE = FOLDER / "kernel.cpp"
-NEEDS = {"avx512": {"avx512f", "avx512dq"}, "avx2": {"avx2", "fma"}, "native": set()}
-"""What each compiled kernel needs of a processor, the best one first."""
+REQUIRED_FLAGS = {"avx512": {"avx512f", "avx512dq"}, "avx2": {"avx2", "fma"}, "native": set()}
+"""The processor flags that each compiled kernel requires, the fastest kernel first."""
 
 
 class EngineError(RuntimeError):
-    """The engine that was asked for is not there, or not what its source says."""
+    """The requested engine is unavailable, or its kernel was compiled from a different source."""
 
 
 @cache
@@ -34,15 +34,15 @@ def name() -> str:
     """Return the name of the engine that computes.
 
     Raises:
-        EngineError: The variable asks for an engine that is not there, or the kernel is older than
-            its source.
+        EngineError: The variable requests an unavailable engine, or the kernel was compiled from a
+            different source.
     """
-    asked = os.environ.get(VARIABLE, "")
-    if asked not in ("", *NAMES):
-        raise EngineError(f"{VARIABLE} must be one of {', '.join(NAMES)}, got {asked!r}")
-    if asked == "torch":
+    requested = os.environ.get(VARIABLE, "")
+    if requested not in ("", *NAMES):
+        raise EngineError(f"{VARIABLE} must be one of {', '.join(NAMES)}, got {requested!r}")
+    if requested == "torch":
         return "torch"
-    if library() is None and asked == "fused":
+    if library() is None and requested == "fused":
         raise EngineError(
             f"{VARIABLE}=fused, but no kernel was compiled for this processor; see docs/engine.md"
         )
@@ -50,50 +50,51 @@ def name() -> str:
 
 
 def use(engine: str) -> None:
-    """Compute with an engine from now on: that which a study was started with.
+    """Compute with the engine that a study was started with.
 
     Raises:
-        EngineError: It is not there. Numbers of two engines differ by rounding, so another one is
-            no way out.
+        EngineError: That engine is unavailable. There is no fallback, since the numbers of two
+            engines differ by rounding.
     """
+    # The variable, not a global: child processes have to compute with the same engine.
     os.environ[VARIABLE] = engine
     name.cache_clear()
     if engine == "fused" and library() is None:
         raise EngineError(
             f"the study was started with the fused engine, and {platform.node()} has no kernel for "
-            f"its processor; run its jobs on machines that have one, or start all of it again with "
-            f"{VARIABLE}=torch"
+            f"its processor; run its jobs on machines that have one, or restart the whole study "
+            f"with {VARIABLE}=torch"
         )
     name()
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Load the best compiled kernel that this processor can run; None if there is none.
+    """Load the fastest compiled kernel that this processor can run. Return None if there is none.
 
     Raises:
-        EngineError: It was compiled from another source.
+        EngineError: The kernel was compiled from a different source.
     """
-    able = _processor()
+    flags = _processor_flags()
     for path in (
         path
-        for kind, needs in NEEDS.items()
-        if needs <= able
+        for kind, required in REQUIRED_FLAGS.items()
+        if required <= flags
         for path in FOLDER.glob(f"kernel_{kind}.*")
     ):
-        found = ctypes.CDLL(str(path))
-        if (ctypes.c_char * 64).in_dll(found, "source").raw != sha256(
-            SOURCE.read_bytes()
-        ).hexdigest().encode():
+        kernel = ctypes.CDLL(str(path))
+        compiled_from = (ctypes.c_char * 64).in_dll(kernel, "source").raw
+        if compiled_from != sha256(SOURCE.read_bytes()).hexdigest().encode():
             raise EngineError(
-                f"{path.name} was compiled from another {SOURCE.name}; delete it, or make it again: make setup"
+                f"{path.name} was compiled from a different {SOURCE.name}; "
+                "delete it, or rebuild it: make setup"
             )
-        return found
+        return kernel
     return None
 
 
-def _processor() -> set[str]:
-    """Return the abilities of this processor, as Linux names them."""
+def _processor_flags() -> set[str]:
+    """Return the flags of this processor, as Linux names them."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return set()
     lines = Path("/proc/cpuinfo").read_text().splitlines()

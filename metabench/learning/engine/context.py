@@ -1,4 +1,4 @@
-"""The gradient through the adaptation of a context that shifts the first layer: torch's way."""
+"""The gradient through the adaptation of a context that shifts the first layer, on torch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 def gradient_through_context(
     engine: Reference, theta: Tensor, weight: Tensor, tasks: MetaBatch, step_size: float, steps: int
 ) -> tuple[Tensor, Tensor]:
-    """Return what `Network.gradient_through_context` does: for the equations see cavia.py."""
+    """Implement `Network.gradient_through_context`. The equations are those of cavia.py."""
     support, query = tasks
     bias = engine.network.first_bias
     copies = theta[:, None].expand(-1, support[1].shape[1], -1)  # (run, task, P)
     context = theta.new_zeros(*copies.shape[:2], weight.shape[-2])  # (run, task, C)
-    path = []
+    path = []  # context, shifted network and gradient of each step, for the way back
     for _ in range(steps):
         shifted = engine.shifted(copies, product(context, weight))
         gradient = engine.loss_and_gradient(shifted, *support)[1][..., bias]

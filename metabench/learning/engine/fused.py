@@ -1,7 +1,7 @@
 """The fused engine: `kernel.cpp` on torch tensors.
 
-It is for networks with hidden layers, and computes one network after another, whose parameters and
-activations stay in cache through all of its gradient steps.
+It computes networks with hidden layers, one at a time. So a network's parameters and activations
+stay in cache through all of its gradient steps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from metabench.learning import engine
-from metabench.learning.engine.calls import REALS, run
+from metabench.learning.engine.calls import C_TYPES, run
 from metabench.learning.engine.heads import MetaBatch, Sets
 from metabench.learning.step_sizes import Descent, Size, Sizes
 
@@ -24,7 +24,7 @@ ACTIVATIONS = ("tanh", "relu")
 
 
 def kernel(widths: tuple[int, ...], activation: str) -> Kernel | None:
-    """Return the kernel of a network, or None where torch has to compute."""
+    """Return the kernel of a network, or None if torch has to compute it."""
     return _kernel(widths, activation) if engine.name() == "fused" else None
 
 
@@ -37,9 +37,10 @@ def _kernel(widths: tuple[int, ...], activation: str) -> Kernel | None:
 def covers(theta: Tensor) -> bool:
     """Return whether the kernel can compute a stack.
 
-    It has two axes at most, is not empty, and is of a type that the kernel knows.
+    The stack must have at most two axes, must not be empty, and its type must be float32 or
+    float64.
     """
-    return theta.dtype in REALS and theta.is_cpu and theta.dim() <= 3 and theta.numel() > 0
+    return theta.dtype in C_TYPES and theta.is_cpu and theta.dim() <= 3 and theta.numel() > 0
 
 
 class Kernel:
@@ -56,7 +57,7 @@ class Kernel:
         self._library = engine.library()
         inputs, *hidden, outputs = widths
         self.widths, self.hidden = widths, sum(hidden)
-        self._hidden = (c_int64 * len(hidden))(*hidden)
+        self._hidden = (c_int64 * len(hidden))(*hidden)  # kept here, since shape has its address
         self.parameters = sum((n + 1) * m for n, m in pairwise(widths))
         self.shape = (
             ACTIVATIONS.index(activation),
@@ -67,9 +68,9 @@ class Kernel:
             self.parameters,
         )
 
-    def function(self, what: str, dtype: torch.dtype) -> Callable[[object], int]:
-        """Return a function of the library, for numbers of a type."""
-        return getattr(self._library, f"{what}_{str(dtype).removeprefix('torch.')}")
+    def function(self, operation: str, dtype: torch.dtype) -> Callable[[object], int]:
+        """Return a function of the library for one type of numbers."""
+        return getattr(self._library, f"{operation}_{str(dtype).removeprefix('torch.')}")
 
     def predict(self, theta: Tensor, x: Tensor, shift: Tensor | None = None) -> Tensor:
         """Evaluate a stack of networks."""
@@ -92,7 +93,7 @@ class Kernel:
         return product
 
     def descend(self, theta: Tensor, x: Tensor, y: Tensor, step_size: Size | Sizes) -> Tensor:
-        """Return the parameters after a gradient step on each batch."""
+        """Return the parameters after one gradient step on each batch."""
         phi = _like(theta)
         run(self, "descend", phi, {"theta": theta, "x": x, "y": y}, step_size)
         return phi
@@ -100,7 +101,7 @@ class Kernel:
     def summed_gradient(
         self, theta: Tensor, x: Tensor, y: Tensor, after: Descent | None = None
     ) -> Tensor:
-        """Return the sum along the last axis of the stack of the gradients after some steps."""
+        """Return the gradients after a descent, summed along the last axis of the stack."""
         total = self._summed(theta)
         arrays = {"theta": theta, "query": x, "labels": y}
         step_size: Size | Sizes = 0.0
@@ -112,7 +113,7 @@ class Kernel:
     def shifted_gradient(
         self, theta: Tensor, shift: Tensor, x: Tensor, y: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the sum of the gradients of shifted networks, and each one's along its shift."""
+        """Return the summed gradients of shifted networks, and each gradient along its shift."""
         total, along = self._summed(theta), self._shifts(theta)
         arrays = {"theta": theta, "shift": shift, "query": x, "labels": y}
         run(self, "summed_gradient", total, arrays, second=along)
@@ -126,7 +127,7 @@ class Kernel:
         return along
 
     def hidden_layers(self, theta: Tensor, x: Tensor) -> Tensor:
-        """Return the activations of all hidden layers, one after the other."""
+        """Return the activations of all hidden layers, concatenated."""
         hidden = theta.new_empty(*theta.shape[:-1], x.shape[-2] * self.hidden)
         run(self, "features", hidden, {"theta": theta, "query": x})
         return hidden
@@ -140,7 +141,7 @@ class Kernel:
         return gradient
 
     def predict_along(self, theta: Tensor, descent: Descent, query: Tensor, every: bool) -> Tensor:
-        """Return predictions before the first and after each gradient step, or after the last."""
+        """Return predictions before and after each gradient step, or only after the last."""
         x, y, step_size = descent
         times = (len(x) + 1,) if every else ()
         shape = *times, *theta.shape[:-1], query.shape[-2], self.widths[-1]
@@ -152,7 +153,7 @@ class Kernel:
     def gradient_through(
         self, theta: Tensor, descent: Descent, x: Tensor, y: Tensor, every: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the sum of the gradients through a descent, for theta and for its step sizes."""
+        """Return the summed gradients through a descent, for theta and for the step sizes."""
         total, along = self._summed(theta), None
         batches_x, batches_y, step_size = descent
         if isinstance(step_size, Sizes):
@@ -165,56 +166,56 @@ class Kernel:
     def gradient_through_head(
         self, theta: Tensor, tasks: MetaBatch, step_size: float, steps: int
     ) -> Tensor:
-        """Return the gradient of the query losses after each task's descent of the head."""
-        gradient, arrays = _like(theta), {"theta": theta, **_of_tasks(*tasks)}
+        """Return the gradient of the query losses, where each task's head takes gradient steps."""
+        gradient, arrays = _like(theta), {"theta": theta, **_meta_batch_arrays(*tasks)}
         run(self, "gradient_through_head", gradient, arrays, step_size, every=steps)
         return gradient
 
     def gradient_through_ridge(
         self, theta: Tensor, weight: Tensor, tasks: MetaBatch
     ) -> tuple[Tensor, Tensor]:
-        """Return the gradients of the query losses after each task's ridge regression."""
+        """Return the gradients of the query losses, where each task's head is fitted by ridge."""
         gradient = _like(theta)
         along_log = torch.empty(theta.shape[:-1], dtype=theta.dtype)
-        arrays = {"theta": theta, **_of_tasks(*tasks)}
+        arrays = {"theta": theta, **_meta_batch_arrays(*tasks)}
         run(self, "gradient_through_ridge", gradient, arrays, weight, along_log)
         return gradient, along_log
 
     def gradient_through_context(
         self, theta: Tensor, weight: Tensor, tasks: MetaBatch, step_size: float, steps: int
     ) -> tuple[Tensor, Tensor]:
-        """Return the gradients of the query losses after each task's descent of its context."""
+        """Return the gradients of the query losses, where each task's context takes steps."""
         gradient = _like(theta)
         shape = *theta.shape[:-1], weight.shape[-2], self.widths[1]
         if weight.shape[-1] != self.widths[1]:
             raise ValueError(f"weights of a context must be {shape}, got {tuple(weight.shape)}")
         along = torch.empty(shape, dtype=theta.dtype)
-        arrays = {"theta": theta, "v": weight.flatten(-2), **_of_tasks(*tasks)}
+        arrays = {"theta": theta, "v": weight.flatten(-2), **_meta_batch_arrays(*tasks)}
         run(self, "gradient_through_context", gradient, arrays, step_size, along, steps)
         return gradient, along
 
     def _points(self, theta: Tensor, x: Tensor) -> Tensor:
-        """Return memory for an output at each point of each network."""
+        """Allocate an output for each point of each network."""
         return torch.empty(*theta.shape[:-1], x.shape[-2], self.widths[-1], dtype=theta.dtype)
 
     def _summed(self, theta: Tensor) -> Tensor:
-        """Return memory for a vector like theta, summed along the last axis of the stack."""
+        """Allocate a vector like theta, summed along the last axis of the stack."""
         return torch.empty(*theta.shape[:-2], theta.shape[-1], dtype=theta.dtype)
 
     def _shifts(self, theta: Tensor) -> Tensor:
-        """Return memory for a shift of each network."""
+        """Allocate a shift for each network."""
         return torch.empty(*theta.shape[:-1], self.widths[1], dtype=theta.dtype)
 
 
 def _like(theta: Tensor) -> Tensor:
-    """Return memory for as many parameters, faster than `torch.empty` does."""
+    """Allocate a tensor like theta, which takes less time than `torch.empty` with a shape."""
     return torch.empty_like(theta, memory_format=torch.contiguous_format)
 
 
-def _of_tasks(support: Sets, query: Sets) -> dict[str, Tensor]:
-    """Return the arrays of a head's job: tasks come first, and all may share x of the query sets."""
+def _meta_batch_arrays(support: Sets, query: Sets) -> dict[str, Tensor]:
+    """Return the arrays of meta-batch jobs. Tasks come first, and may share x of the query sets."""
     x, y = (t.movedim(-3, 0) for t in support)
-    asked, answers = query[0], query[1].movedim(-3, 0)
-    shared = asked.dim() == 2
-    asked = asked.expand(len(x), *asked.shape) if shared else asked.movedim(-3, 0)
-    return {"x": x, "y": y, "asked": asked, "answers": answers}
+    query_x, query_y = query[0], query[1].movedim(-3, 0)
+    shared = query_x.dim() == 2  # expand gives it a stride of 0 over tasks, which the kernel reads
+    by_task = query_x.expand(len(x), *query_x.shape) if shared else query_x.movedim(-3, 0)
+    return {"x": x, "y": y, "task_query": by_task, "task_labels": query_y}

@@ -1,7 +1,8 @@
-"""Gradients through the adaptation of a head, where features stay: torch's way.
+"""Gradients through the adaptation of a head on fixed features, on torch.
 
-Tasks share the hidden layers. So all points of a run go through them together, and those of a grid,
-at which all tasks are asked, go once. On features h a head is linear: predictions are h w + b.
+The tasks of a run share the hidden layers. So all points of a run go through these layers together,
+and a query grid that all tasks share goes through them once. A head is linear in the features h:
+its predictions are h w + b.
 """
 
 from __future__ import annotations
@@ -17,48 +18,48 @@ if TYPE_CHECKING:
     from metabench.learning.engine.reference import Reference
 
 Sets = tuple[Tensor, Tensor]
-"""Points of each task and their labels, ``(run, task, point, .)``; or x ``(point, feature)`` that all
-share.
+"""x and y of each task's points, ``(run, task, point, .)``. If all tasks share x, it is ``(point,
+feature)``.
 """
 
 MetaBatch = tuple[Sets, Sets]
 """Support and query set of each task."""
 
 
-class At(NamedTuple):
-    """The features of points: a set of points is those of one task, or shared by a run's tasks."""
+class FeatureSets(NamedTuple):
+    """The features of sets of points. A set belongs to one task, or to all tasks of a run."""
 
     h: Tensor
     """``(set, point, width)``."""
     tasks: int
-    """How many tasks a run has."""
+    """Tasks of a run."""
 
     def times(self, w: Tensor) -> Tensor:
         """Return h w of each task, ``(run, task, point)``, from w ``(run, task, width)``."""
-        return self._of_tasks(product(self._of_sets(w), self.h.mT))
+        return self._by_task(product(self._by_set(w), self.h.mT))
 
-    def transposed(self, numbers: Tensor) -> Tensor:
-        """Return h' r, ``(run, task, width)``, from numbers r ``(run, task, point)``."""
-        return self._of_tasks(product(self._of_sets(numbers), self.h))
+    def transposed(self, r: Tensor) -> Tensor:
+        """Return h' r, ``(run, task, width)``, from r ``(run, task, point)``."""
+        return self._by_task(product(self._by_set(r), self.h))
 
-    def outer(self, numbers: Tensor, w: Tensor) -> Tensor:
+    def outer(self, r: Tensor, w: Tensor) -> Tensor:
         """Return r w', ``(set, point, width)``, summed over the tasks that share a set."""
-        return product(self._of_sets(numbers).mT, self._of_sets(w))
+        return product(self._by_set(r).mT, self._by_set(w))
 
-    def _of_sets(self, rows: Tensor) -> Tensor:
-        """Give each set its tasks, ``(set, task, n)``."""
+    def _by_set(self, rows: Tensor) -> Tensor:
+        """Group the rows of tasks by set, ``(set, task, n)``."""
         return rows.reshape(len(self.h), -1, rows.shape[-1])
 
-    def _of_tasks(self, rows: Tensor) -> Tensor:
-        """Undo `_of_sets`."""
+    def _by_task(self, rows: Tensor) -> Tensor:
+        """Undo `_by_set`."""
         return rows.reshape(-1, self.tasks, rows.shape[-1])
 
 
 class Features:
-    """The features of a meta-batch's support and query points, and the way back to theta.
+    """The features of a meta-batch's support and query points, and the gradient back to theta.
 
     Args:
-        engine: What computes.
+        engine: The torch engine.
         theta: ``(run, P)``.
         support: x of the support points, ``(run, task, shots, feature)``.
         query: x of the query points, likewise, or of the grid ``(point, feature)``.
@@ -66,20 +67,21 @@ class Features:
 
     def __init__(self, engine: Reference, theta: Tensor, support: Tensor, query: Tensor) -> None:
         runs, tasks, shots = support.shape[:3]
-        asked = query.expand(runs, *query.shape) if query.dim() == 2 else query.flatten(1, 2)
+        shared = query.dim() == 2
+        query_points = query.expand(runs, *query.shape) if shared else query.flatten(1, 2)
         self.engine, self.theta, width = engine, theta, engine.network.widths[-2]
-        self.x = torch.cat([support.flatten(1, 2), asked], dim=1)
+        self.x = torch.cat([support.flatten(1, 2), query_points], dim=1)
         self.hidden = engine.hidden_layers(theta, self.x)
         last = self.hidden[..., -self.x.shape[1] * width :].unflatten(-1, (-1, width))
-        of_support, of_query = last.split([tasks * shots, asked.shape[1]], dim=1)
-        self.support = At(of_support.reshape(runs * tasks, shots, width), tasks)
-        self.query = At(of_query.reshape(-1, query.shape[-2], width), tasks)
+        of_support, of_query = last.split([tasks * shots, query_points.shape[1]], dim=1)
+        self.support = FeatureSets(of_support.reshape(runs * tasks, shots, width), tasks)
+        self.query = FeatureSets(of_query.reshape(-1, query.shape[-2], width), tasks)
 
     def pulled_back(self, support: Tensor, query: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """Return the gradient of a loss, ``(run, P)``.
+        """Return the gradient of a loss with respect to theta, ``(run, P)``.
 
         Args:
-            support: dL/dh at the support points, as `At` has them.
+            support: dL/dh at the support points, with the axes of `FeatureSets.h`.
             query: dL/dh at the query points, likewise.
             weight: dL/dw of the head, ``(run, width)``.
             bias: dL/db of the head, ``(run, 1)``.
@@ -95,15 +97,15 @@ class Features:
 def gradient_through_head(
     engine: Reference, theta: Tensor, tasks: MetaBatch, step_size: float, steps: int
 ) -> Tensor:
-    """Return what `Network.gradient_through_head` does: for the equations see anil.py."""
+    """Implement `Network.gradient_through_head`. The equations are those of anil.py."""
     support, query = tasks
     features = Features(engine, theta, support[0], query[0])
     at_support, at_query = features.support, features.query
     y, labels = support[1].squeeze(-1), query[1].squeeze(-1)  # (run, task, point)
-    step = 2 * step_size / y.shape[-1]
+    step = 2 * step_size / y.shape[-1]  # the factor of d/df mean (f - y)^2 = 2 (f - y) / n
 
     w, b = _head(theta, at_support)
-    path = []
+    path = []  # w and the errors of each step, for the way back
     for _ in range(steps):
         error = at_support.times(w) + b - y
         path.append((w, error))
@@ -124,7 +126,7 @@ def gradient_through_head(
 def gradient_through_ridge(
     engine: Reference, theta: Tensor, weight: Tensor, tasks: MetaBatch
 ) -> tuple[Tensor, Tensor]:
-    """Return what `Network.gradient_through_ridge` does: for the equations see ridge.py."""
+    """Implement `Network.gradient_through_ridge`. The equations are those of ridge.py."""
     support, query = tasks
     features = Features(engine, theta, support[0], query[0])
     at_support, at_query = features.support, features.query
@@ -136,9 +138,9 @@ def gradient_through_ridge(
     unit = torch.eye(shots, dtype=theta.dtype)
     root = factor(product(at_support.h, at_support.h.mT) + scale * unit)
 
-    def solved(numbers: Tensor) -> Tensor:
-        """Return K^-1 times numbers ``(run, task, shots)``."""
-        return torch.cholesky_solve(numbers.reshape(-1, shots, 1), root).view_as(numbers)
+    def solved(r: Tensor) -> Tensor:
+        """Return K^-1 r for r ``(run, task, shots)``."""
+        return torch.cholesky_solve(r.reshape(-1, shots, 1), root).view_as(r)
 
     k = solved(y - (at_support.times(w) + b))
     v = w + at_support.transposed(k)
@@ -155,7 +157,7 @@ def gradient_through_ridge(
     return gradient, -weight * (z * k).sum((1, 2))
 
 
-def _head(theta: Tensor, at: At) -> tuple[Tensor, Tensor]:
+def _head(theta: Tensor, at: FeatureSets) -> tuple[Tensor, Tensor]:
     """Return w ``(run, task, width)`` and b ``(run, 1, 1)`` of networks theta ``(run, P)``."""
     width = at.h.shape[-1]
     return theta[:, None, -width - 1 : -1].expand(-1, at.tasks, -1), theta[:, None, -1:]

@@ -3,11 +3,12 @@
 //
 //   h_0 = x,   z_l = h_{l-1} W_l + b_l,   h_l = activation(z_l),   prediction = z_L,   loss = mean (prediction - y)^2
 //
-// One network after another, each with its parameters and activations in cache, so that neighbours in a stack cannot
-// matter. Each number is one chain of fused multiply-adds in an order that the width of the processor's vectors has
-// no part in (the one dot product adds BLOCK partial sums, whatever that width): AVX2 and AVX-512 give the same bits.
+// The kernel computes one network at a time and keeps its parameters and activations in cache. So a network's result
+// cannot depend on its neighbours in the stack. Each number is one chain of fused multiply-adds, whose order does not
+// depend on the width of the processor's vectors (the dot product always adds BLOCK partial sums). So AVX2 and
+// AVX-512 give the same bits.
 //
-// The same source is compiled once for each kind of processor; `__init__.py` chooses.
+// The source is compiled once for each kind of processor; `__init__.py` selects the compiled kernel at run time.
 
 #include <algorithm>
 #include <cmath>
@@ -23,7 +24,7 @@
 
 namespace {
 
-#ifndef BYTES  // of a vector
+#ifndef BYTES  // size of a vector; a test sets a smaller one
 #if defined(__AVX512F__)
 #define BYTES 64
 #elif defined(__AVX2__)
@@ -32,11 +33,16 @@ namespace {
 #define BYTES 16
 #endif
 #endif
-constexpr int64_t BLOCK = 32;  // widths are padded to its multiples, with zeros as long as all numbers are finite
+
+// Widths are padded to multiples of BLOCK. Padding holds zeros as long as all numbers are finite. BLOCK is two of the
+// widest vectors of floats, so that one pass of `product` fills whole tiles. It fixes the order of sums, hence all
+// bits.
+constexpr int64_t BLOCK = 32;
 
 #define INLINED __attribute__((always_inline))
 #define INLINE inline INLINED
-#define APART __attribute__((noinline))  // called seldom, and code of its own each time it is inlined
+// For functions that are called seldom: inlined, each call would be another copy of much code.
+#define NOINLINE __attribute__((noinline))
 
 template <class T> struct Simd {
   typedef T V __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
@@ -46,35 +52,43 @@ template <class T> using V = typename Simd<T>::V;
 
 template <class T> INLINE V<T> load(const T* p) { return *reinterpret_cast<const V<T>*>(p); }
 template <class T> INLINE void store(T* p, V<T> v) { *reinterpret_cast<V<T>*>(p) = v; }
-template <class T> INLINE V<T> all(T value) { return value - V<T>{}; }
+template <class T> INLINE V<T> broadcast(T value) { return value - V<T>{}; }
 
-// The same for one number, where code is for both; `like` says for which.
+// The same for a single number, so that templates can take a vector or a number. The type of `like` selects which.
 template <class T> INLINE V<T> load(const T* p, V<T> like) { return load(p); }
 template <class T> INLINE T load(const T* p, T like) { return *p; }
 template <class T> INLINE void store(T* p, T value) { *p = value; }
 
-// The integers that a shuffle takes, one for each lane.
+// The indices of a shuffle: function(i) for lane i.
 template <class T, class Function> INLINE auto lanes(Function function) {
-  decltype(V<T>{} > V<T>{}) found{};
+  decltype(V<T>{} > V<T>{}) result{};
 #pragma GCC unroll 16
-  for (int64_t i = 0; i < Simd<T>::lanes; ++i) found[i] = function(i);
-  return found;
+  for (int64_t i = 0; i < Simd<T>::lanes; ++i) result[i] = function(i);
+  return result;
 }
 
-// --- activations: h = f(z), dL/dz from dL/dh and h, and dL/dh R{f'(z)} / R{h} from dL/dh and h -----------------------
+// --- activations ---------------------------------------------------------------------------------------------------
+//
+// forward     h = f(z)
+// backward    dL/dz = f'(z) dL/dh, from g = dL/dh and h
+// curvature   the factor c of R{f'(z)} dL/dh = c R{h}, from g and h
+//
+// All derivatives are written in terms of h, so z is not stored.
 
-// a < b ? a : b, and a > b ? a : b. For these widest of vectors compilers take two instructions where one does it.
+// a < b ? a : b, and a > b ? a : b. For the widest vectors compilers emit two instructions for each where one
+// suffices.
 #if BYTES == 64 && defined(__AVX512F__)
-INLINE V<float> lesser(V<float> a, V<float> b) { return V<float>(_mm512_min_ps(__m512(a), __m512(b))); }
-INLINE V<float> greater(V<float> a, V<float> b) { return V<float>(_mm512_max_ps(__m512(a), __m512(b))); }
+INLINE V<float> minimum(V<float> a, V<float> b) { return V<float>(_mm512_min_ps(__m512(a), __m512(b))); }
+INLINE V<float> maximum(V<float> a, V<float> b) { return V<float>(_mm512_max_ps(__m512(a), __m512(b))); }
 #else
-INLINE V<float> lesser(V<float> a, V<float> b) { return a < b ? a : b; }
-INLINE V<float> greater(V<float> a, V<float> b) { return a > b ? a : b; }
+INLINE V<float> minimum(V<float> a, V<float> b) { return a < b ? a : b; }
+INLINE V<float> maximum(V<float> a, V<float> b) { return a > b ? a : b; }
 #endif
 
-// x P(x^2) / Q(x^2), the minimax of the relative error (1e-8) up to 8.3. Beyond 8 it is 3e-7 from 1, and stays there.
+// tanh z = x P(x^2) / Q(x^2): the rational function of this degree with the least relative error (1e-8) on |x| <=
+// 8.3. z is clipped to +-8 first, where tanh is within 3e-7 of +-1.
 INLINE V<float> tanh(V<float> z) {
-  const V<float> most = all(8.0f), x = greater(-most, lesser(most, z)), s = x * x;
+  const V<float> limit = broadcast(8.0f), x = maximum(-limit, minimum(limit, z)), s = x * x;
   V<float> p = s * 1.46482604998e-8f + 2.15086484004e-5f, q = s * 8.29515493484e-7f + 3.37397140404e-4f;
   p = p * s + 3.54918457438e-3f, q = q * s + 2.60800146601e-2f;
   p = p * s + 1.34258854917e-1f, q = q * s + 4.67592104155e-1f;
@@ -82,6 +96,7 @@ INLINE V<float> tanh(V<float> z) {
   return x * p / q;
 }
 
+// Studies compute in float; double serves tests, which want accuracy and not speed.
 INLINE V<double> tanh(V<double> z) {
   for (int64_t i = 0; i < Simd<double>::lanes; ++i) z[i] = std::tanh(z[i]);
   return z;
@@ -90,18 +105,18 @@ INLINE V<double> tanh(V<double> z) {
 struct Tanh {
   template <class U> static INLINE U forward(U z) { return tanh(z); }
   template <class U> static INLINE U backward(U g, U h) { return g - (g * h) * h; }
-  template <class U> static INLINE U bend(U g, U h) { return -2 * (g * h); }
+  template <class U> static INLINE U curvature(U g, U h) { return -2 * (g * h); }
 };
 
 struct Relu {
   template <class U> static INLINE U forward(U z) { return z < 0 ? U{} : z; }
   template <class U> static INLINE U backward(U g, U h) { return h > 0 ? g : U{}; }
-  template <class U> static INLINE U bend(U, U) { return U{}; }
+  template <class U> static INLINE U curvature(U, U) { return U{}; }
 };
 
 // --- products ------------------------------------------------------------------------------------------------------
 
-// A product a b, whose a[i, k] lie `row` and `step` apart, and whose b[k, j] lie `ld` and 1.
+// The factors of a matrix product a b. Strides: `row` and `step` of a[i, k], `ld` and 1 of b[k, j].
 template <class T> struct Factors {
   int64_t depth;
   const T* a;
@@ -111,8 +126,11 @@ template <class T> struct Factors {
   INLINE Factors at(int64_t i, int64_t j) const { return {depth, a + i * row, row, step, b + j, ld}; }
 };
 
-// One tile, R rows by two vectors, of a sum of products: out(r, j) = finish(start(j) + sum_k a[r, k] b[k, j] + ...), k in
-// order and one product after the other.
+// One tile of a sum of matrix products, R rows by two vectors:
+//
+//   finish(r, j, start(j) + sum_k a[r, k] b[k, j] + ...)
+//
+// Terms are added in the order of k, one product after the other. The sums stay in registers throughout.
 template <int R, class T, class Start, class Finish, class... More>
 INLINE void tile(Start start, Finish finish, Factors<T> factors, More... more) {
   constexpr int64_t L = Simd<T>::lanes;
@@ -124,25 +142,29 @@ INLINE void tile(Start start, Finish finish, Factors<T> factors, More... more) {
       const V<T> b0 = load(f.b), b1 = load(f.b + L);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
-        const V<T> x = all(f.a[r * f.row]);
+        const V<T> x = broadcast(f.a[r * f.row]);
         sum[r][0] += x * b0, sum[r][1] += x * b1;
       }
     }
   };
   add(factors), (add(more), ...);
   int64_t first = 0;
-  asm volatile("" : "+r"(first));  // else compilers work out the places of all rows before, and have to spill sums
+  // Hide the value of `first` from the compiler. Otherwise it computes the addresses of all rows before the loop
+  // above, runs out of registers and spills the sums to memory.
+  asm volatile("" : "+r"(first));
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) finish(first + r, 0, sum[r][0]), finish(first + r, L, sum[r][1]);
 }
 
-// Tiles of H rows each as long as there are so many, then of fewer. Few heights, since each is code of its own.
-template <int H, int... LESS, class At> INLINE void tiles(int64_t i, int64_t rows, At at) {
+// Tiles of H rows while that many are left, then tiles of SMALLER heights. Heights are few: each one is a copy of
+// `tile`.
+template <int H, int... SMALLER, class At> INLINE void tiles(int64_t i, int64_t rows, At at) {
   for (; i + H <= rows; i += H) at(i, std::integral_constant<int, H>{});
-  if constexpr (sizeof...(LESS) > 0) tiles<LESS...>(i, rows, at);
+  if constexpr (sizeof...(SMALLER) > 0) tiles<SMALLER...>(i, rows, at);
 }
 
-// All tiles of a sum of products of `rows` by `columns`; start(j) and finish(i, j, sum) see the places in the whole.
+// All tiles of a sum of products, `rows` by `columns`. start(j) and finish(i, j, sum) take indices of the whole
+// matrix.
 template <class T, class Start, class Finish, class... More>
 INLINE void product(int64_t rows, int64_t columns, Start start, Finish finish, Factors<T> factors, More... more) {
   for (int64_t j = 0; j < columns; j += 2 * Simd<T>::lanes) {
@@ -151,15 +173,17 @@ INLINE void product(int64_t rows, int64_t columns, Start start, Finish finish, F
       const auto to = [&](int64_t r, int64_t c, V<T> sum) INLINED { finish(i + r, j + c, sum); };
       tile<height>(from, to, factors.at(i, j), more.at(i, j)...);
     };
-    // The accumulators of the highest must fit the registers. Studies compute in float.
+    // The sums of the highest tile must fit the registers: 20 of 32 for AVX-512, 10 of 16 for AVX2. Heights do not
+    // change bits. Double has few heights, since studies compute in float.
     if constexpr (sizeof(T) > sizeof(float)) tiles<4, 1>(0, rows, at);
     else if constexpr (BYTES == 64) tiles<10, 5, 4, 1>(0, rows, at);
     else tiles<5, 4, 1>(0, rows, at);
   }
 }
 
-// For some columns of b, a multiple of BLOCK: sum_k a[k] b[k, j] and sum_k b[k, j], k in order. Sums of many columns are
-// made at once, since each waits for itself.
+// weighted(j, sum_k a[k] b[k, j]) and plain(j, sum_k b[k, j]) for `ld` columns of b, a multiple of BLOCK. Terms are
+// added in the order of k. Each sum is a chain in which every addition waits for the one before it, so many columns
+// are summed side by side.
 template <class T, class Weighted, class Plain>
 INLINE void column_sums(
     int64_t depth, const T* a, const T* b, int64_t ld, Weighted weighted, Plain plain, int64_t step = 1) {
@@ -169,7 +193,8 @@ INLINE void column_sums(
     const T* row = b + j;
     for (int64_t k = 0; k < depth; ++k, row += ld)
 #pragma GCC unroll 16
-      for (int64_t c = 0; c < N; ++c) sum[c] += all(a[k * step]) * load(row + c * L), unweighted[c] += load(row + c * L);
+      for (int64_t c = 0; c < N; ++c)
+        sum[c] += broadcast(a[k * step]) * load(row + c * L), unweighted[c] += load(row + c * L);
 #pragma GCC unroll 16
     for (int64_t c = 0; c < N; ++c) weighted(j + c * L, sum[c]), plain(j + c * L, unweighted[c]);
   };
@@ -180,30 +205,33 @@ INLINE void column_sums(
   if (j < ld) sums(j, one);
 }
 
-// sum_k a[k] for a count that is a multiple of BLOCK: BLOCK partial sums, and these in order.
+// sum_k a[k] for a count that is a multiple of BLOCK: BLOCK partial sums, which are then added in order.
 template <class T> T total(int64_t count, const T* a) {
   constexpr int64_t L = Simd<T>::lanes, N = BLOCK / L;
   V<T> sum[N] = {};
   for (int64_t k = 0; k < count; k += BLOCK)
 #pragma GCC unroll 16
     for (int64_t c = 0; c < N; ++c) sum[c] += load(a + k + c * L);
-  T found = 0;
-  for (int64_t k = 0; k < BLOCK; ++k) found += sum[k / L][k % L];
-  return found;
+  T result = 0;
+  for (int64_t k = 0; k < BLOCK; ++k) result += sum[k / L][k % L];
+  return result;
 }
 
-// [u, v] is 2 lanes / WIDTH segments. Add each one's second half to its first: as many segments of half the width.
+// Vectors u and v together are segments of WIDTH numbers. Add the second half of each segment to its first half,
+// which gives as many segments of half the width: one vector.
 template <int64_t WIDTH, class T> INLINE V<T> fold(V<T> u, V<T> v) {
   const auto first = lanes<T>([](int64_t i) { return i / (WIDTH / 2) * WIDTH + i % (WIDTH / 2); });
   return __builtin_shuffle(u, v, first) + __builtin_shuffle(u, v, first + WIDTH / 2);
 }
 
-// sum_k a[p, k] b[k] for COUNT rows p of `rows`, a segment of the result each; past the last row it is said again.
-// Each is BLOCK partial sums, folded in half again and again.
+// sum_k a[p, k] b[k] for COUNT rows from p on, one segment of the result each. Rows past the last of `rows` repeat
+// it. Each dot product is BLOCK partial sums, folded in half until one number is left. The order of this tree is the
+// same for vectors of every width.
 template <int64_t COUNT, class T> INLINE V<T> dots(int64_t p, int64_t rows, int64_t depth, const T* a, const T* b) {
   constexpr int64_t L = Simd<T>::lanes, N = BLOCK / L;
   if constexpr (COUNT > 1) {
-    const V<T> first = dots<COUNT / 2>(p, rows, depth, a, b), second = dots<COUNT / 2>(p + COUNT / 2, rows, depth, a, b);
+    const V<T> first = dots<COUNT / 2>(p, rows, depth, a, b);
+    const V<T> second = dots<COUNT / 2>(p + COUNT / 2, rows, depth, a, b);
     return fold<2 * L / COUNT, T>(first, second);
   } else {
     a += std::min(p, rows - 1) * depth;
@@ -219,8 +247,9 @@ template <int64_t COUNT, class T> INLINE V<T> dots(int64_t p, int64_t rows, int6
   }
 }
 
-// to[j, i] = from[i, j] for one square of as many rows as a vector has lanes, by shuffles that processors do fast: within
-// segments of 16 bytes, whose rows are zipped log2(S) times; then of whole segments, the even ones parted from the odd.
+// to[j, i] = from[i, j] for a square block with as many rows as a vector has lanes. Only shuffles that processors do
+// fast are used: log2(S) rounds interleave pairs of rows within segments of 16 bytes, and the remaining rounds
+// separate the even from the odd segments.
 template <class T> INLINE void transpose_square(const T* from, int64_t from_ld, T* to, int64_t to_ld) {
   constexpr int64_t L = Simd<T>::lanes, S = 16 / sizeof(T);
   const auto zip = lanes<T>([](int64_t i) { return i / S * S + i % S / 2 + i % 2 * L; });
@@ -252,69 +281,74 @@ template <class T> INLINE void transpose_square(const T* from, int64_t from_ld, 
 
 int64_t padded(int64_t width) { return (width + BLOCK - 1) / BLOCK * BLOCK; }
 
-// Memory that a thread keeps from call to call.
+// Memory that a thread keeps between calls, since allocating it for every call would slow small calls.
 template <class T> T* workspace(int64_t count) {
-  static thread_local struct Held {
+  static thread_local struct Buffer {
     T* memory = nullptr;
     int64_t count = 0;
-    ~Held() { std::free(memory); }
-  } held;
-  if (held.count < count) {
-    std::free(held.memory);
-    held.memory = static_cast<T*>(std::aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64));
-    held.count = held.memory ? count : 0;
+    ~Buffer() { std::free(memory); }
+  } buffer;
+  if (buffer.count < count) {
+    std::free(buffer.memory);
+    buffer.memory = static_cast<T*>(std::aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64));
+    buffer.count = buffer.memory ? count : 0;
   }
-  return held.memory;
+  return buffer.memory;
 }
 
-// A hidden layer. R{.} = d/dr (.) of theta + r v at r = 0 is how a thing changes as the parameters go along v.
+// A hidden layer. R{.} = d/dr (.) at r = 0 of the network with parameters theta + r v: the derivative of a quantity
+// along v (Pearlmutter 1994, doi:10.1162/neco.1994.6.1.147).
 template <class T> struct Layer {
-  int64_t in, out, ld;        // features in and out, and those out with padding
+  int64_t in, out, ld;        // input features, output features, and the latter with padding
   T *weight, *bias;           // (in, ld), (ld)
-  T *h, *delta, *bend;        // (points, ld): f(z), dL/dz, and what R{h} is to be multiplied by to give R{f'(z)} dL/dh
+  T *h, *delta, *curvature;   // (points, ld): f(z), dL/dz, and the factor c of R{f'(z)} dL/dh = c R{h}
   T *h_change, *delta_change; // (points, ld): R{h}, R{dL/dz}
 };
 
-// What becomes of dL/dp of each parameter, at p or a vector of them from there on. Other vectors lie at distances.
-template <class T> struct Put {  // into a vector
-  int64_t there;
-  template <class G> INLINE void operator()(T* p, G g) const { store(p + there, g); }
+// What to do with the gradient g = dL/dp of a parameter at p, or of a vector of parameters from p on. Vectors like
+// theta have the same layout, so each is given by its constant distance from theta, and g goes straight from the
+// registers to where it is needed: no gradient is stored and read again.
+template <class T> struct Put {  // store it in a vector
+  int64_t offset;
+  template <class G> INLINE void operator()(T* p, G g) const { store(p + offset, g); }
 };
-template <class T> struct Add {  // to a vector
-  int64_t there;
-  template <class G> INLINE void operator()(T* p, G g) const { store(p + there, load(p + there, g) + g); }
+template <class T> struct Add {  // add it to a vector
+  int64_t offset;
+  template <class G> INLINE void operator()(T* p, G g) const { store(p + offset, load(p + offset, g) + g); }
 };
-template <class T> struct Step {  // a step of descent
-  int64_t there;
+template <class T> struct Step {  // take a step of descent, into a vector
+  int64_t offset;
   T alpha;
-  template <class G> INLINE void operator()(T* p, G g) const { store(p + there, load(p, g) - alpha * g); }
+  template <class G> INLINE void operator()(T* p, G g) const { store(p + offset, load(p, g) - alpha * g); }
 };
-template <class G, class T> INLINE G cut(G g, T most) {  // to what lies between -most and most; nan stays nan
+// Clip to [-most, most]. Both comparisons are false for NaN, so NaN stays NaN and a diverged run is seen as such.
+template <class G, class T> INLINE G clip(G g, T most) {
   const G limit = most - G{};
   return g > limit ? limit : g < -limit ? -limit : g;
 }
-template <class T> struct SizedStep {  // the same with a size for each, the gradient cut, and kept as it was
-  int64_t there, sizes, gradient;
+// Take a step of descent with a step size for each parameter and a clipped gradient; store the gradient unclipped.
+template <class T> struct SizedStep {
+  int64_t offset, sizes, gradient;
   T most;
   template <class G> INLINE void operator()(T* p, G g) const {
-    store(p + gradient, g), store(p + there, load(p, g) - load(p + sizes, g) * cut(g, most));
+    store(p + gradient, g), store(p + offset, load(p, g) - load(p + sizes, g) * clip(g, most));
   }
 };
-template <class T> struct Drop {
+template <class T> struct Drop {  // only the tape is wanted
   template <class G> INLINE void operator()(T*, G) const {}
 };
 
-// What a network is, and the memory that a call needs besides.
+// The shape of a network, and the memory that a call needs.
 struct Shape {
   int64_t inputs, outputs, depth;
   const int64_t* widths;  // of the hidden layers
-  int64_t points;         // at most
-  int64_t tapes, slots;   // passes that are remembered at a time; vectors like theta, beside theta and a sum
-  int64_t scratch;        // numbers that a head takes
+  int64_t points;         // the most of any pass
+  int64_t tapes, slots;   // passes on tape at a time; vectors like theta, beside those of theta and of a sum
+  int64_t scratch;        // numbers that the adaptation of heads needs
 };
 
-// The points of the tasks of a run, in rows: their support sets one after the other, then their query sets, or the one that
-// they share.
+// The points of a run's tasks as rows: all support sets, then all query sets, or the one query set that all tasks
+// share.
 struct Sets {
   int64_t tasks, shots, queries;
   bool shared;
@@ -323,7 +357,8 @@ struct Sets {
   int64_t points() const { return tasks * shots + (shared ? 1 : tasks) * queries; }
 };
 
-// The output layer of a network (with one output) as it adapts to a task, while the features h of the points stay.
+// The output layer of a network with one output, which adapts to a task while the features h of its points stay
+// fixed.
 template <class T> struct Head {
   using U = V<T>;
   static constexpr int64_t L = Simd<T>::lanes;
@@ -334,30 +369,32 @@ template <class T> struct Head {
   const T* weight;  // before adaptation, (ld)
   T bias;
 
-  // What is asked for: the gradient of the query loss after adaptation,
-  //   dL/dh = sum_d a_d b_d' at the support set,   dL/dh = r v' at the query set
-  // and that of the head before adaptation, added up over tasks.
+  // The results: the gradient of the query loss after adaptation with respect to the features,
+  //   dL/dh = sum_d a_d b_d' at the support set,   dL/dh = r v' at the query set,
+  // and with respect to the head before adaptation, summed over tasks. Both parts of dL/dh have low rank, so the
+  // factors are kept and never the matrices.
   T *a, *b, *r, *v;  // (depth, shots), (depth, ld), (queries), (ld)
   T *along_weight, *along_bias;
-  T* spare;
+  T* spare;  // memory for the adaptation
 
-  // h w + bias - y at the support or the query set; without y, h w + bias.
+  // h w + bias - y at the support or the query set; h w + bias if y is null.
   template <bool QUERY> void errors(const T* w, T bias, const T* y, T* result) const {
     const int64_t points = QUERY ? sets.queries : sets.shots;
     for (int64_t p = 0; p < points; p += L) {
-      const U z = dots<L>(p, points, ld, rows<QUERY>(), w) + all(bias);
+      const U z = dots<L>(p, points, ld, rows<QUERY>(), w) + broadcast(bias);
       for (int64_t n = p; n < std::min(p + L, points); ++n) result[n] = y ? z[n - p] - y[n] : z[n - p];
     }
   }
 
-  // start + factor h' numbers, of the support or the query set.
+  // start + factor h' numbers, over the support or the query set.
   template <bool QUERY> void transposed(const T* numbers, const T* start, T factor, T* result) const {
     column_sums(
         QUERY ? sets.queries : sets.shots, numbers, rows<QUERY>(), ld,
-        [=](int64_t j, U sum) INLINED { store(result + j, load(start + j) + factor * sum); }, [](int64_t, U) INLINED {});
+        [=](int64_t j, U sum) INLINED { store(result + j, load(start + j) + factor * sum); },
+        [](int64_t, U) INLINED {});
   }
 
-  // dL/df at the query points, where the loss is the mean of squares of the errors that r holds.
+  // Turn the errors in r into dL/df at the query points, where L is the mean of their squares.
   void to_gradient() {
     for (int64_t p = 0; p < sets.queries; ++p) r[p] *= T(2) / T(sets.queries);
   }
@@ -371,12 +408,12 @@ template <class T> struct Head {
 };
 
 template <class T> T sum_of(int64_t count, const T* numbers) {
-  T found = 0;
-  for (int64_t n = 0; n < count; ++n) found += numbers[n];
-  return found;
+  T sum = 0;
+  for (int64_t n = 0; n < count; ++n) sum += numbers[n];
+  return sum;
 }
 
-// The Cholesky factor of a positive definite matrix, in its lower triangle; and a solution by it.
+// Replace the lower triangle of a positive definite matrix by its Cholesky factor.
 template <class T> void factorize(int64_t n, T* a) {
   for (int64_t i = 0; i < n; ++i)
     for (int64_t j = 0; j <= i; ++j) {
@@ -386,6 +423,7 @@ template <class T> void factorize(int64_t n, T* a) {
     }
 }
 
+// Replace b by the solution of a x = b, given the Cholesky factor of a.
 template <class T> void solve(int64_t n, const T* root, T* b) {
   for (int64_t i = 0; i < n; ++i) {
     T sum = b[i];
@@ -399,9 +437,11 @@ template <class T> void solve(int64_t n, const T* root, T* b) {
   }
 }
 
-// One network, and all that its passes need. Slots are vectors like theta, laid out alike: slot 0 is for theta, 1 for a
-// sum of gradients. Where no width wants padding, what is like theta is worked on in the caller's flat vectors; else in
-// padded slots. A tape is what a pass forward and backward leaves behind: h, delta and bend of each layer.
+// One network and the memory of its passes.
+//
+// A slot is a padded vector like theta: slot 0 holds theta, slot 1 a sum of gradients. If the network is dense (no
+// width needs padding), the caller's flat vectors have the same layout as slots and are used in place of slots 0 and
+// 1. A tape holds what a forward and a backward pass leave behind: h, delta and curvature of each layer.
 template <class T, class Activation> class Network {
   using U = V<T>;
   static constexpr int64_t L = Simd<T>::lanes;
@@ -411,9 +451,10 @@ template <class T, class Activation> class Network {
     arrange(shape, nullptr);
     memory = workspace<T>(size);
     if (!memory) return;
-    if (!dense) std::memset(memory, 0, size * sizeof(T));  // else all is written before it is read,
+    // Only padding is read before it is written. A dense network has none, except after the last bias of each slot.
+    if (!dense) std::memset(memory, 0, size * sizeof(T));
     arrange(shape, memory);
-    for (int64_t n = 0; n < 2 + shape.slots; ++n)  // but for the end of a slot, behind its last bias
+    for (int64_t n = 0; n < 2 + shape.slots; ++n)
       std::fill(slot(n + 1) - padded(outputs), slot(n + 1), T(0));
   }
 
@@ -423,31 +464,35 @@ template <class T, class Activation> class Network {
 
   T* slot(int64_t n) const { return memory + n * parameters; }
 
-  // Take the parameters from a flat vector: W_1, b_1, W_2, b_2, ...
+  // Read the parameters from a flat vector: W_1, b_1, W_2, b_2, ...
   void read(const T* theta) {
     if (dense) {
-      place(const_cast<T*>(theta));  // who descends goes elsewhere
+      bind(const_cast<T*>(theta));  // never written to: a step of descent writes to another vector
     } else {
-      std::memset(slot(0), 0, parameters * sizeof(T));  // a network that diverged leaves no numbers in the padding
+      // A diverged network leaves NaN in the padding, since 0 * inf is NaN. Clear it for the next network.
+      std::memset(slot(0), 0, parameters * sizeof(T));
       read(theta, slot(0));
-      place(slot(0));
+      bind(slot(0));
     }
   }
 
-  // Take a flat vector into a slot.
+  // Copy a flat vector into a slot.
   void read(const T* from, T* slot) {
-    pieces(slot, [&](T* at, int64_t n) { std::memcpy(at, from, n * sizeof(T)), from += n; });
+    for_each_piece(slot, [&](T* at, int64_t n) { std::memcpy(at, from, n * sizeof(T)), from += n; });
   }
 
+  // Copy a slot to a flat vector, unless `destination` made them the same.
   void write(const T* slot, T* to) {
-    if (slot != to) pieces(const_cast<T*>(slot), [&](const T* at, int64_t n) { std::memcpy(to, at, n * sizeof(T)), to += n; });
+    if (slot == to) return;
+    for_each_piece(
+        const_cast<T*>(slot), [&](const T* at, int64_t n) { std::memcpy(to, at, n * sizeof(T)), to += n; });
   }
 
-  // Where a result like theta is made: in the caller's vector, or in a slot; `write` when done.
-  T* room(T* result, int64_t n) const { return dense ? result : slot(n); }
+  // Where to compute a result like theta: in the caller's vector, or in a slot from which `write` copies it.
+  T* destination(T* result, int64_t n) const { return dense ? result : slot(n); }
 
-  // Have the parameters lie at a place; return it, and its end.
-  T* place(T* at) {
+  // Take the parameters at `at` as those of the network; return the end of them.
+  T* bind(T* at) {
     T* const begin = at;
     const auto take = [&](int64_t count) { return std::exchange(at, at + count); };
     for (Layer<T>& layer : hidden)
@@ -457,7 +502,7 @@ template <class T, class Activation> class Network {
     return at;
   }
 
-  // From here on add numbers to the biases of the first layer, which stay as they are.
+  // Add a shift to the biases of the first layer in later passes. The parameters themselves do not change.
   void shift(const T* by) {
     if (!by) return;
     const Layer<T> first = hidden[0];
@@ -466,14 +511,14 @@ template <class T, class Activation> class Network {
     first_bias = shifted;
   }
 
-  // The end of what a head may take.
+  // The end of the scratch memory.
   T* scratch_end() const { return memory + size; }
 
-  // Where the parameters lie.
-  const T* here() const { return theta; }
+  // The current parameters.
+  const T* current() const { return theta; }
 
-  // The part of each layer in a slot: where it begins, how long it is, and which it is.
-  template <class Visit> void layers(T* slot, Visit visit) {
+  // Call visit(begin, length, l) for the part of a slot that holds layer l.
+  template <class Visit> void for_each_layer(T* slot, Visit visit) {
     T* at = slot;
     for (size_t l = 0; l <= hidden.size(); ++l) {
       const bool output = l == hidden.size();
@@ -483,13 +528,15 @@ template <class T, class Activation> class Network {
     }
   }
 
-  // Work on another tape.
-  void use(int64_t tape) {
+  // Record later passes on another tape.
+  void use_tape(int64_t tape) {
     T* at = tapes + tape * tape_size;
     const auto take = [&](int64_t count) { return std::exchange(at, at + count); };
-    for (Layer<T>& layer : hidden)
-      layer.h = take(most * layer.ld), layer.delta = take(most * layer.ld), layer.bend = take(most * layer.ld);
-    residual = take(outputs * padded(most));
+    for (Layer<T>& layer : hidden) {
+      const int64_t count = max_points * layer.ld;
+      layer.h = take(count), layer.delta = take(count), layer.curvature = take(count);
+    }
+    residual = take(outputs * padded(max_points));
   }
 
   // Predictions, (points, outputs).
@@ -502,34 +549,35 @@ template <class T, class Activation> class Network {
       });
   }
 
-  // h of the hidden layers, one layer after the other, (points, width) each.
+  // h of all hidden layers, one after the other, (points, width) each.
   void features(int64_t points, const T* x, T* to) {
     if (dense) for (Layer<T>& layer : hidden) layer.h = std::exchange(to, to + points * layer.ld);
     forward(points, x);
     if (!dense) for (const Layer<T>& layer : hidden)
-      for (int64_t p = 0; p < points; ++p, to += layer.out) std::memcpy(to, layer.h + p * layer.ld, layer.out * sizeof(T));
+      for (int64_t p = 0; p < points; ++p, to += layer.out)
+        std::memcpy(to, layer.h + p * layer.ld, layer.out * sizeof(T));
   }
 
-  // The loss times a weight, and its gradient merged into a vector: begun, or added to what is there.
+  // Return weight * loss. Store the gradient of that in `sum` if `begin`, else add it to `sum`.
   T add_gradient(int64_t points, const T* x, const T* y, T* sum, bool begin, T weight = 1) {
     return begin ? backpropagate<true, false>(points, x, y, weight, Put<T>{sum - theta})
                  : backpropagate<true, false>(points, x, y, weight, Add<T>{sum - theta});
   }
 
-  // theta <- theta - alpha grad L(theta), from here on at another place.
+  // theta <- theta - alpha grad L(theta), written to `to`, which holds the network's parameters from then on.
   void descend(int64_t points, const T* x, const T* y, T alpha, T* to) {
     backpropagate<true, false>(points, x, y, 1, Step<T>{to - theta, alpha});
-    place(to);
+    bind(to);
   }
 
-  // The same with a step size for each parameter; the gradient is kept, and so is what `hessian_product` needs.
+  // The same with a step size for each parameter. Keeps the gradient, and on the tape what `hessian_product` needs.
   void descend(int64_t points, const T* x, const T* y, const T* sizes, T* gradient, T* to, T most) {
     backpropagate<true, true>(points, x, y, 1, SizedStep<T>{to - theta, sizes - theta, gradient - theta, most});
-    place(to);
+    bind(to);
   }
 
-  // Put the gradient of the sum over tasks of the query loss into a vector, where the head alone adapts: `adapt(head)` says
-  // how, and what comes of it. x are the points of all tasks.
+  // Store in `result` the gradient of the query loss, summed over tasks, where only the head adapts. `adapt(head)`
+  // adapts it to a task and sets the results of `Head`. x are the points of all tasks.
   template <class Adapt> void gradient_through_head(Sets sets, const T* x, int64_t depth, Adapt adapt, T* result) {
     const Put<T> put{result - theta};
     const Layer<T> last = hidden.back();
@@ -553,8 +601,8 @@ template <class T, class Activation> class Network {
       product(
           points, last.ld, zero,
           [&](int64_t p, int64_t j, U g) INLINED {
-            const int64_t place = (row + p) * last.ld + j;
-            store(last.delta + place, Activation::backward(g, load(last.h + place)));
+            const int64_t index = (row + p) * last.ld + j;
+            store(last.delta + index, Activation::backward(g, load(last.h + index)));
           },
           dh);
     };
@@ -566,10 +614,10 @@ template <class T, class Activation> class Network {
            Factors<T>{sets.shared ? sets.tasks : 1, r + t * sets.queries, 1, sets.queries, v + t * last.ld, last.ld});
     for (int64_t j = 0; j < last.ld; j += L) put(weight + j, load(along_weight + j));
     put(bias, along_bias);
-    down<true, false>(sets.points(), x, put);
+    backpropagate_hidden<true, false>(sets.points(), x, put);
   }
 
-  // Leave on the tape what `hessian_product` and `gradient_along_shift` need.
+  // Record on the tape what `hessian_product` and `gradient_along_shift` need.
   void record(int64_t points, const T* x, const T* y) {
     backpropagate<false, true>(points, x, y, 1, Drop<T>{});
   }
@@ -577,25 +625,26 @@ template <class T, class Activation> class Network {
   // dL / d shift, (width).
   void gradient_along_shift(int64_t points, const T* x, T* result) { first_sums(points, x, hidden[0].delta, result); }
 
-  // Add a factor times H v, by what is on the tape, to a vector. v is like theta.
+  // Add factor * H v to `result`, where H is the Hessian of the loss of the pass on the tape and v is like theta.
+  // The R-operator, applied to each line of the forward and the backward pass:
   //
   //   R{h_0} = 0,   R{z_l} = R{h_{l-1}} W_l + h_{l-1} V_l + v_l,   R{h_l} = f'(z_l) R{z_l}
-  //   R{g_{l-1}} = R{delta_l} W_l^T + delta_l V_l^T,   R{delta_l} = f'(z_l) R{g_l} + bend_l R{h_l}
+  //   R{g_{l-1}} = R{delta_l} W_l^T + delta_l V_l^T,   R{delta_l} = f'(z_l) R{g_l} + c_l R{h_l}
   //   R{dL/dW_l} = R{h_{l-1}}^T delta_l + h_{l-1}^T R{delta_l},   R{dL/db_l} = sum_points R{delta_l}
   void hessian_product(int64_t points, const T* x, const T* v, T factor, T* result) {
-    change<false>(points, x, v, factor, result);
+    add_hessian_product<false>(points, x, v, factor, result);
   }
 
-  // The same where v is a shift alone, (width); and the part of H v along the shift.
+  // The same where v, (width), changes only the shift. Also stores the part of H v along the shift.
   void hessian_product_of_shift(int64_t points, const T* x, const T* v, T factor, T* sum, T* along_shift) {
     const Layer<T> first = hidden[0];
     std::memset(columns, 0, first.ld * sizeof(T));
     std::memcpy(columns, v, first.out * sizeof(T));
-    change<true>(points, x, columns, factor, sum);
+    add_hessian_product<true>(points, x, columns, factor, sum);
     first_sums(points, x, first.delta_change, along_shift);
   }
 
-  // Put the gradient of sum(cotangent * h of the last hidden layer) into a vector. `features` gave h of all layers.
+  // Store in `sum` the gradient of sum(cotangent * h of the last hidden layer). `features` computed h of all layers.
   void pull_back(int64_t points, const T* x, const T* features, const T* cotangent, T* sum) {
     for (Layer<T>& layer : hidden) {
       if (dense) {
@@ -614,52 +663,55 @@ template <class T, class Activation> class Network {
         store(last.delta + at, Activation::backward(load(row + j), load(last.h + at)));
       }
     }
-    down<true, false>(points, x, Put<T>{sum - theta});
+    backpropagate_hidden<true, false>(points, x, Put<T>{sum - theta});
   }
 
  private:
-  // Lay everything out from a place in memory; count it.
+  // Lay out all arrays from `begin` on, and count their numbers. A first call with null only counts.
   void arrange(const Shape& shape, T* begin) {
     int64_t in = inputs, widest = 0;
     dense = outputs == 1;
-    tape_size = 0, most = shape.points;
+    tape_size = 0, max_points = shape.points;
     const int64_t* width = shape.widths;
     for (Layer<T>& layer : hidden) {
       layer.in = in, layer.out = *width++, layer.ld = padded(layer.out);
       dense = dense && layer.out == layer.ld, in = layer.out, widest = std::max(widest, layer.ld);
-      tape_size += 3 * most * layer.ld;
+      tape_size += 3 * max_points * layer.ld;
     }
-    tape_size += outputs * padded(most);
-    parameters = place(begin) - begin;
+    tape_size += outputs * padded(max_points);
+    parameters = bind(begin) - begin;
     T* at = begin + (2 + shape.slots) * parameters;
     const auto take = [&](int64_t count) { return std::exchange(at, at + count); };
     columns = take(widest * BLOCK), direction_columns = take(widest * BLOCK), shifted = take(hidden[0].ld);
-    for (Layer<T>& layer : hidden) layer.h_change = take(most * layer.ld), layer.delta_change = take(most * layer.ld);
-    residual_change = take(outputs * padded(most));
+    for (Layer<T>& layer : hidden) {
+      const int64_t count = max_points * layer.ld;
+      layer.h_change = take(count), layer.delta_change = take(count);
+    }
+    residual_change = take(outputs * padded(max_points));
     tapes = take(shape.tapes * tape_size);
     scratch = take(shape.scratch);
     size = at - begin;
-    use(0);
+    use_tape(0);
   }
 
-  // Each contiguous piece of a flat vector at its place in a slot, and how long it is.
-  template <class Visit> void pieces(T* slot, Visit visit) {
-    T* const before = theta;
-    place(slot);
+  // Call visit(address in the slot, length) for each contiguous piece of a flat vector, in its order.
+  template <class Visit> void for_each_piece(T* slot, Visit visit) {
+    T* const previous = theta;
+    bind(slot);
     for (const Layer<T>& layer : hidden) {
-      const int64_t rows = layer.out == layer.ld ? 1 : layer.in;  // or all of them lie together
+      const int64_t rows = layer.out == layer.ld ? 1 : layer.in;  // without padding, all rows are one piece
       for (int64_t i = 0; i < rows; ++i) visit(layer.weight + i * layer.ld, layer.in / rows * layer.out);
       visit(layer.bias, layer.out);
     }
     const Layer<T> last = hidden.back();
     if (outputs == 1) visit(weight, last.out);
     else for (int64_t i = 0; i < last.out; ++i)
-      for (int64_t o = 0; o < outputs; ++o) visit(weight + o * last.ld + i, 1);  // a slot has a row for each output
+      for (int64_t o = 0; o < outputs; ++o) visit(weight + o * last.ld + i, 1);  // a slot stores W_L transposed
     visit(bias, outputs);
-    place(before);
+    bind(previous);
   }
 
-  APART void forward(int64_t points, const T* x) {
+  NOINLINE void forward(int64_t points, const T* x) {
     const Layer<T> first = hidden[0];
     const T* const biases = first_bias;
     product(
@@ -667,31 +719,34 @@ template <class T, class Activation> class Network {
         [&](int64_t p, int64_t j, U z) INLINED { store(first.h + p * first.ld + j, Activation::forward(z)); },
         Factors<T>{inputs, x, inputs, 1, first.weight, first.ld});
     for (size_t l = 1; l < hidden.size(); ++l) {
-      const Layer<T> below = hidden[l - 1], here = hidden[l];
+      const Layer<T> below = hidden[l - 1], layer = hidden[l];
       product(
-          points, here.ld, [&](int64_t j) INLINED { return load(here.bias + j); },
-          [&](int64_t p, int64_t j, U z) INLINED { store(here.h + p * here.ld + j, Activation::forward(z)); },
-          Factors<T>{here.in, below.h, below.ld, 1, here.weight, here.ld});
+          points, layer.ld, [&](int64_t j) INLINED { return load(layer.bias + j); },
+          [&](int64_t p, int64_t j, U z) INLINED { store(layer.h + p * layer.ld + j, Activation::forward(z)); },
+          Factors<T>{layer.in, below.h, below.ld, 1, layer.weight, layer.ld});
     }
   }
 
-  // Output o at some points at a time.
-  template <class Use> INLINE void output(int64_t points, int64_t o, Use put) {
+  // put(p, n, z): output o at points p .. p + n - 1, as many as a vector holds.
+  template <class Sink> INLINE void output(int64_t points, int64_t o, Sink put) {
     const Layer<T> last = hidden.back();
     for (int64_t p = 0; p < points; p += L)
-      put(p, std::min(L, points - p), dots<L>(p, points, last.ld, last.h, weight + o * last.ld) + all(bias[o]));
+      put(p, std::min(L, points - p), dots<L>(p, points, last.ld, last.h, weight + o * last.ld) + broadcast(bias[o]));
   }
 
-  // Return the loss, leave delta of each layer (and bend), and have `put(at, g)` take the gradient of each parameter.
-  template <bool WEIGHTS, bool KEEP, class Use>
-  APART T backpropagate(int64_t points, const T* x, const T* y, T factor, Use put) {
+  // Return factor * loss. Leave delta of each layer on the tape, and curvature if KEEP. If WEIGHTS, call put(p, g)
+  // with the gradient g of each parameter p.
+  template <bool WEIGHTS, bool KEEP, class Sink>
+  NOINLINE T backpropagate(int64_t points, const T* x, const T* y, T factor, Sink put) {
     T *const residual = this->residual, *const weight = this->weight, *const bias = this->bias;
-    const int64_t ld = padded(points);  // from the residuals of one output to those of the next
+    const int64_t ld = padded(points);  // stride between the residuals of two outputs
     const T scale = factor * T(2) / T(points * outputs);
     forward(points, x);
     T loss = 0;
     for (int64_t o = 0; o < outputs; ++o)
-      output(points, o, [&](int64_t p, int64_t n, U z) INLINED { std::memcpy(residual + o * ld + p, &z, n * sizeof(T)); });
+      output(points, o, [&](int64_t p, int64_t n, U z) INLINED {
+        std::memcpy(residual + o * ld + p, &z, n * sizeof(T));
+      });
     const Layer<T> last = hidden.back();
     for (int64_t o = 0; o < outputs; ++o) {
       T* const r = residual + o * ld;
@@ -700,8 +755,10 @@ template <class T, class Activation> class Network {
         loss = std::fma(difference, difference, loss), r[p] = difference * scale;
       }
     }
+    // delta of a layer comes before the gradient of the weights above it: `Step` overwrites those weights if theta is
+    // updated in place, and delta needs them as they were.
     for (int64_t i = 0; i < last.ld; i += BLOCK)
-      lower<KEEP>(points, last, i, Factors<T>{outputs, residual, 1, ld, weight + i, last.ld});
+      layer_delta<KEEP>(points, last, i, Factors<T>{outputs, residual, 1, ld, weight + i, last.ld});
     if constexpr (WEIGHTS)
       for (int64_t o = 0; o < outputs; ++o) {
         column_sums(
@@ -711,45 +768,49 @@ template <class T, class Activation> class Network {
         for (int64_t p = 0; p < points; ++p) sum += residual[o * ld + p];
         put(bias + o, sum);
       }
-    down<WEIGHTS, KEEP>(points, x, put);
+    backpropagate_hidden<WEIGHTS, KEEP>(points, x, put);
     return factor * loss / T(points * outputs);
   }
 
-  // From delta of the last hidden layer to that of the first, and the gradients of their parameters.
-  template <bool WEIGHTS, bool KEEP, class Use> APART void down(int64_t points, const T* x, Use put) {
+  // Go from delta of the last hidden layer down to that of the first; call put with the gradients of their
+  // parameters.
+  template <bool WEIGHTS, bool KEEP, class Sink>
+  NOINLINE void backpropagate_hidden(int64_t points, const T* x, Sink put) {
     for (size_t l = hidden.size() - 1; l > 0; --l) {
-      const Layer<T> below = hidden[l - 1], here = hidden[l];
+      const Layer<T> below = hidden[l - 1], layer = hidden[l];
       for (int64_t i = 0; i < below.ld; i += BLOCK) {
-        transpose(here, i, here.weight, columns);
-        lower<KEEP>(points, below, i, Factors<T>{here.out, here.delta, here.ld, 1, columns, BLOCK});
+        transpose(layer, i, layer.weight, columns);
+        layer_delta<KEEP>(points, below, i, Factors<T>{layer.out, layer.delta, layer.ld, 1, columns, BLOCK});
       }
       if constexpr (WEIGHTS) {
         product(
-            here.in, here.ld, zero, [&](int64_t i, int64_t j, U g) INLINED { put(here.weight + i * here.ld + j, g); },
-            Factors<T>{points, below.h, 1, below.ld, here.delta, here.ld});
+            layer.in, layer.ld, zero,
+            [&](int64_t i, int64_t j, U g) INLINED { put(layer.weight + i * layer.ld + j, g); },
+            Factors<T>{points, below.h, 1, below.ld, layer.delta, layer.ld});
         column_sums(
-            points, x, here.delta, here.ld, [](int64_t, U) INLINED {},
-            [&](int64_t j, U g) INLINED { put(here.bias + j, g); });
+            points, x, layer.delta, layer.ld, [](int64_t, U) INLINED {},
+            [&](int64_t j, U g) INLINED { put(layer.bias + j, g); });
       }
     }
     if constexpr (WEIGHTS) first_gradients(points, x, hidden.front().delta, put);
   }
 
-  // delta (and bend) of BLOCK features of a layer, from one on: dL/dh is a product with what is above.
-  template <bool KEEP> APART void lower(int64_t points, Layer<T> layer, int64_t i, Factors<T> above) {
+  // delta of BLOCK features of a layer, from feature i on, and curvature if KEEP. `above` is the product that gives
+  // dL/dh.
+  template <bool KEEP> NOINLINE void layer_delta(int64_t points, Layer<T> layer, int64_t i, Factors<T> above) {
     product(
         points, BLOCK, zero,
         [&](int64_t p, int64_t c, U g) INLINED {
           const int64_t at = p * layer.ld + i + c;
           const U h = load(layer.h + at);
           store(layer.delta + at, Activation::backward(g, h));
-          if constexpr (KEEP) store(layer.bend + at, Activation::bend(g, h));
+          if constexpr (KEEP) store(layer.curvature + at, Activation::curvature(g, h));
         },
         above);
   }
 
-  // The gradients of the first layer's parameters, by dL/dz there.
-  template <class Use> INLINE void first_gradients(int64_t points, const T* x, const T* delta, Use put) {
+  // The gradients of the first layer's parameters, from its dL/dz.
+  template <class Sink> INLINE void first_gradients(int64_t points, const T* x, const T* delta, Sink put) {
     const Layer<T> first = hidden.front();
     column_sums(
         points, x, delta, first.ld, [&](int64_t j, U g) INLINED { put(first.weight + j, g); },
@@ -760,7 +821,7 @@ template <class T, class Activation> class Network {
           [&](int64_t j, U g) INLINED { put(first.weight + i * first.ld + j, g); }, [](int64_t, U) INLINED {}, inputs);
   }
 
-  // The sums over points of dL/dz of the first layer, (width).
+  // The sum over points of dL/dz of the first layer, (width).
   void first_sums(int64_t points, const T* x, const T* delta, T* result) {
     column_sums(
         points, x, delta, hidden[0].ld, [](int64_t, U) INLINED {},
@@ -768,13 +829,14 @@ template <class T, class Activation> class Network {
     std::memcpy(result, columns, hidden[0].out * sizeof(T));
   }
 
-  // `hessian_product`; if SHIFT, v is what the biases of the first layer change by, and nothing else changes.
-  template <bool SHIFT> void change(int64_t points, const T* x, const T* v, T factor, T* result) {
-    const int64_t there = result - theta, direction = v - theta, ld = padded(points);
+  // Implements `hessian_product`. If SHIFT, v changes only the biases of the first layer, and no
+  // product with V_l is computed.
+  template <bool SHIFT> void add_hessian_product(int64_t points, const T* x, const T* v, T factor, T* result) {
+    const int64_t offset = result - theta, direction = v - theta, ld = padded(points);
     const auto along = [=](const T* parameter) INLINED { return parameter + direction; };
-    const auto put = [=](auto* at, auto g) INLINED { store(at + there, load(at + there, g) + factor * g); };
+    const auto put = [=](auto* at, auto g) INLINED { store(at + offset, load(at + offset, g) + factor * g); };
     const Layer<T> first = hidden.front(), last = hidden.back();
-    const auto changed = [](const Layer<T>& layer) INLINED {
+    const auto store_change = [](const Layer<T>& layer) INLINED {
       return [=](int64_t p, int64_t j, U z) INLINED {
         const int64_t at = p * layer.ld + j;
         store(layer.h_change + at, Activation::backward(z, load(layer.h + at)));
@@ -782,20 +844,21 @@ template <class T, class Activation> class Network {
     };
 
     if constexpr (SHIFT)
-      for (int64_t p = 0; p < points; ++p) for (int64_t j = 0; j < first.ld; j += L) changed(first)(p, j, load(v + j));
+      for (int64_t p = 0; p < points; ++p)
+        for (int64_t j = 0; j < first.ld; j += L) store_change(first)(p, j, load(v + j));
     else
       product(
-          points, first.ld, [&](int64_t j) INLINED { return load(along(first.bias) + j); }, changed(first),
+          points, first.ld, [&](int64_t j) INLINED { return load(along(first.bias) + j); }, store_change(first),
           Factors<T>{inputs, x, inputs, 1, along(first.weight), first.ld});
     for (size_t l = 1; l < hidden.size(); ++l) {
-      const Layer<T> below = hidden[l - 1], here = hidden[l];
-      const Factors<T> of_h{here.in, below.h_change, below.ld, 1, here.weight, here.ld};
+      const Layer<T> below = hidden[l - 1], layer = hidden[l];
+      const Factors<T> of_h{layer.in, below.h_change, below.ld, 1, layer.weight, layer.ld};
       if constexpr (SHIFT)
-        product(points, here.ld, zero, changed(here), of_h);
+        product(points, layer.ld, zero, store_change(layer), of_h);
       else
         product(
-            points, here.ld, [&](int64_t j) INLINED { return load(along(here.bias) + j); }, changed(here), of_h,
-            Factors<T>{here.in, below.h, below.ld, 1, along(here.weight), here.ld});
+            points, layer.ld, [&](int64_t j) INLINED { return load(along(layer.bias) + j); }, store_change(layer), of_h,
+            Factors<T>{layer.in, below.h, below.ld, 1, along(layer.weight), layer.ld});
     }
 
     const T scale = T(2) / T(points * outputs);
@@ -803,8 +866,9 @@ template <class T, class Activation> class Network {
       T *const r = residual_change + o * ld, sum = 0;
       for (int64_t p = 0; p < points; p += L) {
         U z = dots<L>(p, points, last.ld, last.h_change, weight + o * last.ld);
-        if constexpr (!SHIFT) z += dots<L>(p, points, last.ld, last.h, along(weight) + o * last.ld) + all(along(bias)[o]);
-        z *= all(scale);
+        if constexpr (!SHIFT)
+          z += dots<L>(p, points, last.ld, last.h, along(weight) + o * last.ld) + broadcast(along(bias)[o]);
+        z *= broadcast(scale);
         std::memcpy(r + p, &z, std::min(L, points - p) * sizeof(T));
       }
       for (int64_t p = 0; p < points; ++p) sum += r[p];
@@ -816,47 +880,52 @@ template <class T, class Activation> class Network {
     }
     for (int64_t i = 0; i < last.ld; i += BLOCK) {
       const Factors<T> of_delta{outputs, residual_change, 1, ld, weight + i, last.ld};
-      if constexpr (SHIFT) lower_change(points, last, i, of_delta);
-      else lower_change(points, last, i, of_delta, Factors<T>{outputs, residual, 1, ld, along(weight) + i, last.ld});
+      if constexpr (SHIFT)
+        layer_delta_change(points, last, i, of_delta);
+      else
+        layer_delta_change(points, last, i, of_delta,
+                           Factors<T>{outputs, residual, 1, ld, along(weight) + i, last.ld});
     }
 
     for (size_t l = hidden.size() - 1; l > 0; --l) {
-      const Layer<T> below = hidden[l - 1], here = hidden[l];
+      const Layer<T> below = hidden[l - 1], layer = hidden[l];
       product(
-          here.in, here.ld, zero, [&](int64_t i, int64_t j, U g) INLINED { put(here.weight + i * here.ld + j, g); },
-          Factors<T>{points, below.h_change, 1, below.ld, here.delta, here.ld},
-          Factors<T>{points, below.h, 1, below.ld, here.delta_change, here.ld});
+          layer.in, layer.ld, zero,
+          [&](int64_t i, int64_t j, U g) INLINED { put(layer.weight + i * layer.ld + j, g); },
+          Factors<T>{points, below.h_change, 1, below.ld, layer.delta, layer.ld},
+          Factors<T>{points, below.h, 1, below.ld, layer.delta_change, layer.ld});
       column_sums(
-          points, x, here.delta_change, here.ld, [](int64_t, U) INLINED {},
-          [&](int64_t j, U g) INLINED { put(here.bias + j, g); });
+          points, x, layer.delta_change, layer.ld, [](int64_t, U) INLINED {},
+          [&](int64_t j, U g) INLINED { put(layer.bias + j, g); });
       for (int64_t i = 0; i < below.ld; i += BLOCK) {
-        transpose(here, i, here.weight, columns);
-        const Factors<T> of_delta{here.out, here.delta_change, here.ld, 1, columns, BLOCK};
+        transpose(layer, i, layer.weight, columns);
+        const Factors<T> of_delta{layer.out, layer.delta_change, layer.ld, 1, columns, BLOCK};
         if constexpr (SHIFT) {
-          lower_change(points, below, i, of_delta);
+          layer_delta_change(points, below, i, of_delta);
         } else {
-          transpose(here, i, along(here.weight), direction_columns);
-          lower_change(points, below, i, of_delta,
-                       Factors<T>{here.out, here.delta, here.ld, 1, direction_columns, BLOCK});
+          transpose(layer, i, along(layer.weight), direction_columns);
+          layer_delta_change(points, below, i, of_delta,
+                             Factors<T>{layer.out, layer.delta, layer.ld, 1, direction_columns, BLOCK});
         }
       }
     }
     first_gradients(points, x, first.delta_change, put);
   }
 
-  // R{delta} of BLOCK features of a layer, from one on.
-  template <class... Above> APART void lower_change(int64_t points, Layer<T> layer, int64_t i, Above... above) {
+  // R{delta} of BLOCK features of a layer, from feature i on.
+  template <class... Above>
+  NOINLINE void layer_delta_change(int64_t points, Layer<T> layer, int64_t i, Above... above) {
     product(
         points, BLOCK, zero,
         [&](int64_t p, int64_t c, U g) INLINED {
           const int64_t at = p * layer.ld + i + c;
           store(layer.delta_change + at, Activation::backward(g, load(layer.h + at)) +
-                                             load(layer.bend + at) * load(layer.h_change + at));
+                                             load(layer.curvature + at) * load(layer.h_change + at));
         },
         above...);
   }
 
-  // BLOCK rows of weights, from one on, as columns: (out, BLOCK).
+  // BLOCK rows of weights, from `row` on, as columns: (out, BLOCK). `product` reads its second factor along rows.
   void transpose(const Layer<T>& layer, int64_t row, const T* from, T* to) {
     for (int64_t i = 0; i < BLOCK; i += L)
       for (int64_t j = 0; j < layer.out; j += L)
@@ -865,8 +934,8 @@ template <class T, class Activation> class Network {
 
   static constexpr auto zero = [](int64_t) INLINED { return U{}; };
 
-  int64_t inputs, outputs, size, tape_size, most;
-  bool dense;  // no width is padded
+  int64_t inputs, outputs, size, tape_size, max_points;
+  bool dense;  // one output, and no hidden layer is padded
   std::vector<Layer<T>> hidden;
   T *memory, *theta, *weight, *bias, *first_bias;
   T *tapes, *residual, *residual_change, *columns, *direction_columns, *shifted, *scratch;
@@ -874,40 +943,41 @@ template <class T, class Activation> class Network {
 
 // --- stacks --------------------------------------------------------------------------------------------------------
 
-// Where the numbers of the first network of a stack lie, and the strides of the two axes of the stack.
+// An array over a stack: the address of the first network's part, and the strides of the stack's two axes.
+// A stride of 0 broadcasts.
 template <class T> struct Stack {
   const T* at;
   int64_t outer, inner;
   const T* operator()(int64_t i, int64_t j) const { return at ? at + i * outer + j * inner : nullptr; }
 };
 
-// The same for each step, with the stride from one step to the next.
+// The same with one part for each step, and the stride between steps.
 template <class T> struct Steps : Stack<T> {
   int64_t step;
   const T* operator()(int64_t i, int64_t j, int64_t k) const { return Stack<T>::operator()(i, j) + k * step; }
 };
 
-// What is asked: `Job` of fused.py, field by field. Results are contiguous, (outer, inner, ...) or, summed over the inner
-// axis, (outer, ...).
+// A call. `Job` in calls.py declares the same fields in the same order. Results are contiguous: (outer, inner, ...)
+// or, summed over the inner axis, (outer, ...).
 template <class T> struct Job {
   int64_t activation, inputs, outputs, depth;
   const int64_t* widths;
   int64_t parameters, outer, inner, steps, points, queries;
-  int64_t length;  // of step sizes: 1, or one for each layer, or one for each parameter; of a context
-  const T* most;   // what a gradient is cut at, where step sizes have a length; null for none
-  int64_t every;   // whether what is after each step counts, or the last alone; of what adapts a part, its steps
+  int64_t length;  // of the step sizes: 1, the number of layers or the number of parameters; or of a context
+  const T* limit;  // each number of a gradient is clipped to +-limit, if length > 1; null for no limit
+  int64_t every;   // whether each step's parameters count or only the last; for heads and contexts, the number of steps
   Stack<T> theta, v;
   Steps<T> x, y, sizes;
   Stack<T> query, labels, shift, hidden;
-  Steps<T> asked, answers;  // query sets of each task, where x and y are support sets of tasks instead of those of steps
+  Steps<T> task_query, task_labels;  // query sets of tasks; x and y are then support sets, and tasks stand for steps
   T *result, *second;
 };
 
 template <class T, class Body> int for_each(const Job<T>& job, const Shape& shape, Body body);
 
 template <class T, class Body> int for_each(const Job<T>& job, int64_t tapes, int64_t slots, Body body) {
-  const int64_t most = std::max(job.points, job.queries);
-  return for_each(job, Shape{job.inputs, job.outputs, job.depth, job.widths, most, tapes, slots, 0}, body);
+  const int64_t points = std::max(job.points, job.queries);
+  return for_each(job, Shape{job.inputs, job.outputs, job.depth, job.widths, points, tapes, slots, 0}, body);
 }
 
 template <class T, class Body> int for_each(const Job<T>& job, const Shape& shape, Body body) {
@@ -924,23 +994,23 @@ template <class T, class Body> int for_each(const Job<T>& job, Body body) {
   return for_each(job, 1, job.length > 1 ? 2 : 0, body);
 }
 
-// Step sizes of each parameter, into a slot.
-template <class T, class Network> void spread(const Job<T>& job, Network& network, const T* sizes, T* slot) {
+// Write the step size of each parameter into a slot.
+template <class T, class Network> void expand_sizes(const Job<T>& job, Network& network, const T* sizes, T* slot) {
   if (job.length == job.parameters) return network.read(sizes, slot);
-  network.layers(slot, [&](T* begin, int64_t n, int64_t layer) {
+  network.for_each_layer(slot, [&](T* begin, int64_t n, int64_t layer) {
     std::fill(begin, begin + n, sizes[job.length == 1 ? 0 : layer]);
   });
 }
 
-template <class T> T most(const Job<T>& job) { return job.most ? *job.most : std::numeric_limits<T>::infinity(); }
+template <class T> T limit_of(const Job<T>& job) { return job.limit ? *job.limit : std::numeric_limits<T>::infinity(); }
 
-// Step k of an inner loop, from here on at another place.
+// Take step k of an inner loop; `to` holds the network's parameters from then on.
 template <class T, class Network>
 void step(const Job<T>& job, Network& network, int64_t i, int64_t j, int64_t k, T* to) {
   const T *const x = job.x(i, j, k), *const y = job.y(i, j, k), *const sizes = job.sizes(i, j, k);
   if (job.length == 1) return network.descend(job.points, x, y, *sizes, to);
-  if (k == 0 || job.sizes.step) spread(job, network, sizes, network.slot(2));
-  network.descend(job.points, x, y, network.slot(2), network.slot(3), to, most(job));
+  if (k == 0 || job.sizes.step) expand_sizes(job, network, sizes, network.slot(2));
+  network.descend(job.points, x, y, network.slot(2), network.slot(3), to, limit_of(job));
 }
 
 template <class T> int predict(const Job<T>& job) {
@@ -952,7 +1022,7 @@ template <class T> int predict(const Job<T>& job) {
 
 template <class T> int loss_and_gradient(const Job<T>& job) {
   return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t n) {
-    T *const result = job.result + n * job.parameters, *const gradient = network.room(result, 1);
+    T *const result = job.result + n * job.parameters, *const gradient = network.destination(result, 1);
     job.second[n] = network.add_gradient(job.queries, job.query(i, j), job.labels(i, j), gradient, true);
     network.write(gradient, result);
   });
@@ -969,11 +1039,11 @@ template <class T> int hessian_product(const Job<T>& job) {
   });
 }
 
-// Sums over the inner axis, (outer, parameters), of the gradients at what the steps lead to; and, of networks that are
-// shifted, the gradient along the shift, (outer, inner, width).
+// The gradients at the parameters after the steps, summed over the inner axis, (outer, parameters). For shifted
+// networks, also the gradient along each shift, (outer, inner, width).
 template <class T> int summed_gradient(const Job<T>& job) {
   return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t n) {
-    T *const result = job.result + i * job.parameters, *const sum = network.room(result, 1);
+    T *const result = job.result + i * job.parameters, *const sum = network.destination(result, 1);
     network.shift(job.shift(i, j));
     for (int64_t k = 0; k < job.steps; ++k) step(job, network, i, j, k, network.slot(0));
     network.add_gradient(job.queries, job.query(i, j), job.labels(i, j), sum, j == 0);
@@ -998,7 +1068,7 @@ template <class T> int features(const Job<T>& job) {
   });
 }
 
-// The gradient of sum(v * features), v (points, width).
+// The gradient of sum(v * features), where v is (points, width).
 template <class T> int pulled_back(const Job<T>& job) {
   return for_each(job, 1, 0, [&](auto& network, int64_t i, int64_t j, int64_t n) {
     T* const gradient = network.slot(1);
@@ -1010,34 +1080,39 @@ template <class T> int pulled_back(const Job<T>& job) {
 
 template <class T> int descend(const Job<T>& job) {
   return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t n) {
-    T *const result = job.result + n * job.parameters, *const theta = network.room(result, 0);
+    T *const result = job.result + n * job.parameters, *const theta = network.destination(result, 0);
     for (int64_t k = 0; k < job.steps; ++k) step(job, network, i, j, k, theta);
-    network.write(job.steps ? theta : network.here(), result);
+    network.write(job.steps ? theta : network.current(), result);
   });
 }
 
-// The predictions of each, (steps + 1, outer, inner, queries, outputs), or after the last step alone.
+// Predictions before the first and after each step, (steps + 1, outer, inner, queries, outputs), or only after the
+// last.
 template <class T> int predict_along(const Job<T>& job) {
   return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t n) {
     for (int64_t k = 0; k <= job.steps; ++k) {
       if (k > 0) step(job, network, i, j, k - 1, network.slot(0));
       if (!job.every && k < job.steps) continue;
-      const int64_t before = (job.every ? k * job.outer * job.inner + n : n) * job.queries * job.outputs;
-      network.predict(job.queries, job.query(i, j), job.result + before);
+      const int64_t offset = (job.every ? k * job.outer * job.inner + n : n) * job.queries * job.outputs;
+      network.predict(job.queries, job.query(i, j), job.result + offset);
     }
   });
 }
 
-// Sums over the inner axis of the gradient of the query loss after the steps, or of the mean of the losses after each:
-// with respect to theta, (outer, parameters), and if wanted to the step sizes, (outer, steps or 1, length).
+// The gradient of the query loss after the last step, or of the mean of the query losses after each step, summed over
+// the inner axis: with respect to theta, (outer, parameters), and on request to the step sizes, (outer, steps or 1,
+// length).
 //
 //   v_U = w_U grad L(phi_U; query),   v_k = v_{k+1} - H(phi_k; x_k, y_k) (alpha_k * v_{k+1}) + w_k grad L(phi_k; query)
 //   dL / d alpha_k = -grad L(phi_k; x_k, y_k) * v_{k+1}
 //
-// What is cut counts as cut there, and not at all in v_{k+1} where it goes into H.
+// With a clipped gradient, dL / d alpha_k takes the clipped values, and H multiplies zeros where clipping was active:
+// there the step does not depend on the gradient.
+//
+// The inner loop's parameters and tapes of all steps are kept, since going back needs them in reverse order.
 template <class T> int gradient_through(const Job<T>& job) {
   const int64_t steps = job.steps, kinds = job.sizes.step ? steps : 1;
-  const T weight = job.every ? T(1) / T(steps) : T(1), limit = most(job);
+  const T weight = job.every ? T(1) / T(steps) : T(1), limit = limit_of(job);
   return for_each(job, steps + 1, 2 * steps + 2 * kinds + 3, [&](auto& network, int64_t i, int64_t j, int64_t) {
     int64_t next = 2;
     const auto take = [&](int64_t count) {
@@ -1047,34 +1122,35 @@ template <class T> int gradient_through(const Job<T>& job) {
     const auto phi = take(steps + 1), gradient = take(steps), sizes = take(kinds), along = take(kinds);
     T *const v = take(1)(0), *const direction = take(1)(0), *const sum = network.slot(1);
     const T *const query = job.query(i, j), *const labels = job.labels(i, j);
-    const auto of = [&](int64_t k) { return kinds == 1 ? 0 : k; };
+    const auto kind_of = [&](int64_t k) { return kinds == 1 ? 0 : k; };
 
     if (j == 0 || job.sizes.inner)
-      for (int64_t k = 0; k < kinds; ++k) spread(job, network, job.sizes(i, j, k), sizes(k));
+      for (int64_t k = 0; k < kinds; ++k) expand_sizes(job, network, job.sizes(i, j, k), sizes(k));
     if (j == 0) {
       std::fill(sum, sum + network.parameters, T(0));
       for (int64_t k = 0; k < kinds; ++k) std::fill(along(k), along(k) + network.parameters, T(0));
     }
     network.read(job.theta(i, j), phi(0));
-    network.place(phi(0));
+    network.bind(phi(0));
     for (int64_t k = 0; k < steps; ++k) {
-      network.use(k);
-      network.descend(job.points, job.x(i, j, k), job.y(i, j, k), sizes(of(k)), gradient(k), phi(k + 1), most(job));
+      network.use_tape(k);
+      T* const alpha = sizes(kind_of(k));
+      network.descend(job.points, job.x(i, j, k), job.y(i, j, k), alpha, gradient(k), phi(k + 1), limit);
     }
-    network.use(steps);
+    network.use_tape(steps);
     network.add_gradient(job.queries, query, labels, v, true, weight);
     for (int64_t k = steps - 1; k >= 0; --k) {
-      T *const alpha = sizes(of(k)), *const g = gradient(k), *const a = along(of(k));
+      T *const alpha = sizes(kind_of(k)), *const g = gradient(k), *const a = along(kind_of(k));
       for (int64_t p = 0; p < network.parameters; p += Simd<T>::lanes) {
-        const V<T> slope = load(g + p), used = cut(slope, limit);
-        store(direction + p, used == slope ? load(alpha + p) * load(v + p) : V<T>{});
-        if (job.second) store(a + p, load(a + p) - used * load(v + p));
+        const V<T> g_p = load(g + p), clipped = clip(g_p, limit);
+        store(direction + p, clipped == g_p ? load(alpha + p) * load(v + p) : V<T>{});
+        if (job.second) store(a + p, load(a + p) - clipped * load(v + p));
       }
-      network.use(k);
-      network.place(phi(k));
+      network.use_tape(k);
+      network.bind(phi(k));
       network.hessian_product(job.points, job.x(i, j, k), direction, T(-1), v);
       if (!job.every || k == 0) continue;
-      network.use(steps);
+      network.use_tape(steps);
       network.add_gradient(job.queries, query, labels, v, false, weight);
     }
     for (int64_t p = 0; p < network.parameters; p += Simd<T>::lanes) store(sum + p, load(sum + p) + load(v + p));
@@ -1084,17 +1160,21 @@ template <class T> int gradient_through(const Job<T>& job) {
     for (int64_t k = 0; job.second && k < kinds; ++k) {
       T* const to = job.second + (i * kinds + k) * job.length;
       if (job.length == job.parameters) network.write(along(k), to);
-      else std::fill(to, to + job.length, T(0)), network.layers(along(k), [&](const T* from, int64_t n, int64_t layer) {
-        to[job.length == 1 ? 0 : layer] += total(n, from);
-      });
+      else {
+        std::fill(to, to + job.length, T(0));
+        network.for_each_layer(along(k), [&](const T* from, int64_t n, int64_t layer) {
+          to[job.length == 1 ? 0 : layer] += total(n, from);
+        });
+      }
     }
   });
 }
 
-// The gradients of the sum over tasks of the query loss of networks whose heads adapt, (outer, inner, parameters). `adapt`
-// takes a head, its labels, and the place of the network in the stack; of depth and spare numbers see `Head`.
+// The gradient of the query loss, summed over tasks, of networks whose heads adapt, (outer, inner, parameters).
+// `adapt` takes a head, its support and query labels, and the index of the network in the stack. For depth and spare
+// see `Head`.
 template <class T, class Adapt> int through_heads(const Job<T>& job, int64_t depth, int64_t spare, Adapt adapt) {
-  const Sets sets{job.steps, job.points, job.queries, job.asked.step == 0};
+  const Sets sets{job.steps, job.points, job.queries, job.task_query.step == 0};
   const int64_t ld = padded(job.widths[job.depth - 1]), rows = sets.points() * job.inputs;
   const int64_t scratch = sets.tasks * (depth * (sets.shots + ld) + sets.queries + ld) + ld + spare + rows;
   const Shape shape{job.inputs, job.outputs, job.depth, job.widths, sets.points(), 1, 0, scratch};
@@ -1102,26 +1182,26 @@ template <class T, class Adapt> int through_heads(const Job<T>& job, int64_t dep
     T* const x = network.scratch_end() - rows;
     for (int64_t t = 0; t < sets.tasks; ++t) {
       std::copy_n(job.x(i, j, t), sets.shots * job.inputs, x + sets.support(t) * job.inputs);
-      std::copy_n(job.asked(i, j, t), sets.queries * job.inputs, x + sets.query(t) * job.inputs);
+      std::copy_n(job.task_query(i, j, t), sets.queries * job.inputs, x + sets.query(t) * job.inputs);
     }
-    T *const result = job.result + n * job.parameters, *const gradient = network.room(result, 1);
+    T *const result = job.result + n * job.parameters, *const gradient = network.destination(result, 1);
     network.gradient_through_head(
         sets, x, depth,
-        [&](Head<T>& head) { adapt(head, job.y(i, j, head.task), job.answers(i, j, head.task), n); }, gradient);
+        [&](Head<T>& head) { adapt(head, job.y(i, j, head.task), job.task_labels(i, j, head.task), n); }, gradient);
     network.write(gradient, result);
   });
 }
 
-// Descent of the head, in `every` steps of one size: the equations of anil.py.
+// The head takes `every` steps of one size. Equations: anil.py.
 template <class T> int gradient_through_head(const Job<T>& job) {
   const int64_t steps = job.every, ld = padded(job.widths[job.depth - 1]);
   return through_heads(job, 2 * steps, 2 * ld, [&](Head<T>& head, const T* y, const T* labels, int64_t n) {
     const int64_t shots = head.sets.shots;
     const T step = 2 * *job.sizes(n / job.inner, n % job.inner, 0) / T(shots);
-    T *const u = head.spare, *const none = u + ld, bias = head.bias;
-    std::fill(none, none + ld, T(0));
+    T *const u = head.spare, *const zeros = u + ld, bias = head.bias;
+    std::fill(zeros, zeros + ld, T(0));
     const auto w = [&](int64_t k) { return k < steps ? head.b + 2 * k * ld : head.v; };
-    const auto error = [&](int64_t k) { return head.a + (2 * k + 1) * shots; };  // of step k, beside it q
+    const auto error = [&](int64_t k) { return head.a + (2 * k + 1) * shots; };  // q of step k precedes it
     std::copy_n(head.weight, ld, w(0));
     for (int64_t k = 0; k < steps; ++k) {
       head.template errors<false>(w(k), bias, y, error(k));
@@ -1130,7 +1210,7 @@ template <class T> int gradient_through_head(const Job<T>& job) {
     }
     head.template errors<true>(head.v, bias, labels, head.r);
     head.to_gradient();
-    head.template transposed<true>(head.r, none, 1, u);
+    head.template transposed<true>(head.r, zeros, 1, u);
     T c = sum_of(head.sets.queries, head.r);
     for (int64_t k = steps - 1; k >= 0; --k) {
       T* const q = error(k) - shots;
@@ -1144,16 +1224,16 @@ template <class T> int gradient_through_head(const Job<T>& job) {
   });
 }
 
-// Ridge regression of what the head leaves, with weights lambda = *sizes: the equations of ridge.py. Second are the
-// gradients along log lambda, (outer, inner).
+// Ridge regression of the residuals of the head, with the penalty lambda = *sizes. Equations: ridge.py. `second`
+// takes the gradients with respect to log lambda, (outer, inner).
 template <class T> int gradient_through_ridge(const Job<T>& job) {
   const int64_t shots = job.points, ld = padded(job.widths[job.depth - 1]), networks = job.outer * job.inner;
   std::fill(job.second, job.second + networks, T(0));
   return through_heads(job, 2, shots * shots + 2 * ld, [&](Head<T>& head, const T* y, const T* labels, int64_t n) {
     const T lambda = *job.sizes(n / job.inner, n % job.inner, 0);
     T *const K = head.spare, *const k = head.a, *const z = k + shots;
-    T *const along = head.b, *const updated = along + ld, *const a = K + shots * shots, *const none = a + ld;
-    std::fill(none, none + ld, T(0));
+    T *const along = head.b, *const updated = along + ld, *const a = K + shots * shots, *const zeros = a + ld;
+    std::fill(zeros, zeros + ld, T(0));
     for (int64_t p = 0; p < shots; ++p) {
       head.template errors<false>(head.template rows<false>() + p * ld, 0, nullptr, K + p * shots);
       K[p * shots + p] += lambda;
@@ -1166,7 +1246,7 @@ template <class T> int gradient_through_ridge(const Job<T>& job) {
     std::copy_n(updated, ld, head.v);
     head.template errors<true>(updated, head.bias, labels, head.r);
     head.to_gradient();
-    head.template transposed<true>(head.r, none, 1, a);
+    head.template transposed<true>(head.r, zeros, 1, a);
     head.template errors<false>(a, 0, nullptr, z);
     solve(shots, K, z);
     head.template transposed<false>(z, a, -1, along);
@@ -1178,22 +1258,22 @@ template <class T> int gradient_through_ridge(const Job<T>& job) {
   });
 }
 
-// Descent of a context of `length` numbers, which shifts the first layer by a product with weights v, in `every` steps of
-// one size: the equations of cavia.py. Second are the gradients of these weights, (outer, inner, length, width).
+// A context of `length` numbers takes `every` steps of one size. Its product with the weights v shifts the first
+// layer. Equations: cavia.py. `second` takes the gradients with respect to v, (outer, inner, length, width).
 template <class T> int gradient_through_context(const Job<T>& job) {
   const int64_t steps = job.every, length = job.length, width = job.widths[0], shots = job.points;
-  std::vector<T> contexts((steps + 1) * length), gradients((steps + 1) * width), u(length), change(width), at(width);
+  std::vector<T> contexts((steps + 1) * length), gradients((steps + 1) * width), u(length), shift(width), at(width);
   return for_each(job, steps + 1, 0, [&](auto& network, int64_t i, int64_t j, int64_t n) {
     const T* const weight = job.v(i, j);
     const T alpha = *job.sizes(i, j, 0);
-    T *const result = job.result + n * job.parameters, *const sum = network.room(result, 1);
+    T *const result = job.result + n * job.parameters, *const sum = network.destination(result, 1);
     T* const along = job.second + n * length * width;
     std::fill_n(along, length * width, T(0));
     const auto combined = [&](const T* context) {  // c W
-      std::fill(change.begin(), change.end(), T(0));
+      std::fill(shift.begin(), shift.end(), T(0));
       for (int64_t c = 0; c < length; ++c)
-        for (int64_t h = 0; h < width; ++h) change[h] = std::fma(context[c], weight[c * width + h], change[h]);
-      return change.data();
+        for (int64_t h = 0; h < width; ++h) shift[h] = std::fma(context[c], weight[c * width + h], shift[h]);
+      return shift.data();
     };
     const auto add_product = [&](T factor, const T* g, const T* from, T* to) {  // from + factor W g
       for (int64_t c = 0; c < length; ++c) {
@@ -1209,22 +1289,22 @@ template <class T> int gradient_through_context(const Job<T>& job) {
       }
     };
     for (int64_t t = 0; t < job.steps; ++t) {
-      const T *const x = job.x(i, j, t), *const y = job.y(i, j, t), *const asked = job.asked(i, j, t);
+      const T *const x = job.x(i, j, t), *const y = job.y(i, j, t), *const task_query = job.task_query(i, j, t);
       const auto context = [&](int64_t k) { return contexts.data() + k * length; };
       const auto gradient = [&](int64_t k) { return gradients.data() + k * width; };
       std::fill_n(context(0), length, T(0));
       for (int64_t k = 0; k < steps; ++k) {
-        network.use(k), network.shift(combined(context(k)));
+        network.use_tape(k), network.shift(combined(context(k)));
         network.record(shots, x, y), network.gradient_along_shift(shots, x, gradient(k));
         add_product(-alpha, gradient(k), context(k), context(k + 1));
       }
-      network.use(steps), network.shift(combined(context(steps)));
-      network.add_gradient(job.queries, asked, job.answers(i, j, t), sum, t == 0);
-      network.gradient_along_shift(job.queries, asked, gradient(steps));
+      network.use_tape(steps), network.shift(combined(context(steps)));
+      network.add_gradient(job.queries, task_query, job.task_labels(i, j, t), sum, t == 0);
+      network.gradient_along_shift(job.queries, task_query, gradient(steps));
       add_outer(1, context(steps), gradient(steps));
       std::fill(u.begin(), u.end(), T(0)), add_product(1, gradient(steps), u.data(), u.data());
       for (int64_t k = steps - 1; k >= 0; --k) {
-        network.use(k);
+        network.use_tape(k);
         network.hessian_product_of_shift(shots, x, combined(u.data()), -alpha, sum, at.data());
         add_outer(-alpha, context(k), at.data()), add_outer(-alpha, u.data(), gradient(k));
         add_product(-alpha, at.data(), u.data(), u.data());
@@ -1236,50 +1316,51 @@ template <class T> int gradient_through_context(const Job<T>& job) {
 
 // --- the outer update ----------------------------------------------------------------------------------------------
 
-// Adam of each number by itself: `Adam` in optimizers.py. Moments are two arrays like theta, one behind the other. size
-// is that of the step over the first correction, and scale 1 over the root of the second.
+// A step of Adam, element by element: `Adam` in optimizers.py. Moments are two arrays like theta, one after the
+// other. `size` is the step size divided by the correction of the first moment, and `scale` is 1 / sqrt(that of the
+// second). The caller computes both in double: as floats, 1 - beta2^t would lose digits while t is small.
 template <class T>
 int adam(int64_t count, const T* __restrict theta, const T* __restrict gradient, const T* __restrict moments,
-         T* __restrict moved, T* __restrict remembered, double beta1, double beta2, double size, double scale,
+         T* __restrict new_theta, T* __restrict new_moments, double beta1, double beta2, double size, double scale,
          double epsilon) {
   const T b1 = T(beta1), b2 = T(beta2), r1 = T(1 - beta1), r2 = T(1 - beta2);
-  const T step = T(size), s = T(scale), least = T(epsilon);
+  const T step = T(size), s = T(scale), eps = T(epsilon);
   for (int64_t n = 0; n < count; ++n) {
     const T g = gradient[n], m = std::fma(r1, g, b1 * moments[n]), v = std::fma(r2 * g, g, b2 * moments[count + n]);
-    moved[n] = std::fma(-step, m / std::fma(std::sqrt(v), s, least), theta[n]);
-    remembered[n] = m, remembered[count + n] = v;
+    new_theta[n] = std::fma(-step, m / std::fma(std::sqrt(v), s, eps), theta[n]);
+    new_moments[n] = m, new_moments[count + n] = v;
   }
   return 0;
 }
 
 }  // namespace
 
-// Each returns 0, or 1 if there was no memory.
+// Each function returns 0, or 1 if there was not enough memory.
 #pragma GCC visibility push(default)
 extern "C" {
-extern const char source[] = SOURCE;  // the digest of this file
-#define OFFER(name)                                                       \
+extern const char source[] = SOURCE;  // the digest of this file, which engine/__init__.py compares
+#define EXPORT(name)                                                       \
   int name##_float32(const Job<float>* job) { return name(*job); }       \
   int name##_float64(const Job<double>* job) { return name(*job); }
-OFFER(predict)
-OFFER(loss_and_gradient)
-OFFER(summed_gradient)
-OFFER(hessian_product)
-OFFER(gradient_along_shift)
-OFFER(features)
-OFFER(pulled_back)
-OFFER(descend)
-OFFER(predict_along)
-OFFER(gradient_through)
-OFFER(gradient_through_head)
-OFFER(gradient_through_ridge)
-OFFER(gradient_through_context)
-#define OFFER_ADAM(name, T)                                                                                     \
-  int name(int64_t count, const T* theta, const T* gradient, const T* moments, T* moved, T* remembered,       \
+EXPORT(predict)
+EXPORT(loss_and_gradient)
+EXPORT(summed_gradient)
+EXPORT(hessian_product)
+EXPORT(gradient_along_shift)
+EXPORT(features)
+EXPORT(pulled_back)
+EXPORT(descend)
+EXPORT(predict_along)
+EXPORT(gradient_through)
+EXPORT(gradient_through_head)
+EXPORT(gradient_through_ridge)
+EXPORT(gradient_through_context)
+#define EXPORT_ADAM(name, T)                                                                                     \
+  int name(int64_t count, const T* theta, const T* gradient, const T* moments, T* new_theta, T* new_moments,       \
            double beta1, double beta2, double size, double scale, double epsilon) {                            \
-    return adam(count, theta, gradient, moments, moved, remembered, beta1, beta2, size, scale, epsilon);        \
+    return adam(count, theta, gradient, moments, new_theta, new_moments, beta1, beta2, size, scale, epsilon);        \
   }
-OFFER_ADAM(adam_float32, float)
-OFFER_ADAM(adam_float64, double)
+EXPORT_ADAM(adam_float32, float)
+EXPORT_ADAM(adam_float64, double)
 }
 #pragma GCC visibility pop

@@ -1,7 +1,7 @@
-"""The torch engine: what `Network` computes, as batched matrix products. Reference and fallback.
+"""The torch engine: the operations of `Network` as batched matrix products. Reference and fallback.
 
-A stack of networks is one product a layer, and passes backward are written by hand, since the
-networks of a stack do not interact.
+Each layer of a stack of networks is one batched product. Backward passes are written by hand: the
+networks of a stack do not interact, so autograd's graph would only cost time.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from torch import Tensor
 from metabench.learning.engine import context, heads
 from metabench.learning.engine.heads import MetaBatch
 from metabench.learning.shape import Shape
-from metabench.learning.step_sizes import Descent, Size, Sizes, cut
+from metabench.learning.step_sizes import Descent, Size, Sizes, clipped
 
 Layers = list[tuple[Tensor, Tensor]]
 """Weights ``(stack, fan_in, fan_out)`` and biases ``(stack, 1, fan_out)`` of each layer."""
 
 
 class Activation(NamedTuple):
-    """A nonlinearity, its backward pass and how that changes, both of which need the output only."""
+    """A nonlinearity, its backward pass and the derivative of that, in terms of the output h."""
 
     forward: Callable[[Tensor], Tensor]
     """h = activation(z)."""
     backward: Callable[[Tensor, Tensor], Tensor]
     """dL/dz = f' dL/dh from dL/dh and h."""
     curvature: Callable[[Tensor, Tensor, Tensor], Tensor]
-    """R{f'} dL/dh from dL/dh, h and its change R{h}."""
+    """R{f'} dL/dh from dL/dh, h and R{h}, the derivative of h along a direction."""
 
 
 def _tanh_backward(gradient: Tensor, h: Tensor) -> Tensor:
@@ -87,12 +87,18 @@ class Reference:
     def summed_gradient(
         self, theta: Tensor, x: Tensor, y: Tensor, after: Descent | None = None
     ) -> Tensor:
-        """Return the sum along the last axis of the stack of the gradients after some steps."""
+        """Return the gradients after a descent, summed along the last axis of the stack."""
         phi = theta if after is None else self.descend(theta, *after)
         return self.loss_and_gradient(phi, x, y)[1].sum(-2)
 
     def hessian_product(self, theta: Tensor, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        """Return the Hessian of each network's loss times a vector, by R{.} of each line."""
+        """Return the Hessian of each network's loss times a vector.
+
+        R{.} is the derivative along v. It is applied to each line of `loss_and_gradient`.
+
+        Reference: Pearlmutter 1994, "Fast exact multiplication by the Hessian",
+            doi:10.1162/neco.1994.6.1.147.
+        """
         stack, (theta, x, y, v) = _flat_stack(theta, x, y, v.unsqueeze(-2))
         _, backward, curvature = self.function
         layers, directions = self.layers(theta), self.layers(v.squeeze(1))
@@ -103,10 +109,8 @@ class Reference:
                 backward(changes[-1], h)  # in place
             changes.append(_affine(changes[-1], weight, _affine(h, *along)))
         scale = 2 / prediction.shape[-2:].numel()
-        delta, change = (
-            prediction.sub_(y).mul_(scale),
-            changes.pop().mul_(scale),
-        )  # change is R{delta}
+        delta = prediction.sub_(y).mul_(scale)
+        change = changes.pop().mul_(scale)  # R{delta}
         pieces: list[Tensor] = []
         for h, h_change, (weight, _), (direction, _) in zip(
             reversed(hidden), reversed(changes), reversed(layers), reversed(directions), strict=True
@@ -125,7 +129,7 @@ class Reference:
         return _unflat(torch.cat(pieces, dim=-1), stack)
 
     def hidden_layers(self, theta: Tensor, x: Tensor) -> Tensor:
-        """Return the activations of all hidden layers, one after the other."""
+        """Return the activations of all hidden layers, concatenated."""
         stack, (theta, x) = _flat_stack(theta, x)
         _, *hidden, _ = self._activations(self.layers(theta), x)
         return _unflat(torch.cat([h.flatten(1) for h in hidden], dim=-1), stack)
@@ -145,7 +149,7 @@ class Reference:
     def shifted_gradient(
         self, theta: Tensor, shift: Tensor, x: Tensor, y: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the sum of the gradients of shifted networks, and each one's along its shift."""
+        """Return the summed gradients of shifted networks, and each gradient along its shift."""
         _, gradient = self.loss_and_gradient(self.shifted(theta, shift), x, y)
         return gradient.sum(-2), gradient[..., self.network.first_bias]
 
@@ -154,13 +158,13 @@ class Reference:
         return self.shifted_gradient(theta, shift, x, y)[1]
 
     def descend(self, theta: Tensor, x: Tensor, y: Tensor, step_size: Size | Sizes) -> Tensor:
-        """Return the parameters after a gradient step on each batch."""
+        """Return the parameters after one gradient step on each batch."""
         for _, phi in self._path(theta, x, y, step_size):
             theta = phi
         return theta
 
     def predict_along(self, theta: Tensor, descent: Descent, query: Tensor, every: bool) -> Tensor:
-        """Return predictions before the first and after each gradient step, or after the last."""
+        """Return predictions before and after each gradient step, or only after the last."""
         if not every:
             return self.predict(self.descend(theta, *descent), query)
         path = (phi for _, phi in self._path(theta, *descent))
@@ -169,7 +173,7 @@ class Reference:
     def gradient_through(
         self, theta: Tensor, descent: Descent, x: Tensor, y: Tensor, every: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the sum of the gradients through a descent, for theta and for its step sizes."""
+        """Return the summed gradients through a descent, for theta and for the step sizes."""
         batches_x, batches_y, step_size = descent
         gradients, after = zip(*self._path(theta, *descent), strict=True)
         steps, before = len(after), (theta, *after[:-1])
@@ -178,8 +182,9 @@ class Reference:
         for k in reversed(range(steps)):
             if every or k == steps - 1:
                 v = v + weight * self.loss_and_gradient(after[k], x, y)[1]
-            used = cut(gradients[k], step_size)
+            used = clipped(gradients[k], step_size)
             along.append(-used * v)
+            # A clipped gradient is constant, so v does not pass through it.
             scaled = self.network.scaled(v, step_size, k).where(used == gradients[k], 0.0)
             v = v - self.hessian_product(before[k], batches_x[k], batches_y[k], scaled)
         if not isinstance(step_size, Sizes):
@@ -192,23 +197,23 @@ class Reference:
     def gradient_through_head(
         self, theta: Tensor, tasks: MetaBatch, step_size: float, steps: int
     ) -> Tensor:
-        """Return the gradient of the query losses after each task's descent of the head."""
+        """Return the gradient of the query losses, where each task's head takes gradient steps."""
         return heads.gradient_through_head(self, theta, tasks, step_size, steps)
 
     def gradient_through_ridge(
         self, theta: Tensor, weight: Tensor, tasks: MetaBatch
     ) -> tuple[Tensor, Tensor]:
-        """Return the gradients of the query losses after each task's ridge regression."""
+        """Return the gradients of the query losses, where each task's head is fitted by ridge."""
         return heads.gradient_through_ridge(self, theta, weight, tasks)
 
     def gradient_through_context(
         self, theta: Tensor, weight: Tensor, tasks: MetaBatch, step_size: float, steps: int
     ) -> tuple[Tensor, Tensor]:
-        """Return the gradients of the query losses after each task's descent of its context."""
+        """Return the gradients of the query losses, where each task's context takes steps."""
         return context.gradient_through_context(self, theta, weight, tasks, step_size, steps)
 
     def _activations(self, layers: Layers, x: Tensor) -> list[Tensor]:
-        """Return h_0 .. h_L of the layers of ``(stack,)`` networks at ``(stack, point, feature)``."""
+        """Return h_0 .. h_L of ``(stack,)`` networks at points x ``(stack, point, feature)``."""
         hidden = [x]
         for weight, bias in layers:
             if len(hidden) > 1:
@@ -221,8 +226,8 @@ class Reference:
 
         Args:
             layers: The layers.
-            hidden: What each of them takes in, h_0, h_1, ...
-            delta: dL/dz of the last of them.
+            hidden: The input of each layer: h_0, h_1, ...
+            delta: dL/dz of the last layer.
         """
         pieces: list[Tensor] = []
         for h, (weight, _) in zip(reversed(hidden), reversed(layers), strict=True):
@@ -234,14 +239,14 @@ class Reference:
     def _path(
         self, theta: Tensor, x: Tensor, y: Tensor, step_size: Size | Sizes
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the gradient of each step, and the parameters after it."""
+        """Yield the gradient of each step and the parameters after the step."""
         for k, batch in enumerate(zip(x, y, strict=True)):
             _, gradient = self.loss_and_gradient(theta, *batch)
-            theta = self.network.stepped(theta, cut(gradient, step_size), step_size, k)
+            theta = self.network.stepped(theta, clipped(gradient, step_size), step_size, k)
             yield gradient, theta
 
     def _by_layer(self, numbers: Tensor) -> Tensor:
-        """Add up a number of each parameter ``(..., P)`` over each layer, ``(..., layer)``."""
+        """Sum numbers of parameters ``(..., P)`` over each layer, ``(..., layer)``."""
         parts = numbers.split(self.network.layer_sizes, dim=-1)
         return torch.stack([part.sum(-1) for part in parts], dim=-1)
 
@@ -253,12 +258,12 @@ class Reference:
 
 
 def _affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """h W + b; with one input feature an outer product, which needs no matrix product."""
+    """Return h W + b. With one input feature, it is an outer product."""
     return torch.addcmul(bias, h, weight) if h.shape[-1] == 1 else torch.baddbmm(bias, h, weight)
 
 
 def _times_transpose(delta: Tensor, weight: Tensor) -> Tensor:
-    """delta W^T; with one output feature an outer product."""
+    """Return delta W^T. With one output feature it is an outer product."""
     return (
         delta * weight.transpose(1, 2)
         if delta.shape[-1] == 1
@@ -267,10 +272,10 @@ def _times_transpose(delta: Tensor, weight: Tensor) -> Tensor:
 
 
 def _flat_stack(theta: Tensor, *points: Tensor) -> tuple[torch.Size, list[Tensor]]:
-    """Flatten the leading axes of parameters and points to one; return those axes and both.
+    """Flatten the leading axes of parameters and points to one. Return these axes, and both.
 
-    A single network is computed twice: torch gives a batch of one to another matrix product, which
-    rounds otherwise.
+    A single network is computed twice: torch passes a batch of one to a different matrix product,
+    which rounds differently. The bits of a run must not depend on the size of the stack.
     """
     stack = theta.shape[:-1]
     flat = [p.expand(*stack, *p.shape[-2:]).reshape(-1, *p.shape[-2:]) for p in points]

@@ -1,4 +1,4 @@
-"""The outer update by Adam: the kernel's pass over memory on torch tensors."""
+"""The outer update by Adam: one pass of the kernel over torch tensors."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 
 from metabench.learning import engine
-from metabench.learning.engine.calls import REALS
+from metabench.learning.engine.calls import C_TYPES
 
 
 def covers(theta: Tensor, gradient: Tensor, memory: Tensor) -> bool:
-    """Return whether the kernel does the outer update of theta, its gradient and both moments."""
+    """Return whether the kernel can compute the outer update."""
     tensors = theta, gradient, memory
-    alike = gradient.shape == theta.shape and memory.shape == (2, *theta.shape)
+    shapes_fit = gradient.shape == theta.shape and memory.shape == (2, *theta.shape)
     types = {t.dtype for t in tensors}
-    plain = len(types) == 1 and types <= REALS.keys() and theta.is_cpu
-    watched = any(t.requires_grad for t in tensors)
-    return alike and plain and not watched and engine.name() == "fused"
+    type_fits = len(types) == 1 and types <= C_TYPES.keys() and theta.is_cpu
+    differentiable = any(t.requires_grad for t in tensors)  # autograd cannot see into the kernel
+    return shapes_fit and type_fits and not differentiable and engine.name() == "fused"
 
 
 def adam(
@@ -38,35 +38,35 @@ def adam(
     """Return theta after a step of Adam, and both moments, in one pass over memory.
 
     Args:
-        theta: Any shape; gradient is alike.
-        gradient: What the step goes against.
-        memory: Both moments, of theta's shape each.
-        size: Of the step.
-        decays: Of the moments.
-        epsilon: Added to the root of the second.
-        done: Steps taken before.
+        theta: Parameters, of any shape.
+        gradient: Gradient, of theta's shape.
+        memory: Both moments, each of theta's shape.
+        size: Step size.
+        decays: Decay rates of the two moments.
+        epsilon: Added to the root of the second moment.
+        done: Number of earlier steps.
     """
     theta, gradient, memory = (t.contiguous() for t in (theta, gradient, memory))
-    moved, remembered = torch.empty_like(theta), torch.empty_like(memory)
+    new_theta, new_memory = torch.empty_like(theta), torch.empty_like(memory)
     correction1, correction2 = (1 - decay ** (done + 1) for decay in decays)
     _adam(theta.dtype)(
         theta.numel(),
         theta.data_ptr(),
         gradient.data_ptr(),
         memory.data_ptr(),
-        moved.data_ptr(),
-        remembered.data_ptr(),
+        new_theta.data_ptr(),
+        new_memory.data_ptr(),
         *decays,
         size / correction1,
         1 / sqrt(correction2),
         epsilon,
     )
-    return moved, remembered
+    return new_theta, new_memory
 
 
 @cache
 def _adam(dtype: torch.dtype) -> Callable[..., int]:
-    """Return the kernel's function for numbers of a type."""
+    """Return the kernel's function for one type of numbers."""
     function: Any = getattr(engine.library(), f"adam_{str(dtype).removeprefix('torch.')}")
     function.argtypes = [c_int64, *[ctypes.c_void_p] * 5, *[ctypes.c_double] * 5]
     return function

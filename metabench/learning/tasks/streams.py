@@ -1,6 +1,6 @@
 """The endless stream of training tasks, and the banks of held-out tasks.
 
-Both are the same for every algorithm and cell.
+Streams and banks are the same for every algorithm and cell, so comparisons are paired.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from metabench.learning.tasks.distribution import Points, Task, TaskDistribution
 class TaskStream:
     """The endless sequence of training tasks of each seed.
 
-    Task n of a seed has its function, its points and its shuffle at an address of its own;
-    meta-iteration i uses the tasks T i .. T i + T - 1. So algorithms with other meta-batches walk
-    the same sequence at another pace.
+    The function, the points and the shuffle of task n of a seed each have their own address.
+    Meta-iteration i uses tasks T i .. T i + T - 1. So algorithms with different meta-batch sizes
+    use the same sequence at different rates.
 
     Args:
         distribution: The distribution of tasks.
-        seeds: One seed a run.
-        meta_batch_size: T, tasks of a meta-iteration.
+        seeds: Seed of each run.
+        meta_batch_size: T, the number of tasks of a meta-iteration.
     """
 
     distribution: TaskDistribution
@@ -47,11 +47,11 @@ class TaskStream:
 class TaskBlock:
     """The tasks of one block of meta-iterations.
 
-    The first axis of every tensor is the iteration; all are float64.
+    The first axis of every tensor is the iteration. All numbers are float64.
 
     Args:
-        stream: Whose.
-        number: Of the block, from 0.
+        stream: The stream.
+        number: Index of the block, from 0.
     """
 
     stream: TaskStream
@@ -68,32 +68,33 @@ class TaskBlock:
         distribution = self.stream.distribution
         unit = self._uniforms("train-task", distribution.width)
         if count := distribution.training_tasks:
-            every = np.stack(
+            # A fixed set of `count` training tasks: the first uniform number selects one of them.
+            draws = np.stack(
                 [
                     uniforms(s, "train-tasks", 0, count * distribution.width)
                     for s in self.stream.seeds
                 ]
             )
-            rows = torch.from_numpy(every).unflatten(1, (count, -1))  # (run, task, width)
+            rows = torch.from_numpy(draws).unflatten(1, (count, -1))  # (run, task, width)
             unit = rows[torch.arange(len(rows))[:, None], (unit[..., 0] * count).long()]
         return distribution.draw(unit)
 
     def support(self, shots: int) -> Points:
         """Return fresh points of each task, ``(iteration, run, task, shots, feature)``.
 
-        They are uniform on the domain.
+        Points are uniform on the domain.
         """
         x = self._points("train-support", shots)
         return Points(x, self._observed(self.drawn(x), "train-support-noise"))
 
     def query(self, points: int = 0) -> Points:
-        """Return the query set of each task: other fresh points, or the grid.
+        """Return the query set of each task: fresh points, different from the support, or the grid.
 
         Args:
-            points: How many; 0 stands for the grid.
+            points: Number of fresh points; 0 selects the grid.
 
         Returns:
-            x ``(iteration, run, task, point, feature)``, or ``(iteration, point, feature)`` of the
+            x ``(iteration, run, task, point, feature)``, or ``(iteration, point, feature)`` for the
             grid; and y ``(iteration, run, task, point, 1)``.
         """
         x = self._points("train-query", points) if points else self.grid
@@ -108,8 +109,8 @@ class TaskBlock:
         """
         order, y = self.shuffles()[..., : count * shots], self.query().y
         x, y = self.grid[order], y.gather(-2, order[..., None])  # (iteration, run, task, point, .)
-        cut = (points.unflatten(-2, (count, shots)).movedim(-3, 1) for points in (x, y))
-        return Points(*(points.contiguous() for points in cut))
+        batches = (points.unflatten(-2, (count, shots)).movedim(-3, 1) for points in (x, y))
+        return Points(*(points.contiguous() for points in batches))
 
     def _points(self, purpose: str, count: int) -> Tensor:
         """Draw points on the domain, ``(iteration, run, task, count, feature)``."""
@@ -118,7 +119,7 @@ class TaskBlock:
         return scale(unit, distribution.domain).unflatten(-1, (count, distribution.features))
 
     def shuffles(self) -> Tensor:
-        """Return an order of the query grid for each task, ``(iteration, run, task, point)``."""
+        """Return a permutation of each task's query grid, ``(iteration, run, task, point)``."""
         length = self.stream.distribution.grid_size
         return self._by_iteration(
             lambda seed, block: permutations(seed, "train-shuffle", block, BLOCK, length)
@@ -135,10 +136,7 @@ class TaskBlock:
         )
 
     def _by_iteration(self, draw: Callable[[int, int], NDArray[Any]]) -> Tensor:
-        """Draw the T stream blocks that `BLOCK` meta-iterations use.
-
-        The iteration comes first and the run second.
-        """
+        """Draw the T stream blocks of `BLOCK` meta-iterations, ``(iteration, run, task, ...)``."""
         size = self.stream.meta_batch_size
         blocks = range(self.number * size, (self.number + 1) * size)
         draws = np.stack(
@@ -151,14 +149,14 @@ class TaskBlock:
 class Bank:
     """A fixed list of held-out tasks, the same for every cell, seed and study.
 
-    Equal distributions have equal tasks, and others with as many parameters share their draws up
-    to scale, so that comparisons between studies, too, are paired.
+    Equal distributions have equal tasks. Distributions with equally many parameters share their
+    draws up to scale. So comparisons between studies are paired, too.
 
     Args:
-        number: Which list, from 0: the key of the stream.
-        purpose: ``validation-bank`` (choose on it) or ``test-bank`` (report on it).
+        number: Index of the list, from 0: the key of the stream.
+        purpose: ``validation-bank`` (for selection) or ``test-bank`` (for results).
         distribution: The distribution of tasks.
-        tasks: How many tasks. A larger bank begins with the tasks of a smaller one.
+        tasks: Number of tasks. A larger bank begins with the tasks of a smaller one.
     """
 
     number: int
@@ -176,7 +174,8 @@ class Bank:
     def support(self, shots: int, interval: Interval) -> Points:
         """Return each task's support points, uniform on an interval, ``(task, shots, feature)``.
 
-        More shots begin with the points of fewer, and protocols share their draws up to scale.
+        A larger support set begins with the points of a smaller one. Protocols share their draws
+        up to scale.
         """
         x = self._points(self.purpose, shots, interval)
         return Points(x, self.distribution.observed(self.drawn(x), lambda: self._noise(shots)))
@@ -185,10 +184,10 @@ class Bank:
         """Return each task's query set without noise: fresh points, or the grid.
 
         Args:
-            points: How many fresh points; 0 stands for the grid.
+            points: Number of fresh points; 0 selects the grid.
 
         Returns:
-            x ``(task, point, feature)``, or ``(point, feature)`` of the grid; and y
+            x ``(task, point, feature)``, or ``(point, feature)`` for the grid; and y
             ``(task, point, 1)``.
         """
         if points:
@@ -208,10 +207,12 @@ class Bank:
         return f"bank {self.number}"
 
     def _noise(self, shots: int) -> NDArray[np.float64]:
-        """Return the uniform numbers that the noise of the labels is made from."""
+        """Return the uniform numbers from which the noise of the labels is computed."""
         return self._uniforms(f"{self.purpose}-noise", shots)
 
     def _uniforms(self, purpose: str, count: int) -> NDArray[np.float64]:
         """Return uniform numbers for each task, ``(task, count)``."""
+        # A block for each column, so that neither more tasks nor more points change earlier draws.
+        # Block 0 holds the tasks themselves.
         columns = [uniforms(self._key, purpose, 1 + k, self.tasks) for k in range(count)]
         return np.stack(columns, axis=-1)
