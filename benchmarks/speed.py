@@ -6,8 +6,9 @@ and on all.
 
 Each subject trains the cell of each algorithm in benchmarks/workloads.yaml in float32, in
 single-threaded processes on their own cores; "all cores" means one such process per core, each with
-its own training job. Subjects are measured in turn within each repeat. Written: speed.csv with
-microseconds per meta-iteration and run, provenance.json, and the figure.
+its own training job. A processor with AVX-512 is measured twice: with all that it can do, and on one
+core with metabench, JAX and the floors held to AVX2. Subjects are measured in turn within each repeat. Written:
+speed.csv with microseconds per meta-iteration and run, provenance.json, and the figure.
 
 A floor is the time of the matrix products alone, at the rate of a library's best product; ratios
 are to the lowest. Peers (benchmarks/subjects.py) draw their random numbers in advance and do not
@@ -35,6 +36,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from subjects import CHECKED, PEERS, PRODUCTS, STACK, TOLERANCE, engines, peers_of, workloads
 from workers import Worker, cores, microseconds, together
 
+from metabench.learning import engine
 from metabench.learning.settings import TrainSettings
 from metabench.records import provenance
 from metabench.views.drawing import medium, style
@@ -71,51 +73,71 @@ def subjects(algorithm: str) -> list[Subject]:
     return [*floors, *(Subject(f"metabench {engine}", STACK) for engine in ours), *peers]
 
 
+WIDEST, *NARROWER = [kind for kind in engine.kinds() if kind != "native"] or ["native"]
+"""The vectors that this processor can compute with."""
+
+
 def measure(
     chosen: dict[str, TrainSettings], repeats: int, seconds: float
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return all measurements in order, and the first worker's description of each subject."""
     every = cores()
-    found = [(algorithm, subject) for algorithm in chosen for subject in subjects(algorithm)]
+    found = [
+        (vectors, algorithm, subject)
+        for vectors in (WIDEST, *NARROWER)
+        for algorithm in chosen
+        for subject in subjects(algorithm)
+        if vectors == WIDEST or not subject.name.startswith(("pytorch", "torch"))  # they take long
+    ]
     abouts: dict[str, Any] = {}
     rows = []
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(core)) for core in every]
+        workers = {WIDEST: [stack.enter_context(Worker(core)) for core in every]}
+        workers |= {kind: [stack.enter_context(Worker(every[0], True))] for kind in NARROWER}
         with Progress("prepare and check", len(found)) as progress:
-            for algorithm, subject in found:
-                key = f"{algorithm}, {subject.label}"
+            for vectors, algorithm, subject in found:
+                key = _key(vectors, algorithm, subject)
                 asked = key, subject.name, chosen[algorithm], subject.stack
                 try:
-                    _, answers = together(workers, "make", *asked)
+                    _, answers = together(workers[vectors], "make", *asked)
                 except RuntimeError as error:
                     raise SystemExit(f"speed: {subject.label}: {error}") from None
                 abouts[key] = answers[0]
                 progress.advance()
-        modes = sorted({1, len(workers)})
-        with Progress("measure", repeats * len(modes) * len(found)) as progress:
-            for repeat in range(repeats):
-                for threads in modes:
-                    for algorithm, subject in found:
-                        key = f"{algorithm}, {subject.label}"
-                        time = microseconds(workers[:threads], key, seconds, abouts[key])
-                        rows.append((*subject, algorithm, threads, repeat, time))
-                        progress.advance()
-    columns = ["subject", "stack", "algorithm", "threads", "repeat", "microseconds"]
+        measured = [
+            (repeat, threads, *one)
+            for repeat in range(repeats)
+            for threads in sorted({1, len(every)})
+            for one in found
+            if threads <= len(workers[one[0]])
+        ]
+        with Progress("measure", len(measured)) as progress:
+            for repeat, threads, vectors, algorithm, subject in measured:
+                key = _key(vectors, algorithm, subject)
+                time = microseconds(workers[vectors][:threads], key, seconds, abouts[key])
+                rows.append((vectors, *subject, algorithm, threads, repeat, time))
+                progress.advance()
+    columns = ["vectors", "subject", "stack", "algorithm", "threads", "repeat", "microseconds"]
     return pd.DataFrame(rows, columns=columns), abouts
+
+
+def _key(vectors: str, algorithm: str, subject: Subject) -> str:
+    """Return the name of a subject in workers and provenance."""
+    return f"{algorithm}, {subject.label}, {vectors}"
 
 
 def table(measured: pd.DataFrame) -> pd.DataFrame:
     """Return minimum, median and maximum of each subject, and its median over the floor's and over
     the best peer's.
     """
-    keys = ["algorithm", "threads", "subject", "stack"]
+    keys = ["vectors", "algorithm", "threads", "subject", "stack"]
     times = measured.groupby(keys, sort=False)["microseconds"]
     rows = times.agg(minimum="min", median="median", maximum="max").reset_index()
     floors, peers = rows["subject"].str.startswith("floor "), rows["subject"].isin(list(PEERS))
     for column, these in {"ratio_to_floor": floors, "ratio_to_best_peer": peers}.items():
-        best = rows[these].groupby(["algorithm", "threads"])["median"].min()
-        rows[column] = rows["median"] / rows.set_index(["algorithm", "threads"]).index.map(best)
-    first = ["subject", "algorithm", "stack", "threads"]
+        best = rows[these].groupby(keys[:3])["median"].min()
+        rows[column] = rows["median"] / rows.set_index(keys[:3]).index.map(best)
+    first = ["vectors", "subject", "algorithm", "stack", "threads"]
     return rows[first + [column for column in rows if column not in first]]
 
 
@@ -128,36 +150,46 @@ COLUMNS = {
 }
 """The subjects of the table in the documentation."""
 
+OURS = COLUMNS["metabench"]
+
 
 def markdown(rows: pd.DataFrame) -> str:
-    """Return the medians on one core as a table with one row per algorithm."""
-    rows = rows[rows["threads"] == 1].set_index(["algorithm", "subject", "stack"])
-    times, to_floor = rows["median"], rows["ratio_to_floor"]
-    lines = [["", *COLUMNS, "over JAX", "over the floor"], ["---", *["---:"] * (len(COLUMNS) + 2)]]
+    """Return the medians on one core as a table with one row per algorithm.
+
+    If there are measurements with narrower vectors, the last columns show them.
+    """
+    rows = rows[rows["threads"] == 1].set_index(["vectors", "algorithm", "subject", "stack"])
+    widest, *narrower = dict.fromkeys(rows.index.get_level_values("vectors"))
     names = list(dict.fromkeys(rows.index.get_level_values("algorithm")))
-    for name in sorted(names, key=lambda name: times[name, *COLUMNS["metabench"]]):
-        found = [times.get((name, *subject)) for subject in COLUMNS.values()]
-        ours, jax = found[:2]
-        lines.append(
-            [
-                style.styles([name])[name].label,
-                *("" if time is None else _spelled(time) for time in found),
-                "" if jax is None else f"{ours / jax:.2f}",
-                f"{to_floor[name, *COLUMNS['metabench']]:.2f}",
-            ]
-        )
+    head = ["", *COLUMNS, "over JAX", "over the floor"]
+    for kind in narrower:
+        head += [f"{kind.upper()}: metabench", "over JAX", "over the floor"]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for name in sorted(names, key=lambda name: rows["median"][widest, name, *OURS]):
+        times = [rows["median"].get((widest, name, *subject)) for subject in COLUMNS.values()]
+        line = [style.styles([name])[name].label, *map(_digits, times)]
+        for kind in (widest, *narrower):
+            of_kind = rows.loc[kind, name]
+            ours, floor = of_kind.loc[OURS, ["median", "ratio_to_floor"]]
+            jax = of_kind["median"].get(COLUMNS["JAX"])
+            line += [_digits(ours)] * (kind != widest)
+            line += ["" if jax is None else f"{ours / jax:.2f}", f"{floor:.2f}"]
+        lines.append(line)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _spelled(time: float) -> str:
+def _digits(time: float | None) -> str:
     """Format microseconds with three digits, or as an integer."""
+    if time is None:
+        return ""
     return f"{time:.0f}" if time >= 100 else f"{time:.3g}"
 
 
 def draw(rows: pd.DataFrame) -> Figure:
     """Draw medians with their ranges, one panel per algorithm: one core filled, all cores hollow,
-    floors as lines.
+    floors as lines. Narrower vectors are in the table alone.
     """
+    rows = rows[rows["vectors"] == rows["vectors"].iloc[0]]
     names, modes = list(dict.fromkeys(rows["algorithm"])), sorted(set(rows["threads"]))
     places = {
         s: n

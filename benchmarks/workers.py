@@ -18,9 +18,17 @@ SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THRE
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "JAX_PLATFORMS": "cpu",
 }
-HELD_BACK = ("OPENBLAS_CORETYPE", "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE")
-"""Variables that make a library use code for a different processor; each library must use its best
-code here.
+NARROW = {
+    "OPENBLAS_CORETYPE": "Haswell",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "XLA_FLAGS": f"{SINGLE['XLA_FLAGS']} --xla_cpu_max_isa=AVX2",
+}
+"""What holds each library to the vectors of AVX2 on a processor that has wider ones."""
+
+HELD_BACK = (*NARROW, "MKL_DEBUG_CPU_TYPE", "ONEDNN_MAX_CPU_ISA")
+"""Variables that make a library use code for a different processor. They are removed from the
+environment, so that each library uses its best code.
 """
 
 
@@ -31,13 +39,19 @@ def cores() -> list[int]:
 
 
 class Worker:
-    """A process on one core; use it in a with statement."""
+    """A process on one core; use it in a with statement.
 
-    def __init__(self, core: int) -> None:
-        line = [sys.executable, __file__, str(core)]
+    Args:
+        core: Number of the core.
+        narrow: Whether all code must do with AVX2.
+    """
+
+    def __init__(self, core: int, narrow: bool = False) -> None:
+        line = [sys.executable, __file__, str(core), *["narrow"] * narrow]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         free = {name: value for name, value in os.environ.items() if name not in HELD_BACK}
-        self.process = subprocess.Popen(line, env=free | SINGLE, **pipes)
+        chosen = SINGLE | (NARROW if narrow else {})
+        self.process = subprocess.Popen(line, env=free | chosen, **pipes)
 
     def __enter__(self) -> Worker:
         return self
@@ -107,14 +121,18 @@ def megabytes() -> float:
     )
 
 
-def serve(core: int) -> None:
+def serve(core: int, narrow: bool) -> None:
     """Answer commands until there are no more."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
     import subjects  # after that: libraries count the cores as they are loaded
     import torch
 
+    from metabench.learning import engine
+
     torch.set_num_threads(1)
+    if narrow:
+        engine.REQUIRED_FLAGS.pop("avx512", None)
     made: dict[str, Any] = {}
 
     def make(key: str, name: str, settings: Any, stack: int) -> dict[str, Any]:
@@ -144,4 +162,4 @@ def serve(core: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(int(sys.argv[1]), narrow="narrow" in sys.argv)

@@ -75,13 +75,7 @@ def library() -> ctypes.CDLL | None:
     Raises:
         EngineError: The kernel was compiled from a different source.
     """
-    flags = _processor_flags()
-    for path in (
-        path
-        for kind, required in REQUIRED_FLAGS.items()
-        if required <= flags
-        for path in FOLDER.glob(f"kernel_{kind}.*")
-    ):
+    for path in (path for kind in kinds() for path in FOLDER.glob(f"kernel_{kind}.*")):
         kernel = ctypes.CDLL(str(path))
         compiled_from = (ctypes.c_char * 64).in_dll(kernel, "source").raw
         if compiled_from != sha256(SOURCE.read_bytes()).hexdigest().encode():
@@ -91,6 +85,12 @@ def library() -> ctypes.CDLL | None:
             )
         return kernel
     return None
+
+
+def kinds() -> list[str]:
+    """Return the kinds of kernel that this processor can run, the fastest first."""
+    flags = _processor_flags()
+    return [kind for kind, required in REQUIRED_FLAGS.items() if required <= flags]
 
 
 def _processor_flags() -> set[str]:
