@@ -165,6 +165,12 @@ STATISTICS = SCORES | {
     "tasks": Column(COUNT, "Test tasks behind the row."),
 }
 
+MEASURES = ("score", "score_lower", "score_upper", "failed", "mean", "median")
+"""The statistics that cells are compared by, in the order in which a leaderboard shows them."""
+
+CHOSEN = {name: f"chosen_{name}" for name in MEASURES}
+"""Their columns for the number of updates that validation selects."""
+
 CHOICE = {
     "step_size": Column(
         NUMBER,

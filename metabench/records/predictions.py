@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metabench.learning.predictions import BankSettings
+from metabench.learning.settings import Protocol
 from metabench.records.artifacts import Arrays, ArtifactError, content_digest
 from metabench.records.provenance import config_digest
 
@@ -27,6 +28,12 @@ SEED = "seed"
 """A column that there may be besides."""
 
 COLUMNS = (BANK, PROTOCOL, "task", "point", PREDICTION)
+
+NOT_ASKED = {"updates", "optimizer"}
+"""Keys of a protocol that a method made elsewhere need not follow."""
+
+IN_TASKS = {"domain", "noise", "tasks"}
+"""Keys of a protocol that change the task distribution, which contains them."""
 
 Rows = dict[str, NDArray[Any]]
 """Columns of the rows of one protocol."""
@@ -61,10 +68,11 @@ def bank_number(settings: BankSettings, name: str) -> int:
     and files of numbers included.
     """
     protocol = settings.protocols[name]
-    drawn = protocol.distribution(settings.tasks)
+    distribution = protocol.distribution(settings.tasks)
+    keys = set(Protocol.model_fields) - NOT_ASKED - IN_TASKS
     asked = {
-        **protocol.model_dump(mode="json", include={"shots", "support", "queries", "bank"}),
-        "tasks": drawn.model_dump(mode="json", exclude={"training_tasks"}),
+        **protocol.model_dump(mode="json", include=keys),
+        "tasks": distribution.model_dump(mode="json", exclude={"training_tasks"}),
         "count": settings.banks.test,
     }
     return 10**8 + int(config_digest(asked), 16) % (9 * 10**8)

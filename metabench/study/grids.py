@@ -1,7 +1,7 @@
 """Grids: a list in place of a single value gives each of its values, and lists their product.
 
-{shots: [5, 10], noise: [0.0, 0.1]} four points {support: [[-5, 5], [0, 5]]} two points, since one
-value of `support` is already a list
+{shots: [5, 10], noise: [0.0, 0.1]}   four points
+{support: [[-5, 5], [0, 5]]}          two points: one value of `support` is a list already
 """
 
 from __future__ import annotations

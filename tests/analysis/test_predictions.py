@@ -21,6 +21,7 @@ from metabench import jobs
 from metabench.analysis import frames, tables
 from metabench.cli import main
 from metabench.learning.baselines import fixed
+from metabench.learning.settings import Protocol
 from metabench.learning.tasks import Points, TaskStream
 from metabench.records.artifacts import ArtifactError
 from metabench.records.predictions import bank_number
@@ -382,6 +383,18 @@ def test_the_exported_training_tasks_are_those_that_algorithms_meet_in_order(ban
     assert list(table["task"].unique()) == [0, 1, 2]
 
 
+OTHER_TASKS = [
+    {"shots": 6},
+    {"support": [-5.0, 0.0]},
+    {"queries": 7},
+    {"domain": [-9.0, 9.0]},
+    {"noise": 0.1},
+    {"tasks": {"phase": [0.0, 1.0]}},
+    {"bank": 1},
+]
+SAME_TASKS = [{"updates": 3}, {"optimizer": "adam"}]
+
+
 def test_the_number_of_a_bank_depends_on_its_tasks_alone() -> None:
     def number(**changes: Any) -> int:
         return bank_number(small.study(CONTENT | changes).bank_settings, "robustness")
@@ -389,9 +402,13 @@ def test_the_number_of_a_bank_depends_on_its_tasks_alone() -> None:
     robustness = CONTENT["protocols"]["robustness"]
     assert 10**8 <= number() < 10**9
     assert number() == number(seeds=3)
-    assert number() == number(protocols={"robustness": robustness | {"updates": 3}})
-    for change in ({"shots": 6}, {"support": [-5.0, 0.0]}, {"queries": 7}, {"noise": 0.1}):
+    for change in SAME_TASKS:
+        assert number(protocols={"robustness": robustness | change}) == number(), change
+    for change in OTHER_TASKS:
         assert number(protocols={"robustness": robustness | change}) != number(), change
+    assert {key for change in OTHER_TASKS + SAME_TASKS for key in change} == set(
+        Protocol.model_fields
+    ), "each key of a protocol is known to change the tasks, or not to"
     assert number(evaluation={"tasks": 7}) != number()
     assert number(tasks={"family": "sine", "amplitude": [0.1, 4.0]}) != number()
 

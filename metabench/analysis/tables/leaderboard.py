@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from metabench.analysis.columns import COUNT, NUMBER, Column, with_whole_counts
+from metabench.analysis.columns import (
+    CHOSEN,
+    COUNT,
+    STATISTICS,
+    Column,
+    with_whole_counts,
+)
 from metabench.analysis.measured import Study, costs, settings
 from metabench.analysis.tables import adaptation, selection
 from metabench.records.measured import CellRecord
@@ -23,23 +29,14 @@ is over tasks alone.
 COLUMNS = {
     "runs_ok": Column(COUNT, "Runs that did not diverge in training."),
     "runs_diverged": Column(COUNT, "Runs that diverged in training."),
-    "chosen_score": Column(NUMBER, "The score after `updates` updates."),
-    "chosen_score_lower": Column(NUMBER, "Lower end of its interval."),
-    "chosen_score_upper": Column(NUMBER, "Upper end of its interval."),
-    "chosen_failed": Column(NUMBER, "Share of adaptations that failed after `updates` updates."),
-    "chosen_mean": Column(NUMBER, "Mean loss after `updates` updates."),
-    "chosen_median": Column(NUMBER, "Median loss after `updates` updates."),
+} | {
+    column: Column(STATISTICS[name].type, f"`{name}` after `updates` updates.")
+    for name, column in CHOSEN.items()
 }
 
 KEYS = ["algorithm", "cell", "role", "protocol", "step"]
 MARKS = ["selected", "validation_score", "updates", "frequency", "on_edge", "held_out_score"]
 """Columns taken from the selection table."""
-
-CHOSEN = {
-    column: f"chosen_{column}"
-    for column in ("score", "score_lower", "score_upper", "failed", "mean", "median")
-}
-"""Columns for the number of updates that validation selects."""
 
 
 def build(study: Study) -> pd.DataFrame:

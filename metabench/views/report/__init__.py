@@ -131,6 +131,7 @@ def page(
             {
                 "study": study,
                 "board": rows,
+                "copiedFields": board.COPIED,
                 "pairs": board.pairs(tables, protocols),
                 "rounding": ROUNDING,
                 "charts": {chart.name: chart.spec for chart in drawn},

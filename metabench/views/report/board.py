@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from metabench.analysis.columns import CHOSEN, MEASURES
 from metabench.views.drawing.reading import Tables
 
 
@@ -61,7 +62,20 @@ COLUMNS = (
     ),
 )
 
-MEASURES = ("score", "score_lower", "score_upper", "failed", "mean", "median")
+DIFFERENCE = ("difference", "difference_lower", "difference_upper")
+
+COPIED = (
+    "algorithm",
+    "cell",
+    "role",
+    "protocol",
+    "step",
+    "updates",
+    *MEASURES,
+    "reference",
+    *DIFFERENCE,
+)
+"""The fields of a row copied as CSV, each number in full."""
 
 
 def rows(tables: Tables, protocols: Collection[str]) -> list[dict[str, Any]]:
@@ -97,7 +111,7 @@ def _chosen(row: dict[str, Any], baseline: bool) -> dict[str, Any]:
     """Return the statistics after the selected number of updates."""
     if baseline:
         return {name: number(row[name]) for name in MEASURES}
-    return {name: number(row[f"chosen_{name}"]) for name in MEASURES}
+    return {name: number(row[column]) for name, column in CHOSEN.items()}
 
 
 def _under(table: pd.DataFrame, protocols: Collection[str]) -> pd.DataFrame:
@@ -110,9 +124,8 @@ def pairs(tables: Tables, protocols: Collection[str]) -> list[dict[str, Any]]:
     found = _under(tables.rows("comparisons.csv", region="all"), protocols)
     sides = [f"{key}_{side}" for side in "ab" for key in ("algorithm", "cell", "step")]
     keys = ["role", "protocol", *sides]
-    numbers = ["difference", "difference_lower", "difference_upper"]
     return [
-        {**{key: row[key] for key in keys}, **{key: number(row[key]) for key in numbers}}
+        {**{key: row[key] for key in keys}, **{key: number(row[key]) for key in DIFFERENCE}}
         for row in found.to_dict("records")
     ]
 

@@ -1,6 +1,6 @@
 "use strict";
 
-const { board, charts, pairs, rounding } = JSON.parse(document.getElementById("data").textContent);
+const { board, charts, copiedFields, pairs, rounding } = JSON.parse(document.getElementById("data").textContent);
 const find = (id) => document.getElementById(id);
 
 // Charts: a reader's choices are their parameters; only the kind of a scale needs a new chart.
@@ -232,20 +232,15 @@ const writers = {
 };
 
 // CSV has every number in full and in a field of its own; the others have what is shown.
-const FULL = [
-  "algorithm", "cell", "role", "protocol", "step", "updates", "score", "score_lower", "score_upper", "failed", "mean",
-  "median", "reference", "difference", "difference_lower", "difference_upper",
-];
-
 function inFull(row) {
   const { value, lower, upper } = row.apart || {};
   const reference = row.apart ? find("board-reference").value : null;
   const fields = { ...row, reference, difference: value, difference_lower: lower, difference_upper: upper };
-  return FULL.map((key) => String(fields[key] ?? ""));
+  return copiedFields.map((key) => String(fields[key] ?? ""));
 }
 
 function copied(kind) {
-  if (kind === "csv") return writers.csv([FULL, ...shown().map(inFull)]).join("\n");
+  if (kind === "csv") return writers.csv([copiedFields, ...shown().map(inFull)]).join("\n");
   const keys = columns.map((head) => head.dataset.key);
   const reference = labels.get(find("board-reference").value);
   const head = columns.map((one) => one.textContent.replace("difference", `difference from ${reference}`));
