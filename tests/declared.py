@@ -11,7 +11,7 @@ from marked import renewed
 from pydantic.fields import FieldInfo
 
 from metabench.learning import algorithms
-from metabench.learning.hyperparameters import Hyperparameters, spelled
+from metabench.learning.hyperparameters import Hyperparameters, value_text
 
 PAGE = Path(__file__).resolve().parent.parent / "config" / "README.md"
 
@@ -53,7 +53,7 @@ def allowed(field: FieldInfo) -> str:
 
 def told(value: Any) -> str:
     """Return a default in words."""
-    return "not given" if value is None else spelled(value)
+    return "not given" if value is None else value_text(value)
 
 
 def tables() -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from metabench.analysis.columns import HYPERPARAMETERS
 from metabench.analysis.statistics import Resamples, resamples
-from metabench.learning.hyperparameters import spelled
+from metabench.learning.hyperparameters import value_text
 from metabench.learning.scores import scores
 from metabench.records.measured import COST_COLUMNS, CellRecord, PredictionsRecord
 from metabench.records.running import Running
@@ -174,7 +174,7 @@ def _beyond(cell: Cell) -> dict[str, Any]:
     """Return the settings other than hyperparameters that groups may vary, as in `BEYOND`."""
     network = cell.network
     found = (
-        spelled(network.hidden),
+        value_text(network.hidden),
         network.activation,
         network.initialization,
         cell.tasks.training_tasks,

@@ -1,1 +1,1 @@
-"""What learns: tasks, networks, algorithms, training and evaluation. It knows tensors and no files."""
+"""The numerical core: tasks, networks, algorithms, training and evaluation. It has no files."""

@@ -1,6 +1,6 @@
 """The inner loop, which exists once.
 
-Training takes its last parameters, evaluation measures each of them.
+Training uses its last parameters, evaluation measures all of them.
 
     phi_0 = theta,    phi_{u+1} = phi_u - alpha grad L(phi_u; batch_u)
 
@@ -21,10 +21,10 @@ from metabench.learning.tasks import Points
 
 
 def one_copy_per_task(theta: Tensor, tasks: int) -> Tensor:
-    """Repeat what each run has learned ``(run, M)`` for its tasks, ``(run, task, M)``.
+    """Repeat the learned values of each run ``(run, M)`` for its tasks, ``(run, task, M)``.
 
-    Without a copy of its own for each task, broadcasting would add up the gradients of different
-    tasks silently.
+    Each task needs its own copy. Otherwise broadcasting would silently sum the gradients of
+    different tasks. The copies are views, so no memory is taken.
     """
     return theta.unsqueeze(-2).expand(*(-1,) * (theta.dim() - 1), tasks, -1)
 
@@ -32,7 +32,8 @@ def one_copy_per_task(theta: Tensor, tasks: int) -> Tensor:
 def mean_over_tasks(phi: Tensor) -> Tensor:
     """Average adapted parameters ``(run, task, P)`` of each run over its tasks, ``(run, P)``.
 
-    torch takes three times as long for the mean of one thing as for a difference.
+    With one task, the mean is skipped: torch takes three times as long for the mean over an axis of
+    length one as for a subtraction.
     """
     return phi.squeeze(-2) if phi.shape[-2] == 1 else phi.mean(-2)
 
@@ -44,14 +45,15 @@ def adapted(
     step_size: float | Tensor | Sizes,
     optimizer: str = "sgd",
 ) -> Tensor:
-    """Take one gradient step a batch and return the last parameters.
+    """Take one gradient step on each batch and return the last parameters.
 
     Args:
         network: The network.
-        phi: phi_0, the parameters to begin with, ``(..., P)``. Not changed.
-        batches: Points of each step, ``(step, ..., point, feature)``: see `Points.repeated` for
-            full-batch descent.
-        step_size: alpha; one number, or one for each network, ``(...,)``, or `Sizes` of its parts.
+        phi: phi_0, the initial parameters, ``(..., P)``. Not changed.
+        batches: Points of each step, ``(step, ..., point, feature)``. For full-batch descent, see
+            `Points.repeated`.
+        step_size: alpha: one number, or a number for each network, ``(...,)``, or `Sizes` of its
+            parts.
         optimizer: A key of `metabench.learning.optimizers.INNER_OPTIMIZERS`.
 
     Returns:
@@ -72,16 +74,16 @@ def predictions(
     optimizer: str = "sgd",
     every: bool = True,
 ) -> Tensor:
-    """Take the steps of `adapted` and return what phi_0 .. phi_U predict, or phi_U alone.
+    """Take the steps of `adapted` and return the predictions of phi_0 .. phi_U, or only of phi_U.
 
     Args:
         network: The network.
-        phi: As in `adapted`, and so are batches, step_size and optimizer.
-        batches: Points of each step.
-        step_size: alpha.
-        x: Where to predict, ``(..., point, feature)``.
-        optimizer: Of the inner loop.
-        every: Whether all predict, or the last alone.
+        phi: As in `adapted`.
+        batches: As in `adapted`.
+        step_size: As in `adapted`.
+        x: Query points, ``(..., point, feature)``.
+        optimizer: As in `adapted`.
+        every: Whether to return the predictions of all of them, or only of the last.
 
     Returns:
         ``(update, ..., point, output)``, or ``(..., point, output)``.
@@ -99,20 +101,23 @@ def path(
     optimizer: str = "sgd",
     mapped: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Tensor]:
-    """Yield phi_0 .. phi_U of the steps of `adapted`; `mapped` is what each gradient passes first."""
+    """Yield phi_0 .. phi_U of the steps of `adapted`.
+
+    Each gradient is first replaced by `mapped(gradient)`.
+    """
     rule = INNER_OPTIMIZERS[optimizer]
     memory = phi.new_zeros(rule.moments, *phi.shape)
     yield phi
     for done, batch in enumerate(batches.unbind()):
         _, gradient = network.loss_and_gradient(phi, *batch)
         gradient = mapped(gradient) if mapped else gradient
-        against, memory = rule.direction(clipped(gradient, step_size), memory, done)
-        phi = network.stepped(phi, against, step_size, done)
+        direction, memory = rule.direction(clipped(gradient, step_size), memory, done)
+        phi = network.stepped(phi, direction, step_size, done)
         yield phi
 
 
 def predicted(network: Network, parameters: Iterable[Tensor], x: Tensor, every: bool) -> Tensor:
-    """Return what each of a sequence of parameters ``(..., P)`` predicts at x, or the last one.
+    """Return the predictions at x of each of a sequence of parameters ``(..., P)``, or of the last.
 
     Returns:
         ``(update, ..., point, output)``, or ``(..., point, output)``.

@@ -1,16 +1,16 @@
-"""What an algorithm is: a value that names its hyperparameters and five pure functions.
+"""The definition of an algorithm: a value with its hyperparameters and five pure functions.
 
     ALGORITHM = Algorithm(hyperparameters=Hyperparameters, cost=cost, sample=sample,
                           meta_gradient=meta_gradient)
 
-What it learns is one flat vector ``(run, M)``, called theta everywhere else. For most it is an
-initialization ``(run, P)``; for some, step sizes or a second network stand beside it. Only the
-algorithm knows what is where.
+The learned values are one flat vector ``(run, M)``, called theta everywhere else. Most algorithms
+learn only an initialization ``(run, P)``. Some also learn step sizes or a second network. Only the
+algorithm knows the layout of its vector.
 
-Training calls `sample` once for each block of meta-iterations and `meta_gradient` once for each of
-them. The outer optimizer descends along the result, for every algorithm alike. Evaluation calls the
-`predict` of its `adaptation`. Most algorithms begin with the initial weights of their seed and adapt
-by plain gradient descent, so these are the defaults.
+Training calls `sample` for each block of meta-iterations and `meta_gradient` for each of its
+meta-iterations. The outer optimizer, which is the same for all algorithms, descends along the
+result. Evaluation calls `adaptation.predict`. Most algorithms begin with the initial weights of the
+seed and adapt by plain gradient descent, so these are the defaults.
 """
 
 from __future__ import annotations
@@ -29,46 +29,48 @@ from metabench.learning.step_sizes import Sizes
 from metabench.learning.tasks import Points, TaskBlock, TaskDistribution
 
 Batch = tuple[Points, ...]
-"""Labelled points in an order of the algorithm's own; `sample` puts the iteration axis first."""
+"""Sets of labelled points, in an order that the algorithm chooses. In the result of `sample`, the
+first axis is the iteration.
+"""
 
 
 class Cost(NamedTuple):
-    """What one meta-iteration of one run spends."""
+    """The cost of one meta-iteration of one run."""
 
     tasks: int
     gradient_evaluations: int
-    """Gradients of a task's loss, each over one batch of points; a Hessian product counts as two."""
+    """Gradients of a task's loss over one batch of points. A Hessian product counts as two."""
     point_gradients: int
-    """Points whose gradient was computed, a Hessian product's twice: the measure of arithmetic."""
+    """Gradients of single points, which measure arithmetic. A Hessian product counts as two."""
 
 
 class Question(NamedTuple):
-    """What an algorithm is asked at test time: adapt to these points, then predict there."""
+    """The request to an algorithm at test time: adapt to the batches, then predict at x."""
 
     batches: Points
-    """Support points of each update, ``(update, ..., shots, feature)``, all the same."""
+    """Support points of each update, ``(update, ..., shots, feature)``: the same for all."""
     x: Tensor
-    """Where to predict, ``(point, feature)`` or ``(..., point, feature)``."""
+    """Query points, ``(point, feature)`` or ``(..., point, feature)``."""
     step_size: Tensor | None = None
-    """Size of the updates, ``(...,)``; None stands for the algorithm's own."""
+    """Size of the updates, ``(...,)``; None selects the algorithm's own."""
     multiple: float = 1.0
     """Factor of the algorithm's own step sizes."""
     optimizer: str | None = None
-    """Rule of the updates; None stands for the algorithm's own."""
+    """Optimizer of the updates; None selects the algorithm's own."""
     every: bool = True
-    """Whether to predict before and after each update, or after the last alone."""
+    """Whether to predict before and after each update, or only after the last."""
 
 
 class Adaptation(NamedTuple):
     """How an algorithm adapts at test time.
 
     Args:
-        predict: From network, theta ``(..., M)``, question and hyperparameters to predictions,
-            ``(update, ..., point, 1)``, or ``(..., point, 1)`` after the last update alone.
-        steps: The step sizes that it is evaluated with unless a protocol says otherwise. `own` is
-            the algorithm's: inner_step_size, or learned ones, or none where adaptation takes no
-            gradient steps. `common` is the study's. `tuned` is chosen by each run on validation.
-        plain: Whether it is gradient descent from theta, so that a step size says everything.
+        predict: Function of network, theta ``(..., M)``, question and hyperparameters. It returns
+            predictions ``(update, ..., point, 1)``, or ``(..., point, 1)`` after the last update.
+        steps: Step rules that evaluation uses by default. `own` is the algorithm's: inner_step_size
+            or learned step sizes, or none if adaptation takes no gradient steps. `common` is the
+            study's. `tuned` is selected for each run on the validation bank.
+        plain: Whether adaptation is gradient descent from theta, fully determined by a step size.
     """
 
     predict: Callable[[Network, Tensor, Question, Any], Tensor]
@@ -78,11 +80,11 @@ class Adaptation(NamedTuple):
     def rules(self, wanted: Sequence[str] | None) -> tuple[str, ...]:
         """Return the step rules that apply under a protocol.
 
-        What takes no gradient steps has none but `own`, and what has no step size of its own no
-        multiple of it. Where nothing remains, the usual rules stand.
+        An adaptation without gradient steps has only the rule `own`. An algorithm without its own
+        step size has no multiples of it. If no rule remains, the default rules apply.
 
         Args:
-            wanted: Step rules of the protocol; None stands for the usual ones.
+            wanted: Step rules of the protocol; None selects the default rules.
         """
         if wanted is None or self.steps == ("own",):
             return self.steps
@@ -103,13 +105,13 @@ def descending(network: Network, theta: Tensor, question: Question, h: Any) -> T
 def descending_elementwise(
     network: Network, start: Tensor, sizes: Sizes, question: Question
 ) -> Tensor:
-    """Adapt with a step size of its own for each layer or parameter, and predict.
+    """Adapt with a separate step size for each layer or parameter, and predict.
 
     Args:
         network: The network.
-        start: Where to begin, ``(..., P)``.
+        start: Initial parameters, ``(..., P)``.
         sizes: The step sizes.
-        question: What is asked.
+        question: The request.
     """
     return _descended(network, start, sizes, question, question.optimizer or "sgd")
 
@@ -126,7 +128,7 @@ DESCENT = Adaptation(descending, plain=True)
 """Plain gradient descent from theta, as in training."""
 
 YARDSTICK = Adaptation(descending, steps=("common", "tuned"), plain=True)
-"""Plain gradient descent for what has no inner step size of its own."""
+"""Plain gradient descent, for algorithms without an inner step size."""
 
 
 def initial_weights(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
@@ -139,15 +141,15 @@ class Algorithm:
     """An algorithm.
 
     Args:
-        hyperparameters: What it reads.
-        cost: What a meta-iteration spends. It raises ValueError if hyperparameters contradict each
-            other.
-        sample: The data of one block of meta-iterations, float64. The first axis of each tensor is
-            the iteration.
-        meta_gradient: What the outer update descends, ``(run, M)``, from theta ``(run, M)`` and
-            the data of a meta-iteration.
-        begin: What each seed begins with, ``(run, M)``, float64.
-        adaptation: How it adapts at test time.
+        hyperparameters: Class of its hyperparameters.
+        cost: Returns the cost of a meta-iteration. It raises ValueError if hyperparameters
+            contradict each other.
+        sample: Returns the data of one block of meta-iterations, float64. The first axis of each
+            tensor is the iteration.
+        meta_gradient: Returns the direction that the outer update descends, ``(run, M)``, from
+            theta ``(run, M)`` and the data of a meta-iteration.
+        begin: Returns the initial values of each seed, ``(run, M)``, float64.
+        adaptation: Adaptation at test time.
     """
 
     hyperparameters: type[Hyperparameters]
@@ -164,12 +166,13 @@ def support_and_query(tasks: TaskBlock, h: Any) -> Batch:
 
 
 def query_points(h: Any, tasks: TaskDistribution) -> int:
-    """Return how many points a query set has: fresh ones, or those of the grid."""
+    """Return the number of points of a query set: fresh points, or those of the grid."""
     return h.queries or tasks.grid_size
 
 
 def second_order_cost(h: Any, tasks: TaskDistribution) -> Cost:
-    """Count a gradient and a Hessian product an inner step, and a gradient on the query set."""
+    """Count a gradient and a Hessian product for each inner step, and a query gradient."""
+    # A Hessian product counts as two gradients, so each inner step counts as three.
     points = 3 * h.inner_steps * h.shots + query_points(h, tasks)
     return Cost(
         tasks=h.meta_batch_size,
@@ -185,7 +188,7 @@ def whole_task_cost(h: Any, tasks: TaskDistribution) -> Cost:
 
 
 def require_mini_batches(name: str, batches: int, shots: int, tasks: TaskDistribution) -> None:
-    """Raise ValueError where the query grid is too small for so many disjoint mini-batches."""
+    """Raise ValueError if the query grid is too small for this many disjoint mini-batches."""
     if batches * shots > tasks.grid_size:
         raise ValueError(
             f"mini-batches are disjoint parts of the query grid: {name} * shots must not exceed "
@@ -194,7 +197,7 @@ def require_mini_batches(name: str, batches: int, shots: int, tasks: TaskDistrib
 
 
 def before_and_after(before: Tensor, after: Tensor, question: Question) -> Tensor:
-    """Return predictions of an algorithm that needs one update: every later one is the first."""
+    """Return predictions of an algorithm with a single update; later updates repeat it."""
     if not question.every:
         return after
     return torch.stack([before, *[after] * len(question.batches.x)])

@@ -1,4 +1,4 @@
-"""Gradients by autograd, for algorithms that have no gradient by hand."""
+"""Gradients by autograd, for algorithms without a hand-written gradient."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ def gradient_of(objective: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:
     """Return the gradient of a sum of losses with respect to theta, by autograd.
 
     Args:
-        objective: From theta to losses of any shape, which are added up.
+        objective: Function from theta to losses of any shape, which are summed.
         theta: ``(..., M)``. Not changed.
 
     Returns:
-        Of theta's shape.
+        The gradient, of theta's shape.
     """
     theta = theta.detach().requires_grad_()
-    (found,) = torch.autograd.grad(objective(theta).sum(), theta)
-    return found
+    (gradient,) = torch.autograd.grad(objective(theta).sum(), theta)
+    return gradient

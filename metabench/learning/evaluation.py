@@ -1,9 +1,9 @@
-"""How well an initialization adapts: every update of every run on every task of a bank.
+"""Evaluation: the loss of every update of every run on every task of a bank.
 
     loss[region, update, run, task] = mean over the region of (prediction at phi_update - y)^2
 
-The region `all` is the query grid. Where the support interval is not the whole domain, `seen` has
-the grid points inside it and `unseen` those outside.
+The region `all` is the query grid. If the support interval is not the whole domain, the region
+`seen` has the grid points inside it, and `unseen` those outside.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from metabench.learning.settings import EvaluatedProtocol, EvaluateSettings, Pro
 from metabench.learning.tasks import Bank, Points, Task, TaskDistribution, lattice, scale
 
 CHUNK = 16
-"""Tasks that each run of a stack adapts to at a time: few enough for the stack to stay in cache."""
+"""Tasks to which each run of a stack adapts at a time: few, so that the stack stays in cache."""
 
 MARGIN = 0.05
-"""How far pictures reach beyond the domain on either side, as a share of its length."""
+"""Margin of pictures on either side of the domain, as a fraction of its length."""
 
 PICTURE_POINTS = {1: 111, 2: 41}
-"""Points of a picture in each feature of x, by the number of features."""
+"""Points of a picture along each feature of x, by the number of features."""
 
 PICTURE = 2000
-"""About how many points a picture of more features has in all."""
+"""Approximate total number of points of a picture with more features."""
 
 
 class Step(NamedTuple):
     """The step size of the updates."""
 
     size: Tensor | None = None
-    """Of each run, ``(run,)``; None stands for the algorithm's own."""
+    """Step size of each run, ``(run,)``; None selects the algorithm's own."""
     multiple: float = 1.0
-    """Factor of the algorithm's own."""
+    """Factor of the algorithm's own step size."""
 
 
 OWN = Step()
@@ -50,13 +50,13 @@ OWN = Step()
 
 @dataclass(frozen=True)
 class Adapter:
-    """An algorithm's way to adapt, with the network and the hyperparameters of a cell.
+    """The adaptation of a cell: that of its algorithm with its network and hyperparameters.
 
     Args:
-        adaptation: The algorithm's.
+        adaptation: The algorithm's adaptation.
         network: The network.
         h: Hyperparameters.
-        optimizer: Rule of the updates; None stands for the algorithm's own.
+        optimizer: Optimizer of the updates; None selects the algorithm's own.
     """
 
     adaptation: Adaptation
@@ -71,26 +71,26 @@ class Adapter:
     def predict(
         self, theta: Tensor, batches: Points, x: Tensor, step: Step, every: bool = True
     ) -> Tensor:
-        """Adapt theta ``(..., M)`` to batches and predict at x, as `Question` says."""
+        """Adapt theta ``(..., M)`` to batches and predict at x; see `Question`."""
         question = Question(batches, x, step.size, step.multiple, self.optimizer, every)
         return self.adaptation.predict(self.network, theta, question, self.h)
 
 
 Losses = Callable[[Tensor, Points, Step, Points], Tensor]
-"""From copies of theta, batches, steps and query points to losses ``(..., task)``."""
+"""Function from copies of theta, batches, step and query points to losses ``(..., task)``."""
 
 
 class HeldOut(NamedTuple):
-    """The tasks of a bank, ready to be adapted to under one protocol."""
+    """The data of a bank's tasks under one protocol."""
 
     support: Points
     """``(task, shots, feature)``."""
     query: Points
-    """x of the grid ``(point, feature)`` or of fresh points ``(task, point, feature)``; y ``(task,
+    """x is the grid ``(point, feature)`` or fresh points ``(task, point, feature)``; y is ``(task,
     point, 1)``.
     """
     regions: dict[str, Tensor]
-    """Indices of each region's query points."""
+    """Indices of the query points of each region."""
 
 
 def held_out(bank: Bank, protocol: Protocol) -> HeldOut:
@@ -101,9 +101,9 @@ def held_out(bank: Bank, protocol: Protocol) -> HeldOut:
 
 
 def regions(distribution: TaskDistribution, protocol: Protocol) -> dict[str, Tensor]:
-    """Return the indices of each region's query points.
+    """Return the indices of the query points of each region.
 
-    Fresh query points are others for each task, so they have the region `all` alone.
+    Fresh query points differ between tasks, so they have only the region `all`.
     """
     if protocol.queries:
         return {"all": torch.arange(protocol.queries)}
@@ -122,14 +122,14 @@ def adaptation_losses(
     """Adapt every run to every task and measure each update on the query points.
 
     Args:
-        adapter: How to adapt.
-        theta: What was learned, ``(run, M)``; unchanged.
+        adapter: The adaptation.
+        theta: Learned values, ``(run, M)``. Not changed.
         tasks: Held-out tasks, of theta's type.
-        updates: U, full-batch gradient steps on the support points.
-        step: Their size.
+        updates: U, the number of full-batch gradient steps on the support points.
+        step: Step size.
 
     Returns:
-        Losses ``(region, update, run, task)``, with update 0 before any step.
+        Losses ``(region, update, run, task)``. Update 0 is before the first step.
     """
 
     def losses(copies: Tensor, batches: Points, step: Step, query: Points) -> Tensor:
@@ -157,7 +157,7 @@ def final_losses(
 
 def _in_chunks(losses: Losses, theta: Tensor, tasks: HeldOut, updates: int, step: Step) -> Tensor:
     """Return losses ``(..., task)``, computed for `CHUNK` tasks at a time."""
-    found = []
+    chunks = []
     for start in range(0, len(tasks.query.y), CHUNK):
         chunk = slice(start, start + CHUNK)
         support, y = tasks.support.at(chunk), tasks.query.y[chunk]
@@ -168,17 +168,17 @@ def _in_chunks(losses: Losses, theta: Tensor, tasks: HeldOut, updates: int, step
         if step.size is not None:
             sizes = step.size.to(theta.dtype)[:, None].expand(copies.shape[:-1])
             of_copies = step._replace(size=sizes)
-        found.append(losses(copies, support.repeated(updates), of_copies, Points(x, y)))
-    return torch.cat(found, dim=-1)
+        chunks.append(losses(copies, support.repeated(updates), of_copies, Points(x, y)))
+    return torch.cat(chunks, dim=-1)
 
 
 def cast(tasks: HeldOut, dtype: torch.dtype) -> HeldOut:
-    """Return held-out tasks of another floating-point type."""
+    """Return held-out tasks converted to a floating-point type."""
     return HeldOut(tasks.support.to(dtype), tasks.query.to(dtype), tasks.regions)
 
 
 def picture_x(distribution: TaskDistribution) -> Tensor:
-    """Return where pictures are drawn, ``(point, feature)``, float64: a little beyond the domain."""
+    """Return the points of pictures, ``(point, feature)``, float64: the domain and a margin."""
     (low, high), features = distribution.domain, distribution.features
     beyond = MARGIN * (high - low)
     points = PICTURE_POINTS.get(features, max(2, int(PICTURE ** (1 / features))))
@@ -186,12 +186,12 @@ def picture_x(distribution: TaskDistribution) -> Tensor:
 
 
 def showcase_support(distribution: TaskDistribution, task: Task, protocol: Protocol) -> Points:
-    """Return the support points of the task of the pictures, the same for every cell and seed.
+    """Return the support points of the task in pictures, the same for every cell and seed.
 
     Args:
-        distribution: That of the tasks under the protocol, whose noise the labels have.
+        distribution: Distribution of the tasks under the protocol, which has the noise of labels.
         task: The task.
-        protocol: Says how many points there are, and where.
+        protocol: Protocol with the number and the interval of the points.
     """
     features = distribution.features
     unit = torch.from_numpy(uniforms("showcase", "showcase", 0, protocol.shots * features))
@@ -211,31 +211,31 @@ def evaluate(
     """Evaluate trained initializations under every protocol of a group.
 
     Args:
-        settings: What is evaluated, and how.
-        theta: What was learned, ``(run, M)``.
-        algorithm: What learned it.
+        settings: Settings of the evaluation job.
+        theta: Learned values, ``(run, M)``.
+        algorithm: The algorithm that learned them.
         advance: Called after each protocol.
 
     Returns:
         Arrays by name, as `metabench.records.arrays` declares them.
     """
     adapter = Adapter(algorithm.adaptation, settings.shape, settings.hyperparameters)
-    found: dict[str, Tensor] = {}
+    arrays: dict[str, Tensor] = {}
     for name, protocol in settings.protocols.items():
         for kind, step, tensor in _under_protocol(settings, adapter, theta, protocol):
-            found["/".join(filter(None, (kind, name, step)))] = tensor
+            arrays["/".join(filter(None, (kind, name, step)))] = tensor
         advance()
-    return found
+    return arrays
 
 
 Measured = tuple[str, str, Tensor]
-"""Name of an array, the step rule that it belongs to, and its values."""
+"""Name of an array, its step rule, and its values."""
 
 
 def _under_protocol(
     settings: EvaluateSettings, adapter: Adapter, theta: Tensor, protocol: EvaluatedProtocol
 ) -> Iterator[Measured]:
-    """Yield what `evaluate` finds under one protocol."""
+    """Yield the arrays of `evaluate` under one protocol."""
     adapter = adapter.under(protocol)
     distribution = protocol.distribution(settings.tasks)
 
@@ -259,12 +259,13 @@ def _under_protocol(
     known: list[tuple[Tensor, Tensor, Tensor]] = []  # step sizes, validation and test losses
     for rule in rules:
         step, sizes = _step(rule, settings, adapter, len(theta), tuning)
-        twin = [
-            found for found in known if adapter.adaptation.plain and torch.equal(found[0], sizes)
+        # Plain descent with equal step sizes gives equal losses. They are computed only once.
+        equal = [
+            entry for entry in known if adapter.adaptation.plain and torch.equal(entry[0], sizes)
         ]
-        if not twin:
+        if not equal:
             known.append((sizes, losses(validation, step)[0], losses(test, step)))
-        _, on_validation, on_test = (twin or known[-1:])[0]
+        _, on_validation, on_test = (equal or known[-1:])[0]
         yield "step_size", rule, sizes
         yield "validation", rule, on_validation
         yield "test", rule, on_test
@@ -275,16 +276,16 @@ def _under_protocol(
 def _tuning(candidates: Tensor, losses: Callable[[Step], Tensor], runs: int) -> Tensor:
     """Return each run's mean validation loss at each candidate step size, ``(step, run)``."""
     at_each = [losses(Step(size.expand(runs)))[0, -1] for size in candidates]
-    return torch.stack([found.double().mean(-1) for found in at_each])
+    return torch.stack([by_task.double().mean(-1) for by_task in at_each])
 
 
 def _step(
     rule: str, settings: EvaluateSettings, adapter: Adapter, runs: int, tuning: Tensor | None
 ) -> tuple[Step, Tensor]:
-    """Return the step that a rule stands for, and its size for each run ``(run,)``.
+    """Return the step of a rule, and its size for each run ``(run,)``.
 
-    The size is nan where the algorithm takes no gradient steps, and that which learned sizes began
-    with where it learns them.
+    The size is nan if the algorithm takes no gradient steps. If it learns step sizes, the size is
+    their initial value.
     """
     kind, number = step_rule(rule)
     if kind == "own":
@@ -293,6 +294,7 @@ def _step(
     if kind == "tuned":
         assert tuning is not None
         candidates = torch.tensor(settings.tuning_step_sizes, dtype=torch.float64)
+        # argmin would select nan, the loss of a diverged adaptation. Ties go to the first size.
         sizes = candidates[tuning.nan_to_num(nan=torch.inf).argmin(0)]
     else:
         size = settings.common_step_size if kind == "common" else number

@@ -1,4 +1,4 @@
-"""What the fields of settings may hold, wherever settings are declared."""
+"""Types and bounds of the fields of settings, wherever settings are declared."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ def _ascending(interval: tuple[float, float]) -> tuple[float, float]:
     low, high = interval
     if high - low < 1e-6:
         raise ValueError(
-            f"an interval needs its lower end below its upper end by 1e-6, got [{low:g}, {high:g}]"
+            f"an interval must be at least 1e-6 long, its lower end first, got [{low:g}, {high:g}]"
         )
     return interval
 
 
+# Bounds turn a slip of the keyboard into an error message at once, not into an infinite loss later.
 Number = Annotated[float, Field(ge=-1e6, le=1e6)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 NotNegative = Annotated[float, Field(ge=0, le=1e6)]
@@ -24,6 +25,6 @@ Interval = Annotated[tuple[Number, Number], AfterValidator(_ascending)]
 
 
 class Model(BaseModel):
-    """What all models have in common: no unknown key, no infinity, no change."""
+    """Base of all models: no unknown keys, no infinite numbers, immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -1,16 +1,16 @@
-"""What an algorithm can be told: its hyperparameters, with types, bounds, help and defaults.
+"""Hyperparameters of algorithms, with types, bounds, help texts and defaults.
 
-An algorithm declares its own in its own file, as a subclass of `Hyperparameters`. Those that many
-algorithms share have their types here:
+Each algorithm declares its hyperparameters in its own file, in a subclass of `Hyperparameters`. The
+types of those that several algorithms share are here:
 
     class Hyperparameters(OuterLoop):
         shots: Shots = 10
         inner_step_size: InnerStepSize
         strength: Annotated[Positive, Field(description="How strongly phi is pulled back.")] = 0.1
 
-A study file may give any of them a list of values. A default is the value of the algorithm's source.
-A cell's name says what has no default and what differs from it, so a name stays as it is when a
-grid grows.
+A study file may give a list of values to any of them. Defaults are those of the algorithm's source.
+The name of a cell has the hyperparameters without a default and those that differ from theirs. So
+names do not change when a grid grows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from metabench.learning.fields import Count, Model, Positive
 
 @dataclass(frozen=True)
 class Word:
-    """How a hyperparameter is called in the name of a cell; "" where its value is word enough."""
+    """Name of a hyperparameter in the name of a cell; "" if its value needs no name."""
 
     text: str
 
@@ -36,90 +36,92 @@ Context = Annotated[int, Field(ge=1, le=1000)]
 MetaStepSize = Annotated[Positive, Field(description="Size of the outer update."), Word("meta")]
 MetaBatchSize = Annotated[Count, Field(description="Tasks of a meta-iteration."), Word("batch")]
 Shots = Annotated[
-    Count, Field(description="Points of each support set or mini-batch."), Word("shots")
+    Count, Field(description="Number of points of each support set or mini-batch."), Word("shots")
 ]
 InnerSteps = Annotated[
-    Count, Field(description="Gradient steps on each task in training."), Word("steps")
+    Count, Field(description="Number of gradient steps on each task in training."), Word("steps")
 ]
 InnerStepSize = Annotated[
     Positive,
-    Field(description="Size of the inner steps, or what learned sizes begin with."),
+    Field(description="Size of the inner steps, or the initial value of learned sizes."),
     Word("inner"),
 ]
 Queries = Annotated[
     Count | None,
-    Field(description="Fresh query points of each task; the query grid if not given."),
+    Field(description="Number of fresh query points of each task; the query grid if omitted."),
     Word("queries"),
 ]
 ContextSize = Annotated[
     Context,
-    Field(description="Numbers that adapt, or that describe a support set."),
+    Field(description="Number of values that adapt, or that describe a support set."),
     Word("context"),
 ]
 MetaOptimizer = Annotated[
-    Literal["sgd", "adam"], Field(description="Rule of the outer update."), Word("")
+    Literal["sgd", "adam"], Field(description="Optimizer of the outer update."), Word("")
 ]
 MetaSchedule = Annotated[
     Literal["constant", "linear", "cosine"],
-    Field(description="Whether the outer step size stays, or falls to 0 over training."),
+    Field(description="Whether the outer step size is constant or falls to 0 over training."),
     Word(""),
 ]
 MetaClip = Annotated[
     Positive | None,
-    Field(description="What each number of the outer gradient is cut at; not cut if not given."),
+    Field(description="Limit of each number of the outer gradient; unlimited if omitted."),
     Word("clip"),
 ]
 InnerClip = Annotated[
     Positive | None,
-    Field(description="What each number of an inner gradient is cut at; not cut if not given."),
+    Field(description="Limit of each number of an inner gradient; unlimited if omitted."),
     Word("inner clip"),
 ]
 InnerOptimizer = Annotated[
-    Literal["sgd", "adam"], Field(description="Rule of the inner steps."), Word("inner")
+    Literal["sgd", "adam"], Field(description="Optimizer of the inner steps."), Word("inner")
 ]
 
 
 class Hyperparameters(Model):
-    """What an algorithm reads; each algorithm has a subclass of its own."""
+    """Base of the hyperparameters of an algorithm, each of which has its own subclass."""
 
-    model_config = ConfigDict(validate_default=True)  # a file's author may be wrong about one
+    model_config = ConfigDict(validate_default=True)  # an author's default may violate its bounds
 
     @classmethod
     def words(cls) -> dict[str, str]:
-        """Return how each hyperparameter is called in the name of a cell."""
+        """Return the name of each hyperparameter in the name of a cell."""
         found = {}
         for name, field in cls.model_fields.items():
             words = [item.text for item in field.metadata if isinstance(item, Word)]
             found[name] = words[0] if words else name.replace("_", " ")
         return found
 
-    def told(self) -> Iterator[str]:
-        """Yield the parts of a cell's name: what has no default, then what differs from it."""
+    def name_parts(self) -> Iterator[str]:
+        """Yield the parts of a cell's name: required hyperparameters, then changed defaults."""
         fields, words = type(self).model_fields, self.words()
         required = [name for name, field in fields.items() if field.is_required()]
         options = [name for name in fields if name not in required]
         for name in sorted(required, key=words.__getitem__):
-            yield self._told(name, words[name])
+            yield self._name_part(name, words[name])
         for name in options:
             if getattr(self, name) != fields[name].default:
-                yield self._told(name, words[name])
+                yield self._name_part(name, words[name])
 
-    def _told(self, name: str, word: str) -> str:
+    def _name_part(self, name: str, word: str) -> str:
         value = getattr(self, name)
         if not word and not isinstance(value, str):  # a name must not look like a number
             word = name.replace("_", " ")
-        return f"{word} {spelled(value)}".strip()
+        return f"{word} {value_text(value)}".strip()
 
 
-def spelled(value: Any) -> str:
-    """Return a value as a name spells it: short, and never another value's.
+def value_text(value: Any) -> str:
+    """Return a value as text in a name: short, and different for different values.
 
     Example:
-        >>> spelled(0.02), spelled(1.0), spelled(1234567.5), spelled((64, 64)), spelled("adam")
-        ('0.02', '1', '1234567.5', '64x64', 'adam')
+        >>> value_text(0.02), value_text(1.0), value_text(1234567.5)
+        ('0.02', '1', '1234567.5')
+        >>> value_text((64, 64)), value_text("adam")
+        ('64x64', 'adam')
     """
     if isinstance(value, tuple | list):
-        return "x".join(spelled(item) for item in value)
+        return "x".join(value_text(item) for item in value)
     if isinstance(value, float):
         short = f"{value:g}"
         return short if float(short) == value else repr(value)
@@ -127,7 +129,7 @@ def spelled(value: Any) -> str:
 
 
 class OuterLoop(Hyperparameters):
-    """What every algorithm that trains reads: the tasks of a meta-iteration and the outer update."""
+    """Hyperparameters of all algorithms that train: the meta-batch and the outer update."""
 
     meta_batch_size: MetaBatchSize = 1
     meta_step_size: MetaStepSize
@@ -137,7 +139,7 @@ class OuterLoop(Hyperparameters):
 
 
 class InnerLoop(OuterLoop):
-    """What algorithms with gradient steps on each task read besides."""
+    """Hyperparameters of algorithms that take gradient steps on each task."""
 
     shots: Shots = 10
     inner_steps: InnerSteps = 1

@@ -1,6 +1,7 @@
-"""Linear algebra on stacks whose bits do not depend on the stack.
+"""Linear algebra on stacks, whose bits for one matrix do not depend on the rest of the stack.
 
-torch gives a batch of one to another matrix product; it computes Cholesky factors one matrix at a time.
+torch passes a batch of one to a different matrix product, which rounds differently, so `product`
+avoids such a batch. Cholesky factors need no such care: torch computes one matrix at a time.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from torch import Tensor
 def product(a: Tensor, b: Tensor) -> Tensor:
     """Return the matrix products of a ``(..., n, m)`` and b ``(..., m, k)``.
 
-    Their leading axes broadcast.
+    The leading axes broadcast.
     """
     stack = a.shape[:-2]
-    if stack == b.shape[:-2] and len(stack) == 1 and len(a) > 1:
+    if stack == b.shape[:-2] and len(stack) == 1 and len(a) > 1:  # the common case, without views
         return torch.bmm(a, b)
     if stack != b.shape[:-2]:
         stack = torch.broadcast_shapes(stack, b.shape[:-2])
     flat = [t.expand(*stack, *t.shape[-2:]).reshape(-1, *t.shape[-2:]) for t in (a, b)]
-    if stack.numel() == 1:
+    if stack.numel() == 1:  # compute a single product twice
         flat = [t.expand(2, -1, -1) for t in flat]
     return torch.bmm(*flat)[: stack.numel()].reshape(*stack, a.shape[-2], b.shape[-1])
 
@@ -28,7 +29,8 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 def solve(a: Tensor, b: Tensor) -> Tensor:
     """Return the solutions of positive definite systems a ``(..., n, n)`` for b ``(..., n, k)``.
 
-    Where a is not positive definite, as in a run that diverged, they are meaningless or nan.
+    If a is not positive definite, as in a diverged run, the solutions are meaningless or nan. No
+    error is raised, since one run must not stop its neighbours.
     """
     return torch.cholesky_solve(b, factor(a))
 

@@ -4,11 +4,11 @@ The leading axes are a stack of independent networks.
 
     h_0 = x,    z_l = h_{l-1} W_l + b_l,    h_l = activation(z_l),    prediction = z_L
 
-`Network` says what is computed and is the one seam: behind it goes the fused engine where there is
-one, and else torch (`metabench.learning.engine`).
+`Network` defines the operations and is the only interface to the engines: the fused engine where it
+is available, torch elsewhere (`metabench.learning.engine`).
 
-The methods that take a shift are for networks that each task shifts. What a task knows of itself
-adds to the biases of the first layer, as inputs beside x would that are the same at all points:
+Methods with a shift are for networks that are conditioned on their task. Inputs beside x that are
+the same at all points of a task only add to the biases of the first layer, so they are given as:
 
     z_1 = x W_1 + b_1 + shift
 """
@@ -32,16 +32,16 @@ class Hidden(NamedTuple):
     """The activations of the hidden layers of a stack of networks at some points."""
 
     flat: Tensor
-    """Those of each layer, ``(point, width)``, one layer after the other: ``(..., all)``."""
+    """Activations ``(point, width)`` of all layers, concatenated: ``(..., n)``."""
     last: Tensor
-    """The last layer's, the features, ``(..., point, width)``; a view."""
+    """Features, the activations of the last layer, ``(..., point, width)``; a view."""
 
 
 @dataclass(frozen=True)
 class Network(Shape):
-    """A fully connected network with a linear output layer: what is computed of a stack of them.
+    """A fully connected network with a linear output layer, and the operations on stacks of them.
 
-    Arguments are those of `Shape`.
+    The arguments are those of `Shape`.
 
     Example:
         >>> Network((1, 64, 64, 1), "tanh").parameters
@@ -53,7 +53,7 @@ class Network(Shape):
 
         Args:
             theta: ``(..., P)``.
-            x: ``(..., point, feature)`` with the same leading axes, or axes that broadcast to them.
+            x: ``(..., point, feature)``. Its leading axes broadcast to those of theta.
             shift: Added to the biases of the first layer, ``(..., width)``, likewise.
 
         Returns:
@@ -78,18 +78,18 @@ class Network(Shape):
         return Hidden(flat, flat[..., -points * width :].unflatten(-1, (points, width)))
 
     def pulled_back(self, theta: Tensor, x: Tensor, hidden: Hidden, cotangent: Tensor) -> Tensor:
-        """Return the gradient of a loss of each network's features.
+        """Return the gradient of a loss that depends on theta through each network's features.
 
             d/dtheta sum(cotangent * features(theta, x)),    cotangent = dL/dfeatures
 
         Args:
             theta: ``(..., P)``.
-            x: ``(..., point, feature)``, leading axes as theta's or broadcasting to them.
-            hidden: What the method of that name gave for them.
+            x: ``(..., point, feature)``, leading axes broadcast to those of theta.
+            hidden: The result of `hidden` for theta and x.
             cotangent: ``(..., point, width)``.
 
         Returns:
-            ``(..., P)``; it is 0 for the output layer, which features do not pass.
+            ``(..., P)``; 0 for the output layer, on which features do not depend.
         """
         engine = self._engine(theta, x, hidden.flat, cotangent)
         return engine.pulled_back(theta, x, hidden.flat, cotangent)
@@ -108,7 +108,7 @@ class Network(Shape):
 
         Args:
             theta: ``(..., P)``.
-            x: ``(..., point, feature)``, leading axes as theta's or broadcasting to them.
+            x: ``(..., point, feature)``, leading axes broadcast to those of theta.
             y: ``(..., point, output)``, likewise.
 
         Returns:
@@ -119,15 +119,15 @@ class Network(Shape):
     def summed_gradient(
         self, theta: Tensor, x: Tensor, y: Tensor, after: Descent | None = None
     ) -> Tensor:
-        """Return the gradients of `loss_and_gradient` added up along the last axis of the stack.
+        """Return the gradients of `loss_and_gradient`, summed along the last axis of the stack.
 
-            sum_t grad L(phi_t; x_t, y_t),    phi_t = theta_t, or what it descends to
+            sum_t grad L(phi_t; x_t, y_t),    phi_t = theta_t, or theta_t after a descent
 
         Args:
             theta: ``(..., task, P)``. Not changed.
-            x: ``(..., task, point, feature)`` or axes that broadcast to it.
+            x: ``(..., task, point, feature)``, or axes that broadcast to it.
             y: ``(..., task, point, output)``, likewise.
-            after: x, y and step_size of `descend`, whose steps come before.
+            after: x, y and step_size of `descend`, whose steps are taken first.
 
         Returns:
             ``(..., P)``.
@@ -139,18 +139,18 @@ class Network(Shape):
 
             H v = R{grad L(theta; x, y)},    R{.} = d/dr (.) of theta + r v at r = 0
 
-        R{.} differentiates both passes of `loss_and_gradient` line by line; v has V_l and v_l for
-        W_l and b_l, g_l is dL/dh_l and delta_l is dL/dz_l:
+        R{.} differentiates both passes of `loss_and_gradient` line by line. V_l and v_l are the
+        parts of v for W_l and b_l, g_l is dL/dh_l and delta_l is dL/dz_l:
 
             R{h_0} = 0,    R{z_l} = R{h_{l-1}} W_l + h_{l-1} V_l + v_l,    R{h_l} = f'(z_l) R{z_l}
-            R{g_{l-1}} = R{delta_l} W_l^T + delta_l V_l^T,    R{delta_l} = f'(z_l) R{g_l} +
-            R{f'(z_l)} g_l
-            R{dL/dW_l} = R{h_{l-1}}^T delta_l + h_{l-1}^T R{delta_l},    R{dL/db_l} = sum_points
-            R{delta_l}
+            R{g_{l-1}} = R{delta_l} W_l^T + delta_l V_l^T
+            R{delta_l} = f'(z_l) R{g_l} + R{f'(z_l)} g_l
+            R{dL/dW_l} = R{h_{l-1}}^T delta_l + h_{l-1}^T R{delta_l}
+            R{dL/db_l} = sum_points R{delta_l}
 
         Args:
             theta: ``(..., P)``.
-            x: ``(..., point, feature)``, leading axes as theta's or broadcasting to them.
+            x: ``(..., point, feature)``, leading axes broadcast to those of theta.
             y: ``(..., point, output)``, likewise.
             v: ``(..., P)``, likewise.
 
@@ -164,7 +164,7 @@ class Network(Shape):
     def shifted_gradient(
         self, theta: Tensor, shift: Tensor, x: Tensor, y: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the gradients of shifted networks, added up as by `summed_gradient`.
+        """Return the gradients of shifted networks, summed as in `summed_gradient`.
 
         Args:
             theta: ``(..., task, P)``.
@@ -189,10 +189,11 @@ class Network(Shape):
 
         Args:
             theta: ``(..., P)``. Not changed.
-            x: ``(step, ..., point, feature)``, the axes between as theta's leading ones or
-                broadcasting to them.
+            x: ``(step, ..., point, feature)``. The axes between broadcast to the leading axes of
+                theta.
             y: ``(step, ..., point, output)``, likewise.
-            step_size: One number, or one for each network, ``(...,)``, or `Sizes` of its parts.
+            step_size: One number, or a number for each network, ``(...,)``, or `Sizes` of its
+                parts.
 
         Returns:
             The last parameters, ``(..., P)``.
@@ -202,14 +203,14 @@ class Network(Shape):
     def predict_along(
         self, theta: Tensor, descent: Descent, query: Tensor, every: bool = True
     ) -> Tensor:
-        """Return what the networks predict before the first step of `descend` and after each.
+        """Return predictions before the first step of `descend` and after each step.
 
         Args:
             theta: As in `descend`.
-            descent: Its x, y and step_size.
-            query: Where to predict, ``(..., point, feature)``, leading axes as theta's or
-                broadcasting to them.
-            every: If not, they predict after the last step alone.
+            descent: x, y and step_size of `descend`.
+            query: Query points, ``(..., point, feature)``. Their leading axes broadcast to those of
+                theta.
+            every: If false, return only the predictions after the last step.
 
         Returns:
             Predictions, ``(step + 1, ..., point, output)`` or ``(..., point, output)``.
@@ -219,7 +220,7 @@ class Network(Shape):
     def gradient_through(
         self, theta: Tensor, descent: Descent, x: Tensor, y: Tensor, every: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the gradient of the loss after a descent, THROUGH it, for theta and step sizes.
+        """Return the gradient of the loss after a descent, through all of its steps.
 
             phi_{k+1} = phi_k - alpha_k * grad L(phi_k; batch_k),    k < U,    * elementwise
             v_U = w_U grad L(phi_U; x, y)
@@ -229,35 +230,39 @@ class Network(Shape):
         Args:
             theta: phi_0, ``(..., task, P)``. Not changed.
             descent: x, y and step_size of `descend`.
-            x: Where the loss is taken, ``(..., task, point, feature)`` or axes that broadcast to
-                it.
+            x: Points of the loss, ``(..., task, point, feature)``, or axes that broadcast to it.
             y: ``(..., task, point, output)``, likewise.
-            every: Whether it is the mean of the losses after each step, w_k = 1 / U, w_0 = 0, or
-                that after the last, w_U = 1.
+            every: If true, take the mean of the losses after each step, w_k = 1 / U and w_0 = 0.
+                Otherwise take the loss after the last step, w_U = 1.
 
         Returns:
-            The first sum, ``(..., P)``, and of `Sizes` the second, ``(..., step, layer)`` or
-            ``(..., step, P)``, summed over the steps of one size.
+            The gradient for theta, ``(..., P)``. With `Sizes`, also the gradient for the step
+            sizes, ``(..., step, layer)`` or ``(..., step, P)``; otherwise None. If one size serves
+            all steps, its gradient is summed over them.
+
+        Raises:
+            ValueError: The descent has no steps.
         """
         if not len(descent[0]):
-            raise ValueError("a gradient through a descent needs one step at least")
+            raise ValueError("a gradient through a descent needs at least one step")
         engine = self._engine(theta, *descent, x, y)
         return engine.gradient_through(theta, descent, x, y, every)
 
     def gradient_through_head(
         self, theta: Tensor, tasks: MetaBatch, step_size: float, steps: int
     ) -> Tensor:
-        """Return the gradient of the loss after a descent of the output layer alone, through it.
+        """Return the gradient of the loss after a descent of only the output layer, through it.
 
-        It is added up over tasks, which share the hidden layers. The network has one output.
+        The gradient is summed over tasks, which share the hidden layers. The network has one
+        output. The equations are those of `metabench.learning.algorithms.anil`.
 
         Args:
             theta: ``(run, P)``. Not changed.
-            tasks: Support sets, x and y ``(run, task, shots, .)``, and query sets where the loss is
-                taken, x ``(point, feature)`` or ``(run, task, point, feature)`` and y ``(run, task,
-                point, 1)``.
-            step_size: Of the descent on the support sets.
-            steps: How many it has.
+            tasks: Support sets, x and y ``(run, task, shots, .)``, and the query sets of the loss,
+                x ``(point, feature)`` or ``(run, task, point, feature)`` and y ``(run, task, point,
+                1)``.
+            step_size: Step size of the descent on the support sets.
+            steps: Number of steps.
 
         Returns:
             ``(run, P)``.
@@ -269,17 +274,18 @@ class Network(Shape):
     def gradient_through_ridge(
         self, theta: Tensor, weight: Tensor, tasks: MetaBatch
     ) -> tuple[Tensor, Tensor]:
-        """Return the gradient of the loss after ridge regression of what the output layer leaves.
+        """Return the gradient of the loss after a ridge regression of the output layer's residuals.
 
-        It goes through the regression, whose inputs are the features, and is added up over tasks.
+        The regression is on the features of the support sets. The gradient goes through it and is
+        summed over tasks. The equations are those of `metabench.learning.algorithms.ridge`.
 
         Args:
             theta: As in `gradient_through_head`.
             weight: lambda of the regression, ``(run,)``.
-            tasks: As there; the regression is on the support sets.
+            tasks: As in `gradient_through_head`.
 
         Returns:
-            ``(run, P)``, and the gradient along the logarithm of lambda, ``(run,)``.
+            ``(run, P)``, and the gradient for the logarithm of lambda, ``(run,)``.
         """
         self._require_one_output()
         engine = self._engine(theta, weight, *tasks[0], *tasks[1])
@@ -290,36 +296,37 @@ class Network(Shape):
     ) -> tuple[Tensor, Tensor]:
         """Return the gradient of the loss after a descent of each task's context, through it.
 
-        A context begins at 0 and shifts the first layer by its product with W_c. The gradient is
-        added up over tasks, which share all the rest.
+        A context starts at 0 and shifts the first layer by its product with W_c. The gradient is
+        summed over tasks, which share theta and W_c. The equations are those of
+        `metabench.learning.algorithms.cavia`.
 
         Args:
-            theta: As in `gradient_through_head`, and so are tasks, step_size and steps.
+            theta: As in `gradient_through_head`.
             weight: W_c, ``(run, context, width)``.
-            tasks: Whose contexts descend on the support sets.
-            step_size: Of the descent.
-            steps: How many it has.
+            tasks: As in `gradient_through_head`.
+            step_size: Step size of the descent on the support sets.
+            steps: Number of steps.
 
         Returns:
-            ``(run, P)``, and the gradient of W_c, ``(run, context, width)``.
+            ``(run, P)``, and the gradient for W_c, ``(run, context, width)``.
         """
         engine = self._engine(theta, weight, *tasks[0], *tasks[1])
         return engine.gradient_through_context(theta, weight, tasks, step_size, steps)
 
     def _require_one_output(self) -> None:
         if self.widths[-1] != 1:
-            raise ValueError(f"a head adapts to one output, got a network of widths {self.widths}")
+            raise ValueError(f"a head must have one output, got a network of widths {self.widths}")
 
     def _engine(self, theta: Tensor, *others: object) -> fused.Kernel | Reference:
-        """Return the kernel, or the reference where that cannot compute.
+        """Return the kernel if it can compute these tensors, otherwise the reference.
 
-        The kernel covers less, and autograd cannot watch it.
+        Autograd cannot differentiate through the kernel.
         """
-        watched = theta.requires_grad
+        differentiable = theta.requires_grad
         for other in others:
             tensor = other.values if isinstance(other, Sizes) else other
-            watched = watched or (isinstance(tensor, Tensor) and tensor.requires_grad)
-        covered = fused.covers(theta) and not watched
+            differentiable = differentiable or (isinstance(tensor, Tensor) and tensor.requires_grad)
+        covered = fused.covers(theta) and not differentiable
         kernel = fused.kernel(self.widths, self.activation) if covered else None
         return kernel or self._reference
 

@@ -1,4 +1,4 @@
-"""How fast this process computes: what the expected time of jobs is scaled by."""
+"""The speed of this process, by which the expected time of jobs is scaled."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from metabench.learning.network import Network
 
 
 def trial(attempts: int) -> float:
-    """Return the least seconds of some attempts, in one thread as in every job.
+    """Return the least time of several attempts, in seconds, with one thread as in every job.
 
-    Each is a gradient of ten stacks of three networks of 64 x 64 at 50 points.
+    An attempt computes the gradients of ten stacks of three 64 x 64 networks at 50 points. The
+    least time is the one that other processes disturbed least.
     """
     torch.set_num_threads(1)
     network = Network((1, 64, 64, 1))

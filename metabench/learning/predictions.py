@@ -1,7 +1,7 @@
-"""Held-out tasks as questions, and the losses of answers, whoever predicts.
+"""Held-out tasks and the losses of predictions on them, whatever made the predictions.
 
-A baseline predicts here; another method may predict elsewhere, in any language. Both are measured
-by the same arithmetic.
+Baselines predict here. Other methods may predict elsewhere, in any language. The same arithmetic
+measures both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from metabench.learning.tasks import AnyDistribution, Bank, Points, TaskDistribu
 
 
 class BankSettings(Model):
-    """All that a study's held-out tasks depend on, and so the losses of predictions on them."""
+    """All that a study's held-out tasks depend on, and with them the losses of predictions."""
 
     tasks: AnyDistribution
     protocols: dict[str, Protocol]
@@ -33,7 +33,7 @@ class BankSettings(Model):
         return held_out_tasks(self.tasks, self.protocols[name], self.banks)
 
     def points(self, name: str) -> int:
-        """Return how many query points a task has under a protocol."""
+        """Return the number of query points of a task under a protocol."""
         protocol = self.protocols[name]
         return protocol.queries or protocol.distribution(self.tasks).grid_size
 
@@ -57,7 +57,7 @@ def evaluate(settings: BankSettings, predictions: Mapping[str, NDArray[Any]]) ->
     """Measure predictions on the test bank, under every protocol.
 
     Args:
-        settings: What was asked.
+        settings: Settings of the held-out tasks.
         predictions: ``(run, task, point)`` by protocol, float64.
 
     Returns:
@@ -72,7 +72,7 @@ def evaluate(settings: BankSettings, predictions: Mapping[str, NDArray[Any]]) ->
 
 
 class TrainingTasks(NamedTuple):
-    """The first training tasks of some seeds; x and y are ``(run, task, point, feature)``."""
+    """The first training tasks of several seeds; x and y are ``(run, task, point, feature)``."""
 
     support: Points
     query: Points
@@ -81,13 +81,13 @@ class TrainingTasks(NamedTuple):
 def training_tasks(
     tasks: TaskDistribution, seeds: tuple[int, ...], count: int, shots: int
 ) -> TrainingTasks:
-    """Return the training tasks that every algorithm meets first, in order.
+    """Return the training tasks with which every algorithm starts, in order.
 
     Args:
-        tasks: Their distribution.
-        seeds: Whose.
-        count: How many of each seed.
-        shots: Support points of each task; the query points are the grid.
+        tasks: Distribution of the tasks.
+        seeds: Training seeds.
+        count: Number of tasks of each seed.
+        shots: Number of support points of each task; the query points are the grid.
     """
     stream = TaskStream(tasks, seeds, meta_batch_size=1)
     blocks = [stream.block(number) for number in range(ceil(count / BLOCK))]
@@ -102,5 +102,5 @@ def _joined(blocks: list[Points], count: int) -> Points:
 
 
 def _by_run(blocks: Any, count: int) -> Tensor:
-    """Return ``(run, task, ...)`` from blocks ``(iteration, run, 1, ...)``, a task an iteration."""
+    """Return ``(run, task, ...)`` from blocks ``(iteration, run, 1, ...)`` of one task each."""
     return torch.cat([block[:, :, 0] for block in blocks])[:count].transpose(0, 1)

@@ -1,10 +1,10 @@
-"""The score of a prediction: its loss beside that of predicting zero.
+"""The score of a prediction: its loss relative to the loss of predicting zero.
 
     score = min(loss / loss of the zero predictor on the same points, 1),   1 where it is not finite
 
-0 is perfect, and 1 is no better than to say nothing at all: it *failed*. A score is bounded, so one
-task on which adaptation explodes counts as one failure, and not as all that a mean says. Why this
-one: docs/decisions/0013-a-bounded-score.md.
+A score of 0 is perfect. A score of 1 is a *failure*: no better than predicting zero. Scores are
+bounded, so a task on which adaptation diverges counts as one failure and does not dominate the
+mean. Alternatives: docs/decisions/0013-a-bounded-score.md.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def scores(losses: ArrayLike, zero: ArrayLike) -> NDArray[np.float64]:
-    """Return the scores of losses, given those of the zero predictor, which broadcast to them.
+    """Return the scores of losses, given the losses of the zero predictor, which broadcast to them.
 
-    Each loss is capped before anything is averaged.
+    Each score is capped before any mean is taken.
 
     Example:
         >>> scores([0.5, 4.0, np.nan], [2.0, 2.0, 2.0])
@@ -24,5 +24,6 @@ def scores(losses: ArrayLike, zero: ArrayLike) -> NDArray[np.float64]:
     """
     loss, reference = np.asarray(losses, np.float64), np.asarray(zero, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(loss == 0, 0.0, loss / reference)  # also where the function itself is zero
-    return np.fmin(share, 1.0)
+        # 0 / 0 counts as perfect: a task whose function is zero can be predicted exactly.
+        share = np.where(loss == 0, 0.0, loss / reference)
+    return np.fmin(share, 1.0)  # unlike minimum, fmin turns nan into 1

@@ -1,7 +1,7 @@
-"""What is trained and evaluated, and how: the settings that the core computes from.
+"""The settings of training and evaluation, from which the core computes directly.
 
-A study file becomes these types when it is read. They stay what they are until a tensor is made,
-and they are written as they are into the header of each record.
+A study file is parsed into these types. They stay unchanged until tensors are made from them, and
+each record's header contains them unchanged.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
 
 from metabench.learning.fields import Count, Interval, Model, NotNegative, Number, Positive
-from metabench.learning.hyperparameters import Hyperparameters, spelled
+from metabench.learning.hyperparameters import Hyperparameters, value_text
 from metabench.learning.network import Network
 from metabench.learning.tasks import AnyDistribution, TaskDistribution, distribution
 
 META_ITERATIONS = 100_000_000
-"""Meta-iterations of a cell at most."""
+"""The largest number of meta-iterations of a cell."""
 
 BankSize = Annotated[int, Field(ge=2, le=100_000)]
 MetaIterations = Annotated[int, Field(ge=0, le=META_ITERATIONS)]
@@ -25,16 +25,16 @@ Width = Annotated[int, Field(ge=1, le=4096)]
 Hidden = Annotated[tuple[Width, ...], Field(min_length=1, max_length=8)]
 
 Showcase = dict[str, Number]
-"""Parameters of the task of the pictures."""
+"""Parameters of the task that pictures show."""
 
 NAMED_STEPS = ("own", "common", "tuned")
 
 
 def step_rule(text: str) -> tuple[str, float]:
-    """Return the kind of a step rule, and its number: its factor, or the size itself.
+    """Return the kind of a step rule, and its number: a factor, or the size itself.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The text is no step rule.
 
     Example:
         >>> step_rule("tuned"), step_rule("own x 4"), step_rule("fixed 0.05")
@@ -42,30 +42,30 @@ def step_rule(text: str) -> tuple[str, float]:
     """
     if text in NAMED_STEPS:
         return text, 1.0
-    found = re.fullmatch(r"(own x |fixed )?([0-9.]+(?:e[+-]?[0-9]+)?)", text)
+    match = re.fullmatch(r"(own x |fixed )?([0-9.]+(?:e[+-]?[0-9]+)?)", text)
     try:
-        number = float(found[2]) if found else 0.0
+        number = float(match[2]) if match else 0.0
     except ValueError:
         number = 0.0
-    if not found or not 0 < number <= 1e6:
+    if not match or not 0 < number <= 1e6:
         raise ValueError(
             f"a step rule is own, common, tuned, a number, or a multiple such as 'own x 4'; "
             f"got {text!r:.60}"
         )
-    return "own" if found[1] == "own x " else "fixed", number
+    return "own" if match[1] == "own x " else "fixed", number
 
 
-def _as_text(given: Any) -> Any:
-    is_number = isinstance(given, int | float) and not isinstance(given, bool)
-    return repr(given) if is_number else given
+def _as_text(value: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return repr(value) if is_number else value
 
 
 def _canonical(text: str) -> str:
-    """Return a step rule in its one form, which never looks like a number: `fixed 0.05`."""
+    """Return a step rule in its canonical form, which never looks like a number: `fixed 0.05`."""
     kind, number = step_rule(text)
     if text in NAMED_STEPS:
         return text
-    return f"own x {spelled(number)}" if kind == "own" else f"fixed {spelled(number)}"
+    return f"own x {value_text(number)}" if kind == "own" else f"fixed {value_text(number)}"
 
 
 def _each_once(rules: tuple[str, ...]) -> tuple[str, ...]:
@@ -75,39 +75,39 @@ def _each_once(rules: tuple[str, ...]) -> tuple[str, ...]:
 
 
 StepRule = Annotated[str, BeforeValidator(_as_text), AfterValidator(_canonical)]
-"""Which step size adaptation uses: `own`, `common`, `tuned`, `own x 4` or `fixed 0.05`.
+"""The step size of adaptation: `own`, `common`, `tuned`, `own x 4` or `fixed 0.05`.
 
-A study file gives the last as the number alone.
+In a study file, `fixed 0.05` is the number 0.05.
 """
 
 StepRules = Annotated[tuple[StepRule, ...], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class NetworkSettings(Model):
-    """The network."""
+    """Settings of the network."""
 
     hidden: Hidden = (64, 64)
     activation: Literal["tanh", "relu"] = "tanh"
     initialization: Literal["uniform", "normal"] = "uniform"
 
     def build(self, features: int) -> Network:
-        """Return the network for tasks whose x has so many features."""
+        """Return the network for tasks whose x has this many features."""
         return Network((features, *self.hidden, 1), self.activation, self.initialization)
 
 
 class Protocol(Model):
-    """One evaluation setting: what a task shows, and how an algorithm may adapt to it.
+    """One evaluation setting: the data of each task, and how an algorithm may adapt to it.
 
     Args:
-        shots: Support points of each held-out task.
-        support: Interval they are drawn from, for each feature of x.
-        updates: Gradient steps of adaptation.
-        queries: Fresh points that the loss is measured on; 0 stands for the grid.
-        domain: Interval of the query points; that of the tasks if not given.
-        noise: Standard deviation of the noise on support labels; that of the tasks if not given.
-        optimizer: Rule of the updates, where an algorithm takes gradient steps; its own if not given.
-        tasks: Settings of the task distribution that are others under this protocol.
-        bank: Number of the lists of held-out tasks; under another number they are others.
+        shots: Number of support points of each held-out task.
+        support: Interval of the support points, in each feature of x.
+        updates: Number of gradient steps of adaptation.
+        queries: Number of fresh points on which the loss is measured; 0 selects the grid.
+        domain: Interval of the query points; by default, that of the tasks.
+        noise: Standard deviation of the noise on support labels; by default, that of the tasks.
+        optimizer: Optimizer of gradient steps; by default, the algorithm's own.
+        tasks: Settings of the task distribution that this protocol changes.
+        bank: Index of the banks of held-out tasks. Different indices have different tasks.
     """
 
     shots: Annotated[int, Field(ge=1, le=1000)]
@@ -124,7 +124,7 @@ class Protocol(Model):
         """Return the distribution of the tasks under this protocol.
 
         Raises:
-            ValueError: The settings in `tasks` are none of their family's.
+            ValueError: The family has no such settings as `tasks` gives.
         """
         changes = dict(self.tasks or {})
         if self.noise is not None:
@@ -135,6 +135,7 @@ class Protocol(Model):
             return tasks
         if changes.get("family", tasks.family) == tasks.family:
             return distribution({**tasks.model_dump(), **changes})
+        # A different family keeps only the settings that all families have.
         shared = TaskDistribution.model_fields
         return distribution({**tasks.model_dump(include=set(shared)), **changes})
 
@@ -143,14 +144,14 @@ class EvaluatedProtocol(Protocol):
     """A protocol with the step sizes of its updates.
 
     Args:
-        steps: Step rules; those of each algorithm if not given.
+        steps: Step rules; by default, those of each algorithm.
     """
 
     steps: StepRules | None = None
 
 
 class BaselineProtocol(Protocol):
-    """A protocol with what the baselines are told under it.
+    """A protocol with the settings of the baselines.
 
     Args:
         gaussian_process_length_scale: Length scale of the Gaussian process.
@@ -166,11 +167,11 @@ class Validation(Model):
     interval: Count
     protocol: Protocol
     step: Positive | None
-    """Step size of its updates; None stands for the algorithm's own."""
+    """Step size of the updates; None selects the algorithm's own."""
 
 
 class TrainSettings(Model):
-    """All that the result of a training job depends on, its seeds apart."""
+    """All that the result of a training job depends on, except its seeds."""
 
     algorithm: str
     hyperparameters: SerializeAsAny[Hyperparameters]
@@ -186,7 +187,7 @@ class TrainSettings(Model):
 
 
 class Banks(Model):
-    """How many held-out tasks there are to choose on and to report on."""
+    """Sizes of the banks of held-out tasks: test for results, validation for selection."""
 
     test: BankSize
     validation: BankSize
@@ -212,7 +213,7 @@ class EvaluateSettings(Model):
 
 
 class GaussianProcess(Model):
-    """The RBF kernel of the baseline; length scales stand with the protocols."""
+    """The RBF kernel of the baseline. Its length scale is a setting of each protocol."""
 
     variance: Positive = 4.25
     jitter: Positive = 1e-4
@@ -221,14 +222,14 @@ class GaussianProcess(Model):
     def _positive_definite(self) -> Self:
         if not self.jitter >= 1e-9 * self.variance:
             raise ValueError(
-                f"jitter must be 1e-9 of the variance {self.variance:g} or more, got "
+                f"jitter must be at least 1e-9 of the variance {self.variance:g}, got "
                 f"{self.jitter:g}"
             )
         return self
 
 
 class BaselineSettings(Model):
-    """All that the baselines without seeds depend on under a group of protocols."""
+    """All that the baselines depend on under a group of protocols. They have no seeds."""
 
     tasks: AnyDistribution
     protocols: dict[str, BaselineProtocol]

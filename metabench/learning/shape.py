@@ -1,4 +1,4 @@
-"""The shape of a network, and where its layers lie in the flat vector of its parameters."""
+"""The shape of a network, and the layout of its layers in the flat vector of parameters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Shape:
     Args:
         widths: Features of the input, of each hidden layer, and of the output.
         activation: A key of `ACTIVATIONS`.
-        initialization: How weights begin, ``uniform`` or ``normal``: see `initialize`.
+        initialization: Distribution of initial weights, ``uniform`` or ``normal``: see
+            `initialize`.
 
     Example:
         >>> Shape((1, 64, 64, 1), "tanh").parameters
@@ -42,10 +43,10 @@ class Shape:
 
     @property
     def operations(self) -> int:
-        """Floating-point operations of the matrix products of a gradient, a point.
+        """Floating-point operations of a gradient for each point, in matrix products.
 
-        A layer of n by m costs 2nm on the way forward, as much for the gradient of its weights, and
-        as much to hand the gradient on to the layer before, which the first has not.
+        A layer of n by m costs 2nm in the forward pass, 2nm for the gradient of its weights, and
+        2nm to pass the gradient to the layer below. The first layer has none below.
         """
         products = [n * m for n, m in pairwise(self.widths)]
         return 6 * sum(products) - 2 * products[0]
@@ -57,27 +58,27 @@ class Shape:
 
     @cached_property
     def _sizes(self) -> list[int]:
-        """How many numbers each of them has."""
+        """Lengths of W_1, b_1, W_2, b_2, ..."""
         return [prod(shape) for shape in self._shapes]
 
     @cached_property
     def layer_sizes(self) -> list[int]:
-        """How many parameters each layer has, weights and biases together."""
+        """Number of parameters of each layer, weights and biases together."""
         return [n + m for n, m in zip(self._sizes[::2], self._sizes[1::2], strict=True)]
 
     @cached_property
     def layer_of_parameter(self) -> Tensor:
-        """Number of the layer of each parameter, ``(P,)``."""
+        """Index of the layer of each parameter, ``(P,)``."""
         return torch.arange(len(self.layer_sizes)).repeat_interleave(torch.tensor(self.layer_sizes))
 
     @property
     def head(self) -> Tensor:
-        """Which parameters are those of the output layer, ``(P,)`` bool."""
+        """Mask of the parameters of the output layer, ``(P,)`` bool."""
         return self.layer_of_parameter == len(self.layer_sizes) - 1
 
     @property
     def first_bias(self) -> slice:
-        """Where the biases of the first layer lie in the flat vector."""
+        """Slice of the flat vector that holds the biases of the first layer."""
         return slice(self._sizes[0], sum(self._sizes[:2]))
 
     def layers(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -87,8 +88,8 @@ class Shape:
             theta: ``(..., P)``.
 
         Returns:
-            A pair for each layer: weights ``(..., fan_in, fan_out)`` and biases ``(..., 1,
-            fan_out)``; views of theta.
+            A pair of views of theta for each layer: weights ``(..., fan_in, fan_out)`` and biases
+            ``(..., 1, fan_out)``.
         """
         stack, pieces = theta.shape[:-1], theta.split(self._sizes, dim=-1)
         views = [p.view(*stack, *shape) for p, shape in zip(pieces, self._shapes, strict=True)]
@@ -97,13 +98,14 @@ class Shape:
     def initialize(self, seed: int, part: int = 0) -> Tensor:
         """Draw the initial weights of one training seed.
 
-        ``uniform``: all of a layer on +-1/sqrt(fan_in), biases too, the default of
-        ``torch.nn.Linear`` and of the Flux script. ``normal``: weights normal with a standard
-        deviation of 0.01, cut off at two of them, and biases 0, as in the code of the MAML paper.
+        ``uniform``: weights and biases of a layer are uniform on +-1/sqrt(fan_in), the default of
+        ``torch.nn.Linear`` and of the Flux script. ``normal``: weights are normal with a standard
+        deviation of 0.01, truncated at two standard deviations, and biases are 0, as in the code of
+        the MAML paper.
 
         Args:
             seed: The training seed.
-            part: Which of the networks of an algorithm that has several.
+            part: Index of the network, for algorithms with several networks.
 
         Returns:
             theta, ``(P,)``, float64: the same for every algorithm and cell.
@@ -121,28 +123,28 @@ class Shape:
         bounds = [1 / sqrt(n) for n, m in pairwise(self.widths) for _ in range((n + 1) * m)]
         return (2 * torch.from_numpy(unit) - 1) * torch.tensor(bounds, dtype=torch.float64)
 
-    def stepped(self, theta: Tensor, against: Tensor, step_size: Size | Sizes, k: int) -> Tensor:
-        """Return theta - alpha_k * against, all ``(..., P)``; alpha_k is step_size at step k."""
+    def stepped(self, theta: Tensor, direction: Tensor, step_size: Size | Sizes, k: int) -> Tensor:
+        """Return theta - alpha_k * direction, all ``(..., P)``, with the step size of step k."""
         if isinstance(step_size, Sizes):
-            return theta - self.scaled(against, step_size, k)
-        return descended(theta, against, step_size)
+            return theta - self.scaled(direction, step_size, k)
+        return descended(theta, direction, step_size)
 
     def clipped(
-        self, step_size: Size, most: float | None, dtype: torch.dtype = torch.float32
+        self, step_size: Size, limit: float | None, dtype: torch.dtype = torch.float32
     ) -> Size | Sizes:
-        """Return a step size under which each number of a gradient is cut at +- most.
+        """Return a step size that clips each number of a gradient to [-limit, limit].
 
-        None stands for no limit.
+        If limit is None, gradients are not clipped.
         """
-        if most is None:
+        if limit is None:
             return step_size
         size = torch.as_tensor(step_size, dtype=dtype)[..., None]
-        return Sizes(size.expand(*size.shape[:-1], len(self.layer_sizes)).contiguous()[None], most)
+        return Sizes(size.expand(*size.shape[:-1], len(self.layer_sizes)).contiguous()[None], limit)
 
-    def scaled(self, numbers: Tensor, step_size: Size | Sizes, k: int) -> Tensor:
-        """Return alpha_k * numbers, ``(..., P)``."""
+    def scaled(self, v: Tensor, step_size: Size | Sizes, k: int) -> Tensor:
+        """Return alpha_k * v, ``(..., P)``, with the step size of step k."""
         if not isinstance(step_size, Sizes):
-            return numbers * (step_size[..., None] if isinstance(step_size, Tensor) else step_size)
-        sizes = step_size.values[min(k, len(step_size.values) - 1)]
+            return v * (step_size[..., None] if isinstance(step_size, Tensor) else step_size)
+        sizes = step_size.values[min(k, len(step_size.values) - 1)]  # one size may serve all steps
         by_layer = sizes.shape[-1] < self.parameters
-        return numbers * (sizes[..., self.layer_of_parameter] if by_layer else sizes)
+        return v * (sizes[..., self.layer_of_parameter] if by_layer else sizes)

@@ -1,4 +1,4 @@
-"""Sizes of gradient steps: of networks, and of their layers or parameters."""
+"""Step sizes of networks, of their layers and of their parameters."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import torch
 from torch import Tensor
 
 Size = float | Tensor
-"""A step size: one number, or a tensor ``(...,)`` with one for each network of a stack."""
+"""A step size: one number, or a tensor ``(...,)`` with a number for each network of a stack."""
 
 
 class Sizes(NamedTuple):
-    """Step sizes of the parts of a network, one for each of its layers or of its parameters."""
+    """Step sizes of the parts of a network: one for each layer or one for each parameter."""
 
     values: Tensor
-    """``(step, ..., layer)`` or ``(step, ..., P)``; a first axis of one says the same for each step."""
+    """``(step, ..., layer)`` or ``(step, ..., P)``. A first axis of length 1 serves all steps."""
     limit: float = inf
-    """What each number of a gradient is cut at before a step, in both directions."""
+    """Before a step, each number of a gradient is clipped to [-limit, limit]."""
 
     def times(self, factor: float) -> Sizes:
-        """Return a multiple of each."""
+        """Return the step sizes times a factor; the limit stays."""
         return self._replace(values=factor * self.values)
 
 
 Descent = tuple[Tensor, Tensor, Size | Sizes]
-"""Steps of descent: x and y of each, ``(step, ..., point, .)``, and their size."""
+"""Steps of descent: x and y of each step, ``(step, ..., point, .)``, and the step size."""
 
 
 def clipped(gradient: Tensor, step_size: Size | Sizes) -> Tensor:
-    """Return a gradient as a step goes against it: where sizes say so, cut."""
+    """Return a gradient as a step uses it: clipped if the step sizes have a limit."""
     if isinstance(step_size, Sizes) and step_size.limit < inf:
         return gradient.clamp(-step_size.limit, step_size.limit)
     return gradient

@@ -14,7 +14,7 @@ from hashlib import sha256
 
 from metabench.learning import algorithms
 from metabench.learning.algorithm import Algorithm, Cost
-from metabench.learning.hyperparameters import Hyperparameters, spelled
+from metabench.learning.hyperparameters import Hyperparameters, value_text
 from metabench.learning.settings import NetworkSettings
 from metabench.learning.tasks import AnyDistribution
 from metabench.study.limits import NO_NAMES
@@ -106,9 +106,9 @@ def named(cell: Cell, config: StudyConfig, place: str) -> Cell:
 
 def _name(config: StudyConfig, cell: Cell) -> str:
     """Return the name of a cell: whatever differs from defaults, in words."""
-    parts = list(cell.hyperparameters.told())
+    parts = list(cell.hyperparameters.name_parts())
     if cell.network.hidden != config.network.hidden:
-        parts.append(f"hidden {spelled(cell.network.hidden)}")
+        parts.append(f"hidden {value_text(cell.network.hidden)}")
     if cell.network.activation != config.network.activation:
         parts.append(cell.network.activation)
     if cell.network.initialization != config.network.initialization:

@@ -12,7 +12,7 @@ from inspect import signature
 from typing import Any, NamedTuple
 
 from metabench.learning.evaluation import regions
-from metabench.learning.hyperparameters import spelled
+from metabench.learning.hyperparameters import value_text
 from metabench.learning.settings import Protocol, Showcase
 from metabench.learning.tasks import FAMILIES, TaskDistribution
 from metabench.study import grids
@@ -203,7 +203,7 @@ def said(value: Any) -> str:
     if value is None:
         return "default"
     if not isinstance(value, list):
-        return spelled(value)
+        return value_text(value)
     is_interval = all(isinstance(item, int | float) for item in value)
     return (" to " if is_interval else " and ").join(said(item) for item in value)
 

@@ -89,7 +89,7 @@ def test_the_registry_names_every_file_of_the_package():
 def test_an_unknown_algorithm_is_refused_with_the_known_ones():
     with pytest.raises(
         ValueError,
-        match=r"unknown algorithm 'reptil'; choose from anil, cavia, fomaml, .*or name a file",
+        match=r"unknown algorithm 'reptil'; choose from anil, cavia, fomaml, .*or give the path",
     ):
         algorithms.load("reptil")
 
@@ -587,8 +587,8 @@ def test_reptile_may_adapt_by_adam_without_its_first_moment():
     [
         ("def (", "cannot load .*SyntaxError"),
         ("1 / 0", "cannot load .*ZeroDivisionError"),
-        ("STEPS = ()", r"must hold ALGORITHM = Algorithm\(...\), got NoneType"),
-        ("ALGORITHM = 'fomaml'", r"must hold ALGORITHM = Algorithm\(...\), got str"),
+        ("STEPS = ()", r"must define ALGORITHM = Algorithm\(...\), got NoneType"),
+        ("ALGORITHM = 'fomaml'", r"must define ALGORITHM = Algorithm\(...\), got str"),
     ],
 )
 def test_a_file_that_is_no_algorithm_is_refused_with_the_reason(tmp_path, text, said):
@@ -599,7 +599,7 @@ def test_a_file_that_is_no_algorithm_is_refused_with_the_reason(tmp_path, text, 
 
 def test_a_file_must_not_take_the_name_of_a_known_algorithm(tmp_path):
     (path := tmp_path / "reptile.py").write_text("")
-    with pytest.raises(ValueError, match="needs a name of its own"):
+    with pytest.raises(ValueError, match="needs a different name"):
         algorithms.load(str(path))
 
 
@@ -610,7 +610,7 @@ def test_a_file_that_is_not_there_is_reported_as_missing(tmp_path):
 
 def test_what_a_file_prints_when_it_is_loaded_does_not_land_in_the_output(tmp_path, capsys):
     (path := tmp_path / "chatty.py").write_text("print('hello')\nfrom metabench import *")
-    with pytest.raises(ValueError, match="must hold ALGORITHM"):
+    with pytest.raises(ValueError, match="must define ALGORITHM"):
         algorithms.load(str(path))
     out, err = capsys.readouterr()
     assert out == "" and "hello" in err

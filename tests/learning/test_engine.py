@@ -193,7 +193,7 @@ def test_what_does_not_fit_the_tasks_or_the_weights_is_refused():
         FLUX.gradient_through_head(theta, (SETS, fewer), 0.1, 1)
     with pytest.raises(ValueError, match=r"weights of a context must be \(2, 4, 64\)"):
         FLUX.gradient_through_context(theta, noise(3, 2, 4, 32), (SETS, SETS), 0.1, 1)
-    with pytest.raises(ValueError, match="needs one step"):
+    with pytest.raises(ValueError, match="needs at least one step"):
         FLUX.gradient_through(theta, (SETS[0][:0], SETS[1][:0], 0.1), SETS[0][0, 0], SETS[1][0, 0])
 
 
@@ -235,7 +235,7 @@ def test_a_head_of_several_outputs_is_refused():
     network = Network((1, 4, 2))
     theta, points = torch.zeros(1, network.parameters), torch.zeros(1, 1, 3, 1)
     labels = torch.zeros(1, 1, 3, 2)
-    with pytest.raises(ValueError, match=r"a head adapts to one output, got .*\(1, 4, 2\)"):
+    with pytest.raises(ValueError, match=r"a head must have one output, got .*\(1, 4, 2\)"):
         network.gradient_through_head(theta, ((points, labels),) * 2, 0.1, 1)
 
 

@@ -56,7 +56,7 @@ def parameters(drawn):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_family_is_found_by_its_name_and_spelled_by_its_keys(name):
+def test_a_family_is_found_by_its_name_and_written_by_its_keys(name):
     tasks = FAMILIES[name]()
     assert tasks.family == name
     assert distribution({"family": name}) == distribution(tasks.model_dump(mode="json")) == tasks

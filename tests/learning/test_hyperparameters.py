@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from metabench.learning import algorithms
-from metabench.learning.hyperparameters import Hyperparameters, InnerLoop, OuterLoop, spelled
+from metabench.learning.hyperparameters import Hyperparameters, InnerLoop, OuterLoop, value_text
 
 every_algorithm = pytest.mark.parametrize("algorithm", algorithms.NAMES)
 
@@ -49,12 +49,12 @@ def test_an_algorithm_reads_an_inner_step_size_just_where_it_has_a_step_of_its_o
 
 def test_a_name_says_what_has_no_default_first_and_then_what_differs():
     h = declared("reptile")(inner_step_size=0.02, meta_step_size=0.1)
-    assert list(h.told()) == ["inner 0.02", "meta 0.1"]
+    assert list(h.name_parts()) == ["inner 0.02", "meta 0.1"]
     other = h.model_copy(update={"inner_steps": 3, "meta_schedule": "linear"})
-    assert list(other.told()) == ["inner 0.02", "meta 0.1", "linear", "steps 3"]
+    assert list(other.name_parts()) == ["inner 0.02", "meta 0.1", "linear", "steps 3"]
     fresh = declared("fomaml")(inner_step_size=1, meta_step_size=0.01, queries=8)
-    assert list(fresh.told()) == ["inner 1", "meta 0.01", "queries 8"]
-    assert list(declared("random")().told()) == []
+    assert list(fresh.name_parts()) == ["inner 1", "meta 0.01", "queries 8"]
+    assert list(declared("random")().name_parts()) == []
 
 
 def test_hyperparameters_are_checked_and_cannot_be_changed():
@@ -66,13 +66,13 @@ def test_hyperparameters_are_checked_and_cannot_be_changed():
 
 
 @given(st.lists(st.floats(1e-12, 1e6), min_size=2, max_size=2, unique=True))
-def test_two_numbers_are_never_spelled_alike(values):
-    assert spelled(values[0]) != spelled(values[1])
+def test_two_numbers_are_never_written_alike(values):
+    assert value_text(values[0]) != value_text(values[1])
 
 
 @given(st.floats(1e-12, 1e6))
 def test_a_number_is_read_back_from_its_spelling(value):
-    assert float(spelled(value)) == value
+    assert float(value_text(value)) == value
 
 
 def test_a_hyperparameter_without_a_word_is_called_by_its_name():
@@ -80,4 +80,4 @@ def test_a_hyperparameter_without_a_word_is_called_by_its_name():
         pull_back: float = 0.5
 
     assert Mine.words() == {"pull_back": "pull back"}
-    assert list(Mine(pull_back=0.25).told()) == ["pull back 0.25"]
+    assert list(Mine(pull_back=0.25).name_parts()) == ["pull back 0.25"]

@@ -224,8 +224,8 @@ FAULTS = {
     ),
     "learned steps pass for the common step that they began with": Fault(
         "learning/evaluation.py",
-        "if adapter.adaptation.plain and torch.equal(found[0], sizes)",
-        "if torch.equal(found[0], sizes)",
+        "if adapter.adaptation.plain and torch.equal(entry[0], sizes)",
+        "if torch.equal(entry[0], sizes)",
         (
             f"{PROTOCOLS}::test_equal_sizes_are_one_result_only_where_a_step_size_says_everything[meta_sgd]",
         ),

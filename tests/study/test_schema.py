@@ -111,7 +111,7 @@ MISTAKES = {
     "a file named after an algorithm": (
         ("cells", 1, "algorithm"),
         "mine/reptile.py",
-        ["needs a name of its own", "mine/reptile.py", "cells[1].algorithm"],
+        ["needs a different name", "mine/reptile.py", "cells[1].algorithm"],
     ),
     "no family": (
         ("tasks", "family"),
@@ -219,12 +219,12 @@ MISTAKES = {
     "an empty interval": (
         ("tasks", "domain"),
         [5.0, 5.0],
-        ["tasks.domain", "[5, 5]", "lower end below its upper"],
+        ["tasks.domain", "[5, 5]", "its lower end first"],
     ),
     "a reversed interval": (
         ("protocols", "robustness", "support"),
         [5.0, 0.0],
-        ["protocols.robustness.support", "[5, 0]", "lower end below its upper"],
+        ["protocols.robustness.support", "[5, 0]", "its lower end first"],
     ),
     "an interval of three ends": (
         ("tasks", "phase"),
@@ -558,7 +558,7 @@ MISTAKES = {
     "an interval next to nothing": (
         ("tasks", "domain"),
         [0, 5e-324],
-        ["tasks.domain", "by 1e-6", "[0, 4.94066e-324]"],
+        ["tasks.domain", "at least 1e-6", "[0, 4.94066e-324]"],
     ),
     "a wave beyond reason": (
         ("showcase", "amplitude"),

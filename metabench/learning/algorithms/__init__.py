@@ -1,7 +1,7 @@
-"""The registry: the algorithm files of this package, and the way to a file that lies elsewhere.
+"""The registry: the algorithms of this package, and the loader of algorithms in other files.
 
-Each file holds a value, `ALGORITHM`. Where an algorithm is named, the path of a Python file with
-such a value will do; the file's name is then the algorithm's.
+Each algorithm is one file with a value `ALGORITHM`. Wherever a name of an algorithm is accepted, so
+is the path of a Python file with such a value. The file's name is then the algorithm's name.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ NAMES = (
 
 
 def is_file(algorithm: str) -> bool:
-    """Return whether an algorithm is given as a file."""
+    """Return whether an algorithm is given as the path of a file."""
     return algorithm.endswith(".py")
 
 
 def name(algorithm: str) -> str:
-    """Return what an algorithm is called in tables and paths.
+    """Return the name of an algorithm in tables and paths.
 
     Example:
         >>> name("reptile"), name("mine/nudge.py")
@@ -52,13 +52,13 @@ def name(algorithm: str) -> str:
 
 
 def module_name(algorithm: str) -> str:
-    """Return the full name of an algorithm's module, or its file."""
+    """Return the full name of an algorithm's module, or the path of its file."""
     return algorithm if is_file(algorithm) else f"{__name__}.{algorithm}"
 
 
 @cache
 def module(algorithm: str) -> ModuleType:
-    """Import the module of an algorithm, of this package or from a file.
+    """Import the module of an algorithm, from this package or from a file.
 
     Raises:
         ValueError: No algorithm has this name, or the file cannot be loaded.
@@ -69,28 +69,28 @@ def module(algorithm: str) -> ModuleType:
         return import_module(module_name(algorithm))
     known = ", ".join(NAMES)
     raise ValueError(
-        f"unknown algorithm {algorithm!r:.60}; choose from {known}, or name a file that ends in .py"
+        f"unknown algorithm {algorithm!r:.60}; choose from {known}, or give the path of a .py file"
     )
 
 
 def load(algorithm: str) -> Algorithm:
-    """Import one algorithm, of this package or from a file.
+    """Import an algorithm, from this package or from a file.
 
     Raises:
-        ValueError: No algorithm has this name, or the file does not hold one.
+        ValueError: No algorithm has this name, or the file does not define one.
     """
     from metabench.learning.algorithm import Algorithm
 
-    found = getattr(module(algorithm), "ALGORITHM", None)
-    if not isinstance(found, Algorithm):
+    value = getattr(module(algorithm), "ALGORITHM", None)
+    if not isinstance(value, Algorithm):
         raise ValueError(
-            f"{algorithm} must hold ALGORITHM = Algorithm(...), got {type(found).__name__}"
+            f"{algorithm} must define ALGORITHM = Algorithm(...), got {type(value).__name__}"
         )
-    return found
+    return value
 
 
 def source_digest(algorithm: str) -> str | None:
-    """Return the digest of a file that is an algorithm; None for one of this package.
+    """Return the digest of an algorithm's file, or None for an algorithm of this package.
 
     Raises:
         ValueError: The file cannot be read.
@@ -104,18 +104,19 @@ def source_digest(algorithm: str) -> str | None:
 
 
 def _from_file(path: str) -> ModuleType:
-    """Run a file as a module. What it prints goes to the error stream: the output may be data."""
+    """Run a file as a module. Its output goes to stderr, since stdout may be a command's data."""
     if name(path) in NAMES:
         raise ValueError(
-            f"an algorithm in a file needs a name of its own; {name(path)} is one of metabench's "
-            f"({path})"
+            f"the file of an algorithm needs a different name: {name(path)} is an algorithm of "
+            f"metabench ({path})"
         )
     spec = spec_from_file_location(f"metabench_algorithm_{name(path)}", path)
     assert spec is not None and spec.loader is not None
-    found = sys.modules[spec.name] = module_from_spec(spec)
+    # Dataclasses look their module up in sys.modules while it is executed.
+    loaded = sys.modules[spec.name] = module_from_spec(spec)
     try:
         with redirect_stdout(sys.stderr):
-            spec.loader.exec_module(found)
+            spec.loader.exec_module(loaded)
     except Exception as error:
         raise ValueError(f"cannot load {path}: {type(error).__name__}: {error}") from None
-    return found
+    return loaded

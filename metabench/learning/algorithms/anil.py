@@ -1,12 +1,13 @@
-"""ANIL, almost no inner loop: MAML whose adaptation moves the output layer alone.
+"""ANIL, almost no inner loop: MAML that adapts only the output layer.
 
     f(x) = h(x) w + b        h is the last hidden layer, [w, b] the head; both are part of theta
-    e_k = f_k(X) - Y,   [w, b]_{k+1} = [w, b]_k - alpha dL/d[w, b] = [w, b]_k - 2 alpha / n [h, 1]' e_k
+    e_k = f_k(X) - Y,   [w, b]_{k+1} = [w, b]_k - alpha dL/d[w, b]
+                                     = [w, b]_k - 2 alpha / n [h, 1]' e_k
     theta <- theta - meta_step_size * d/dtheta sum_t L(f_U; query_t)
 
-alpha is inner_step_size, n = shots, and X, Y are the support set. All of theta is learned; the hidden
-layers are features that tasks share. The outer gradient goes through the adaptation, by the chain
-rule: with [u, c] = dL/d[w, b], beginning at the query set, and back through each step,
+alpha is inner_step_size, n = shots, and X, Y are the support set. All of theta is learned. The
+hidden layers are features that tasks share. By the chain rule, the outer gradient goes through the
+adaptation: [u, c] = dL/d[w, b] starts at the query set and goes back through each step,
 
     q_k = -2 alpha / n (h(X) u + c),   [u, c] <- [u, c] + [h(X), 1]' q_k
     dL/dh(X) = sum_k (q_k w_k' - 2 alpha / n e_k u')
@@ -34,20 +35,20 @@ from metabench.learning.step_sizes import Sizes
 
 
 class Hyperparameters(InnerLoop):
-    """Defaults are those of FOMAML, so that the two differ in nothing else."""
+    """The defaults are those of FOMAML, so that only the algorithms differ."""
 
     meta_batch_size: MetaBatchSize = 3
     queries: Queries = None
 
 
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
-    """Sum over tasks the gradient of the query loss after the head has adapted.
+    """Sum over tasks the gradient of the query loss after adaptation of the head.
 
     Args:
         network: The network.
         theta: ``(run, P)``.
-        batch: support ``(run, task, shots, feature)`` and query, x ``(point, feature)`` or
-            ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
+        batch: Support sets ``(run, task, shots, feature)`` and query sets, x ``(point, feature)``
+            or ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
         h: Hyperparameters.
 
     Returns:
@@ -60,6 +61,7 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
     """Adapt the head and predict."""
     layers = len(network.layer_sizes)
+    # A step size of 0 freezes a layer: adaptation of the head is descent with sizes by layer.
     head = torch.arange(layers) == layers - 1
     if question.step_size is None:
         alpha = theta.new_tensor(question.multiple * h.inner_step_size)

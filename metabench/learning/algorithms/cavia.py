@@ -1,12 +1,12 @@
-"""CAVIA: adapt a few context parameters, which are inputs beside x, and share the network.
+"""CAVIA: adapt a few context parameters, which are additional inputs, and share the network.
 
     z_1 = x W_1 + c W_c + b_1           a context c ``(C,)`` shifts the biases of the first layer
     c_0 = 0,   c_{k+1} = c_k - alpha dL(theta, W_c, c_k; support)/dc
     [theta, W_c] <- [theta, W_c] - meta_step_size * sum_t dL(theta, W_c, c_U; query)/d[theta, W_c]
 
-alpha is inner_step_size, and k runs over inner_steps. The outer gradient goes through the
-adaptation, by the chain rule: with s(c) = theta + shift of b_1 by c W_c, g = grad L(s; support),
-its part g_b in the biases, and H the Hessian at s,
+alpha is inner_step_size, and k runs over inner_steps. By the chain rule, the outer gradient goes
+through the adaptation. s(c) is theta with b_1 shifted by c W_c, g = grad L(s; support), g_b is its
+part for b_1, and H is the Hessian at s:
 
     dL/dc = W_c g_b,   u_U = W_c grad_b L(s(c_U); query)
     q_k = -alpha H(s(c_k)) shift(u_{k+1} W_c),   u_k = u_{k+1} + W_c q_{k,b}
@@ -39,7 +39,7 @@ from metabench.learning.randomness import uniforms
 
 
 class Hyperparameters(InnerLoop):
-    """Its source adapts five numbers in one step."""
+    """In its source, five context parameters adapt in one step."""
 
     meta_batch_size: MetaBatchSize = 3
     context: ContextSize = 5
@@ -47,9 +47,9 @@ class Hyperparameters(InnerLoop):
 
 
 def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
-    """Return the initial weights of each seed, and W_c, ``(run, P + C * width)``.
+    """Return the initial weights and W_c of each seed, ``(run, P + C * width)``.
 
-    W_c is uniform on +-1/sqrt(features + C), since x and the context are inputs side by side.
+    W_c is uniform on +-1/sqrt(features + C), since the first layer has both x and c as inputs.
     """
     count = h.context * network.widths[1]
     unit = torch.stack([torch.from_numpy(uniforms(seed, "init", 1, count)) for seed in seeds])
@@ -58,13 +58,13 @@ def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tenso
 
 
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
-    """Sum over tasks the gradient of the query loss after the context has adapted.
+    """Sum over tasks the gradient of the query loss after adaptation of the context.
 
     Args:
         network: The network.
         theta: [theta, W_c], ``(run, P + C * width)``.
-        batch: support ``(run, task, shots, feature)`` and query, x ``(point, feature)`` or
-            ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
+        batch: Support sets ``(run, task, shots, feature)`` and query sets, x ``(point, feature)``
+            or ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
         h: Hyperparameters.
 
     Returns:
@@ -91,8 +91,8 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
     for done, batch in enumerate(question.batches.unbind()):
         gradient = network.gradient_along_shift(shared, shifts[-1], *batch)
         along_context = (weight * gradient[..., None, :]).sum(-1)  # W_c g_b, (..., C)
-        against, memory = rule.direction(along_context, memory, done)
-        context = context - alpha * against
+        direction, memory = rule.direction(along_context, memory, done)
+        context = context - alpha * direction
         shifts.append(_combined(context, weight))
 
     if not question.every:
@@ -106,7 +106,7 @@ def _weight(network: Network, theta: Tensor, h: Hyperparameters) -> Tensor:
 
 
 def _combined(context: Tensor, weight: Tensor) -> Tensor:
-    """c W_c, ``(..., width)``."""
+    """Return c W_c, ``(..., width)``."""
     return (context[..., None] * weight).sum(-2)
 
 

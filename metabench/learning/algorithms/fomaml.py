@@ -4,8 +4,8 @@
     g     = sum_t grad L(phi_t; query_t)        the query set is the grid, or fresh points
     theta <- theta - meta_step_size * g
 
-The gradients of a meta-batch are SUMMED, as in the Flux script: a step of 0.01 on the sum of three
-tasks is one of 0.03 on their mean.
+The gradients of a meta-batch are SUMMED, as in the Flux script. A step of 0.01 on the sum of three
+gradients is a step of 0.03 on their mean.
 
 References: Finn et al. 2017, arXiv:1703.03400, section 5.2; Nichol et al. 2018, arXiv:1803.02999.
 """
@@ -22,7 +22,7 @@ from metabench.learning.tasks import TaskDistribution
 
 
 class Hyperparameters(InnerLoop):
-    """Defaults are those of the Flux script."""
+    """The defaults are those of the Flux script."""
 
     meta_batch_size: MetaBatchSize = 3
     queries: Queries = None
@@ -39,13 +39,13 @@ def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
 
 
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
-    """Sum over tasks the query gradient taken at the adapted parameters.
+    """Sum over tasks the query gradient at the adapted parameters.
 
     Args:
         network: The network.
         theta: ``(run, P)``.
-        batch: support ``(run, task, shots, feature)`` and query, x ``(point, feature)`` or
-            ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
+        batch: Support sets ``(run, task, shots, feature)`` and query sets, x ``(point, feature)``
+            or ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
         h: Hyperparameters.
 
     Returns:
@@ -54,7 +54,8 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     support, query = batch
     copies = one_copy_per_task(theta, h.meta_batch_size)
     inner_loop = *support.repeated(h.inner_steps), h.inner_step_size
-    return network.summed_gradient(copies, *query, after=inner_loop)  # at phi_t, which is not kept
+    # At phi_t, which is never stored: the kernel descends and differentiates one copy at a time.
+    return network.summed_gradient(copies, *query, after=inner_loop)
 
 
 ALGORITHM = Algorithm(

@@ -1,10 +1,10 @@
-"""First-order MAML with its last mini-batch held out: Reptile's data, and MAML's question.
+"""First-order MAML with a held-out last mini-batch: Reptile's data with MAML's objective.
 
     phi_t = adapt(theta, first mini-batches of task t)    inner_steps steps, one a mini-batch
-    g     = mean_t grad L(phi_t; the last mini-batch)     whose points were not adapted to
+    g     = mean_t grad L(phi_t; last mini-batch)         whose points are not in the others
     theta <- theta - meta_step_size * g
 
-Here gradients are averaged over tasks, as Reptile averages its directions.
+Gradients are averaged over tasks here, as Reptile averages its directions.
 
 Reference: Nichol et al. 2018, arXiv:1803.02999, section 6.2: FOMAML with a separate tail.
 """
@@ -21,14 +21,14 @@ from metabench.learning.tasks import TaskBlock, TaskDistribution
 
 
 class Hyperparameters(InnerLoop):
-    """Defaults are those of Reptile: five mini-batches, of which the last is held out."""
+    """The defaults are those of Reptile: five mini-batches, the last of which is held out."""
 
     inner_steps: InnerSteps = 4
     inner_optimizer: InnerOptimizer = "sgd"
 
 
 def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
-    """Count a gradient for each mini-batch; raise ValueError where the grid is too small."""
+    """Count a gradient for each mini-batch; raise ValueError if the grid is too small."""
     require_mini_batches("(inner_steps + 1)", h.inner_steps + 1, h.shots, tasks)
     gradients = h.meta_batch_size * (h.inner_steps + 1)
     return Cost(
@@ -37,17 +37,17 @@ def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
 
 
 def sample(tasks: TaskBlock, h: Hyperparameters) -> Batch:
-    """Shuffle each task's grid and cut it; the mini-batch axis is the second."""
+    """Shuffle each task's grid and split it; the second axis is that of the mini-batches."""
     return (tasks.mini_batches(h.inner_steps + 1, h.shots),)
 
 
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
-    """Average over tasks the gradient on the last mini-batch, after adaptation to the others.
+    """Average over tasks the gradient on the last mini-batch after adaptation to the others.
 
     Args:
         network: The network.
         theta: ``(run, P)``.
-        batch: mini-batches ``(step, run, task, shots, feature)``.
+        batch: Mini-batches, ``(step, run, task, shots, feature)``.
         h: Hyperparameters.
 
     Returns:

@@ -1,12 +1,12 @@
-"""MAML: differentiate THROUGH the adaptation, so as to see what a move of theta does to it.
+"""MAML: differentiate THROUGH the adaptation, which includes its dependence on theta.
 
     phi_0 = theta,   phi_{k+1} = phi_k - alpha grad L(phi_k; support),    k < U = inner_steps
     v_U = grad L(phi_U; query),   v_k = v_{k+1} - alpha H(phi_k; support) v_{k+1}
     theta <- theta - meta_step_size * sum_t v_0
 
-alpha is inner_step_size. FOMAML leaves the Hessians H out. The gradients of a meta-batch are
-summed, as in the Flux script. With inner_clip each number of an inner gradient is cut at +- that
-before its step, and where it is cut v does not go through it.
+alpha is inner_step_size. FOMAML omits the Hessians H. The gradients of a meta-batch are summed, as
+in the Flux script. With inner_clip, each number of an inner gradient is clipped to +- inner_clip
+before the step. A clipped number is constant, so v does not pass through it.
 
 Reference: Finn et al. 2017, arXiv:1703.03400, algorithm 2.
 """
@@ -22,7 +22,7 @@ from metabench.learning.network import Network
 
 
 class Hyperparameters(InnerLoop):
-    """Defaults are those of FOMAML, so that the two differ in nothing else."""
+    """The defaults are those of FOMAML, so that only the algorithms differ."""
 
     meta_batch_size: MetaBatchSize = 3
     queries: Queries = None
@@ -35,8 +35,8 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     Args:
         network: The network.
         theta: ``(run, P)``.
-        batch: support ``(run, task, shots, feature)`` and query, x ``(point, feature)`` or
-            ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
+        batch: Support sets ``(run, task, shots, feature)`` and query sets, x ``(point, feature)``
+            or ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
         h: Hyperparameters.
 
     Returns:

@@ -1,14 +1,16 @@
-"""MAML++, as far as it applies to regression: learned step sizes, and a loss at every inner step.
+"""MAML++, as far as it applies here: learned step sizes, and a loss after every inner step.
 
     phi_{k+1} = phi_k - alpha_k * grad L(phi_k; support)     alpha ``(inner_steps, layers)``
     L = sum_t (1 / U) sum_{k=1..U} L(phi_k; query)           each step has the same weight
     v_k = (v_{k+1} - H(phi_k; support) (alpha_k * v_{k+1})) + (1 / U) grad L(phi_k; query)
     [theta, alpha] <- [theta, alpha] - meta_step_size * dL / d[theta, alpha]
 
-Steps beyond those of training take the last one's sizes. The cosine decay of the outer step is
-`meta_schedule: cosine`. Left out: batch normalization, of which these networks have none, and what
-the source does to weights and derivatives in the course of training (it anneals towards the loss of
-the last step, and begins with first-order gradients).
+At test time, additional steps use the sizes of the last one. The cosine decay of the outer step is
+`meta_schedule: cosine`.
+
+Note: Two parts of the source are omitted. These networks have no batch normalization. Weights and
+derivatives stay the same during training, whereas the source anneals the weights towards the loss
+of the last step and begins with first-order gradients.
 
 Reference: Antoniou et al. 2019, arXiv:1810.09502, section 4.
 """
@@ -38,7 +40,7 @@ from metabench.learning.tasks import TaskDistribution
 
 
 class Hyperparameters(InnerLoop):
-    """Its source takes five inner steps."""
+    """In its source, there are five inner steps."""
 
     meta_batch_size: MetaBatchSize = 3
     inner_steps: InnerSteps = 5
@@ -46,7 +48,7 @@ class Hyperparameters(InnerLoop):
 
 
 def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
-    """Count a gradient, a Hessian product and a query gradient for each inner step of each task."""
+    """Count a gradient, a Hessian product and a query gradient for each inner step."""
     steps, queries = h.meta_batch_size * h.inner_steps, query_points(h, tasks)
     return Cost(
         h.meta_batch_size,
@@ -56,7 +58,7 @@ def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
 
 
 def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
-    """Return the initial weights of each seed, and inner_step_size for each step and layer."""
+    """Return the initial weights of each seed, then inner_step_size for each step and layer."""
     theta = initial_weights(network, seeds, h)
     sizes = theta.new_full(
         (len(seeds), h.inner_steps * len(network.layer_sizes)), h.inner_step_size
@@ -70,8 +72,8 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     Args:
         network: The network.
         theta: [theta, alpha], ``(run, P + inner_steps * layers)``.
-        batch: support ``(run, task, shots, feature)`` and query, x ``(point, feature)`` or
-            ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
+        batch: Support sets ``(run, task, shots, feature)`` and query sets, x ``(point, feature)``
+            or ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
         h: Hyperparameters.
 
     Returns:
@@ -87,7 +89,7 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
-    """Adapt with the learned step sizes, or by plain descent with a given one, and predict."""
+    """Adapt with the learned step sizes, or by plain descent with a given size, and predict."""
     start = theta[..., : network.parameters]
     if question.step_size is not None:
         return descending(network, start, question, h)
@@ -96,7 +98,7 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
 
 
 def _sizes(network: Network, theta: Tensor, h: Hyperparameters, steps: int) -> Sizes:
-    """Return the step size of each layer at so many steps, ``(step, ..., layer)``."""
+    """Return the step sizes of a number of steps, ``(step, ..., layer)``."""
     alpha = theta[..., network.parameters :].unflatten(-1, (h.inner_steps, -1)).movedim(-2, 0)
     return Sizes(alpha[torch.arange(steps).clamp(max=h.inner_steps - 1)])
 

@@ -1,4 +1,4 @@
-"""Meta-Curvature: learn linear maps that every inner gradient passes, with the initialization.
+"""Meta-Curvature: learn the initialization, and linear maps that transform every inner gradient.
 
     G_l = [dL/dW_l; dL/db_l] ``(fan_in + 1, fan_out)``,   C(g)_l = A_l G_l B_l
     phi_{k+1} = phi_k - alpha C(grad L(phi_k; support)),   A_l and B_l begin at the identity
@@ -7,11 +7,11 @@
     A_l <- A_l + meta_step_size * alpha sum_t sum_k V_l B_l^T G_l^T
     B_l <- B_l + meta_step_size * alpha sum_t sum_k G_l^T A_l^T V_l
 
-C^T(v)_l = A_l^T V_l B_l^T is its transpose, V_l is v_{k+1} at layer l, and alpha is inner_step_size.
-What is learned is [theta, A_1, B_1, A_2, ...]. MAML is the case of maps that stay the identity;
-Meta-SGD has a diagonal map of all parameters instead.
+C^T is the transpose of C, with C^T(v)_l = A_l^T V_l B_l^T. V_l is v_{k+1} at layer l, and alpha is
+inner_step_size. The learned vector is [theta, A_1, B_1, A_2, ...]. MAML is the special case of maps
+that stay the identity. Meta-SGD has one diagonal map of all parameters instead.
 
-Note: the bias of a layer is a row of its weights here.
+Note: The bias of a layer is a row of its weight matrix here.
 
 Reference: Park and Oliva 2019, arXiv:1902.03356, section 3.
 """
@@ -45,14 +45,14 @@ Maps = list[tuple[Tensor, Tensor]]
 
 
 class Hyperparameters(InnerLoop):
-    """Defaults are those of MAML, so that the two differ in the maps alone."""
+    """The defaults are those of MAML, so that only the maps differ."""
 
     meta_batch_size: MetaBatchSize = 3
     queries: Queries = None
 
 
 def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
-    """Return the initial weights of each seed, and the identity for each map."""
+    """Return the initial weights of each seed, then an identity for each map."""
     theta = initial_weights(network, seeds, h)
     eyes = [torch.eye(size, dtype=theta.dtype).flatten() for size in _map_sizes(network)]
     return torch.cat([theta, torch.cat(eyes).expand(len(seeds), -1)], dim=-1)
@@ -64,17 +64,17 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     Args:
         network: The network.
         theta: [theta, A_1, B_1, ...], ``(run, M)``.
-        batch: support ``(run, task, shots, feature)`` and query, x ``(point, feature)`` or
-            ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
+        batch: Support sets ``(run, task, shots, feature)`` and query sets, x ``(point, feature)``
+            or ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
         h: Hyperparameters.
 
     Returns:
         The sum, ``(run, M)``.
     """
     support, query = batch
-    start, maps = _parted(network, theta)
+    start, maps = _split(network, theta)
     phi = one_copy_per_task(start, h.meta_batch_size)
-    passed = []  # phi_k, and G_l and A_l G_l of each layer at it
+    passed = []  # of each step: phi_k, and G_l and A_l G_l of each layer
     for _ in range(h.inner_steps):
         _, gradient = network.loss_and_gradient(phi, *support)
         layers = _layers(network, gradient)
@@ -89,16 +89,16 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
         along, back = [], []
         for (a, b), g, ag, v_l in zip(maps, layers, half, _layers(network, v), strict=True):
             v_b = _right(v_l, b.mT.contiguous())  # V_l B_l^T
-            along += [_beside(v_b, g), _below(ag, v_l)]
+            along += [_sum_outer(v_b, g), _sum_inner(ag, v_l)]
             back.append(_left(a.mT.contiguous(), v_b))
-        along_maps -= h.inner_step_size * torch.cat([of.flatten(1) for of in along], dim=-1)
+        along_maps -= h.inner_step_size * torch.cat([map_.flatten(1) for map_ in along], dim=-1)
         v = v - h.inner_step_size * network.hessian_product(phi, *support, _flat(back))
     return torch.cat([v.sum(-2), along_maps], dim=-1)
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
-    """Adapt along mapped gradients, or by plain descent with a given step size, and predict."""
-    start, maps = _parted(network, theta)
+    """Adapt with mapped gradients, or by plain descent with a given step size, and predict."""
+    start, maps = _split(network, theta)
     if question.step_size is not None:
         return descending(network, start, question, h)
     size = question.multiple * h.inner_step_size
@@ -109,19 +109,20 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
 
 
 def _mapped(network: Network, gradient: Tensor, maps: Maps) -> Tensor:
-    """Return A_l G_l B_l of each layer, ``(..., P)``, with maps for each network of the stack."""
+    """Return A_l G_l B_l of all layers, ``(..., P)``, with the maps of each network of the stack."""
     layers = zip(_layers(network, gradient), maps, strict=True)
     return _flat([product(product(a, g), b) for g, (a, b) in layers])
 
 
-# All tasks of a run share its maps, so that one product does what they ask of one.
+# The tasks of a run share its maps. So the tasks' matrices are placed side by side or one below the
+# other, and one product per run computes the products of all tasks.
 
 
 def _left(a: Tensor, layer: Tensor) -> Tensor:
     """Return the products of a ``(run, n, n)`` and the tasks' matrices ``(run, task, n, m)``."""
     side_by_side = layer.transpose(1, 2).flatten(2)  # (run, n, task m)
-    found = product(a, side_by_side)
-    return found.unflatten(-1, (-1, layer.shape[-1])).transpose(1, 2)
+    mapped = product(a, side_by_side)
+    return mapped.unflatten(-1, (-1, layer.shape[-1])).transpose(1, 2)
 
 
 def _right(layer: Tensor, b: Tensor) -> Tensor:
@@ -129,24 +130,24 @@ def _right(layer: Tensor, b: Tensor) -> Tensor:
     return product(layer.flatten(1, 2), b).unflatten(1, layer.shape[1:3])
 
 
-def _beside(x: Tensor, y: Tensor) -> Tensor:
+def _sum_outer(x: Tensor, y: Tensor) -> Tensor:
     """Return sum_t x_t y_t^T, ``(run, n, n)``, of matrices ``(run, task, n, m)``."""
     flat = [side.transpose(1, 2).flatten(2) for side in (x, y)]
     return product(flat[0], flat[1].mT)
 
 
-def _below(x: Tensor, y: Tensor) -> Tensor:
+def _sum_inner(x: Tensor, y: Tensor) -> Tensor:
     """Return sum_t x_t^T y_t, ``(run, m, m)``, of matrices ``(run, task, n, m)``."""
     return product(x.flatten(1, 2).mT, y.flatten(1, 2))
 
 
 def _flat(layers: list[Tensor]) -> Tensor:
-    """Return layers as one vector, ``(..., P)``."""
+    """Concatenate layers into one flat vector, ``(..., P)``."""
     return torch.cat([layer.flatten(-2) for layer in layers], dim=-1)
 
 
 def _layers(network: Network, vector: Tensor) -> list[Tensor]:
-    """View a flat vector ``(..., P)`` as layers, weights and below them the biases."""
+    """View a flat vector ``(..., P)`` as layers, each with the biases below the weights."""
     pieces = vector.split(network.layer_sizes, dim=-1)
     rows = [n + 1 for n in network.widths[:-1]]
     return [piece.unflatten(-1, (n, -1)) for piece, n in zip(pieces, rows, strict=True)]
@@ -157,8 +158,8 @@ def _map_sizes(network: Network) -> list[int]:
     return [size for n, m in pairwise(network.widths) for size in (n + 1, m)]
 
 
-def _parted(network: Network, learned: Tensor) -> tuple[Tensor, Maps]:
-    """Return theta ``(..., P)`` and the maps, views of what is learned."""
+def _split(network: Network, learned: Tensor) -> tuple[Tensor, Maps]:
+    """Return theta ``(..., P)`` and the maps, as views of the learned vector."""
     sizes = _map_sizes(network)
     theta, *pieces = learned.split([network.parameters, *(n * n for n in sizes)], dim=-1)
     squares = [piece.unflatten(-1, (n, n)) for piece, n in zip(pieces, sizes, strict=True)]

@@ -1,12 +1,12 @@
-"""Meta-SGD: learn the size and sign of the inner step of each parameter with the initialization.
+"""Meta-SGD: learn the initialization, and the size and sign of each parameter's inner step.
 
     phi_{k+1} = phi_k - alpha * grad L(phi_k; support)      alpha ``(P,)`` begins at inner_step_size
     v_U = grad L(phi_U; query),   v_k = v_{k+1} - H(phi_k; support) (alpha * v_{k+1})
     theta <- theta - meta_step_size * sum_t v_0
     alpha <- alpha + meta_step_size * sum_t sum_k grad L(phi_k; support) * v_{k+1}
 
-What is learned is [theta, alpha], twice as long as a network. MAML is the case of an alpha that
-stays as it is.
+The learned vector is [theta, alpha], twice as long as theta. MAML is the special case of a constant
+alpha.
 
 Reference: Li et al. 2017, arXiv:1707.09835, algorithm 1, which takes one inner step.
 """
@@ -34,14 +34,14 @@ from metabench.learning.step_sizes import Sizes
 
 
 class Hyperparameters(InnerLoop):
-    """Its source takes one inner step."""
+    """In its source, there is one inner step."""
 
     meta_batch_size: MetaBatchSize = 3
     queries: Queries = None
 
 
 def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
-    """Return the initial weights of each seed, and inner_step_size for each of them."""
+    """Return the initial weights of each seed, then inner_step_size for each weight."""
     theta = initial_weights(network, seeds, h)
     return torch.cat([theta, torch.full_like(theta, h.inner_step_size)], dim=-1)
 
@@ -52,8 +52,8 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     Args:
         network: The network.
         theta: [theta, alpha], ``(run, 2 P)``.
-        batch: support ``(run, task, shots, feature)`` and query, x ``(point, feature)`` or
-            ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
+        batch: Support sets ``(run, task, shots, feature)`` and query sets, x ``(point, feature)``
+            or ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
         h: Hyperparameters.
 
     Returns:
@@ -68,7 +68,7 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
-    """Adapt with the learned step sizes, or by plain descent with a given one, and predict."""
+    """Adapt with the learned step sizes, or by plain descent with a given size, and predict."""
     start, alpha = theta.chunk(2, dim=-1)
     if question.step_size is not None:
         return descending(network, start, question, h)

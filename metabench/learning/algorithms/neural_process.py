@@ -1,16 +1,17 @@
-"""A conditional neural process: one network describes the support set, and another predicts.
+"""A conditional neural process: an encoder of the support set, and a decoder that predicts.
 
-    r = mean over the support set of e(x, y)         encoder e: x and y in, C numbers out
-    f(x | support) = d(x, r)                         decoder d: x and C numbers in, one out
+    r = mean over the support set of e(x, y)         encoder e: inputs x and y, C outputs
+    f(x | support) = d(x, r)                         decoder d: inputs x and r, one output
     theta <- theta - meta_step_size * d/dtheta sum_t L(f( . | support_t); query_t)
 
-Both have the network's hidden layers. There is no gradient at test time: the first update is the
-last. Before it, r is 0. Trained, as all else here, on the squared error, where its authors take a
-likelihood.
+Both have the network's hidden layers. No gradient is taken at test time: the first update is the
+last. Before it, r is 0.
 
-What is the same at all points is computed once: the output layer of e is linear, so that r is what
-it makes of the mean features, and r is an input of d beside x, so that it shifts the biases of the
-first layer by r W_r. What is learned is [encoder, decoder without W_r, W_r].
+Two shortcuts save work. The output layer of e is linear, so r is its value at the mean features.
+r is the same at all points, so as an input of d it only shifts the biases of the first layer by
+r W_r. The learned vector is [encoder, decoder without W_r, W_r].
+
+Note: The loss is the squared error, as for all algorithms here. Its authors maximize a likelihood.
 
 Reference: Garnelo et al. 2018, arXiv:1807.01613, section 2.
 """
@@ -40,7 +41,7 @@ from metabench.learning.tasks import Points
 
 
 class Hyperparameters(OuterLoop):
-    """There are no inner steps."""
+    """The algorithm has no inner steps."""
 
     meta_batch_size: MetaBatchSize = 3
     shots: Shots = 10
@@ -49,29 +50,27 @@ class Hyperparameters(OuterLoop):
 
 
 def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
-    """Return the initial weights of encoder and decoder of each seed, ``(run, M)``.
+    """Return the initial weights of the encoder and the decoder of each seed, ``(run, M)``.
 
-    Those of the decoder are as of a network that takes in x and r.
+    The decoder is initialized as a network with the inputs x and r.
     """
     x, context, width = network.widths[0], h.context, network.widths[1]
-    encoder, whole = (
-        _encoder(network, h),
-        replace(network, widths=(x + context, *network.widths[1:])),
-    )
-    described = torch.stack([encoder.initialize(seed, 0) for seed in seeds])
-    decoder = torch.stack([whole.initialize(seed, 1) for seed in seeds])
-    of_x, of_r, rest = decoder.tensor_split([x * width, (x + context) * width], dim=-1)
-    return torch.cat([described, of_x, rest, of_r], dim=-1)
+    encoder = _encoder(network, h)
+    whole = replace(network, widths=(x + context, *network.widths[1:]))  # the decoder with W_r
+    encoders = torch.stack([encoder.initialize(seed, 0) for seed in seeds])
+    decoders = torch.stack([whole.initialize(seed, 1) for seed in seeds])
+    of_x, of_r, rest = decoders.tensor_split([x * width, (x + context) * width], dim=-1)
+    return torch.cat([encoders, of_x, rest, of_r], dim=-1)
 
 
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
     """Sum over tasks the gradient of the query loss given the support set.
 
     Args:
-        network: The network whose hidden layers both networks have.
+        network: The network, whose hidden layers both the encoder and the decoder have.
         theta: [encoder, decoder, W_r], ``(run, M)``.
-        batch: support ``(run, task, shots, feature)`` and query, x ``(point, feature)`` or
-            ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
+        batch: Support sets ``(run, task, shots, feature)`` and query sets, x ``(point, feature)``
+            or ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
         h: Hyperparameters.
 
     Returns:
@@ -80,9 +79,9 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     support, query = batch
     tasks, shots = support.y.shape[1:3]
     encoder, parts = _encoder(network, h), _parts(network, theta, h)
-    weight, bias = encoder.layers(parts.encoder)[-1]  # of its output layer, (run, width, C)
+    weight, bias = encoder.layers(parts.encoder)[-1]  # output layer, (run, width, C)
 
-    pairs = _pairs(support).flatten(1, 2)  # all of a run's go through its encoder together
+    pairs = _pairs(support).flatten(1, 2)  # of all tasks, in one pass through a run's encoder
     hidden = encoder.hidden(parts.encoder, pairs)
     mean = hidden.last.unflatten(1, (tasks, shots)).mean(2)  # (run, task, width)
     r = product(mean, weight) + bias
@@ -99,7 +98,7 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
-    """Describe the support set and predict."""
+    """Encode the support set and predict."""
     encoder, parts = _encoder(network, h), _parts(network, theta, h)
     weight, bias = encoder.layers(parts.encoder)[-1]
     mean = encoder.features(parts.encoder, _pairs(question.batches.at(0))).mean(-2, keepdim=True)
@@ -112,31 +111,31 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
 
 
 class _Parts(NamedTuple):
-    """What is learned."""
+    """The parts of the learned vector."""
 
     encoder: Tensor
-    """``(..., P of the encoder)``."""
+    """Parameters of the encoder, ``(..., n)``."""
     decoder: Tensor
-    """The decoder but for W_r, ``(..., P)``."""
+    """Parameters of the decoder without W_r, ``(..., P)``."""
     weight: Tensor
     """W_r, ``(..., C, width)``."""
 
 
 def _parts(network: Network, theta: Tensor, h: Hyperparameters) -> _Parts:
-    """Return views of theta ``(..., M)``."""
+    """Return the parts of theta ``(..., M)``, as views."""
     ends = _encoder(network, h).parameters, _encoder(network, h).parameters + network.parameters
     encoder, decoder, weight = theta.tensor_split(ends, dim=-1)
     return _Parts(encoder, decoder, weight.unflatten(-1, (h.context, -1)))
 
 
 def _encoder(network: Network, h: Hyperparameters) -> Network:
-    """Return the shape of the encoder."""
+    """Return the network of the encoder."""
     x, *hidden, _ = network.widths
     return replace(network, widths=(x + 1, *hidden, h.context))
 
 
 def _pairs(points: Points) -> Tensor:
-    """Return x and y beside each other, ``(..., point, feature + 1)``."""
+    """Return x and y concatenated, ``(..., point, feature + 1)``."""
     return torch.cat([points.x.expand(*points.y.shape[:-1], -1), points.y], dim=-1)
 
 

@@ -1,10 +1,10 @@
-"""Random initialization: learn nothing, so that what adaptation alone achieves can be seen.
+"""Random initialization: learn nothing, which shows what adaptation achieves without training.
 
     theta <- theta
 
-It runs for no meta-iterations; the functions stand here so that it is an algorithm like any other.
+It trains for no meta-iterations. The functions exist so that it has the interface of an algorithm.
 
-Reference: the Flux script's author shows it beside FOMAML and Reptile.
+Reference: the author of the Flux script compares it with FOMAML and Reptile.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from metabench.learning.tasks import TaskBlock, TaskDistribution
 
 
 def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
-    """Spend nothing."""
+    """Return a cost of zero."""
     return Cost(0, 0, 0)
 
 
 def sample(tasks: TaskBlock, h: Hyperparameters) -> Batch:
-    """Draw nothing."""
+    """Draw no data."""
     return ()
 
 

@@ -1,10 +1,10 @@
-"""Reptile: move the initialization towards the parameters that a few steps on one task lead to.
+"""Reptile: move the initialization towards the parameters that adaptation to a task reaches.
 
     phi_t = adapt(theta, mini-batches of task t)        inner_steps steps, one a mini-batch
     theta <- theta + meta_step_size * mean_t (phi_t - theta)
 
-The points of a task are the query grid, shuffled and cut into disjoint mini-batches, as in the Flux
-script: there is no split into support and query set.
+The points of a task are the query grid, shuffled and split into disjoint mini-batches, as in the
+Flux script. There are no separate support and query sets.
 
 Reference: Nichol et al. 2018, arXiv:1803.02999, algorithm 1 (serial) and 2 (batched).
 """
@@ -21,14 +21,14 @@ from metabench.learning.tasks import TaskBlock, TaskDistribution
 
 
 class Hyperparameters(InnerLoop):
-    """Defaults are those of the Flux script."""
+    """The defaults are those of the Flux script."""
 
     inner_steps: InnerSteps = 5
     inner_optimizer: InnerOptimizer = "sgd"
 
 
 def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
-    """Count a gradient for each mini-batch; raise ValueError where the grid is too small."""
+    """Count a gradient for each mini-batch; raise ValueError if the grid is too small."""
     require_mini_batches("inner_steps", h.inner_steps, h.shots, tasks)
     gradients = h.meta_batch_size * h.inner_steps
     return Cost(
@@ -37,17 +37,17 @@ def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
 
 
 def sample(tasks: TaskBlock, h: Hyperparameters) -> Batch:
-    """Shuffle each task's grid and cut it; the mini-batch axis is the second."""
+    """Shuffle each task's grid and split it; the second axis is that of the mini-batches."""
     return (tasks.mini_batches(h.inner_steps, h.shots),)
 
 
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
-    """Point from the adapted parameters back to the initialization.
+    """Return the direction from the mean adapted parameters to the initialization.
 
     Args:
         network: The network.
         theta: ``(run, P)``.
-        batch: mini-batches ``(step, run, task, shots, feature)``.
+        batch: Mini-batches, ``(step, run, task, shots, feature)``.
         h: Hyperparameters.
 
     Returns:

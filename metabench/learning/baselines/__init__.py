@@ -1,17 +1,17 @@
-"""Predictors without seeds: the yardsticks.
+"""Baselines: predictors without seeds.
 
     zero                       predicts 0: a loss of E[A^2]/2 on average
-    bayes                      the mean of the posterior: no predictor has a lower expected loss
-    least-squares              fits y = a sin x + b cos x (or what else spans all tasks of a family),
-                               which nobody told the others: the floor without noise
+    bayes                      the posterior mean: no predictor has a lower expected loss
+    least-squares              fits y = a sin x + b cos x, or the basis of another family; only it
+                               knows that basis: the lower bound without noise
     linear                     a linear model on functions learned from training tasks
-    gaussian-process           kernel and length scale as the study has them
+    gaussian-process           kernel and length scale are those of the study
     gaussian-process-fitted    the same kernel, fitted to training tasks
-    gaussian-process-periodic  knows the period, and is fitted to training tasks
+    gaussian-process-periodic  a periodic kernel with the true period, fitted to training tasks
 
-What learns does so from training tasks of the study, never from those of a protocol that changes
-them. Each maps support points ``(task, shots, feature)`` and query inputs ``(point, feature)``, or
-``(task, point, feature)``, to predictions ``(task, point, feature)``, float64.
+Baselines that learn use the training tasks of the study, even if a protocol changes the tasks. A
+baseline maps support points ``(task, shots, feature)`` and query points ``(point, feature)`` or
+``(task, point, feature)`` to predictions ``(task, point, feature)``, float64.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from metabench.learning.settings import BaselineProtocol, BaselineSettings
 from metabench.learning.tasks import AnyDistribution, TaskBlock, TaskDistribution, TaskStream
 
 SEED = 0
-"""Whose training tasks the baselines learn from."""
+"""The seed from whose training tasks baselines learn."""
 
 
 def names(trained: TaskDistribution, met: TaskDistribution | None = None) -> tuple[str, ...]:
     """Return the baselines of a study under a protocol.
 
     Args:
-        trained: The distribution of the training tasks.
-        met: That of the tasks under the protocol; the same if not given.
+        trained: Distribution of the training tasks.
+        met: Distribution of the tasks under the protocol; by default, the same.
     """
     met = met or trained
     return (
@@ -55,7 +55,7 @@ def names(trained: TaskDistribution, met: TaskDistribution | None = None) -> tup
 
 
 def training_tasks(tasks: TaskDistribution) -> TaskBlock:
-    """Return the first block of training tasks of seed 0, one a meta-iteration."""
+    """Return the first block of training tasks of `SEED`, one for each meta-iteration."""
     return TaskStream(tasks, (SEED,), meta_batch_size=1).block(0)
 
 
@@ -66,25 +66,25 @@ def evaluate(settings: BaselineSettings) -> dict[str, Tensor]:
         Arrays by name, as `metabench.records.arrays` declares them.
     """
     task, x = settings.tasks.one(**settings.showcase), picture_x(settings.tasks)
-    found = {"showcase/x": x, "showcase/truth": task(x)}
+    arrays = {"showcase/x": x, "showcase/truth": task(x)}
     for name, protocol in settings.protocols.items():
         distribution = protocol.distribution(settings.tasks)
         points = showcase_support(distribution, task, protocol)
-        found[f"showcase/{name}/support"] = torch.cat([points.x, points.y], dim=-1)
+        arrays[f"showcase/{name}/support"] = torch.cat([points.x, points.y], dim=-1)
         banks = held_out_tasks(settings.tasks, protocol, settings.banks)
-        every = _predictors(settings, protocol, banks["validation"])
+        factories = _predictors(settings, protocol, banks["validation"])
         for baseline in names(settings.tasks, distribution):
-            predict = every[baseline]()
+            predict = factories[baseline]()
             for bank, tasks in banks.items():
                 predicted = predict(tasks.support, tasks.query.x)
-                found[f"{bank}/{name}/{baseline}"] = losses(predicted, tasks)
-    return found
+                arrays[f"{bank}/{name}/{baseline}"] = losses(predicted, tasks)
+    return arrays
 
 
 def _predictors(
     settings: BaselineSettings, protocol: BaselineProtocol, validation: HeldOut
 ) -> dict[str, Callable[[], Predictor]]:
-    """Return how each baseline comes to be, by name."""
+    """Return a factory of each baseline, by name."""
     given, tasks = settings.gaussian_process, settings.tasks
     rbf = processes.Kernel(given.variance, protocol.gaussian_process_length_scale, given.jitter)
     met: Any = protocol.distribution(tasks)
@@ -109,5 +109,5 @@ def _fitted(tasks: AnyDistribution, period: float | None) -> processes.Kernel:
 
 @cache
 def _components(tasks: AnyDistribution) -> linear_model.Components:
-    """Return the functions that training tasks are made of."""
+    """Return the principal components of the training tasks."""
     return linear_model.learned(training_tasks(tasks))

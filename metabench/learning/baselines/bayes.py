@@ -1,13 +1,14 @@
-"""The best that can be predicted of a wave, given noisy points and how waves are drawn.
+"""The best prediction of a wave, given noisy points and the distribution of waves.
 
     E[f(x) | support points],    f(x) = A sin(w x + phi)
 
-No predictor has a lower expected loss. The expectation is a sum over phase (midpoints), frequency and
-amplitude (Gauss and Legendre's nodes, those of the amplitude where its conditional density lies).
-Without noise there is none: two points determine a wave of frequency 1 then, as least squares does.
+No predictor has a lower expected loss. The expectation is a sum over phase (midpoint rule),
+frequency and amplitude (Gauss-Legendre quadrature). The nodes of the amplitude cover the support of
+its conditional density. Without noise there is no density, but then two points determine a wave of
+frequency 1: see the baseline least-squares.
 
-Reference: Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, section 2.4, on why
-    the mean of the posterior is what minimizes the expected squared error.
+Reference: Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, section 2.4: the
+    posterior mean minimizes the expected squared error.
 """
 
 from __future__ import annotations
@@ -21,21 +22,22 @@ from torch import Tensor
 from metabench.learning.tasks import Points, SineDistribution, TaskDistribution
 
 SHOTS = 50
-"""Support points up to which the nodes are close enough."""
+"""The largest number of support points for which the nodes are dense enough."""
 
 SPACING = 1.3
-"""Distance of nodes in standard deviations of the narrowest posterior: a sum over nodes so close
-differs from the integral of a normal density by 1e-5 of it.
+"""Distance between nodes, in standard deviations of the narrowest posterior. With this distance, a
+sum over nodes gives the integral of a normal density to a relative error of 1e-5.
 """
 
 AMPLITUDES, REACH = 16, 7.0
-"""Nodes of the amplitude, and how many standard deviations they reach to either side."""
+"""Number of nodes of the amplitude, and their reach on either side in standard deviations."""
 
-MOST = 200_000
-"""Nodes of phase and frequency at most; narrower posteriors are left out."""
+MAX_NODES = 200_000
+"""The largest number of nodes of phase and frequency. Studies that need more have no such baseline.
+"""
 
 CHUNK = 4_000_000
-"""Numbers held at once."""
+"""The largest number of values in memory at a time."""
 
 
 def possible(tasks: TaskDistribution) -> bool:
@@ -43,14 +45,14 @@ def possible(tasks: TaskDistribution) -> bool:
     if not isinstance(tasks, SineDistribution) or not tasks.noise:
         return False
     phases, frequencies = _nodes(tasks)
-    return phases * frequencies <= MOST
+    return phases * frequencies <= MAX_NODES
 
 
 def predict(tasks: SineDistribution, support: Points, x: Tensor) -> Tensor:
-    """Return the mean of the posterior.
+    """Return the posterior mean.
 
     Args:
-        tasks: The distribution that held-out tasks come from, with its noise.
+        tasks: Distribution of the held-out tasks, including the noise.
         support: ``(task, shots, 1)``.
         x: Query points, ``(point, 1)`` or ``(task, point, 1)``.
 
@@ -59,27 +61,33 @@ def predict(tasks: SineDistribution, support: Points, x: Tensor) -> Tensor:
     """
     phases, frequencies = _nodes(tasks)
     at_once = max(1, CHUNK // (phases * frequencies * AMPLITUDES))
-    every = x.expand(len(support.x), *x.shape[-2:])[..., 0]
-    found = [
-        _predict(tasks, support.at(slice(n, n + at_once)), every[n : n + at_once])
-        for n in range(0, len(every), at_once)
+    by_task = x.expand(len(support.x), *x.shape[-2:])[..., 0]
+    chunks = [
+        _predict(tasks, support.at(slice(n, n + at_once)), by_task[n : n + at_once])
+        for n in range(0, len(by_task), at_once)
     ]
-    return torch.cat(found)[..., None]
+    return torch.cat(chunks)[..., None]
 
 
 def _nodes(tasks: SineDistribution) -> tuple[int, int]:
-    """Return how many nodes phase and frequency need: posteriors of large waves are the narrowest."""
-    (low, high), most = tasks.domain, max(map(abs, tasks.amplitude))
-    sharpness = most * sqrt(SHOTS / 2) / tasks.noise  # 1 / standard deviation of the phase
+    """Return the numbers of nodes of phase and frequency.
+
+    They suffice for the narrowest posterior, which is that of the largest wave with the most
+    support points.
+    """
+    (low, high), largest = tasks.domain, max(map(abs, tasks.amplitude))
+    # 1 / standard deviation of the phase: its Fisher information is sum (A cos(.))^2 / noise^2, and
+    # the mean of cos^2 is 1/2.
+    sharpness = largest * sqrt(SHOTS / 2) / tasks.noise
     phases = max(64, ceil(np.ptp(tasks.phase) * sharpness / SPACING))
     if tasks.frequency is None:
         return phases, 1
-    reach = sqrt((high**3 - low**3) / (3 * (high - low)))  # root mean square of x
-    return phases, max(16, ceil(np.ptp(tasks.frequency) * sharpness * reach / SPACING))
+    x_rms = sqrt((high**3 - low**3) / (3 * (high - low)))  # d(w x + phi)/dw = x
+    return phases, max(16, ceil(np.ptp(tasks.frequency) * sharpness * x_rms / SPACING))
 
 
 def _predict(tasks: SineDistribution, support: Points, x: Tensor) -> Tensor:
-    """Return predictions ``(task, point)`` for some tasks, at x ``(task, point)``."""
+    """Return predictions ``(task, point)`` at x ``(task, point)``."""
     phases, frequencies = _nodes(tasks)
     low, high = tasks.phase
     phi = low + (high - low) * (torch.arange(phases, dtype=torch.float64) + 0.5) / phases
@@ -89,7 +97,8 @@ def _predict(tasks: SineDistribution, support: Points, x: Tensor) -> Tensor:
     else:
         omega, weight = _legendre(frequencies, *map(torch.tensor, tasks.frequency))
 
-    # Sums over the support points of y s, s^2 and y^2, where s = sin(w x + phi): (task, w, phi).
+    # Sums over the support points of y s and s^2, where s = sin(w x + phi): (task, w, phi). The
+    # addition theorems separate x from phi, so no array has both a shot and a phase axis.
     points, y = support.x[..., 0], support.y[..., 0]
     turns = omega[:, None] * points[:, None]  # (task, w, shot)
     labels = y[:, None]
@@ -98,14 +107,14 @@ def _predict(tasks: SineDistribution, support: Points, x: Tensor) -> Tensor:
     sine, cosine = (2 * turns).sin().sum(-1), (2 * turns).cos().sum(-1)
     ss = points.shape[-1] - cosine[..., None] * (2 * phi).cos() + sine[..., None] * (2 * phi).sin()
 
-    # Given phase and frequency the amplitude is normal, as far as its interval goes.
+    # Given phase and frequency, the density of the amplitude is normal, truncated to its interval.
     ss = (ss / 2).clamp_min(1e-12)
     mean, deviation = ys / ss, tasks.noise / ss.sqrt()
-    amplitude, step = _legendre(AMPLITUDES, *_where(mean, deviation, *tasks.amplitude))
+    amplitude, step = _legendre(AMPLITUDES, *_support_of_density(mean, deviation, *tasks.amplitude))
     exponent = (ys * mean)[..., None] - (amplitude - mean[..., None]).square() * ss[..., None]
-    exponent = exponent / (2 * tasks.noise**2)  # of the likelihood, but for sum y^2
-    most = exponent.amax((-3, -2, -1), keepdim=True)
-    density = (exponent - most).exp() * step * weight[:, None, None]
+    exponent = exponent / (2 * tasks.noise**2)  # of the likelihood; sum y^2 cancels in the ratio
+    largest = exponent.amax((-3, -2, -1), keepdim=True)  # subtracted, so that exp does not overflow
+    density = (exponent - largest).exp() * step * weight[:, None, None]
 
     of_amplitude = (density * amplitude).sum(-1)  # (task, w, phi)
     sine, cosine = of_amplitude @ phi.cos(), of_amplitude @ phi.sin()  # (task, w)
@@ -114,8 +123,10 @@ def _predict(tasks: SineDistribution, support: Points, x: Tensor) -> Tensor:
     return wave / density.sum((-3, -2, -1))[:, None]
 
 
-def _where(mean: Tensor, deviation: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
-    """Return the part of an interval where a normal density lies, or of its tail if all is outside."""
+def _support_of_density(
+    mean: Tensor, deviation: Tensor, low: float, high: float
+) -> tuple[Tensor, Tensor]:
+    """Return the part of an interval that supports a normal density, or the density's tail."""
     reach = (REACH * deviation).clamp_max(high - low)
     start = (mean - reach).clamp_min(low).minimum(high - reach)
     end = (mean + reach).clamp_max(high).maximum(low + reach)
@@ -123,7 +134,7 @@ def _where(mean: Tensor, deviation: Tensor, low: float, high: float) -> tuple[Te
 
 
 def _legendre(count: int, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Gauss and Legendre's nodes and weights on intervals, ``(..., node)``."""
+    """Return Gauss-Legendre nodes and weights on intervals, ``(..., node)``."""
     nodes, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(count))
     half = (high - low)[..., None].double() / 2
     return low[..., None] + half * (nodes + 1), half * weights

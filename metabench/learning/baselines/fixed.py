@@ -1,4 +1,4 @@
-"""The baselines that learn nothing from training tasks and choose nothing."""
+"""The baselines that neither learn from training tasks nor select anything."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ def zero(support: Points, x: Tensor) -> Tensor:
 
 
 def least_squares(tasks: TaskDistribution, support: Points, x: Tensor) -> Tensor:
-    """Fit the family's basis to the support points, by Gram-Schmidt, and predict with it.
+    """Fit the basis of the family to the support points, and predict with it.
 
         y = a sin x + b cos x
 
-    LAPACK's solver gives bits that vary with where its work space lies; sums over a fixed axis do
-    not.
+    The fit is by modified Gram-Schmidt. The bits of LAPACK's solver depend on the address of its
+    workspace; those of sums over a fixed axis do not.
     """
-    basis, rest = tasks.basis(support.x), list[Tensor]()
-    assert basis is not None  # `names`
+    basis, orthogonal = tasks.basis(support.x), list[Tensor]()
+    assert basis is not None  # otherwise `names` does not list the baseline
     for function in basis:
-        for q in rest:
+        for q in orthogonal:
             function = function - _dot(q, function) / _dot(q, q) * q
-        rest.append(function)
+        orthogonal.append(function)
     y, prediction = support.y, torch.zeros(())
-    for q, function, at_x in reversed(list(zip(rest, basis, tasks.basis(x) or [], strict=True))):
+    for q, function, at_x in reversed(
+        list(zip(orthogonal, basis, tasks.basis(x) or [], strict=True))
+    ):
         coefficient = _dot(q, y) / _dot(q, q)
         y, prediction = y - coefficient * function, prediction + coefficient * at_x
     return prediction

@@ -1,15 +1,15 @@
-"""A linear meta-learner: what training tasks have in common, as a linear model.
+"""A linear meta-learner: a Bayesian linear model on the principal components of training tasks.
 
     f(x) = m(x) + sum_k w_k phi_k(x),   w_k ~ N(0, variance_k),   y = f(x) + noise
 
-m and phi are mean and principal components of the labels of training tasks on the grid, with a cubic
-spline between grid points. Waves of one frequency have two components, so that five points give the
-whole wave: where the tasks span few dimensions, nothing needs to be meta-learned by gradient
-descent.
+m and phi are the mean and the principal components of the labels of training tasks on the grid. A
+cubic spline interpolates between grid points. Waves of one frequency have two components, so five points
+determine the whole wave. If the tasks span few dimensions, meta-learning by gradient descent is not
+needed.
 
 Reference: Harrison, Sharma and Pavone 2018, "Meta-learning priors for efficient online Bayesian
-    regression" (ALPaCA), arXiv:1807.08912, with features that are found by principal
-    component analysis.
+    regression" (ALPaCA), arXiv:1807.08912. The features here come from a principal component
+    analysis.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from metabench.learning.scores import scores
 from metabench.learning.tasks import Points, TaskBlock
 
 RANKS = 16
-"""Components at most."""
+"""The largest number of components."""
 
 SMALLEST = 1e-10
-"""Variance of a component, over that of the first, below which it is rounding."""
+"""Components whose variance, relative to the first, is below this are rounding errors."""
 
 NOISES = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
-"""Variance of the noise, over that of the first component, to choose from."""
+"""Candidates for the variance of the noise, relative to that of the first component."""
 
 
 class Components(NamedTuple):
-    """What training tasks are made of.
+    """The mean and the principal components of training tasks.
 
     Args:
-        axes: Where the grid has its points, for each feature.
+        axes: Coordinates of the grid, for each feature.
         values: Mean and components on the grid, ``(1 + component, *grid)``.
         variances: ``(component,)``.
     """
@@ -55,20 +55,20 @@ class Components(NamedTuple):
         """Return mean ``(..., 1)`` and components ``(..., component)`` at x ``(..., feature)``."""
         from scipy.interpolate import RegularGridInterpolator
 
-        method = "cubic" if len(self.axes[0]) > 3 else "linear"
-        between = RegularGridInterpolator(
+        method = "cubic" if len(self.axes[0]) > 3 else "linear"  # a cubic spline needs four points
+        interpolate = RegularGridInterpolator(
             self.axes,
             np.moveaxis(self.values, 0, -1),
             method=method,
             bounds_error=False,
-            fill_value=None,
+            fill_value=None,  # extrapolate
         )
-        found = torch.from_numpy(between(x.numpy()))
-        return found[..., :1], found[..., 1:]
+        values = torch.from_numpy(interpolate(x.numpy()))
+        return values[..., :1], values[..., 1:]
 
 
 def learned(tasks: TaskBlock) -> Components:
-    """Return mean and principal components of training tasks, as they are seen on the grid."""
+    """Return the mean and the principal components of training tasks on the grid."""
     distribution = tasks.stream.distribution
     y = tasks.query().y[:, 0, 0, :, 0].numpy()  # (task, point)
     mean = y.mean(0)
@@ -76,9 +76,10 @@ def learned(tasks: TaskBlock) -> Components:
     variances, vectors = np.linalg.eigh(centred.T @ centred / len(y))
     kept = variances > SMALLEST * variances[-1]
     variances, vectors = variances[kept][: -1 - RANKS : -1], vectors[:, kept][:, : -1 - RANKS : -1]
+    # The sign of an eigenvector is arbitrary. Make its largest number positive.
     largest = np.abs(vectors).argmax(0)
     vectors = vectors * np.sign(vectors[largest, range(vectors.shape[1])])
-    # Last bits differ between processors.
+    # The last bits of LAPACK differ between processors, so keep only single precision.
     rows = np.vstack([mean, vectors.T]).astype(np.float32).astype(np.float64)
     features = distribution.features
     axis = np.linspace(*distribution.domain, distribution.grid_points)
@@ -94,12 +95,12 @@ def predict(components: Components, rank: int, noise: float, support: Points, x:
     precision = phi.mT @ phi / noise + torch.diag(1 / components.variances[:rank])
     factor = torch.linalg.cholesky(precision)
     weights = torch.cholesky_solve(phi.mT @ (support.y - mean) / noise, factor)  # (task, rank, 1)
-    mean_there, phi_there = components.at(x)
-    return mean_there + phi_there[..., :rank] @ weights
+    mean_at_x, phi_at_x = components.at(x)
+    return mean_at_x + phi_at_x[..., :rank] @ weights
 
 
 def chosen(components: Components, validation: HeldOut) -> Predictor:
-    """Return the predictor of the rank and noise whose mean score on a validation bank is least."""
+    """Return the predictor with the rank and noise of the least mean score on a validation bank."""
     zero = validation.query.y.square().mean((-2, -1)).numpy()
     candidates = [
         partial(predict, components, rank, noise * float(components.variances[0]))

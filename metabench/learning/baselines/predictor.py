@@ -1,4 +1,4 @@
-"""What a baseline is, once it knows what it may know."""
+"""The interface of a baseline after it has learned."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ from torch import Tensor
 from metabench.learning.tasks import Points
 
 Predictor = Callable[[Points, Tensor], Tensor]
-"""From support points and query inputs to predictions."""
+"""Function from support points and query points to predictions."""

@@ -1,4 +1,4 @@
-"""Gaussian processes: what they predict, and the kernel that fits training tasks best.
+"""Gaussian processes: posterior means, and kernels fitted to training tasks.
 
     RBF        k(x, x') = v exp(-|x - x'|^2 / 2 l^2)
     periodic   k(x, x') = v exp(-2 sin^2(pi (x - x') / p) / l^2)
@@ -20,20 +20,22 @@ from torch import Tensor
 from metabench.learning.tasks import Points, TaskBlock
 
 TASKS, SHOTS = 200, 10
-"""Training tasks and points of each that a kernel is fitted to."""
+"""Numbers of training tasks, and of points of each, to which a kernel is fitted."""
 
 NOISE = 1e-6
-"""Least variance of the noise, over that of the function: what keeps a covariance definite."""
+"""The least variance of the noise relative to that of the function. It keeps covariances positive
+definite.
+"""
 
 
 class Kernel(NamedTuple):
-    """A kernel and what is added to the diagonal of the covariance.
+    """A kernel with the variance of the noise, which is added to the diagonal of covariances.
 
     Args:
         variance: v.
-        length_scale: l, one for all features.
+        length_scale: l, the same for all features.
         noise: Variance of the noise on support labels.
-        period: p; None stands for the RBF kernel.
+        period: p; None selects the RBF kernel.
     """
 
     variance: float
@@ -43,14 +45,15 @@ class Kernel(NamedTuple):
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """Return k ``(task, point of a, point of b)`` at inputs ``(task, point, feature)``."""
+        # Differences, and not |a|^2 - 2 a b + |b|^2, which loses digits if points are close.
         exponent = torch.zeros((), dtype=a.dtype)
         for n in range(a.shape[-1]):
-            apart = a[..., [n]] - b[..., [n]].mT
+            difference = a[..., [n]] - b[..., [n]].mT
             if self.period is None:
-                exponent = exponent + (apart / self.length_scale).square() / 2
+                exponent = exponent + (difference / self.length_scale).square() / 2
             else:
-                turn = torch.sin(pi * apart / self.period)
-                exponent = exponent + 2 * (turn / self.length_scale).square()
+                sine = torch.sin(pi * difference / self.period)
+                exponent = exponent + 2 * (sine / self.length_scale).square()
         return self.variance * torch.exp(-exponent)
 
     def covariance(self, x: Tensor) -> Tensor:
@@ -59,14 +62,14 @@ class Kernel(NamedTuple):
 
 
 def posterior_mean(kernel: Kernel, support: Points, x: Tensor) -> Tensor:
-    """Return the posterior mean of a Gaussian process of mean 0."""
+    """Return the posterior mean of a Gaussian process with prior mean 0."""
     factor = torch.linalg.cholesky(kernel.covariance(support.x))
     weights = torch.cholesky_solve(support.y, factor)  # (task, shots, 1)
     return kernel(x.expand(len(support.x), *x.shape[-2:]), support.x) @ weights
 
 
 def log_likelihood(kernel: Kernel, points: Points) -> float:
-    """Return the mean log marginal likelihood of the labels of a task; -inf where there is none."""
+    """Return the mean log marginal likelihood of a task's labels, or -inf if it is undefined."""
     factor, failed = torch.linalg.cholesky_ex(kernel.covariance(points.x))
     if failed.any():
         return -np.inf
@@ -77,11 +80,11 @@ def log_likelihood(kernel: Kernel, points: Points) -> float:
 
 
 def fitted(tasks: TaskBlock, period: float | None) -> Kernel:
-    """Return the kernel under which training tasks are likeliest, to three digits.
+    """Return the kernel that maximizes the likelihood of training tasks, to three digits.
 
     Args:
-        tasks: Of which the first `TASKS` are looked at.
-        period: Of the kernel.
+        tasks: Training tasks, of which the first `TASKS` are used.
+        period: Period of the kernel, if any.
     """
     from scipy.optimize import minimize
 
@@ -93,14 +96,14 @@ def fitted(tasks: TaskBlock, period: float | None) -> Kernel:
         return Kernel(variance, length_scale, variance * (NOISE + noise), period)
 
     spread = float(points.y.square().mean())
-    begin = np.log([spread, 1.0, 1e-3])
+    start = np.log([spread, 1.0, 1e-3])
     best = minimize(
-        lambda at: -log_likelihood(kernel(at), points),
-        begin,
+        lambda logarithms: -log_likelihood(kernel(logarithms), points),
+        start,
         method="Nelder-Mead",
         bounds=[(-10, 25), (-5, 5), (-20, 5)],
         options={"xatol": 1e-5, "fatol": 1e-7, "maxiter": 2000},
     )
-    # Last bits differ between processors.
+    # The last bits of the search differ between processors, so keep only three digits.
     variance, length_scale, noise = (float(f"{value:.3g}") for value in kernel(best.x)[:3])
     return Kernel(variance, length_scale, noise, period)

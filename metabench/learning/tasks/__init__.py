@@ -1,7 +1,7 @@
-"""Tasks: families, the stream of training tasks, and the banks of held-out ones.
+"""Tasks: families, the stream of training tasks, and the banks of held-out tasks.
 
-Axis order everywhere: ``(update, run, task, point, feature)``. A family is one file with one class,
-named here.
+Axes are always in the order ``(update, run, task, point, feature)``. A family is one file with a
+subclass of `TaskDistribution`, which this module registers.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ AnyDistribution = Annotated[
     SineDistribution | SineOrLineDistribution | PlaneWaveDistribution,
     Field(discriminator="family"),
 ]
-"""What the section `tasks` of a study may be."""
+"""The section `tasks` of a study."""
 
 FAMILIES: dict[str, type[TaskDistribution]] = {
     family.model_fields["family"].default: family
     for family in (SineDistribution, SineOrLineDistribution, PlaneWaveDistribution)
 }
-"""The class of each family."""
+"""The distribution class of each family."""
 
 
 def distribution(settings: Mapping[str, Any]) -> TaskDistribution:
     """Return the distribution that a section `tasks` describes.
 
     Raises:
-        ValueError: There is no such family, or a setting is none of its own.
+        ValueError: There is no such family, or the family has no such setting.
     """
     if settings["family"] not in FAMILIES:
         known = ", ".join(FAMILIES)

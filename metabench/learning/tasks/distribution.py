@@ -1,9 +1,9 @@
-"""What a task distribution is: from uniform numbers to functions, and where they are looked at.
+"""Task distributions: maps from uniform numbers to functions, and the points that are observed.
 
     y = f(x) + noise * normal
 
-A family says which functions; domain, query grid, noise and how many tasks training has are the
-same for all.
+A family defines the functions. The domain, the query grid, the noise and the number of training
+tasks are settings of all families.
 """
 
 from __future__ import annotations
@@ -28,43 +28,40 @@ class Points(NamedTuple):
     y: Tensor
 
     def at(self, index: int | slice) -> Points:
-        """Index the first axis of both."""
+        """Index the first axis of x and y."""
         return Points(self.x[index], self.y[index])
 
     def unbind(self) -> list[Points]:
-        """Return the points at each place of the first axis."""
+        """Return the points at each index of the first axis."""
         return [Points(x, y) for x, y in zip(self.x.unbind(), self.y.unbind(), strict=True)]
 
     def repeated(self, times: int) -> Points:
-        """Return the same points for each of so many steps, ``(step, ..., point, feature)``.
-
-        Nothing is copied.
-        """
+        """Return the same points for each step, ``(step, ..., point, feature)``, as views."""
         return Points(self.x.expand(times, *self.x.shape), self.y.expand(times, *self.y.shape))
 
     def to(self, dtype: torch.dtype) -> Points:
-        """Return both as another floating-point type."""
+        """Return x and y converted to a floating-point type."""
         return Points(self.x.to(dtype), self.y.to(dtype))
 
 
 class Task(Protocol):
-    """A stack of tasks: a dataclass of their parameters, each ``(..., task)``, float64."""
+    """A stack of tasks: a dataclass of parameters, each ``(..., task)``, float64."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return y without noise ``(..., task, point, 1)`` at x ``(..., task, point, feature)``."""
 
 
 class TaskDistribution(Model, ABC):
-    """A distribution of tasks. A family is a subclass, whose `family` is a Literal of its name.
+    """A distribution of tasks. Each family is a subclass with its name as a Literal in `family`.
 
     Args:
         family: Name of the family.
-        domain: Least and largest x.
-        grid_points: Points of the query grid, evenly spaced on the domain, both ends included.
-        noise: Standard deviation of what is added to labels that are learned from, in training and
-            on support points. Losses are measured against the function itself.
-        training_tasks: How many tasks a training run sees, again and again in random order; without
-            end if not given.
+        domain: Interval of x.
+        grid_points: Number of points of the query grid, evenly spaced on the domain with both ends.
+        noise: Standard deviation of the noise on labels in training and on support points. Losses
+            are measured against the function without noise.
+        training_tasks: Number of different tasks of a training run, which recur in random order; by
+            default, every task is new.
     """
 
     family: str
@@ -75,23 +72,23 @@ class TaskDistribution(Model, ABC):
 
     @property
     def features(self) -> int:
-        """How many numbers an x is made of."""
+        """Number of features of x."""
         return 1
 
     @property
     def grid(self) -> Tensor:
-        """The query grid, ``(point, feature)``, float64: the product of the grids of the features."""
+        """The query grid, ``(point, feature)``, float64: the product of the features' grids."""
         return lattice(self.domain, self.grid_points, self.features)
 
     @property
     def grid_size(self) -> int:
-        """How many points the query grid has."""
+        """Number of points of the query grid."""
         return int(self.grid_points**self.features)
 
     @property
     @abstractmethod
     def width(self) -> int:
-        """How many uniform numbers a task is made of."""
+        """Number of uniform numbers that determine a task."""
 
     @abstractmethod
     def draw(self, unit: Tensor) -> Task:
@@ -101,22 +98,23 @@ class TaskDistribution(Model, ABC):
     def one(self, **parameters: float) -> Task:
         """Return one task with these parameters, for pictures.
 
-        Raises TypeError where the family has no such parameters.
+        Raises:
+            TypeError: The family has no such parameters.
         """
 
     def basis(self, x: Tensor) -> list[Tensor] | None:
-        """Return functions at x that span every task, for least squares; None where none do."""
+        """Return the values at x of functions that span all tasks, or None if there are none."""
         return None
 
     @property
     def period(self) -> float | None:
-        """The period of every task; None where they have none in common."""
+        """The common period of all tasks, or None."""
         return None
 
     def observed(self, y: Tensor, draw: Callable[[], NDArray[Any]]) -> Tensor:
-        """Add noise, if there is any, to labels ``(..., point, 1)``.
+        """Add the noise, if any, to labels ``(..., point, 1)``.
 
-        `draw` gives uniform numbers ``(..., point)``.
+        `draw` returns uniform numbers ``(..., point)``. It is not called without noise.
         """
         if not self.noise:
             return y
@@ -124,7 +122,7 @@ class TaskDistribution(Model, ABC):
 
 
 def lattice(interval: Interval, points: int, features: int) -> Tensor:
-    """Return evenly spaced points in each feature, ``(points ** features, feature)``, float64."""
+    """Return a grid, evenly spaced in each feature, ``(points ** features, feature)``, float64."""
     axis = torch.linspace(*interval, points, dtype=torch.float64)
     return torch.cartesian_prod(*[axis] * features).reshape(-1, features)
 

@@ -2,10 +2,10 @@
 
     y = A sin(x_1 cos(direction) + x_2 sin(direction) + phase)
 
-A ~ U(amplitude), phase ~ U(phase), direction ~ U(direction). Along its direction a task is a sine of
-frequency 1, so what a learner of one input has to find is found here with one unknown more.
+A ~ U(amplitude), phase ~ U(phase), direction ~ U(direction). Along its direction a task is a sine
+of frequency 1. So a learner has one more unknown to find than with one input.
 
-Reference: none; with one input it is the sine of Finn et al. 2017, arXiv:1703.03400, section 5.1.
+Reference: none; with one input, tasks are those of Finn et al. 2017, arXiv:1703.03400, section 5.1.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PlaneWave:
     Args:
         amplitude: ``(..., task)``.
         phase: ``(..., task)``, radians.
-        direction: Of steepest change, ``(..., task)``, radians from the first axis.
+        direction: Direction of steepest change, ``(..., task)``, radians from the first axis.
     """
 
     amplitude: Tensor
@@ -47,10 +47,10 @@ class PlaneWaveDistribution(TaskDistribution):
     """The distribution of waves over a plane.
 
     Args:
-        grid_points: Points of the query grid in each of the two inputs.
-        amplitude: Least and largest amplitude.
-        phase: Least and largest phase, radians.
-        direction: Least and largest direction, radians.
+        grid_points: Number of points of the query grid in each of the two inputs.
+        amplitude: Interval of the amplitude.
+        phase: Interval of the phase, radians.
+        direction: Interval of the direction, radians.
     """
 
     family: Literal["plane-wave"] = "plane-wave"
@@ -61,7 +61,7 @@ class PlaneWaveDistribution(TaskDistribution):
 
     @property
     def features(self) -> int:
-        """Two."""
+        """Two features."""
         return 2
 
     @property

@@ -2,7 +2,7 @@
 
     y = A sin(f x +- phase),   A ~ U(amplitude),   phase ~ U(phase),   f ~ U(frequency), or 1
 
-References: Finn et al. 2017, arXiv:1703.03400, section 5.1; with a frequency Li et al. 2017,
+References: Finn et al. 2017, arXiv:1703.03400, section 5.1; with a frequency, Li et al. 2017,
     arXiv:1707.09835.
 """
 
@@ -25,8 +25,8 @@ class Sine:
 
     Args:
         amplitude: ``(..., task)``.
-        phase: ``(..., task)``, radians, with its sign.
-        frequency: ``(..., task)``, radians per unit of x; None stands for 1.
+        phase: ``(..., task)``, radians, including its sign.
+        frequency: ``(..., task)``, radians per unit of x; None means 1.
     """
 
     amplitude: Tensor
@@ -43,10 +43,10 @@ class SineDistribution(TaskDistribution):
     """The distribution of waves.
 
     Args:
-        amplitude: Least and largest amplitude.
-        phase: Least and largest phase, radians.
-        sign: Whether the phase is added to x, or taken from it as in the MAML paper.
-        frequency: Least and largest frequency; 1 if not given.
+        amplitude: Interval of the amplitude.
+        phase: Interval of the phase, radians.
+        sign: Whether the phase is added to x, or subtracted as in the MAML paper.
+        frequency: Interval of the frequency; 1 by default.
     """
 
     family: Literal["sine"] = "sine"
@@ -57,7 +57,7 @@ class SineDistribution(TaskDistribution):
 
     @property
     def width(self) -> int:
-        """Amplitude and phase, and the frequency where it varies."""
+        """Amplitude and phase, and the frequency if it varies."""
         return 2 if self.frequency is None else 3
 
     def draw(self, unit: Tensor) -> Sine:
@@ -74,7 +74,7 @@ class SineDistribution(TaskDistribution):
 
     @property
     def period(self) -> float | None:
-        """That of waves of frequency 1."""
+        """2 pi if the frequency is 1; otherwise tasks have no common period."""
         return 2 * np.pi if self.frequency is None else None
 
     def basis(self, x: Tensor) -> list[Tensor] | None:

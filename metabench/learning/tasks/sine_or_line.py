@@ -1,6 +1,6 @@
-"""A mixture of two kinds of task: a sine wave, or a straight line, and nothing says which.
+"""A mixture of two kinds of tasks, sine waves and straight lines. A learner is not told which.
 
-    y = A sin(x + phase)   or   y = a x + b,   each with its share of the tasks
+    y = A sin(x + phase)   or   y = a x + b
 
 Reference: the mixture of Finn, Xu, Levine 2018, arXiv:1806.02817, section 6, without its noise (see
     `noise`).
@@ -27,10 +27,10 @@ class SineOrLine:
 
     Args:
         line: 1 where the task is a line and 0 where it is a wave, ``(..., task)``.
-        amplitude: Of the wave, ``(..., task)``.
-        phase: Of the wave, radians, ``(..., task)``.
-        slope: Of the line, ``(..., task)``.
-        intercept: Of the line, ``(..., task)``.
+        amplitude: Amplitude of the wave, ``(..., task)``.
+        phase: Phase of the wave, radians, ``(..., task)``.
+        slope: Slope of the line, ``(..., task)``.
+        intercept: Intercept of the line, ``(..., task)``.
     """
 
     line: Tensor
@@ -51,11 +51,11 @@ class SineOrLineDistribution(TaskDistribution):
     """The distribution of waves and lines.
 
     Args:
-        lines: Share of the tasks that are lines.
-        amplitude: Least and largest amplitude of a wave.
-        phase: Least and largest phase of a wave, radians.
-        slope: Least and largest slope of a line.
-        intercept: Least and largest intercept of a line.
+        lines: Probability that a task is a line.
+        amplitude: Interval of the amplitude of waves.
+        phase: Interval of the phase of waves, radians.
+        slope: Interval of the slope of lines.
+        intercept: Interval of the intercept of lines.
     """
 
     family: Literal["sine-or-line"] = "sine-or-line"
@@ -67,7 +67,7 @@ class SineOrLineDistribution(TaskDistribution):
 
     @property
     def width(self) -> int:
-        """A choice, and the parameters of both kinds."""
+        """The kind, and the parameters of both kinds, so that waves and lines use equally many."""
         return 5
 
     def draw(self, unit: Tensor) -> SineOrLine:
