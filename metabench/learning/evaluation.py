@@ -20,7 +20,13 @@ from metabench.learning.adaptation import one_copy_per_task
 from metabench.learning.algorithm import Adaptation, Algorithm, Question
 from metabench.learning.network import Network
 from metabench.learning.randomness import uniforms
-from metabench.learning.settings import EvaluatedProtocol, EvaluateSettings, Protocol, step_rule
+from metabench.learning.settings import (
+    Banks,
+    EvaluatedProtocol,
+    EvaluateSettings,
+    Protocol,
+    step_rule,
+)
 from metabench.learning.tasks import Bank, Points, Task, TaskDistribution, lattice, scale
 
 CHUNK = 16
@@ -76,7 +82,7 @@ class Adapter:
         return self.adaptation.predict(self.network, theta, question, self.h)
 
 
-Losses = Callable[[Tensor, Points, Step, Points], Tensor]
+Measure = Callable[[Tensor, Points, Step, Points], Tensor]
 """Function from copies of theta, batches, step and query points to losses ``(..., task)``."""
 
 
@@ -93,11 +99,27 @@ class HeldOut(NamedTuple):
     """Indices of the query points of each region."""
 
 
-def held_out(bank: Bank, protocol: Protocol) -> HeldOut:
-    """Return a bank's tasks under a protocol, float64."""
+def held_out(protocol: Protocol, tasks: TaskDistribution, purpose: str, count: int) -> HeldOut:
+    """Return held-out tasks under a protocol, float64.
+
+    Args:
+        protocol: The protocol.
+        tasks: Distribution of the training tasks, which the protocol may change.
+        purpose: Name of the bank, ``validation-bank`` or ``test-bank``.
+        count: Number of tasks.
+    """
+    distribution = protocol.distribution(tasks)
+    bank = Bank(protocol.bank, purpose, distribution, count)
     support = bank.support(protocol.shots, protocol.support)
-    query = bank.query(protocol.queries)
-    return HeldOut(support, query, regions(bank.distribution, protocol))
+    return HeldOut(support, bank.query(protocol.queries), regions(distribution, protocol))
+
+
+def banks_under(protocol: Protocol, tasks: TaskDistribution, banks: Banks) -> dict[str, HeldOut]:
+    """Return the held-out tasks under a protocol, by the name of their bank."""
+    return {
+        name: held_out(protocol, tasks, f"{name}-bank", count)
+        for name, count in (("test", banks.test), ("validation", banks.validation))
+    }
 
 
 def regions(distribution: TaskDistribution, protocol: Protocol) -> dict[str, Tensor]:
@@ -116,6 +138,21 @@ def regions(distribution: TaskDistribution, protocol: Protocol) -> dict[str, Ten
     return {**everywhere, "seen": seen.nonzero()[:, 0], "unseen": (~seen).nonzero()[:, 0]}
 
 
+def losses(predicted: Tensor, y: Tensor, regions: dict[str, Tensor]) -> Tensor:
+    """Return the mean squared error of predictions on each region of the query points.
+
+    Args:
+        predicted: ``(..., task, point, 1)``.
+        y: Labels of the query points, ``(task, point, 1)``.
+        regions: Indices of the query points of each region.
+
+    Returns:
+        ``(region, ..., task)``.
+    """
+    square = (predicted - y).square_()[..., 0]
+    return torch.stack([square[..., index].mean(-1) for index in regions.values()])
+
+
 def adaptation_losses(
     adapter: Adapter, theta: Tensor, tasks: HeldOut, updates: int, step: Step = OWN
 ) -> Tensor:
@@ -132,12 +169,11 @@ def adaptation_losses(
         Losses ``(region, update, run, task)``. Update 0 is before the first step.
     """
 
-    def losses(copies: Tensor, batches: Points, step: Step, query: Points) -> Tensor:
+    def measure(copies: Tensor, batches: Points, step: Step, query: Points) -> Tensor:
         predicted = adapter.predict(copies, batches, query.x, step)
-        square = predicted.sub_(query.y).square_().squeeze(-1)  # (update, run, task, point)
-        return torch.stack([square[..., index].mean(-1) for index in tasks.regions.values()])
+        return losses(predicted, query.y, tasks.regions)
 
-    return _in_chunks(losses, theta, tasks, updates, step)
+    return _in_chunks(measure, theta, tasks, updates, step)
 
 
 def final_losses(
@@ -147,15 +183,16 @@ def final_losses(
 
     Arguments are those of `adaptation_losses`.
     """
+    everywhere = {"all": tasks.regions["all"]}
 
-    def losses(copies: Tensor, batches: Points, step: Step, query: Points) -> Tensor:
+    def measure(copies: Tensor, batches: Points, step: Step, query: Points) -> Tensor:
         predicted = adapter.predict(copies, batches, query.x, step, every=False)
-        return predicted.sub_(query.y).square_().mean((-2, -1))
+        return losses(predicted, query.y, everywhere)[0]
 
-    return _in_chunks(losses, theta, tasks, updates, step)
+    return _in_chunks(measure, theta, tasks, updates, step)
 
 
-def _in_chunks(losses: Losses, theta: Tensor, tasks: HeldOut, updates: int, step: Step) -> Tensor:
+def _in_chunks(measure: Measure, theta: Tensor, tasks: HeldOut, updates: int, step: Step) -> Tensor:
     """Return losses ``(..., task)``, computed for `CHUNK` tasks at a time."""
     chunks = []
     for start in range(0, len(tasks.query.y), CHUNK):
@@ -168,7 +205,7 @@ def _in_chunks(losses: Losses, theta: Tensor, tasks: HeldOut, updates: int, step
         if step.size is not None:
             sizes = step.size.to(theta.dtype)[:, None].expand(copies.shape[:-1])
             of_copies = step._replace(size=sizes)
-        chunks.append(losses(copies, support.repeated(updates), of_copies, Points(x, y)))
+        chunks.append(measure(copies, support.repeated(updates), of_copies, Points(x, y)))
     return torch.cat(chunks, dim=-1)
 
 
@@ -237,24 +274,17 @@ def _under_protocol(
 ) -> Iterator[Measured]:
     """Yield the arrays of `evaluate` under one protocol."""
     adapter = adapter.under(protocol)
-    distribution = protocol.distribution(settings.tasks)
+    banks = banks_under(protocol, settings.tasks, settings.banks)
+    test, validation = (cast(banks[name], theta.dtype) for name in ("test", "validation"))
 
-    def bank(purpose: str, tasks: int) -> HeldOut:
-        return cast(
-            held_out(Bank(protocol.bank, purpose, distribution, tasks), protocol), theta.dtype
-        )
-
-    test = bank("test-bank", settings.banks.test)
-    validation = bank("validation-bank", settings.banks.validation)
-
-    def losses(tasks: HeldOut, step: Step) -> Tensor:
+    def measured(tasks: HeldOut, step: Step) -> Tensor:
         return adaptation_losses(adapter, theta, tasks, protocol.updates, step)
 
     rules = adapter.adaptation.rules(protocol.steps)
     tuning = None
     if "tuned" in rules:
         candidates = torch.tensor(settings.tuning_step_sizes, dtype=torch.float64)
-        tuning = _tuning(candidates, lambda step: losses(validation, step), len(theta))
+        tuning = _tuning(candidates, lambda step: measured(validation, step), len(theta))
         yield "tuning", "", tuning
     known: list[tuple[Tensor, Tensor, Tensor]] = []  # step sizes, validation and test losses
     for rule in rules:
@@ -264,7 +294,7 @@ def _under_protocol(
             entry for entry in known if adapter.adaptation.plain and torch.equal(entry[0], sizes)
         ]
         if not equal:
-            known.append((sizes, losses(validation, step)[0], losses(test, step)))
+            known.append((sizes, measured(validation, step)[0], measured(test, step)))
         _, on_validation, on_test = (equal or known[-1:])[0]
         yield "step_size", rule, sizes
         yield "validation", rule, on_validation

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metabench.learning.evaluation import HeldOut, held_out
+from metabench.learning.evaluation import HeldOut, banks_under, losses
 from metabench.learning.fields import Model
 from metabench.learning.randomness import BLOCK
 from metabench.learning.settings import Banks, Protocol
-from metabench.learning.tasks import AnyDistribution, Bank, Points, TaskDistribution, TaskStream
+from metabench.learning.tasks import AnyDistribution, Points, TaskDistribution, TaskStream
 
 
 class BankSettings(Model):
@@ -30,27 +30,12 @@ class BankSettings(Model):
 
     def held_out(self, name: str) -> dict[str, HeldOut]:
         """Return the held-out tasks of a protocol, by the name of their bank."""
-        return held_out_tasks(self.tasks, self.protocols[name], self.banks)
+        return banks_under(self.protocols[name], self.tasks, self.banks)
 
     def points(self, name: str) -> int:
         """Return the number of query points of a task under a protocol."""
         protocol = self.protocols[name]
         return protocol.queries or protocol.distribution(self.tasks).grid_size
-
-
-def held_out_tasks(tasks: TaskDistribution, protocol: Protocol, banks: Banks) -> dict[str, HeldOut]:
-    """Return the held-out tasks under a protocol, by the name of their bank."""
-    distribution = protocol.distribution(tasks)
-    return {
-        name: held_out(Bank(protocol.bank, f"{name}-bank", distribution, count), protocol)
-        for name, count in (("test", banks.test), ("validation", banks.validation))
-    }
-
-
-def losses(predicted: Tensor, tasks: HeldOut) -> Tensor:
-    """Return the losses ``(region, task)`` of predictions ``(task, point, 1)``, float64."""
-    square = (predicted - tasks.query.y).square()[..., 0]
-    return torch.stack([square[:, index].mean(-1) for index in tasks.regions.values()])
 
 
 def evaluate(settings: BankSettings, predictions: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
@@ -66,8 +51,8 @@ def evaluate(settings: BankSettings, predictions: Mapping[str, NDArray[Any]]) ->
     found = {}
     for name, answers in predictions.items():
         tasks = settings.held_out(name)["test"]
-        runs = [losses(run[..., None], tasks) for run in torch.from_numpy(answers)]
-        found[f"test/{name}"] = torch.stack(runs, dim=1)
+        predicted = torch.from_numpy(answers)[..., None]
+        found[f"test/{name}"] = losses(predicted, tasks.query.y, tasks.regions)
     return found
 
 

@@ -26,7 +26,7 @@ from metabench.learning.network import Network
 from metabench.learning.optimizers import OPTIMIZERS, SCHEDULES
 from metabench.learning.randomness import BLOCK
 from metabench.learning.settings import TrainSettings
-from metabench.learning.tasks import Bank, TaskStream
+from metabench.learning.tasks import TaskStream
 
 
 class State(NamedTuple):
@@ -202,9 +202,8 @@ def _validation(
     It measures the loss on the validation bank after the last update.
     """
     given = settings.validation
-    distribution = given.protocol.distribution(settings.tasks)
-    bank = Bank(given.protocol.bank, "validation-bank", distribution, given.tasks)
-    tasks = cast(held_out(bank, given.protocol), dtype)
+    tasks = held_out(given.protocol, settings.tasks, "validation-bank", given.tasks)
+    tasks = cast(tasks, dtype)
     adapter = adapter.under(given.protocol)
 
     def validate(theta: Tensor) -> Tensor:

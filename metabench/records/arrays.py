@@ -124,7 +124,7 @@ def of_baselines(settings: BaselineSettings) -> Declared:
             found[array.name] = array, array.shape(sizes)
         found[f"showcase/{name}/support"] = PICTURE_SUPPORT, PICTURE_SUPPORT.shape(sizes)
         for array in (BASELINE_TEST, BASELINE_VALIDATION):
-            for baseline in baselines.names(settings.tasks, protocol.distribution(settings.tasks)):
+            for baseline in baselines.names(settings.tasks, protocol):
                 found[f"{array.name}/{name}/{baseline}"] = array, array.shape(sizes)
     return found
 

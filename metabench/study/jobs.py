@@ -103,8 +103,7 @@ class Study:
         """Raise ConfigError where predictions have the name of another row of the tables."""
         taken = {cell.algorithm for cell in self.cells}
         for protocol in self.protocols.values():
-            met = protocol.distribution(self.config.tasks)
-            taken.update(baselines.names(self.config.tasks, met))
+            taken.update(baselines.names(self.config.tasks, protocol))
         for entry in self._predicted:
             if entry.name in taken:
                 raise ConfigError(

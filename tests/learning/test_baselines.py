@@ -165,7 +165,7 @@ def test_the_linear_model_is_the_posterior_mean_of_its_prior():
 def test_rank_and_noise_of_the_linear_model_are_the_best_of_the_validation_bank():
     tasks = SineDistribution(frequency=(0.5, 2.0), noise=0.3)
     components = linear_model.learned(training_tasks(tasks))
-    known = held_out(Bank(0, "validation-bank", tasks, 50), small.protocol(5, (-5.0, 5.0)))
+    known = held_out(small.protocol(5, (-5.0, 5.0)), tasks, "validation-bank", 50)
     given = known.query.y.square().mean((-2, -1)).numpy()
 
     def score(predicted):

@@ -9,7 +9,6 @@ from metabench.learning import baselines
 from metabench.learning.baselines import bayes
 from metabench.learning.evaluation import held_out
 from metabench.learning.tasks import (
-    Bank,
     PlaneWaveDistribution,
     Points,
     SineDistribution,
@@ -22,7 +21,7 @@ VARIED = SineDistribution(noise=0.5, frequency=(0.8, 1.2))
 
 def met(tasks, shots=5, count=8, support=(0.0, 5.0)):
     """Some held-out tasks."""
-    return held_out(Bank(0, "test-bank", tasks, count), small.protocol(shots, support))
+    return held_out(small.protocol(shots, support), tasks, "test-bank", count)
 
 
 def by_chance(tasks, support, x, draws=200_000):
@@ -112,7 +111,8 @@ def test_query_points_of_each_task_are_predicted_as_the_same_points_of_all_are()
 
 def test_there_is_one_for_noisy_waves_alone_whose_posterior_is_not_too_narrow():
     assert "bayes" in baselines.names(NOISY) and "bayes" in baselines.names(VARIED)
-    assert "bayes" in baselines.names(SineDistribution(), NOISY), "noise of the protocol counts"
+    noisy = small.protocol(5, (0.0, 5.0), noise=0.3)
+    assert "bayes" in baselines.names(SineDistribution(), noisy), "noise of the protocol counts"
     for tasks in (
         SineDistribution(),
         SineOrLineDistribution(noise=0.5),

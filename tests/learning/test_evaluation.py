@@ -28,9 +28,7 @@ def thetas(*seeds):
 
 
 def bank_of(tasks, purpose="test-bank", shots=5, interval=RIGHT_HALF):
-    return cast(
-        held_out(Bank(0, purpose, FLUX, tasks), small.protocol(shots, interval)), torch.float32
-    )
+    return cast(held_out(small.protocol(shots, interval), FLUX, purpose, tasks), torch.float32)
 
 
 def run(settings, theta):
@@ -78,8 +76,8 @@ def test_a_support_interval_of_the_whole_domain_leaves_nothing_unseen():
 
 
 def test_fresh_query_points_are_each_tasks_own_and_no_part_of_them_is_seen():
-    bank = Bank(0, "test-bank", FLUX, 20)
-    tasks = cast(held_out(bank, small.protocol(5, RIGHT_HALF, queries=7)), torch.float32)
+    protocol, bank = small.protocol(5, RIGHT_HALF, queries=7), Bank(0, "test-bank", FLUX, 20)
+    tasks = cast(held_out(protocol, FLUX, "test-bank", 20), torch.float32)
     assert tasks.query.x.shape == tasks.query.y.shape == (20, 7, 1)
     assert tasks.query.x.unique().numel() == 140
     assert list(tasks.regions) == ["all"]

@@ -111,7 +111,7 @@ def test_tasks_are_told_apart_by_each_of_the_numbers_that_they_are_made_of(name)
 
 @every_variant
 def test_least_squares_fits_every_task_of_a_family_that_has_a_basis(tasks):
-    held = held_out(Bank(0, "test-bank", tasks, 300), small.protocol(10, tasks.domain))
+    held = held_out(small.protocol(10, tasks.domain), tasks, "test-bank", 300)
     assert ("least-squares" in names(tasks)) == (tasks.basis(tasks.grid) is not None)
     if "least-squares" in names(tasks):
         prediction = least_squares(tasks, held.support, held.query.x)
@@ -179,8 +179,7 @@ def test_noise_changes_neither_tasks_nor_points_nor_what_losses_are_measured_aga
     assert torch.equal(plain.support(5).x, other.support(5).x)
     assert torch.equal(plain.query(5).x, other.query(5).x)
     plain, other = (
-        held_out(Bank(0, "test-bank", d, 20), small.protocol(5, tasks.domain))
-        for d in (tasks, noisy)
+        held_out(small.protocol(5, tasks.domain), d, "test-bank", 20) for d in (tasks, noisy)
     )
     assert torch.equal(plain.support.x, other.support.x) and not torch.equal(
         plain.support.y, other.support.y

@@ -165,7 +165,7 @@ def test_single_precision_stays_near_the_flux_script_in_double():
 def test_evaluation_gives_the_losses_of_the_flux_script(shots, interval, updates):
     theta = torch.stack([NETWORK.initialize(seed) for seed in SEEDS])
     bank = Bank(0, "test-bank", SineDistribution(), 3)
-    tasks = held_out(bank, small.protocol(shots, interval))
+    tasks = held_out(small.protocol(shots, interval), SineDistribution(), "test-bank", 3)
     step = Step(torch.full((2,), 0.02, dtype=torch.float64))
     found = adaptation_losses(small.plain(NETWORK), theta, tasks, updates, step)[0]
     assert found.shape == (updates + 1, 2, 3), "updates + 1 losses, the first before any update"

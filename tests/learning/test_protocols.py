@@ -92,7 +92,7 @@ def test_protocols_of_a_group_do_not_notice_each_other():
 
 
 def test_noise_of_a_protocol_is_on_support_labels_alone():
-    noisy, clean = (held_out(bank_of(p), p) for p in (protocol(noise=0.3), protocol()))
+    noisy, clean = (held_out(p, FLUX, "test-bank", 200) for p in (protocol(noise=0.3), protocol()))
     error = noisy.support.y - clean.support.y
     assert 0.25 < error.std() < 0.35 and torch.equal(noisy.support.x, clean.support.x)
     assert torch.equal(noisy.query.y, clean.query.y)
@@ -112,7 +112,9 @@ def test_noise_of_a_protocol_is_that_of_tasks_with_the_same_noise():
 
 
 def test_a_wider_query_domain_moves_the_query_points_and_nothing_else():
-    wide, usual = (held_out(bank_of(p), p) for p in (protocol(domain=(-9.0, 9.0)), protocol()))
+    wide, usual = (
+        held_out(p, FLUX, "test-bank", 200) for p in (protocol(domain=(-9.0, 9.0)), protocol())
+    )
     assert torch.equal(wide.support.x, usual.support.x)
     assert torch.equal(wide.support.y, usual.support.y)
     assert (wide.query.x[0], wide.query.x[-1]) == (-9, 9) and len(wide.query.x) == 50
@@ -120,7 +122,7 @@ def test_a_wider_query_domain_moves_the_query_points_and_nothing_else():
     x = wide.query.x[:, 0]
     assert wide.regions["seen"].tolist() == ((x >= 0) & (x <= 5)).nonzero()[:, 0].tolist()
     fresh = protocol(domain=(-9.0, 9.0), queries=40)
-    assert held_out(bank_of(fresh), fresh).query.x.abs().max() > 8.9
+    assert held_out(fresh, FLUX, "test-bank", 200).query.x.abs().max() > 8.9
 
 
 def test_losses_under_a_wider_query_domain_are_those_on_its_grid():
@@ -348,7 +350,7 @@ def test_the_picture_is_drawn_with_the_first_step_rule():
 
 def test_losses_of_a_rule_are_those_of_its_step_size():
     given = protocol(steps=("own x 4",))
-    tasks = cast(held_out(Bank(0, "test-bank", FLUX, 20), given), torch.float32)
+    tasks = cast(held_out(given, FLUX, "test-bank", 20), torch.float32)
     step = Step(torch.full((3,), 0.08, dtype=torch.float64))
     expected = adaptation_losses(small.plain(NETWORK), theta_of("fomaml"), tasks, 3, step)
     assert torch.equal(found("fomaml", protocols={"p": given})["test/p/own x 4"], expected)

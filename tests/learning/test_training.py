@@ -8,7 +8,7 @@ import torch
 from metabench.learning import algorithms, training
 from metabench.learning.evaluation import Step, final_losses, held_out
 from metabench.learning.network import Network
-from metabench.learning.tasks import Bank, SineDistribution, TaskStream
+from metabench.learning.tasks import SineDistribution, TaskStream
 from metabench.learning.training import State, begin, train
 
 ALGORITHMS = ("fomaml", "joint", "reptile")
@@ -65,9 +65,7 @@ def test_the_validation_curve_begins_before_training_and_ends_after_it(algorithm
     settings = small.train_settings(algorithm, 12, validation={"interval": 5})
     found = [start(algorithm, (0, 1)), *states(settings, (0, 1))]
     assert [state.meta_iteration for state in found] == [0, 5, 10, 12]
-    tasks = held_out(
-        Bank(0, "validation-bank", SineDistribution(), 4), small.protocol(5, (0.0, 5.0))
-    )
+    tasks = held_out(small.protocol(5, (0.0, 5.0)), SineDistribution(), "validation-bank", 4)
     step = Step(torch.full((2,), 0.02, dtype=torch.float64))
     curve = found[-1].validation_loss
     assert curve.shape == (4, 2)

@@ -459,7 +459,7 @@ def test_the_gaussian_process_of_two_inputs_is_that_of_the_textbook():
 
 
 def test_the_zero_predictor_of_two_inputs_predicts_one_number_a_point():
-    held = held_out(Bank(0, "test-bank", PLANE, 3), small.protocol(5, (0.0, 5.0)))
+    held = held_out(small.protocol(5, (0.0, 5.0)), PLANE, "test-bank", 3)
     assert torch.equal(zero(held.support, held.query.x), torch.zeros(3, 64, 1).double())
     assert not {"least-squares", "gaussian-process-periodic"} & set(names(PLANE)), "none is known"
 
@@ -469,7 +469,7 @@ def test_the_baselines_of_two_inputs_score_what_their_predictions_say():
         shots=6, support=(0.0, 5.0), updates=1, gaussian_process_length_scale=1.5
     )
     found = evaluate_baselines(small.baseline_settings({"square": protocol}, tasks=PLANE))
-    held = held_out(Bank(0, "test-bank", PLANE, 20), protocol)
+    held = held_out(protocol, PLANE, "test-bank", 20)
     square = held.query.y.square()[..., 0]
     expected = [square[:, index].mean(-1) for index in held.regions.values()]
     torch.testing.assert_close(found["test/square/zero"], torch.stack(expected))

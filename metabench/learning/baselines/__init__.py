@@ -26,23 +26,28 @@ from torch import Tensor
 from metabench.learning.baselines import bayes, linear_model, processes
 from metabench.learning.baselines.fixed import least_squares, zero
 from metabench.learning.baselines.predictor import Predictor
-from metabench.learning.evaluation import HeldOut, picture_x, showcase_support
-from metabench.learning.predictions import held_out_tasks, losses
-from metabench.learning.settings import BaselineProtocol, BaselineSettings
+from metabench.learning.evaluation import (
+    HeldOut,
+    banks_under,
+    losses,
+    picture_x,
+    showcase_support,
+)
+from metabench.learning.settings import BaselineProtocol, BaselineSettings, Protocol
 from metabench.learning.tasks import AnyDistribution, TaskBlock, TaskDistribution, TaskStream
 
 SEED = 0
 """The seed from whose training tasks baselines learn."""
 
 
-def names(trained: TaskDistribution, met: TaskDistribution | None = None) -> tuple[str, ...]:
+def names(trained: TaskDistribution, protocol: Protocol | None = None) -> tuple[str, ...]:
     """Return the baselines of a study under a protocol.
 
     Args:
         trained: Distribution of the training tasks.
-        met: Distribution of the tasks under the protocol; by default, the same.
+        protocol: The protocol; by default, one that does not change the distribution.
     """
-    met = met or trained
+    met = protocol.distribution(trained) if protocol else trained
     return (
         *(["bayes"] if bayes.possible(met) else []),
         "gaussian-process",
@@ -71,13 +76,14 @@ def evaluate(settings: BaselineSettings) -> dict[str, Tensor]:
         distribution = protocol.distribution(settings.tasks)
         points = showcase_support(distribution, task, protocol)
         arrays[f"showcase/{name}/support"] = torch.cat([points.x, points.y], dim=-1)
-        banks = held_out_tasks(settings.tasks, protocol, settings.banks)
+        banks = banks_under(protocol, settings.tasks, settings.banks)
         factories = _predictors(settings, protocol, banks["validation"])
-        for baseline in names(settings.tasks, distribution):
+        for baseline in names(settings.tasks, protocol):
             predict = factories[baseline]()
             for bank, tasks in banks.items():
                 predicted = predict(tasks.support, tasks.query.x)
-                arrays[f"{bank}/{name}/{baseline}"] = losses(predicted, tasks)
+                measured = losses(predicted, tasks.query.y, tasks.regions)
+                arrays[f"{bank}/{name}/{baseline}"] = measured
     return arrays
 
 
