@@ -232,8 +232,8 @@ FAULTS = {
     ),
     "step sizes are tuned on the test bank": Fault(
         "learning/evaluation.py",
-        "lambda step: losses(validation, step)",
-        "lambda step: losses(test, step)",
+        "lambda step: measured(validation, step)",
+        "lambda step: measured(test, step)",
         (
             f"{EVALUATION}::test_a_cell_without_an_inner_step_is_tuned_on_the_validation_bank_and_not_on_the_test_bank",
         ),
