@@ -94,10 +94,10 @@ def measure(
     with ExitStack() as opened:
         workers = [opened.enter_context(Worker(core)) for core in cores()[:processes]]
         _, answers = together(workers, "make", "job", f"metabench {engine}", settings, stack)
-        about = answers[0]
-        if about["seconds"] > LONG and processes == 1:
-            return about["seconds"] / about["iterations"] * 1e6, about["megabytes"]
-        times = [microseconds(workers, "job", seconds / REPEATS, about) for _ in range(REPEATS)]
+        subject = answers[0]
+        if subject["seconds"] > LONG and processes == 1:
+            return subject["seconds"] / subject["iterations"] * 1e6, subject["megabytes"]
+        times = [microseconds(workers, "job", seconds / REPEATS, subject) for _ in range(REPEATS)]
         return median(times), max(answer["megabytes"] for answer in answers)
 
 

@@ -89,7 +89,7 @@ def measure(
         for subject in subjects(algorithm)
         if vectors == WIDEST or not subject.name.startswith(("pytorch", "torch"))  # they take long
     ]
-    abouts: dict[str, Any] = {}
+    descriptions: dict[str, Any] = {}
     rows = []
     with ExitStack() as stack:
         workers = {WIDEST: [stack.enter_context(Worker(core)) for core in every]}
@@ -97,12 +97,12 @@ def measure(
         with Progress("prepare and check", len(found)) as progress:
             for vectors, algorithm, subject in found:
                 key = _key(vectors, algorithm, subject)
-                asked = key, subject.name, chosen[algorithm], subject.stack
+                request = key, subject.name, chosen[algorithm], subject.stack
                 try:
-                    _, answers = together(workers[vectors], "make", *asked)
+                    _, answers = together(workers[vectors], "make", *request)
                 except RuntimeError as error:
                     raise SystemExit(f"speed: {subject.label}: {error}") from None
-                abouts[key] = answers[0]
+                descriptions[key] = answers[0]
                 progress.advance()
         measured = [
             (repeat, threads, *one)
@@ -114,11 +114,11 @@ def measure(
         with Progress("measure", len(measured)) as progress:
             for repeat, threads, vectors, algorithm, subject in measured:
                 key = _key(vectors, algorithm, subject)
-                time = microseconds(workers[vectors][:threads], key, seconds, abouts[key])
+                time = microseconds(workers[vectors][:threads], key, seconds, descriptions[key])
                 rows.append((vectors, *subject, algorithm, threads, repeat, time))
                 progress.advance()
     columns = ["vectors", "subject", "stack", "algorithm", "threads", "repeat", "microseconds"]
-    return pd.DataFrame(rows, columns=columns), abouts
+    return pd.DataFrame(rows, columns=columns), descriptions
 
 
 def _key(vectors: str, algorithm: str, subject: Subject) -> str:
@@ -158,24 +158,30 @@ def markdown(rows: pd.DataFrame) -> str:
 
     If there are measurements with narrower vectors, the last columns show them.
     """
-    rows = rows[rows["threads"] == 1].set_index(["vectors", "algorithm", "subject", "stack"])
-    widest, *narrower = dict.fromkeys(rows.index.get_level_values("vectors"))
-    names = list(dict.fromkeys(rows.index.get_level_values("algorithm")))
-    head = ["", *COLUMNS, "over JAX", "over the floor"]
-    for kind in narrower:
-        head += [f"{kind.upper()}: metabench", "over JAX", "over the floor"]
+    rows = rows[rows["threads"] == 1]
+    widest, *narrower = (
+        group.set_index(["algorithm", "subject", "stack"])
+        for _, group in rows.groupby("vectors", sort=False)
+    )
+    kinds = [f"{kind.upper()}: metabench" for kind in rows["vectors"].unique()[1:]]
+    ratios = ["over JAX", "over the floor"]
+    head = ["", *COLUMNS, *ratios, *(title for kind in kinds for title in (kind, *ratios))]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for name in sorted(names, key=lambda name: rows["median"][widest, name, *OURS]):
-        times = [rows["median"].get((widest, name, *subject)) for subject in COLUMNS.values()]
-        line = [style.styles([name])[name].label, *map(_digits, times)]
-        for kind in (widest, *narrower):
-            of_kind = rows.loc[kind, name]
-            ours, floor = of_kind.loc[OURS, ["median", "ratio_to_floor"]]
-            jax = of_kind["median"].get(COLUMNS["JAX"])
-            line += [_digits(ours)] * (kind != widest)
-            line += ["" if jax is None else f"{ours / jax:.2f}", f"{floor:.2f}"]
+    names = widest.index.get_level_values("algorithm").unique()
+    for name in sorted(names, key=lambda name: widest["median"][name, *OURS]):
+        times = [widest["median"].get((name, *subject)) for subject in COLUMNS.values()]
+        line = [style.styles([name])[name].label, *map(_digits, times), *_ratios(widest, name)]
+        for kind in narrower:
+            line += [_digits(kind["median"][name, *OURS]), *_ratios(kind, name)]
         lines.append(line)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _ratios(rows: pd.DataFrame, algorithm: str) -> list[str]:
+    """Format metabench's time over that of JAX, if that was measured, and over the floor."""
+    ours, jax = ((algorithm, *COLUMNS[name]) for name in ("metabench", "JAX"))
+    over_jax = f"{rows['median'][ours] / rows['median'][jax]:.2f}" if jax in rows.index else ""
+    return [over_jax, f"{rows['ratio_to_floor'][ours]:.2f}"]
 
 
 def _digits(time: float | None) -> str:
@@ -285,7 +291,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     if not find_spec("jax"):
         print("jax is not installed and is left out; `make bench` installs it", file=sys.stderr)
-    measured, abouts = measure(workloads(), repeats, seconds)
+    measured, descriptions = measure(workloads(), repeats, seconds)
     rows = table(measured)
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows.to_csv(arguments.out / "speed.csv", index=False, float_format="%.4g")
@@ -296,7 +302,7 @@ def main() -> None:
         "jax": version("jax") if find_spec("jax") else None,
         "tolerance": {str(dtype): tolerance for dtype, tolerance in TOLERANCE.items()},
         "checked after": CHECKED,
-        "subjects": abouts,
+        "subjects": descriptions,
     }
     text = json.dumps(
         provenance.describe(", ".join(engines())) | {"benchmark": benchmark},

@@ -138,7 +138,7 @@ class Floor:
         self.iterations = (
             2 * max(self.SIZES) ** 3 / flops(settings)
         )  # whichever size each worker finds best
-        self.about = {"size": size, "GFLOP/s": rates[size] / 1e9}
+        self.description = {"size": size, "GFLOP/s": rates[size] / 1e9}
 
     @staticmethod
     def _rate(product: Callable[[], object], size: int) -> float:
@@ -184,7 +184,7 @@ class Job:
         self.interval = settings.validation.interval
         self.iterations = self.interval * stack
         self.state: training.State | None = None
-        self.about: dict[str, Any] = {}
+        self.description: dict[str, Any] = {}
 
     def __call__(self) -> None:
         """Continue from the end of the last call."""
@@ -222,7 +222,7 @@ class Peer(ABC):
         self.data = _points(settings, stack, dtype)
         self.axes = tuple((0 if x.dim() == y.dim() else None, 0) for x, y in self.data)
         self.iterations = CHECKED * stack
-        self.about: dict[str, Any] = {}
+        self.description: dict[str, Any] = {}
         self.begin()
 
     @abstractmethod
@@ -560,7 +560,9 @@ def make(name: str, settings: TrainSettings, stack: int) -> Floor | Job | Peer:
     if name not in PEERS:
         return Job(settings, stack, name.removeprefix("metabench "))
     peer = PEERS[name][0](settings, stack)
-    peer.about = {"distance in float32": check(peer)}
+    peer.description = {"distance in float32": check(peer)}
     if stack == 1:
-        peer.about["distance in float64"] = check(PEERS[name][0](settings, stack, torch.float64))
+        peer.description["distance in float64"] = check(
+            PEERS[name][0](settings, stack, torch.float64)
+        )
     return peer

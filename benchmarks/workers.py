@@ -94,7 +94,7 @@ def together(workers: list[Worker], *words: Any) -> tuple[float, list[Any]]:
 
 
 def microseconds(
-    workers: list[Worker], subject: str, seconds: float, about: dict[str, Any]
+    workers: list[Worker], subject: str, seconds: float, description: dict[str, Any]
 ) -> float:
     """Measure a subject for some seconds at least; return microseconds per meta-iteration and run.
 
@@ -102,11 +102,11 @@ def microseconds(
         workers: The workers that run in parallel; their subjects already exist.
         subject: Its key.
         seconds: Approximate duration.
-        about: The answer of `make`.
+        description: The answer of `make`.
     """
-    calls = max(1, ceil(seconds / about["seconds"]))
+    calls = max(1, ceil(seconds / description["seconds"]))
     wall, _ = together(workers, "run", subject, calls)
-    return wall / calls / about["iterations"] / len(workers) * 1e6
+    return wall / calls / description["iterations"] / len(workers) * 1e6
 
 
 def megabytes() -> float:
@@ -142,7 +142,7 @@ def serve(core: int, narrow: bool) -> None:
         subject = made[key] = subjects.make(name, subjects.read(settings), stack)
         seconds = run(key, 1)["seconds"]
         found = run(key, 1) if seconds < 5 else {"seconds": seconds, "megabytes": megabytes()}
-        return {**subject.about, **found, "iterations": subject.iterations}
+        return {**subject.description, **found, "iterations": subject.iterations}
 
     def run(key: str, calls: int) -> dict[str, Any]:
         """Call a subject; return the time and the peak megabytes of the process."""

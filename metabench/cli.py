@@ -46,7 +46,7 @@ def main() -> None:
 
     if reason := checkout.stray_command(Path(sys.argv[0]), Path.cwd()):
         answer(reason, 2)
-    if (code := forking.done_by_a_fork()) is not None:
+    if (code := forking.exit_code_of_fork()) is not None:
         sys.exit(code)
 
 
@@ -300,11 +300,11 @@ def check_algorithm(algorithm: str) -> None:
                 click.echo(f"      {found.check}: {found.wrong}")
     except ValueError as error:
         answer(str(error), 2)
-    for line in checks.told(algorithm):
+    for line in checks.report_lines(algorithm):
         click.echo(f"note  {line}")
     left = len(checks.CHECKS) - tried
-    said = f"{wrong} of {tried} checks fail" if wrong else f"all {tried} checks pass"
-    click.echo(f"{algorithm}: {said}{f'; {left} others need them' if left else ''}")
+    verdict = f"{wrong} of {tried} checks fail" if wrong else f"all {tried} checks pass"
+    click.echo(f"{algorithm}: {verdict}{f'; {left} others need them' if left else ''}")
     sys.exit(1 if wrong else 0)
 
 
@@ -338,7 +338,7 @@ def shortlist(source: Path, best: int) -> None:
     from metabench.records import manifests
 
     manifests.read(source)
-    click.echo(choice.spelled(source, best), nl=False)
+    click.echo(choice.yaml_text(source, best), nl=False)
 
 
 @main.command()

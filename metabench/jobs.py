@@ -63,12 +63,12 @@ def train(running: Running, cell: Cell, seeds: str) -> Path:
     out = running.layout.trained(cell.path, seeds)
     checkpoint = running.layout.checkpoint(cell.path, seeds)
     total = settings.meta_iterations
-    _say(f"engine: {running.engine}")
+    _print_line(f"engine: {running.engine}")
     with locks.alone(checkpoint.with_suffix(".lock"), "which trains the same runs"):
         state = states.read_checkpoint(checkpoint, settings, header)
         done = state.meta_iteration if state else 0
         if done:
-            _say(f"resuming from the checkpoint after {done} of {total} meta-iterations")
+            _print_line(f"resuming from the checkpoint after {done} of {total} meta-iterations")
         with Progress(f"train {cell.title}, seeds {seeds}", total, done) as progress:
 
             def after_interval(state: training.State) -> None:
@@ -78,7 +78,9 @@ def train(running: Running, cell: Cell, seeds: str) -> Path:
             final = training.train(settings, seeds_of(seeds), cell.value, state, after_interval)
         artifacts.write(out, states.from_state(final), header)
     if diverged := int((final.diverged_at > 0).sum()):
-        _say(f"warning: {diverged} of {len(final.theta)} runs diverged; they stay in every table")
+        _print_line(
+            f"warning: {diverged} of {len(final.theta)} runs diverged; they stay in every table"
+        )
     return out
 
 
@@ -168,12 +170,12 @@ def tables(running: Running) -> Path:
         tabulation.write_all(study, running.layout.tables, progress.advance)
     edges = edge_warnings(running.layout.tables)
     for warning in (*edges, *suspicions.warnings(study.cells)):
-        _say(warning)
+        _print_line(warning)
     content = running.study.config.model_dump(mode="json")
-    about = {"study": content, "config": provenance.config_digest(content)}
-    about |= provenance.describe(running.engine)
+    origin = {"study": content, "config": provenance.config_digest(content)}
+    origin |= provenance.describe(running.engine)
     with replacing(running.layout.provenance) as temporary:
-        text = json.dumps(about, indent=2, sort_keys=True) + "\n"
+        text = json.dumps(origin, indent=2, sort_keys=True) + "\n"
         temporary.write_text(text, encoding="utf-8")
     return running.layout.tables
 
@@ -262,7 +264,7 @@ def predict(
 
     _one_thread()
     support = frames.read_points(points, prediction.features_of(record))
-    return frames.spell(prediction.curve(record, seed, support, updates, step_size, at))
+    return frames.csv_text(prediction.curve(record, seed, support, updates, step_size, at))
 
 
 def track_cells(running: Running, batch: str, store: str) -> int:
@@ -316,5 +318,5 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _say(line: Any) -> None:
+def _print_line(line: Any) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -51,7 +51,7 @@ def allowed(field: FieldInfo) -> str:
     return " ".join(words)
 
 
-def told(value: Any) -> str:
+def default_text(value: Any) -> str:
     """Return a default in words."""
     return "not given" if value is None else value_text(value)
 
@@ -67,7 +67,7 @@ def tables() -> str:
     for name, model in models().items():
         required = [key for key, field in model.model_fields.items() if field.is_required()]
         others = [
-            f"{key} {told(field.default)}"
+            f"{key} {default_text(field.default)}"
             for key, field in model.model_fields.items()
             if not field.is_required()
         ]

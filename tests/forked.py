@@ -36,26 +36,28 @@ def run(
         folder: Where it runs.
         variables: Its environment. The folders of PYTHONPATH come before all others.
     """
-    with TemporaryDirectory() as said:
+    with TemporaryDirectory() as streams:
         command = str(Path(sys.executable).with_name(program)), *arguments
-        about = command, folder, dict(variables), Path(said)
-        process = SERVER.Process(target=_begin, args=about)
+        request = command, folder, dict(variables), Path(streams)
+        process = SERVER.Process(target=_begin, args=request)
         process.start()
         process.join()
-        out, err = ((Path(said) / name).read_text(encoding="utf-8") for name in ("out", "err"))
+        out, err = ((Path(streams) / name).read_text(encoding="utf-8") for name in ("out", "err"))
     return subprocess.CompletedProcess(command, int(process.exitcode or 0), out, err)
 
 
-def _begin(command: tuple[str, ...], folder: Path, variables: dict[str, str], said: Path) -> None:
+def _begin(
+    command: tuple[str, ...], folder: Path, variables: dict[str, str], streams: Path
+) -> None:
     """Become the program."""
     assert not [name for name in sys.modules if name.split(".")[0] == "metabench"], "the original"
     for descriptor, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(said / name, os.O_WRONLY | os.O_CREAT), descriptor)
+        os.dup2(os.open(streams / name, os.O_WRONLY | os.O_CREAT), descriptor)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(variables)
-    told = [path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path]
-    sys.path[:] = told + [path for path in sys.path if Path(path) not in OURS]
+    entries = [path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:] = entries + [path for path in sys.path if Path(path) not in OURS]
     sys.argv = list(command)
     (program,) = entry_points(group="console_scripts", name=Path(command[0]).name)
     sys.exit(program.load()())

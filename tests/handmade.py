@@ -34,8 +34,8 @@ def of_grids() -> dict[str, dict[str, tuple[int, Any]]]:
     for group, axes in GRIDS.items():
         for point in product(*(enumerate(values) for values in axes.values())):
             values = dict(zip(axes, point, strict=True))
-            told = ", ".join(f"{axis} {value}" for axis, (_, value) in values.items())
-            found[f"{group} {told}"] = values
+            place_name = ", ".join(f"{axis} {value}" for axis, (_, value) in values.items())
+            found[f"{group} {place_name}"] = values
     return found
 
 
@@ -140,7 +140,7 @@ def leaderboard(adapted: pd.DataFrame) -> pd.DataFrame:
     table = adapted[(adapted["update"] == last) & (adapted["region"] == "all")].drop(
         columns=["update", "region"]
     )
-    about = [
+    descriptions = [
         {
             "cell": c,
             "selected": c in ("f3", "r1", "j1", "n1", "a1"),
@@ -152,7 +152,7 @@ def leaderboard(adapted: pd.DataFrame) -> pd.DataFrame:
     ]
     settings = cells().drop(columns=["algorithm", "role"])
     settings = settings.assign(validation_score=0.3)
-    table = table.merge(pd.DataFrame(about), how="left", on="cell").merge(
+    table = table.merge(pd.DataFrame(descriptions), how="left", on="cell").merge(
         settings, how="left", on="cell"
     )
     chosen = ("score", "score_lower", "score_upper", "failed", "mean", "median")

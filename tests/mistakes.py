@@ -78,7 +78,7 @@ def changed(place, value):
     return replaced(small.content(), place, value)
 
 
-def worked_out(content, where="study.yaml"):
+def checked_study(content, where="study.yaml"):
     """The study of a content, with everything that can be wrong looked at."""
     return Study(config.parse(content, where)).check()
 
@@ -86,7 +86,7 @@ def worked_out(content, where="study.yaml"):
 def complaints(content):
     """The lines that a study is refused with."""
     with pytest.raises(ConfigError) as caught:
-        worked_out(content)
+        checked_study(content)
     return str(caught.value).split("\n")
 
 
@@ -129,7 +129,7 @@ def accepted_or_refused(content):
     """Whether a study comes out, or a complaint in the right form; the content stays as it was."""
     before = copy.deepcopy(content)
     try:
-        worked_out(content)
+        checked_study(content)
     except ConfigError as error:
         ends_with_its_place(error)
     return repr(content) == repr(before)

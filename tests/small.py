@@ -105,12 +105,12 @@ def plain(network: Network) -> Adapter:
 
 def changed(model: Any, **changes: Any) -> Any:
     """Return settings with keys replaced; where settings are, a dictionary replaces keys of them."""
-    told = dict(changes)
+    updates = dict(changes)
     for key, value in changes.items():
         known = getattr(model, key)
         if isinstance(known, BaseModel) and isinstance(value, dict):
-            told[key] = changed(known, **value)
-    return type(model).model_validate({**dict(model), **told})
+            updates[key] = changed(known, **value)
+    return type(model).model_validate({**dict(model), **updates})
 
 
 def train_settings(algorithm: str, meta_iterations: int, **changes: Any) -> settings.TrainSettings:

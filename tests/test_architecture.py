@@ -8,10 +8,10 @@ import os
 import subprocess
 import sys
 
+import modules
 import pytest
-import rooms
 import small
-from rooms import PACKAGE, folder, imports, own, rank, room, tree
+from modules import PACKAGE, folder, imports, module_name, own, rank, tree
 
 import metabench
 
@@ -26,7 +26,7 @@ ONLY_IN = {
 }
 """Where a package may be imported; the files beside the folders may use torch too."""
 
-FILES = rooms.files()
+FILES = modules.files()
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 
 
@@ -57,14 +57,14 @@ def test_imports_follow_the_law(path):
     assert not wrong
 
 
-@pytest.mark.parametrize("name", (*rooms.FOLDERS, ""))
-def test_no_rooms_of_a_folder_import_each_other_in_a_circle(name):
-    assert rooms.rooms(name)
+@pytest.mark.parametrize("name", (*modules.FOLDERS, ""))
+def test_no_modules_of_a_folder_import_each_other_in_a_circle(name):
+    assert modules.modules(name)
 
 
-def test_architecture_md_has_the_rooms_as_they_are():
-    """`python tests/rooms.py` renews the table."""
-    assert rooms.page() == rooms.PAGE.read_text(encoding="utf-8")
+def test_architecture_md_has_the_modules_as_they_are():
+    """`python tests/modules.py` renews the table."""
+    assert modules.page() == modules.PAGE.read_text(encoding="utf-8")
 
 
 BASIS = {
@@ -86,7 +86,7 @@ BASIS = {
 @every_file
 def test_an_algorithm_knows_no_other_algorithm_and_nothing_but_its_basis(path):
     if place(path).startswith("learning/algorithms/") and path.name != "__init__.py":
-        assert {room(other) for other, _ in own(path)} <= BASIS
+        assert {module_name(other) for other, _ in own(path)} <= BASIS
 
 
 @every_file

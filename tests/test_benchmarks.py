@@ -34,8 +34,8 @@ def test_the_workloads_are_the_algorithms_that_train():
 
 def test_settings_are_read_back_from_what_a_worker_is_told():
     for settings in WORKLOADS.values():
-        told = settings.model_dump(mode="json")
-        assert subjects.read(told) == settings
+        dumped = settings.model_dump(mode="json")
+        assert subjects.read(dumped) == settings
 
 
 @pytest.mark.parametrize(
@@ -155,11 +155,11 @@ def test_the_readme_is_as_fast_as_the_committed_table():
         [times[a, subject, stack] / times[a, "metabench fused", 10] for a in ("fomaml", "maml")]
         for subject, stack in (("torch.func", 10), ("jax", 10))
     )
-    said = (
+    sentence = (
         "FOMAML and MAML train {:.0f} and {:.0f} times faster per run than torch.func, and {:.1f} and {:.1f} times"
         " faster than compiled JAX"
     )
-    assert said.format(*loop, *jax) in " ".join((ROOT / "README.md").read_text().split())
+    assert sentence.format(*loop, *jax) in " ".join((ROOT / "README.md").read_text().split())
 
 
 def test_ratios_are_of_medians_to_the_floor_and_to_the_best_peer_of_the_same_vectors_and_cores():

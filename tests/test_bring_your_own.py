@@ -33,12 +33,12 @@ def test_the_loop_has_the_direction_of_maml(queries):
     """With one hidden layer a module's parameters lie as a network's do."""
     loop, maml = algorithms.load(LOOP), algorithms.load("maml")
     network, seeds = Network((1, 8, 1)), (0, 1)
-    told = {"meta_step_size": 0.01, "inner_step_size": 0.05, "inner_steps": 2, "queries": queries}
-    told["meta_batch_size"] = 3
-    h = loop.hyperparameters(**told)
+    values = {"meta_step_size": 0.01, "inner_step_size": 0.05, "inner_steps": 2, "queries": queries}
+    values["meta_batch_size"] = 3
+    h = loop.hyperparameters(**values)
     theta = loop.begin(network, seeds, h)
     block = TaskStream(SineDistribution(), seeds, h.meta_batch_size).block(0)
     batch = tuple(points.at(0) for points in loop.sample(block, h))
     found = loop.meta_gradient(network, theta, batch, h)
-    expected = maml.meta_gradient(network, theta, batch, maml.hyperparameters(**told))
+    expected = maml.meta_gradient(network, theta, batch, maml.hyperparameters(**values))
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)

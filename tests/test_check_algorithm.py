@@ -141,8 +141,8 @@ def wrong(name):
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_algorithm_is_caught_by_the_check_for_it(name):
-    check, said = WRONG[name]
-    with pytest.raises((NotHeldError, KeyError), match=said):
+    check, message = WRONG[name]
+    with pytest.raises((NotHeldError, KeyError), match=message):
         CHECKS[check](Subject(wrong(name)))
 
 
@@ -212,7 +212,7 @@ def test_a_check_that_an_algorithm_makes_fail_is_reported_and_not_raised(tmp_pat
 
 @pytest.mark.parametrize("name", algorithms.NAMES)
 def test_no_algorithm_of_the_package_equals_another(name):
-    assert not [line for line in check_algorithm.told(name) if "equal to" in line]
+    assert not [line for line in check_algorithm.report_lines(name) if "equal to" in line]
 
 
 COPY = """
@@ -230,19 +230,19 @@ ALGORITHM = metabench.Algorithm(given.hyperparameters, given.cost, given.sample,
 @pytest.mark.parametrize("name", ["fomaml", "reptile"])
 def test_a_copy_is_said_to_equal_its_original(tmp_path, name):
     (path := tmp_path / "copy.py").write_text(COPY.format(name=name, factor=1))
-    said = list(check_algorithm.told(str(path)))
-    assert f"equal to {name} to the last digit: direction and predictions" in said
-    assert any("imports from metabench.learning.algorithms, which may move" in s for s in said)
+    message = list(check_algorithm.report_lines(str(path)))
+    assert f"equal to {name} to the last digit: direction and predictions" in message
+    assert any("imports from metabench.learning.algorithms, which may move" in s for s in message)
 
 
 def test_a_multiple_of_an_algorithm_is_said_to_be_one(tmp_path):
     (path := tmp_path / "copy.py").write_text(COPY.format(name="fomaml", factor=0.5))
-    said = list(check_algorithm.told(str(path)))
-    assert "its direction is that of fomaml times 0.5, up to rounding" in said
+    message = list(check_algorithm.report_lines(str(path)))
+    assert "its direction is that of fomaml times 0.5, up to rounding" in message
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("maml_plus_plus", "with two inner steps, the direction is not that of the query loss"),
         (wrong("pools_support"), "neither the sum nor the mean of those of its tasks"),
@@ -251,13 +251,13 @@ def test_a_multiple_of_an_algorithm_is_said_to_be_one(tmp_path):
         (wrong("climbs"), "not the exact gradient of the query loss after adaptation"),
     ],
 )
-def test_what_is_no_mistake_is_remarked(name, said):
-    assert any(said in line for line in check_algorithm.told(name))
+def test_what_is_no_mistake_is_remarked(name, message):
+    assert any(message in line for line in check_algorithm.report_lines(name))
 
 
 @pytest.mark.parametrize("name", ("anil", "cavia", "joint", "maml", "meta_sgd", "ridge", PROX))
 def test_nothing_is_remarked_of_an_exact_gradient_and_of_what_has_no_query_set(name):
-    assert list(check_algorithm.told(name)) == []
+    assert list(check_algorithm.report_lines(name)) == []
 
 
 MAML_THE_WRONG_WAY_ROUND = """
@@ -280,7 +280,7 @@ ALGORITHM = metabench.Algorithm(Hyperparameters, second_order_cost, support_and_
 
 def test_a_mistake_in_the_second_order_shows_since_the_direction_is_not_exact(tmp_path):
     (path := tmp_path / "other_sign.py").write_text(MAML_THE_WRONG_WAY_ROUND)
-    assert any("not the exact gradient" in line for line in check_algorithm.told(str(path)))
+    assert any("not the exact gradient" in line for line in check_algorithm.report_lines(str(path)))
 
 
 # Other hyperparameters.

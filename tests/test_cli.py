@@ -412,8 +412,9 @@ def test_a_wrong_command_line_is_answered_in_one_line_with_exit_code_2_and_write
     answer = run(*(part.format(**given) for part in line))
     assert isinstance(answer.exception, SystemExit) and answer.exit_code == 2, answer.output
     lines = answer.output.strip().splitlines()
-    said, *more = lines[3:] if lines[0].startswith("Usage: ") else lines  # Usage, Try, and nothing
-    assert expected in said and said.startswith(("metabench: ", "Error: ")), answer.output
+    has_usage = lines[0].startswith("Usage: ")  # Usage, Try, and an empty line
+    message, *more = lines[3:] if has_usage else lines
+    assert expected in message and message.startswith(("metabench: ", "Error: ")), answer.output
     assert all("missing key " in line or " more (" in line for line in more), answer.output
     assert sorted(folder.rglob("*")) == before
 

@@ -148,9 +148,9 @@ def test_a_make_command_has_a_target_and_what_it_would_run_is_a_command(shown: C
         if name == "STUDY" and not PLACEHOLDER.fullmatch(value):
             assert (ROOT / "config" / f"{value}.yaml").is_file(), value
     line = ["make", "--dry-run", "--no-print-directory", *shown.words[1:]]
-    told = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stderr
-    for would in told.stdout.replace("\\\n", " ").splitlines():
+    answer = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    for would in answer.stdout.replace("\\\n", " ").splitlines():
         for inner in command(would.partition(" > ")[0], whole=True):
             if inner.words[0] == "metabench":
                 parsed(inner)

@@ -124,8 +124,8 @@ def test_the_grids_of_the_page_of_study_files_are_good_and_as_large_as_it_says()
 
 def test_the_limits_of_a_study_are_documented() -> None:
     for limit in (limits.LARGEST, limits.JOBS, limits.PROTOCOLS, limits.EVALUATIONS):
-        spelled = str(limit) if limit < 10_000 else f"{limit:,}".replace(",", " ")
-        assert spelled in CONFIG_PAGE
+        limit_text = str(limit) if limit < 10_000 else f"{limit:,}".replace(",", " ")
+        assert limit_text in CONFIG_PAGE
     words = re.findall(r"`([a-z]+)`", CONFIG_PAGE)
     assert set(limits.NO_NAMES) <= set(words)
 
@@ -220,6 +220,6 @@ def test_every_fault_that_is_said_to_be_answered_has_a_test_that_exists() -> Non
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert len(rows) > 20
     for row in rows:
-        *said, named = row.split(" | ")
-        assert len(said) == 3 and (found := re.fullmatch(r"`(test_\w+)`", named)), row
+        *cells, named = row.split(" | ")
+        assert len(cells) == 3 and (found := re.fullmatch(r"`(test_\w+)`", named)), row
         assert f"\ndef {found[1]}(" in tests, found[1]

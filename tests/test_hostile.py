@@ -254,10 +254,10 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def refused(answer: subprocess.CompletedProcess[str], expected: str) -> None:
     """Hold that a program said one thing that is wrong, and nothing else."""
-    said = [
+    messages = [
         line for line in answer.stderr.splitlines() if line.startswith(("metabench: ", "Error: "))
     ]
-    assert answer.returncode == 2 and len(said) == 1 and expected in said[0], answer.stderr
+    assert answer.returncode == 2 and len(messages) == 1 and expected in messages[0], answer.stderr
     assert "Traceback" not in answer.stderr + answer.stdout
 
 

@@ -56,19 +56,19 @@ def page(site: Path) -> Iterator[Page]:
 @in_a_browser
 @pytest.mark.slow
 def test_pages_are_silent_and_ask_nobody(site: Path, page: Page) -> None:
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    messages: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
     for name in PAGES:
         page.goto((site / f"{name}.html").as_uri())
         assert page.locator("h1").first.is_visible()
         measured = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
         needed, there = page.evaluate(measured)
         assert needed <= there, name
-    assert [text for text in said if not text.startswith(HARMLESS)] == []
-    assert all(url.startswith(("file:", "data:")) for url in asked)
+    assert [text for text in messages if not text.startswith(HARMLESS)] == []
+    assert all(url.startswith(("file:", "data:")) for url in requests)
 
 
 @in_a_browser

@@ -84,8 +84,8 @@ def _held_out(study: Study, name: str) -> Iterable[Part]:
         x, y = (points.numpy() for points in tasks.query)
         x = np.broadcast_to(x, (*y.shape[:2], x.shape[-1]))  # the grid is the same for all tasks
         yield Part(f"{purpose}-support", name, None, *(p.numpy() for p in tasks.support))
-        asked = purpose == "test"
-        yield Part(f"{purpose}-query", name, bank if asked else None, x, None if asked else y)
+        is_test = purpose == "test"
+        yield Part(f"{purpose}-query", name, bank if is_test else None, x, None if is_test else y)
 
 
 def _training(study: Study, count: int) -> Iterable[Part]:

@@ -83,7 +83,7 @@ def _line(error: Exception) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-def spell(columns: Mapping[str, NDArray[Any]]) -> str:
+def csv_text(columns: Mapping[str, NDArray[Any]]) -> str:
     """Return columns of equal length as CSV text."""
     return str(
         pd.DataFrame(dict(columns)).to_csv(index=False, float_format="%.6g", lineterminator="\n")

@@ -149,12 +149,12 @@ def _difference(
     reference = zero[a.columns].to_numpy(np.float64)
     x, y = (scores(side.to_numpy(np.float64), reference) for side in (a, b))
     apart, lower, upper = difference_interval(x, y, confidence)
-    sure = "worse" if lower > 0 else "better" if upper < 0 else "open"
+    verdict = "worse" if lower > 0 else "better" if upper < 0 else "open"
     return {
         "score_a": x.mean(),
         "score_b": y.mean(),
         "difference": apart,
         "difference_lower": lower,
         "difference_upper": upper,
-        "verdict": sure,
+        "verdict": verdict,
     }

@@ -45,7 +45,7 @@ def groups(tables: Path, best: int) -> list[dict[str, Any]]:
     return [_group(row) for row in cells.to_dict("records")]
 
 
-def spelled(tables: Path, best: int) -> str:
+def yaml_text(tables: Path, best: int) -> str:
     """Return the short list as the section `cells` of a study file."""
     return yaml.safe_dump({"cells": groups(tables, best)}, sort_keys=False)
 
@@ -57,9 +57,9 @@ def _group(row: dict[str, Any]) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(str(error)) from None
     given = {key: row[key] for key in model.model_fields if not pd.isna(row[key])}
-    said = model(**given).model_dump(mode="json", exclude_defaults=True)
+    settings = model(**given).model_dump(mode="json", exclude_defaults=True)
     return {
         "algorithm": row["algorithm"],
         "meta_iterations": row["meta_iterations"],
-        **dict(sorted(said.items())),
+        **dict(sorted(settings.items())),
     }

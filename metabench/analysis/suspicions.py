@@ -50,8 +50,8 @@ def _equal(records: Iterable[CellRecord]) -> Iterator[str]:
         yield f"{' and '.join(titles)} learned the same numbers"
     for titles in predict.values():
         if len(titles) > 1 and titles not in equal:
-            said = "have the same losses, though they learned different numbers"
-            yield f"{' and '.join(titles)} {said}"
+            suspicion = "have the same losses, though they learned different numbers"
+            yield f"{' and '.join(titles)} {suspicion}"
 
 
 def _is_test(name: str) -> bool:

@@ -92,7 +92,7 @@ class Finding(NamedTuple):
     """What does not hold, or None."""
 
 
-def findings(spelled: str) -> Iterator[Finding]:
+def findings(algorithm: str) -> Iterator[Finding]:
     """Yield the result of each check of an algorithm, given by name or file.
 
     If an essential check fails, it is the last.
@@ -101,8 +101,8 @@ def findings(spelled: str) -> Iterator[Finding]:
         ValueError: It cannot be loaded.
     """
     torch.set_num_threads(1)  # as in every job: more of them change the bits
-    algorithms.load(spelled)
-    subject = Subject(spelled)
+    algorithms.load(algorithm)
+    subject = Subject(algorithm)
     for check in CHECKS:
         wrong = _wrong(check, subject)
         yield Finding(check.__name__, (check.__doc__ or "").split("\n")[0], wrong)
@@ -121,9 +121,9 @@ def _wrong(check: Check, subject: Subject) -> str | None:
     return None
 
 
-def told(spelled: str) -> Iterator[str]:
+def report_lines(algorithm: str) -> Iterator[str]:
     """Yield remarks: what is not a mistake, but worth knowing about an algorithm."""
-    subject = Subject(spelled)
+    subject = Subject(algorithm)
     for remark in REMARKS:
         with suppress(Exception):  # what an author's code may raise, which the checks report
             yield from remark(subject)

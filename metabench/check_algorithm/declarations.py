@@ -48,7 +48,7 @@ def declares_its_hyperparameters(s: Subject) -> None:
 
 def says_what_it_does(s: Subject) -> None:
     """Its file begins with a docstring that says what it does."""
-    text = algorithms.module(s.spelled).__doc__ or ""
+    text = algorithms.module(s.name_or_file).__doc__ or ""
     must(bool(text.strip()), "the file must begin with a docstring that says what it does")
 
 

@@ -118,7 +118,7 @@ def learns_from_every_point(s: Subject) -> None:
     batch = s.batch((0,), torch.float64)
     base = s.gradient(theta, batch)
     for n, name in enumerate(_names(batch)):
-        for part, said in enumerate(("place", "label")):
+        for part, quantity in enumerate(("place", "label")):
             numbers = batch[n][part].view(-1)
             idle = 0
             for i, number in enumerate(numbers.clone()):
@@ -127,11 +127,11 @@ def learns_from_every_point(s: Subject) -> None:
                 numbers[i] = number
             must(
                 idle < len(numbers),
-                f"the {said}s of the {name} change nothing in the direction",
+                f"the {quantity}s of the {name} change nothing in the direction",
             )
             must(
                 not idle,
-                f"{idle} of {len(numbers)} {said}s of the {name} change nothing in the direction",
+                f"{idle} of {len(numbers)} {quantity}s of the {name} change nothing in the direction",
             )
 
 
@@ -232,10 +232,10 @@ def left_to_learn(s: Subject) -> float:
 
     def left(labels: Tensor) -> Tensor:
         """Return the direction after adaptation to these labels."""
-        told = Points(support.x, labels)
+        relabelled = Points(support.x, labels)
         updates = getattr(s.h, "inner_steps", 1)
-        predicted = s.predict(theta, told, query.x, updates=updates)[-1]
-        return s.gradient(theta, (told, Points(query.x, predicted)))
+        predicted = s.predict(theta, relabelled, query.x, updates=updates)[-1]
+        return s.gradient(theta, (relabelled, Points(query.x, predicted)))
 
     # What else the loss has, such as a penalty on theta, is the same in both and cancels out.
     difference = left(support.y) - left(support.y + 1)

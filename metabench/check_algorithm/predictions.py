@@ -87,13 +87,13 @@ def adapts_to_every_support_point(s: Subject) -> None:
     support = s.held_out(1, dtype=torch.float64)
     support = Points(support.x.clone(), support.y.clone())
     base = s.predict(theta, support, x)[-1]
-    for part, said in zip(support, ("place", "label"), strict=True):
+    for part, quantity in zip(support, ("place", "label"), strict=True):
         numbers = part.view(-1)
         for i, number in enumerate(numbers.clone()):
             numbers[i] = number + 0.5
             must(
                 not same(s.predict(theta, support, x)[-1], base),
-                f"predictions after adaptation do not depend on the {said} of support point {i}",
+                f"predictions after adaptation do not depend on the {quantity} of support point {i}",
             )
             numbers[i] = number
 

@@ -26,8 +26,8 @@ def equals_another(s: Subject) -> Iterator[str]:
     if not s.trains:
         return
     for name in algorithms.NAMES:
-        other = _alike(s, name)
-        if name == algorithms.name(s.spelled) or other is None:
+        other = _counterpart(s, name)
+        if name == algorithms.name(s.name_or_file) or other is None:
             continue
         ours, theirs = s.direction(), other.direction()
         if ours.shape != theirs.shape:
@@ -40,7 +40,7 @@ def equals_another(s: Subject) -> Iterator[str]:
             yield f"its direction is that of {name} times {factor:.4g}, up to rounding"
 
 
-def _alike(s: Subject, name: str) -> Subject | None:
+def _counterpart(s: Subject, name: str) -> Subject | None:
     """Return another algorithm with the same hyperparameters; None if it does not train."""
     other = Subject(name, s.layers, s.tasks).changed(**s.h.model_dump())
     try:
@@ -127,9 +127,9 @@ def costs_more_than_was_counted(s: Subject) -> Iterator[str]:
 
 def imports_what_may_move(s: Subject) -> Iterator[str]:
     """Report which imports of a file are not public names."""
-    if not algorithms.is_file(s.spelled):
+    if not algorithms.is_file(s.name_or_file):
         return
-    for node in ast.walk(ast.parse(Path(s.spelled).read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(Path(s.name_or_file).read_text(encoding="utf-8"))):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
             names = [str(node.module)]

@@ -81,22 +81,22 @@ class Subject:
     """An algorithm with everything needed to try it.
 
     Args:
-        spelled: Its name or its file.
+        name_or_file: Its name or its file.
         layers: The network, whose inputs are those of the tasks.
         tasks: The distribution of tasks.
-        told: Hyperparameters that differ from those of the example.
+        overrides: Hyperparameters that differ from those of the example.
     """
 
-    spelled: str
+    name_or_file: str
     layers: NetworkSettings = LAYERS
     tasks: AnyDistribution = TASKS
-    told: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
-    def changed(self, **told: Any) -> Subject:
+    def changed(self, **overrides: Any) -> Subject:
         """Return the algorithm with changed hyperparameters, as far as it has and accepts them."""
         found = self
-        for name in told.keys() & self.algorithm.hyperparameters.model_fields.keys():
-            other = replace(found, told={**found.told, name: told[name]})
+        for name in overrides.keys() & self.algorithm.hyperparameters.model_fields.keys():
+            other = replace(found, overrides={**found.overrides, name: overrides[name]})
             found = other if other._is_possible() else found
         return found
 
@@ -108,13 +108,13 @@ class Subject:
     @cached_property
     def algorithm(self) -> Algorithm:
         """The algorithm itself."""
-        return algorithms.load(self.spelled)
+        return algorithms.load(self.name_or_file)
 
     @cached_property
     def h(self) -> Hyperparameters:
         """Its hyperparameters."""
         model = self.algorithm.hyperparameters
-        return model.model_validate({**_example(model), **self.told})
+        return model.model_validate({**_example(model), **self.overrides})
 
     @property
     def trains(self) -> bool:
@@ -219,7 +219,7 @@ class Subject:
             updates=getattr(self.h, "inner_steps", 1),
         )
         return TrainSettings(
-            algorithm=self.spelled,
+            algorithm=self.name_or_file,
             hyperparameters=self.h,
             meta_iterations=meta_iterations,
             tasks=self.tasks,
@@ -242,11 +242,11 @@ class Subject:
 
         These are all other values of a choice, and one other value of a number.
         """
-        told = self.h.model_dump()
+        overrides = self.h.model_dump()
         chosen = list(_choices(self.algorithm.hyperparameters.model_fields[name].annotation))
-        for value in chosen or _numbers(told[name]):
-            other = replace(self, told={**told, name: value})
-            if other._is_possible() and getattr(other.h, name) != told[name]:
+        for value in chosen or _numbers(overrides[name]):
+            other = replace(self, overrides={**overrides, name: value})
+            if other._is_possible() and getattr(other.h, name) != overrides[name]:
                 yield other
                 if not chosen:
                     return

@@ -84,9 +84,9 @@ def _under(seed: int, run: Callable[[], list[Tensor]]) -> tuple[list[Tensor], bo
 def is_the_same_in_every_process(s: Subject) -> None:
     """Other processes, with other hash seeds, compute the same bits."""
     here = digest(s)
-    for elsewhere in digests_elsewhere([s.spelled]):
+    for others in digests_elsewhere([s.name_or_file]):
         must(
-            elsewhere[s.spelled] == here,
+            others[s.name_or_file] == here,
             "a process with a different PYTHONHASHSEED gives different numbers: "
             "something depends on hashes, on the order of a set, on time or on the process",
         )
@@ -105,13 +105,15 @@ def digests_elsewhere(names: Iterable[str]) -> list[dict[str, str]]:
     root = str(Path(__file__).parent.parent.parent)
     paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-P", "-c", f"import {__name__} as here; here.answer()", *names]
-    begun = []
+    processes = []
     for seed in HASH_SEEDS:
         environment = {**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": seed}
-        begun.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-    answers = [process.communicate()[0] for process in begun]
+        processes.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        )
+    answers = [process.communicate()[0] for process in processes]
     must(
-        all(process.returncode == 0 for process in begun),
+        all(process.returncode == 0 for process in processes),
         "a separate process could not repeat the computation",
     )
     # What an algorithm prints comes before.
@@ -127,15 +129,15 @@ def works_with_other_networks_and_tasks(s: Subject) -> None:
         s.changed(meta_batch_size=1, shots=1),
     )
     for other in others:
-        said = f"{other.network}, tasks of family {other.tasks.family}, {other.h!r}"
+        conditions = f"{other.network}, tasks of family {other.tasks.family}, {other.h!r}"
         try:
             for tensor in everything(other):
-                must(bool(tensor.isfinite().all()), f"not finite with {said}")
+                must(bool(tensor.isfinite().all()), f"not finite with {conditions}")
         except NotHeldError:
             raise
         except Exception as error:
             text = " ".join(str(error).split())[:200]
-            raise NotHeldError(f"{type(error).__name__} with {said}: {text}") from error
+            raise NotHeldError(f"{type(error).__name__} with {conditions}: {text}") from error
 
 
 def answer() -> None:

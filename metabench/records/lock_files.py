@@ -34,15 +34,15 @@ def take(path: Path, wait: bool) -> ExitStack:
         BlockingIOError: Another process holds it, and waiting was not requested.
         OSError: The file cannot be written.
     """
-    held, mine = _beside(path), _identity(os.getpid())
-    while not _make(held, mine):
+    held, identity = _beside(path), _identity(os.getpid())
+    while not _make(held, identity):
         if _remove_dead(held):
             continue
         if not wait:
             raise BlockingIOError
         time.sleep(ASK)
     lock, ended = ExitStack(), Event()
-    lock.callback(_give_back, held, mine)
+    lock.callback(_give_back, held, identity)
     lock.callback(ended.set)
     Thread(target=_renew, args=(held, ended), daemon=True).start()
     atexit.register(lock.close)
@@ -64,7 +64,7 @@ def _beside(path: Path) -> Path:
     return path.with_name(path.name + SUFFIX)
 
 
-def _make(held: Path, mine: str) -> bool:
+def _make(held: Path, identity: str) -> bool:
     """Create the file; return False if it exists."""
     try:
         file = held.open("x", encoding="utf-8")
@@ -72,7 +72,7 @@ def _make(held: Path, mine: str) -> bool:
         return False
     try:
         with file:
-            file.write(mine)
+            file.write(identity)
     except OSError:
         held.unlink(missing_ok=True)  # an empty one would belong to nobody
         raise
@@ -86,10 +86,10 @@ def _renew(held: Path, ended: Event) -> None:
             os.utime(held)
 
 
-def _give_back(held: Path, mine: str) -> None:
+def _give_back(held: Path, identity: str) -> None:
     """Remove the file if it is still this process's: not in a fork, nor after it was lost."""
     with suppress(FileNotFoundError):
-        if mine == _identity(os.getpid()) == " ".join(_read(held)):
+        if identity == _identity(os.getpid()) == " ".join(_read(held)):
             held.unlink()
 
 
@@ -119,9 +119,9 @@ def _remove_dead(held: Path) -> bool:
 
 def _dead(held: Path) -> bool:
     """Return whether the process that made the file has ended."""
-    machine, process, born = _read(held)
+    machine, process, started = _read(held)
     if machine == node():
-        return _identity(int(process)) != f"{machine} {process} {born}"
+        return _identity(int(process)) != f"{machine} {process} {started}"
     return _silent(held)
 
 
@@ -151,8 +151,8 @@ def _identity(process: int) -> str:
         pass  # it is somebody else's, and lives
     except (ProcessLookupError, OverflowError):
         return ""
-    born = "-"
+    started = "-"
     with suppress(OSError):
         stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
-        born = stat.rpartition(")")[2].split()[19]
-    return f"{node()} {process} {born}"
+        started = stat.rpartition(")")[2].split()[19]
+    return f"{node()} {process} {started}"

@@ -70,12 +70,12 @@ def bank_number(settings: BankSettings, name: str) -> int:
     protocol = settings.protocols[name]
     distribution = protocol.distribution(settings.tasks)
     keys = set(Protocol.model_fields) - NOT_ASKED - IN_TASKS
-    asked = {
+    questions = {
         **protocol.model_dump(mode="json", include=keys),
         "tasks": distribution.model_dump(mode="json", exclude={"training_tasks"}),
         "count": settings.banks.test,
     }
-    return 10**8 + int(config_digest(asked), 16) % (9 * 10**8)
+    return 10**8 + int(config_digest(questions), 16) % (9 * 10**8)
 
 
 def read(path: Path, settings: BankSettings, seeds: int) -> Predictions:
@@ -98,8 +98,8 @@ def read(path: Path, settings: BankSettings, seeds: int) -> Predictions:
         if len({answers.ndim for answers in found.values()}) > 1:
             raise ValueError("either all protocols have seeds or none has")
     except (OSError, BadZipFile, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise ArtifactError(f"predictions in {path}: {said:.300}") from None
+        reason = " ".join(str(error).split())
+        raise ArtifactError(f"predictions in {path}: {reason:.300}") from None
     seeded = next(iter(found.values())).ndim == 3
     return Predictions(seeded, found if seeded else {name: y[None] for name, y in found.items()})
 

@@ -46,11 +46,11 @@ class Running:
             ConfigError: It is trained in a study with different training.
             EngineError: As `engine.name` does.
         """
-        elsewhere = study.config.trained_in
-        layout = Layout.of(study.name, elsewhere)
-        if elsewhere is None:
+        trained_in = study.config.trained_in
+        layout = Layout.of(study.name, trained_in)
+        if trained_in is None:
             return cls(study, layout, engine.name())
-        other = read(elsewhere)
+        other = read(trained_in)
         _require_same_training(study, other.study)
         return cls(study, layout, other.engine)
 
@@ -91,8 +91,8 @@ def read(given: str | Path, started: bool = True) -> Running:
         places.append(Path("config") / f"{given}.yaml")
         found = [place for place in places if place.is_file()]
         if not found:
-            sought = " or ".join(map(str, places))
-            raise ArtifactError(f"unknown study {str(given)!r:.60}: there is no {sought}")
+            candidates = " or ".join(map(str, places))
+            raise ArtifactError(f"unknown study {str(given)!r:.60}: there is no {candidates}")
         path = found[0]
     if path.suffix != ".json":
         return Running.start(Study(config.load(path)))

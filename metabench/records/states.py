@@ -61,9 +61,12 @@ def read_theta(path: Path, settings: EvaluateSettings, seeds: str) -> tuple[Tens
     dumped = settings.model_dump(mode="json")
     same = ("algorithm", "hyperparameters", "tasks", "network")
     expected = {"kind": "train", "seeds": seeds, **{name: dumped[name] for name in same}}
-    told = {**header, **header.get("settings", {})}
-    told["tasks"] = {**told.get("tasks", {}), "training_tasks": settings.tasks.training_tasks}
-    artifacts.require(path, told, expected)
+    recorded = {**header, **header.get("settings", {})}
+    recorded["tasks"] = {
+        **recorded.get("tasks", {}),
+        "training_tasks": settings.tasks.training_tasks,
+    }
+    artifacts.require(path, recorded, expected)
     theta = found.get("theta", np.zeros(0))
     shape = (len(seeds_of(seeds)), arrays.learned(settings))
     if theta.shape != shape or theta.dtype != np.float32:

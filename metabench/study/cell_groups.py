@@ -172,9 +172,9 @@ def _expand(config: StudyConfig, group: _Group, reference: Cell | None = None) -
             cost = _cost(group, h, tasks)
             if reference is not None:
                 budget = reference.meta_iterations * reference.cost.point_gradients
-                iterations = _afforded(budget, cost, f"{place}.equal_budget")
+                iterations = _affordable_iterations(budget, cost, f"{place}.equal_budget")
             elif given.budget is not None:
-                iterations = _afforded(given.budget, cost, f"{place}.budget")
+                iterations = _affordable_iterations(given.budget, cost, f"{place}.budget")
             _require_outer_loop(given.algorithm, h, iterations, place)
             cell = Cell(given.algorithm, h, iterations, role, cost, network, tasks, name="")
             found.append(named(cell, config, place))
@@ -256,7 +256,7 @@ def _require_outer_loop(algorithm: str, h: Hyperparameters, iterations: int, pla
         )
 
 
-def _afforded(budget: int, cost: Cost, place: str) -> int:
+def _affordable_iterations(budget: int, cost: Cost, place: str) -> int:
     """Return how many meta-iterations spend a number of point-gradients."""
     if not cost.point_gradients:
         raise ConfigError(f"an algorithm that spends nothing has no budget ({place})")
@@ -281,7 +281,7 @@ def _mark(found: list[Cell], published: dict[str, Any], group: _Group) -> list[C
     mistakes.report()
     marked = []
     for cell in found:
-        is_the_one = _has(_content(cell), published)
+        is_the_one = _contains(_content(cell), published)
         marked.append(replace(cell, role="published") if is_the_one else cell)
     if (count := sum(cell.role == "published" for cell in marked)) != 1:
         raise ConfigError(
@@ -301,10 +301,10 @@ def _content(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _has(content: Any, wanted: Any) -> bool:
+def _contains(content: Any, wanted: Any) -> bool:
     """Return whether a content has the wanted values; a mapping may leave keys out."""
     if isinstance(content, dict) and isinstance(wanted, dict):
-        return all(key in content and _has(content[key], wanted[key]) for key in wanted)
+        return all(key in content and _contains(content[key], wanted[key]) for key in wanted)
     return bool(content == wanted)
 
 

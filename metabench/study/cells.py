@@ -144,9 +144,9 @@ def find(found: list[Cell], wanted: str) -> Cell:
     Raises:
         ConfigError: No cell, or more than one, has that name.
     """
-    for told in (lambda cell: f"{cell.algorithm}/{cell.name}", lambda cell: cell.path):
+    for name_of in (lambda cell: f"{cell.algorithm}/{cell.name}", lambda cell: cell.path):
         for cell in found:
-            if told(cell) == wanted:
+            if name_of(cell) == wanted:
                 return cell
     algorithm, _, role = wanted.partition("/")
     known = [cell for cell in found if cell.algorithm == algorithm]

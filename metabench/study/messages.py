@@ -39,10 +39,10 @@ class ConfigError(ValueError):
     def __init__(self, *mistakes: str) -> None:
         # What a user's own file raised may have several lines.
         self.mistakes = tuple(" ".join(mistake.splitlines()) for mistake in mistakes)
-        told = list(self.mistakes[:MISTAKES])
-        if more := len(self.mistakes) - len(told):
-            told.append(f"and {more} more mistakes")
-        super().__init__("\n".join(told))
+        lines = list(self.mistakes[:MISTAKES])
+        if more := len(self.mistakes) - len(lines):
+            lines.append(f"and {more} more mistakes")
+        super().__init__("\n".join(lines))
 
 
 class Mistakes:
@@ -104,7 +104,7 @@ def _lines(model: type[BaseModel], errors: Sequence[Any], where: str, place: str
             location = (*location, word(error["ctx"]["discriminator"].strip("'")))
         key = _key(part for part in location if part != "[key]")
         source = ", ".join(filter(None, (where, f"{place}.{key}".strip("."))))
-        yield f"{_what(section, location, error)} ({source})"
+        yield f"{_description(section, location, error)} ({source})"
 
 
 def _follows(error: Any, errors: Sequence[Any]) -> bool:
@@ -127,7 +127,7 @@ def word(name: str) -> str:
     return cut(name if name.isprintable() else ascii(name))
 
 
-def _what(section: _Section, place: Sequence[str | int], error: Any) -> str:
+def _description(section: _Section, place: Sequence[str | int], error: Any) -> str:
     """Say what must hold at a place in a section, and what was found."""
     names = [part for part in place if isinstance(part, str)]
     name, value = word(names[-1]) if names else "it", shorten(error["input"])
@@ -158,8 +158,8 @@ def _what(section: _Section, place: Sequence[str | int], error: Any) -> str:
                 f"first; got {value}"
             )
     rule = error["msg"].partition(" should ")[2] or f"be valid: {error['msg']}"
-    for said, plain in PLAIN.items():
-        rule = rule.replace(said, plain)
+    for pydantic_text, plain in PLAIN.items():
+        rule = rule.replace(pydantic_text, plain)
     return f"{name} must {rule}, got {value}"
 
 

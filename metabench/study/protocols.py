@@ -75,13 +75,13 @@ def axes(group: Mapping[str, StudyProtocol]) -> dict[str, dict[str, Any]]:
         >>> axes(found)["shots"]
         {'side 1': 1, 'side 2': 2}
     """
-    told: dict[str, dict[str, Any]] = {}
+    contents: dict[str, dict[str, Any]] = {}
     for name, protocol in group.items():
         content = protocol.model_dump(mode="json")
         changes = content.pop("tasks") or {}
-        told[name] = content | changes
-    every = dict.fromkeys(key for content in told.values() for key in content)
-    found = {key: {name: content.get(key) for name, content in told.items()} for key in every}
+        contents[name] = content | changes
+    every = dict.fromkeys(key for content in contents.values() for key in content)
+    found = {key: {name: content.get(key) for name, content in contents.items()} for key in every}
     return {
         key: values for key, values in found.items() if len(set(map(repr, values.values()))) > 1
     }
@@ -123,7 +123,7 @@ class _Group(NamedTuple):
 
     def called(self, point: Mapping[str, Any]) -> str:
         """Return the name of a protocol, which mentions the key in its group's name only once."""
-        values = [f"{key.replace('_', ' ')} {said(point[key])}" for key in self.varied]
+        values = [f"{key.replace('_', ' ')} {value_in_words(point[key])}" for key in self.varied]
         named = [] if self.varied == [self.name] else [self.name]
         return " ".join([*named, ", ".join(values)]).strip()
 
@@ -175,8 +175,8 @@ def _protocol(
         protocol = check(StudyProtocol, own, place=place)
     else:
         tasks = _changed(config.tasks, changes, f"{place}.tasks")
-        told = tasks.model_dump(mode="json", include=set(changes))
-        protocol = check(StudyProtocol, {**own, "tasks": told}, place=place)
+        contents = tasks.model_dump(mode="json", include=set(changes))
+        protocol = check(StudyProtocol, {**own, "tasks": contents}, place=place)
         if tasks.features != config.tasks.features:
             raise ConfigError(
                 f"tasks of the family {tasks.family} have {tasks.features} inputs, and the "
@@ -198,14 +198,14 @@ def _changed(tasks: TaskDistribution, changes: dict[str, Any], place: str) -> Ta
     return check(family, {**kept, **changes}, place=place)
 
 
-def said(value: Any) -> str:
+def value_in_words(value: Any) -> str:
     """Format a value for a protocol's name."""
     if value is None:
         return "default"
     if not isinstance(value, list):
         return value_text(value)
     is_interval = all(isinstance(item, int | float) for item in value)
-    return (" to " if is_interval else " and ").join(said(item) for item in value)
+    return (" to " if is_interval else " and ").join(value_in_words(item) for item in value)
 
 
 def _require_support(tasks: TaskDistribution, protocol: Protocol, place: str) -> None:

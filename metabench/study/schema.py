@@ -120,8 +120,10 @@ class Predicted(Model):
 
 def _entry(given: Any) -> str:
     """Return which model an entry of `cells` is."""
-    told = isinstance(given, Predicted) or (isinstance(given, dict) and "predictions" in given)
-    return (Predicted if told else CellGroup).__name__
+    is_predicted = isinstance(given, Predicted) or (
+        isinstance(given, dict) and "predictions" in given
+    )
+    return (Predicted if is_predicted else CellGroup).__name__
 
 
 Entry = Annotated[

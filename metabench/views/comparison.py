@@ -10,7 +10,7 @@ import pandas as pd
 
 from metabench.records.artifacts import write_text
 from metabench.views.drawing.style import styles
-from metabench.views.report import HERE, library, spelled
+from metabench.views.report import HERE, json_text, library
 from metabench.views.report.board import number
 
 COLOURS = {"better": "#0072B2", "worse": "#D55E00", "open": "#777777", "equal": "#bbbbbb"}
@@ -40,7 +40,7 @@ def write(found: pd.DataFrame, a: str, b: str, out: Path) -> None:
         counts=found["verdict"].value_counts().to_dict(),
         style=(HERE / "page.css").read_text(encoding="utf-8"),
         library=library(),
-        chart=spelled(_chart(rows)),
+        chart=json_text(_chart(rows)),
     )
     write_text(out, text)
 

@@ -42,16 +42,16 @@ def excerpt(table: pd.DataFrame, columns: Sequence[str], where: str, form: str) 
     found = found[list(columns or table)]
     if form == "csv":
         return str(found.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
-    spelled = found.map(_spelled)
+    texts = found.map(_cell_text)
     if form == "latex":
-        return str(spelled.map(_safe).rename(columns=_safe).style.hide().to_latex(hrules=True))
+        return str(texts.map(_safe).rename(columns=_safe).style.hide().to_latex(hrules=True))
     if form == "markdown":
-        lines = [list(spelled), ["---"] * len(spelled.columns), *spelled.to_numpy().tolist()]
+        lines = [list(texts), ["---"] * len(texts.columns), *texts.to_numpy().tolist()]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return f"{spelled.to_string(index=False)}\n"
+    return f"{texts.to_string(index=False)}\n"
 
 
-def _spelled(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     """Format a value: non-integers with three digits, a missing value as empty."""
     if pd.isna(value):
         return ""

@@ -78,19 +78,19 @@ def variations(found: pd.DataFrame) -> str:
     It has means, medians and diverged shares after each step.
     """
     lines = [["variation", "case", "steps", "mean", "median", "diverged"], ["---"] * 6]
-    said = ""
+    previous = ""
     for (variation, case), rows in found.groupby(["variation", "case"], sort=False):
         numbers = (rows[name].map(_number) for name in ("ours", "ours_median"))
         shares = rows["diverged_share"].map(lambda share: f"{100 * share:.2g} %" if share else "0")
         columns = (rows["update"].map(str), *numbers, shares)
         lines.append(
             [
-                variation if variation != said else "",
+                variation if variation != previous else "",
                 case,
                 *(" / ".join(column) for column in columns),
             ]
         )
-        said = variation
+        previous = variation
     return _rows(lines)
 
 

@@ -82,7 +82,7 @@ def _started(folder: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def done_by_a_fork() -> int | None:
+def exit_code_of_fork() -> int | None:
     """Run this command in a fork; return its exit code, None if there is no fork."""
     address = os.environ.pop(ADDRESS, "")
     if not address:
@@ -94,16 +94,16 @@ def done_by_a_fork() -> int | None:
         "variables": dict(os.environ),
     }
     try:
-        with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rb") as answers:
+        with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rb") as replies:
             if connection.fileno() < STREAMS:  # one of the streams is closed
                 return None
             connection.connect(address)
             socket.send_fds(connection, [b"\n"], range(STREAMS))
             connection.sendall(json.dumps(request).encode() + b"\n")
-            if not answers.readline():
+            if not replies.readline():
                 return None
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the fork has it too, and answers
-            if code := answers.readline():
+            if code := replies.readline():
                 return int(code)
     except OSError:
         return None
@@ -162,9 +162,9 @@ def _answer(connection: socket.socket, program: list[str], main: Callable[[], No
     request = json.loads(connection.makefile("rb").readline())
     if request["program"] != program:
         return
-    _become(request, streams)
-    connection.sendall(b"begun\n")
-    threading.Thread(target=_end_with, args=[connection], daemon=True).start()
+    _take_over(request, streams)
+    connection.sendall(b"started\n")
+    threading.Thread(target=_exit_with, args=[connection], daemon=True).start()
     code = _exit_code(main)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -172,7 +172,7 @@ def _answer(connection: socket.socket, program: list[str], main: Callable[[], No
     os._exit(code)
 
 
-def _become(request: dict[str, Any], streams: list[int]) -> None:
+def _take_over(request: dict[str, Any], streams: list[int]) -> None:
     """Receive a command's arguments, folder, environment and streams."""
     os.chdir(request["folder"])
     os.environ.clear()
@@ -195,7 +195,7 @@ def _exit_code(main: Callable[[], None]) -> int:
     return 0
 
 
-def _end_with(connection: socket.socket) -> None:
+def _exit_with(connection: socket.socket) -> None:
     """End this process when its command has ended, which closes the connection."""
     with suppress(OSError):
         while connection.recv(1):

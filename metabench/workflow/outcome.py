@@ -26,8 +26,8 @@ def line(running: Running, stale: dict[Path, str]) -> str:
     """
     tabled = running.layout.tables / manifests.NAME
     current = tabled.exists() and tabled not in stale
-    said = "; ".join(headline(running)) if current else "the requested files exist"
-    return f"study {running.study.name}: nothing to do; {said}"
+    status = "; ".join(headline(running)) if current else "the requested files exist"
+    return f"study {running.study.name}: nothing to do; {status}"
 
 
 def text(running: Running, name: str, took: str) -> str:
@@ -42,8 +42,8 @@ def text(running: Running, name: str, took: str) -> str:
     stale = staleness.outdated(every)
     left = [artefact for artefact in every if not _is_there(artefact, stale)]
     if left:
-        said = f"finished the requested files in {took}; {len(left)} other files are not built"
-        return f"study {running.study.name}: {said}"
+        status = f"finished the requested files in {took}; {len(left)} other files are not built"
+        return f"study {running.study.name}: {status}"
     lines = [f"study {running.study.name}: finished in {took}", *headline(running)]
     return "\n  ".join([*lines, *places(running)])
 
@@ -63,8 +63,8 @@ def headline(running: Running) -> list[str]:
     lines = []
     for protocol in sorted(running.study.single_protocols):
         rows = ranking[ranking["protocol"] == protocol].nsmallest(AHEAD, "score")
-        ahead = (f"{row.algorithm} {row.score:.3g}" for row in rows.itertuples())
-        lines.append(f"{protocol}: lowest score {', '.join(ahead)}")
+        leaders = (f"{row.algorithm} {row.score:.3g}" for row in rows.itertuples())
+        lines.append(f"{protocol}: lowest score {', '.join(leaders)}")
     return lines
 
 

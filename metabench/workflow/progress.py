@@ -74,7 +74,7 @@ class StudyWatch(threading.Thread):
         jobs: The jobs, by the file that each produces.
         cores: Number of jobs that run at a time.
         every: Seconds between two looks.
-        tell: Called after each look.
+        after_look: Called after each look.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class StudyWatch(threading.Thread):
         jobs: Mapping[str, Job],
         cores: int,
         every: float = 2.0,
-        tell: Callable[[], None] = lambda: None,
+        after_look: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(daemon=True)
-        self.jobs, self.cores, self.every, self.tell = jobs, cores, every, tell
+        self.jobs, self.cores, self.every, self.after_look = jobs, cores, every, after_look
         self.total = sum(job.seconds for job in jobs.values())
         self.shares = dict.fromkeys(jobs, 0.0)
         self.look()
@@ -96,7 +96,7 @@ class StudyWatch(threading.Thread):
         while self.done < self.total:
             time.sleep(self.every)
             self.look()
-            self.tell()
+            self.after_look()
 
     def look(self) -> None:
         """Update the finished share of each job, which never decreases."""

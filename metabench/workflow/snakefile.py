@@ -258,13 +258,13 @@ class Workflow:
         """Repeat the messages of the failed jobs after everything else."""
         if self.terminal is not None:
             self.terminal.end()
-        said: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for log in (self.layout.root / "logs").rglob("*.log"):
             if log.stat().st_mtime >= self.started:
                 for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
                     if line.startswith(MARK):
-                        said[line] = said.get(line, 0) + 1
-        for line, jobs in sorted(said.items()):
+                        counts[line] = counts.get(line, 0) + 1
+        for line, jobs in sorted(counts.items()):
             print(line if jobs == 1 else f"{line} ({jobs} jobs)", file=sys.stderr)
         print(
             f"{MARK}some jobs failed; finished work is kept, and the same command resumes",
@@ -392,12 +392,14 @@ class Workflow:
     def train_memory(self, wildcards: Any) -> int:
         """Return the megabytes that a training job requests from a scheduler."""
         needs = estimate.training_megabytes(self.running, self._cell(wildcards), wildcards.seeds)
-        return _asked(needs)
+        return _requested_megabytes(needs)
 
     def evaluate_memory(self, wildcards: Any) -> int:
         """Return the megabytes that an evaluation requests from a scheduler."""
         cell, group = self._cell(wildcards), wildcards.group
-        return _asked(estimate.evaluation_megabytes(self.running, cell, group, wildcards.seeds))
+        return _requested_megabytes(
+            estimate.evaluation_megabytes(self.running, cell, group, wildcards.seeds)
+        )
 
     def _cell(self, wildcards: Any) -> Cell:
         return self.running.study.cell(f"{wildcards.algorithm}/{wildcards.cell}")
@@ -424,7 +426,7 @@ def refuse(reason: str) -> NoReturn:
     sys.exit(2)
 
 
-def _asked(megabytes: float) -> int:
+def _requested_megabytes(megabytes: float) -> int:
     """Return the memory to request, in whole hundreds: a scheduler kills a job that uses more.
 
     Other builds of torch need more to import, and memory is fragmented.

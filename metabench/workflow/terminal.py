@@ -134,7 +134,7 @@ class Terminal(logging.Handler):
         for rule, count in rules.items():
             self.totals[stage_of(rule)] += count
         self.watch, self.short = watch, short
-        watch.tell = self._tell_tenth
+        watch.after_look = self._print_tenth
         watch.start()
         if self.console.is_terminal:
             self.live = Live(get_renderable=self._block, console=self.console, transient=True)
@@ -147,7 +147,7 @@ class Terminal(logging.Handler):
                 self.live.stop()
                 self.live = None
 
-    def say(self, line: str, style: str = "") -> None:
+    def echo(self, line: str, style: str = "") -> None:
         """Print a line, above the live block if there is one."""
         with self.showing:
             if self.console.is_terminal:
@@ -163,15 +163,15 @@ class Terminal(logging.Handler):
             self.handleError(record)
 
     def _notice(self, record: logging.LogRecord) -> None:
-        event, said = str(getattr(record, "event", None) or ""), record.getMessage()
+        event, message = str(getattr(record, "event", None) or ""), record.getMessage()
         if act := getattr(self, f"_on_{event}", None):
             act(record)
-        elif said.startswith(NOTHING):
-            self.say(self.finished())
+        elif message.startswith(NOTHING):
+            self.echo(self.finished())
         elif record.levelno >= logging.WARNING:
-            self.say(self.format(record), "red" if record.levelno > logging.WARNING else "yellow")
-        elif said.startswith(WORDS):
-            self.say(said, "yellow")
+            self.echo(self.format(record), "red" if record.levelno > logging.WARNING else "yellow")
+        elif message.startswith(WORDS):
+            self.echo(message, "yellow")
 
     # What Snakemake tells of jobs.
 
@@ -186,9 +186,9 @@ class Terminal(logging.Handler):
             return
         self.done[stage_of(job.rule)] += 1
         for line in _lines(job.log, NOTICES):
-            self.say(f"{self._title(job)}: {line}", "yellow")
+            self.echo(f"{self._title(job)}: {line}", "yellow")
         if self.live is None:
-            self.say(f"{self._title(job)} ({self.done.total()} of {self.totals.total()} jobs)")
+            self.echo(f"{self._title(job)} ({self.done.total()} of {self.totals.total()} jobs)")
 
     def _on_job_error(self, record: Any) -> None:
         job = self.known.pop(record.jobid, None)
@@ -196,10 +196,10 @@ class Terminal(logging.Handler):
             return
         logs = [str(log) for log in record.log if Path(log).exists()]
         where = f"; its log is {', '.join(logs)}" if logs else "; it left no log here"
-        self.say(f"FAILED {self._title(job)}{where}", "red")
-        said = [line.removeprefix(MARK) for line in _lines(job.log, (MARK,))[-1:]]
-        for line in [*said, *str(record.rule_msg or "").splitlines()]:
-            self.say(f"       {line}", "red")
+        self.echo(f"FAILED {self._title(job)}{where}", "red")
+        messages = [line.removeprefix(MARK) for line in _lines(job.log, (MARK,))[-1:]]
+        for line in [*messages, *str(record.rule_msg or "").splitlines()]:
+            self.echo(f"       {line}", "red")
 
     def _title(self, job: Started) -> str:
         return self.titles.get(job.made) or job.rule.replace("_", " ")
@@ -219,12 +219,12 @@ class Terminal(logging.Handler):
         since = clock(time.monotonic() - self.started)
         return f"study {self.name}: {share:.0%} after {since}, about {clock(left)} left"
 
-    def _tell_tenth(self) -> None:
+    def _print_tenth(self) -> None:
         """Print the progress at each tenth of the work, if there is no live block."""
         tenth = int(10 * self._far()[0])
         if self.live is None and tenth > self.tenth:
             self.tenth = tenth
-            self.say(self._line())
+            self.echo(self._line())
 
     def _block(self) -> RenderableType:
         """Return the live block: a bar for each stage, and the jobs that run."""

@@ -130,11 +130,11 @@ def test_a_baseline_computed_by_hand_from_the_exported_points_has_its_row_to_the
 ) -> None:
     support = pd.read_parquet(bank / "test-support.parquet")
     answers = []
-    for protocol, asked in questions.groupby("protocol"):
+    for protocol, rows_of_protocol in questions.groupby("protocol"):
         given = support[support["protocol"] == protocol]
         x, y = (stacked(given, column) for column in ("x", "y"))
-        found = fixed.least_squares(DISTRIBUTION, Points(x, y), stacked(asked, "x"))
-        answers.append(asked.assign(prediction=found.flatten().numpy()))
+        found = fixed.least_squares(DISTRIBUTION, Points(x, y), stacked(rows_of_protocol, "x"))
+        answers.append(rows_of_protocol.assign(prediction=found.flatten().numpy()))
     pd.concat(answers).to_parquet(tmp_path / "by-hand.parquet")
     running = scored(done, tmp_path, **{"by-hand": tmp_path / "by-hand.parquet"})
     jobs.tables(running)
@@ -182,9 +182,9 @@ def test_a_file_in_another_order_and_format_gives_the_same_bytes(
     shuffled = means.sample(frac=1, random_state=0)[sorted(means)]
     shuffled.to_csv(tmp_path / "means.csv", index=False, float_format="%.17g")
     arrays: dict[str, Any] = {}
-    for protocol, asked in questions.groupby("protocol"):
-        arrays[f"{protocol}/bank"] = asked["bank"].iloc[0]
-        arrays[f"{protocol}/prediction"] = np.zeros((TASKS, len(asked) // TASKS))
+    for protocol, rows_of_protocol in questions.groupby("protocol"):
+        arrays[f"{protocol}/bank"] = rows_of_protocol["bank"].iloc[0]
+        arrays[f"{protocol}/prediction"] = np.zeros((TASKS, len(rows_of_protocol) // TASKS))
     np.savez(tmp_path / "nothing.npz", **arrays)
     files = {"means": tmp_path / "means.csv", "nothing": tmp_path / "nothing.npz"}
     running = scored(done, tmp_path, **files)
@@ -288,7 +288,7 @@ MISTAKES = {
 def test_each_mistake_in_a_file_of_predictions_has_its_one_line(
     computed: Path, means: pd.DataFrame, tmp_path: Path, mistake: str, ending: str
 ) -> None:
-    change, said = MISTAKES[mistake]
+    change, message = MISTAKES[mistake]
     path, table = tmp_path / f"means.{ending}", change(means)
     table.to_parquet(path) if ending == "parquet" else table.to_csv(path, index=False)
     running = small.running(content(means=path), computed)
@@ -296,7 +296,7 @@ def test_each_mistake_in_a_file_of_predictions_has_its_one_line(
         running.require_predictions()
     line = str(caught.value)
     assert line.startswith(f"predictions in {path}: ") and line.isprintable()
-    assert said.format(bank=bank_number(running.study.bank_settings, "standard")) in line
+    assert message.format(bank=bank_number(running.study.bank_settings, "standard")) in line
 
 
 def test_arrays_have_their_mistakes_told_like_rows(
@@ -305,7 +305,7 @@ def test_arrays_have_their_mistakes_told_like_rows(
     banks = {p: rows["bank"].iloc[0] for p, rows in questions.groupby("protocol")}
     points = {p: len(rows) // TASKS for p, rows in questions.groupby("protocol")}
 
-    def told(**changes: Any) -> str:
+    def message_for(**changes: Any) -> str:
         arrays = {f"{p}/bank": number for p, number in banks.items()}
         arrays |= {f"{p}/prediction": np.zeros((TASKS, points[p])) for p in banks} | changes
         np.savez(tmp_path / "m.npz", **{k: v for k, v in arrays.items() if v is not None})
@@ -314,14 +314,14 @@ def test_arrays_have_their_mistakes_told_like_rows(
         return str(caught.value)
 
     some = np.zeros((TASKS, points["standard"]))
-    assert "must have its bank beside it" in told(**{"standard/bank": None})
-    assert "standard is missing" in told(**{"standard/prediction": None})
-    assert "task 5, point 0 is missing" in told(**{"standard/prediction": some[:5]})
-    assert "got the shape (300,)" in told(**{"standard/prediction": some.ravel()})
+    assert "must have its bank beside it" in message_for(**{"standard/bank": None})
+    assert "standard is missing" in message_for(**{"standard/prediction": None})
+    assert "task 5, point 0 is missing" in message_for(**{"standard/prediction": some[:5]})
+    assert "got the shape (300,)" in message_for(**{"standard/prediction": some.ravel()})
     both = {"standard/prediction": np.zeros((SEEDS, *some.shape))}
-    assert "either all protocols have seeds or none has" in told(**both)
+    assert "either all protocols have seeds or none has" in message_for(**both)
     objects = {"standard/prediction": some.astype(object)}
-    assert "Object arrays cannot be loaded" in told(**objects)
+    assert "Object arrays cannot be loaded" in message_for(**objects)
 
 
 def test_a_study_with_a_bad_file_is_refused_before_anything_runs(
@@ -430,5 +430,5 @@ def test_the_program_of_the_page_on_predictions_runs_on_an_exported_bank(
 def test_the_page_on_predictions_has_the_columns_of_every_exported_table(bank: Path) -> None:
     page = (small.ROOT / "docs" / "predictions.md").read_text()
     rows = re.findall(r"^\| `([a-z-]+)` \|.*\| (`.*`) \|$", page, re.MULTILINE)
-    told = {file: re.findall(r"`(\w+)`", columns) for file, columns in rows}
-    assert told == {path.stem: list(pd.read_parquet(path)) for path in bank.glob("*.parquet")}
+    documented = {file: re.findall(r"`(\w+)`", columns) for file, columns in rows}
+    assert documented == {path.stem: list(pd.read_parquet(path)) for path in bank.glob("*.parquet")}

@@ -62,7 +62,7 @@ def test_a_group_says_what_differs_from_the_defaults(tmp_path):
 
 
 def test_what_is_printed_is_the_section_of_a_study_file(tmp_path):
-    given = yaml.safe_load(shortlist.spelled(tables(tmp_path), 3))
+    given = yaml.safe_load(shortlist.yaml_text(tables(tmp_path), 3))
     cells = study(content(**given)).cells
     assert [cell.meta_iterations for cell in cells] == [10, 20, 30, 40]
     assert [cell.hyperparameters.meta_clip for cell in cells] == [None, 1.0, None, None]

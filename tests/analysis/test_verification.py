@@ -222,7 +222,7 @@ def test_another_choice_or_status_exceeds_rounding(
 # ---- runs that rounding leads elsewhere
 
 
-def lead_elsewhere(folder: Path, seeds: object, first: int) -> None:
+def drift_apart(folder: Path, seeds: object, first: int) -> None:
     """Let runs of FOMAML be others at the end, and their validation curves from a meta-iteration
     on.
     """
@@ -235,7 +235,7 @@ def lead_elsewhere(folder: Path, seeds: object, first: int) -> None:
 def test_a_run_whose_validation_curve_leaves_on_the_way_was_led_elsewhere_and_is_named(
     fresh: Path, reference: Path
 ) -> None:
-    lead_elsewhere(fresh, [2, 6], first=20_000)
+    drift_apart(fresh, [2, 6], first=20_000)
     answer = verify(fresh, reference)
     assert answer.exit_code == 0, answer.output
     rows = [line for line in answer.output.splitlines() if FOMAML in line]
@@ -246,19 +246,19 @@ def test_a_run_whose_validation_curve_leaves_on_the_way_was_led_elsewhere_and_is
 def test_a_run_that_differs_from_the_start_or_only_at_the_end_was_not(
     fresh: Path, reference: Path, first: int
 ) -> None:
-    lead_elsewhere(fresh, 2, first)
+    drift_apart(fresh, 2, first)
     assert [line.split(":")[0] for line in deviating(verify(fresh, reference))] == [
         f"fomaml {FOMAML} {protocol}" for protocol in ("robustness", "standard")
     ]
 
 
 def test_one_run_at_least_must_stay(fresh: Path, reference: Path) -> None:
-    lead_elsewhere(fresh, range(10), first=20_000)
+    drift_apart(fresh, range(10), first=20_000)
     assert verdicts(fresh, reference) == [1, 1, 0]
 
 
 def test_runs_led_elsewhere_must_be_consistent_still(fresh: Path, reference: Path) -> None:
-    lead_elsewhere(fresh, range(9), first=20_000)
+    drift_apart(fresh, range(9), first=20_000)
     change(fresh, "tasks.parquet", "loss", times(3, "loss"), cell=FOMAML, seed=range(9))
     assert verdicts(fresh, reference) == [1, 1, 1]
     assert "losses by the factor" in deviating(verify(fresh, reference))[0]
@@ -356,14 +356,14 @@ def test_a_consistent_study_fails_at_most_one_time_in_twenty() -> None:
 
 @pytest.mark.parametrize("noise", [0.1, 0.5])
 def test_a_change_of_the_detectable_size_is_detected_four_times_in_five(noise: float) -> None:
-    rng, tests, told = np.random.default_rng(8), 69, []
+    rng, tests, detected = np.random.default_rng(8), 69, []
     for _ in range(1500):
         task = rng.standard_normal(40)
         known = trained(noise, rng, task)
         change = chance.detectable_factor(known, tests)
         found = chance.ratio_interval(trained(noise, rng, task) + log(change), known, tests)
-        told.append(found.lower > np.exp(TOLERANCE))
-    assert np.mean(told) == pytest.approx(chance.POWER, abs=4 * np.sqrt(0.8 * 0.2 / 1500))
+        detected.append(found.lower > np.exp(TOLERANCE))
+    assert np.mean(detected) == pytest.approx(chance.POWER, abs=4 * np.sqrt(0.8 * 0.2 / 1500))
 
 
 def test_a_single_run_shows_no_variance() -> None:

@@ -583,7 +583,7 @@ def test_reptile_may_adapt_by_adam_without_its_first_moment():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("def (", "cannot load .*SyntaxError"),
         ("1 / 0", "cannot load .*ZeroDivisionError"),
@@ -591,9 +591,9 @@ def test_reptile_may_adapt_by_adam_without_its_first_moment():
         ("ALGORITHM = 'fomaml'", r"must define ALGORITHM = Algorithm\(...\), got str"),
     ],
 )
-def test_a_file_that_is_no_algorithm_is_refused_with_the_reason(tmp_path, text, said):
+def test_a_file_that_is_no_algorithm_is_refused_with_the_reason(tmp_path, text, message):
     (path := tmp_path / "mine.py").write_text(text)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         algorithms.load(str(path))
 
 

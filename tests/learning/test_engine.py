@@ -161,8 +161,8 @@ def test_both_engines_say_the_same_of_what_adapts_a_part(
     theta, scale = 0.3 * noise(0, runs, network.parameters), noise(1, runs).exp()
     weight = 0.3 * noise(2, runs, 2, hidden[0])
     support = noise(3, runs, tasks, shots, features), noise(4, runs, tasks, shots, 1)
-    asked = (queries, features) if shared else (runs, tasks, queries, features)
-    query = noise(5, *asked), noise(6, runs, tasks, queries, 1)
+    query_shape = (queries, features) if shared else (runs, tasks, queries, features)
+    query = noise(5, *query_shape), noise(6, runs, tasks, queries, 1)
 
     def of_parts(network, theta, scale, weight, support, query):
         return (

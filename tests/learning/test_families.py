@@ -127,8 +127,8 @@ def test_the_baselines_of_a_family_are_finite_under_every_protocol(tasks):
     showcase = {name: 1.0 for name in inspect.signature(tasks.one).parameters}
     given = small.baseline_settings({"right": protocol}, tasks=tasks, showcase=showcase)
     found = evaluate(given)
-    told = {name.split("/")[-1] for name in found if name.startswith("test/")}
-    assert told == set(names(tasks))
+    measured = {name.split("/")[-1] for name in found if name.startswith("test/")}
+    assert measured == set(names(tasks))
     assert all(tensor.isfinite().all() for tensor in found.values())
 
 

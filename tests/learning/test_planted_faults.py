@@ -180,7 +180,7 @@ FAULTS = {
     ),
     "an evaluation is made of whatever was trained": Fault(
         "records/states.py",
-        "artifacts.require(path, told, expected)",
+        "artifacts.require(path, recorded, expected)",
         "pass",
         (f"{STATES}::test_theta_of_another_job_is_refused_with_what_differs[tasks]",),
     ),
@@ -218,7 +218,7 @@ FAULTS = {
     ),
     "the labels of the test bank are exported": Fault(
         "analysis/banks.py",
-        "None if asked else y",
+        "None if is_test else y",
         "y",
         ("analysis/test_predictions.py::test_test_labels_are_in_no_exported_file",),
     ),
@@ -463,8 +463,8 @@ def outcomes(copy, tests):
     """
     selected = [f"tests/{test}" for test in ("test_witness.py", *tests)]
     done = forked.run("pytest", [*QUICK, *selected], copy, os.environ | {"PYTHONPATH": str(copy)})
-    said = done.stdout + done.stderr
-    assert done.returncode in (0, 1), said  # 1: some failed; more: pytest could not run them
+    output = done.stdout + done.stderr
+    assert done.returncode in (0, 1), output  # 1: some failed; more: pytest could not run them
     passed, failed = set(), set()
     for case in ElementTree.parse(copy / "outcomes.xml").iter("testcase"):
         name, failure = case.attrib["name"].split("[")[0], case.find("failure")

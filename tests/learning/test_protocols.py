@@ -37,9 +37,9 @@ def protocol(**more):
 def theta_of(algorithm):
     """What an algorithm begins with, moved a little, so that nothing is at a special place."""
     value = algorithms.load(algorithm)
-    begun = value.begin(NETWORK, SEEDS, small.published(algorithm).hyperparameters)
-    noise = torch.randn(begun.shape, generator=torch.Generator().manual_seed(0))
-    return begun.float() * (1 + 0.2 * noise)
+    initial = value.begin(NETWORK, SEEDS, small.published(algorithm).hyperparameters)
+    noise = torch.randn(initial.shape, generator=torch.Generator().manual_seed(0))
+    return initial.float() * (1 + 0.2 * noise)
 
 
 def found(algorithm, theta=None, **more):
@@ -65,9 +65,9 @@ def same(a, b):
 @pytest.mark.parametrize("algorithm", ["fomaml", "meta_sgd", "cavia", "joint", "ridge"])
 def test_a_protocol_that_repeats_what_holds_anyway_changes_no_bit(algorithm, each_engine):
     usual = algorithms.load(algorithm).adaptation.steps
-    said = {"noise": 0.0, "domain": FLUX.domain, "tasks": {}, "optimizer": "sgd", "steps": usual}
+    values = {"noise": 0.0, "domain": FLUX.domain, "tasks": {}, "optimizer": "sgd", "steps": usual}
     plain = found(algorithm)
-    for name, value in said.items():
+    for name, value in values.items():
         assert same(found(algorithm, protocol={name: value}), plain), name
 
 
@@ -222,26 +222,26 @@ def sizes_of(algorithm, theta, h):
 @pytest.mark.parametrize("algorithm", [*PLAIN, *LEARNED, "anil"])
 def test_adam_at_test_time_takes_the_steps_of_its_formula(algorithm, each_engine):
     value, h = algorithms.load(algorithm), small.published(algorithm).hyperparameters
-    theta, asked = theta_of(algorithm).double(), question("adam")
+    theta, request = theta_of(algorithm).double(), question("adam")
     phi = theta[..., : NETWORK.parameters]
-    gradients, expected = [], [NETWORK.predict(phi, asked.x)]
+    gradients, expected = [], [NETWORK.predict(phi, request.x)]
     for size in sizes_of(algorithm, theta, h):
-        gradients.append(NETWORK.loss_and_gradient(phi, *asked.batches.at(0))[1])
+        gradients.append(NETWORK.loss_and_gradient(phi, *request.batches.at(0))[1])
         *_, direction = adam(gradients)
         phi = phi - size * direction
-        expected.append(NETWORK.predict(phi, asked.x))
-    predicted = value.adaptation.predict(NETWORK, theta, asked, h)
+        expected.append(NETWORK.predict(phi, request.x))
+    predicted = value.adaptation.predict(NETWORK, theta, request, h)
     torch.testing.assert_close(predicted, torch.stack(expected), rtol=1e-9, atol=1e-9)
-    last = value.adaptation.predict(NETWORK, theta, asked._replace(every=False), h)
+    last = value.adaptation.predict(NETWORK, theta, request._replace(every=False), h)
     torch.testing.assert_close(last, expected[-1], rtol=1e-9, atol=1e-9)
 
 
 def test_adam_moves_the_context_of_cavia():
     value, h = algorithms.load("cavia"), small.published("cavia").hyperparameters
-    theta, asked = theta_of("cavia").double()[0], question("adam")
+    theta, request = theta_of("cavia").double()[0], question("adam")
     wide = Network((1 + h.context, 8, 8, 1))
     rows = [theta[:8], theta[NETWORK.parameters :], theta[8 : NETWORK.parameters]]
-    support = asked.batches.at(0).at(0)
+    support = request.batches.at(0).at(0)
 
     def predict(context, x):
         beside = context.expand(len(x), -1)
@@ -253,9 +253,9 @@ def test_adam_moves_the_context_of_cavia():
         rule.zero_grad()
         (predict(context, support.x) - support.y).square().mean().backward()
         rule.step()
-    mine = asked._replace(batches=support.repeated(2))
+    mine = request._replace(batches=support.repeated(2))
     predicted = value.adaptation.predict(NETWORK, theta, mine, h)
-    expected = predict(context.detach(), asked.x)
+    expected = predict(context.detach(), request.x)
     torch.testing.assert_close(predicted[2], expected, rtol=1e-8, atol=1e-8)
 
 

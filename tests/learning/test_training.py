@@ -199,19 +199,19 @@ ADAM = {
 
 @pytest.mark.parametrize("risky", [RISKY, ADAM], ids=["descent", "adam"])
 @pytest.mark.parametrize(
-    "begun", [0, 998], ids=["from the beginning", "across the end of a block of tasks"]
+    "start_at", [0, 998], ids=["from the beginning", "across the end of a block of tasks"]
 )
-def test_diverged_at_is_the_first_meta_iteration_whose_theta_is_not_finite(risky, begun):
-    end = begun + 30
+def test_diverged_at_is_the_first_meta_iteration_whose_theta_is_not_finite(risky, start_at):
+    end = start_at + 30
     every, rarely = (
         small.train_settings("fomaml", end, **risky, validation={"interval": n}) for n in (1, 1022)
     )
     middle = begin(algorithms.load("fomaml"), FLUX, SEEDS, every.hyperparameters)._replace(
-        meta_iteration=begun, validation_loss=torch.zeros(1, len(SEEDS), dtype=torch.float64)
+        meta_iteration=start_at, validation_loss=torch.zeros(1, len(SEEDS), dtype=torch.float64)
     )
     found = []
     last = run(every, SEEDS, state=middle, after_interval=found.append)
-    assert [state.meta_iteration for state in found] == list(range(begun + 1, end + 1))
+    assert [state.meta_iteration for state in found] == list(range(start_at + 1, end + 1))
     for r in SEEDS:
         bad = [state.meta_iteration for state in found if not state.theta[r].isfinite().all()]
         assert last.diverged_at[r] == (bad[0] if bad else 0)
@@ -252,7 +252,7 @@ def test_the_outer_gradient_is_cut_before_its_step(most):
         )
         for clip in (most, None)
     )
-    begun = start("fomaml", (0, 1)).theta.double()
+    initial = start("fomaml", (0, 1)).theta.double()
     after_cut, after = (run(given, (0, 1), dtype=torch.float64).theta for given in (cut, plain))
-    step = (begun - after).clamp(-most, most)
-    torch.testing.assert_close(begun - after_cut, step, rtol=1e-5, atol=1e-7)
+    step = (initial - after).clamp(-most, most)
+    torch.testing.assert_close(initial - after_cut, step, rtol=1e-5, atol=1e-7)

@@ -279,8 +279,8 @@ def of_neural_process(network, theta, support, query, h):
     )
     decoding = torch.cat([of_x, of_r, rest])
     pairs = torch.cat([support.x, support.y], -1)
-    told = forward(encoder, theta[: encoder.parameters], pairs)[-1].mean(0)
-    inputs = torch.cat([query.x, told.expand(len(query.x), -1)], -1)
+    encoded = forward(encoder, theta[: encoder.parameters], pairs)[-1].mean(0)
+    inputs = torch.cat([query.x, encoded.expand(len(query.x), -1)], -1)
     prediction = forward(decoder, decoding, inputs)[-1]
     return (prediction - query.y).square().mean()
 
@@ -311,13 +311,15 @@ def problem(name, features):
     if "inner_step_size" in type(h).model_fields:
         h = h.model_copy(update={"inner_step_size": 0.05})
     network = Network((features, 6, 5, 1))
-    begun = algorithm.begin(network, SEEDS, h)
-    noise = torch.randn(begun.shape, generator=torch.Generator().manual_seed(0), dtype=begun.dtype)
+    initial = algorithm.begin(network, SEEDS, h)
+    noise = torch.randn(
+        initial.shape, generator=torch.Generator().manual_seed(0), dtype=initial.dtype
+    )
     return (
         algorithm,
         network,
         h,
-        begun + 0.05 * noise,
+        initial + 0.05 * noise,
         batch_of(algorithm, h, distribution(features)),
     )
 

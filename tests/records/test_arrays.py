@@ -36,7 +36,7 @@ def evaluate_settings(algorithm, **changes):
     )
 
 
-def begun(given):
+def initial_theta(given):
     """What each seed begins with, float32."""
     value = algorithms.load(given.algorithm)
     return value.begin(given.shape, SEEDS, given.hyperparameters).float()
@@ -44,7 +44,7 @@ def begun(given):
 
 def evaluated(given, theta=None):
     """The arrays of an evaluation."""
-    theta = begun(given) if theta is None else theta
+    theta = initial_theta(given) if theta is None else theta
     found = evaluation.evaluate(given, theta, algorithms.load(given.algorithm))
     return states.from_tensors(found)
 
@@ -148,9 +148,9 @@ def test_arrays_that_are_not_the_declared_ones_are_refused_with_the_name_of_the_
         "has its axes exchanged": found | {name: found[name].swapaxes(2, 3)},
     }
     for what, instead in wrong.items():
-        with pytest.raises(ArtifactError, match=rf"{HERE} is no record.*{name} must be") as told:
+        with pytest.raises(ArtifactError, match=rf"{HERE} is no record.*{name} must be") as caught:
             arrays.hold(HERE, instead, declared)
-        assert "delete the file and run the study again" in str(told.value), what
+        assert "delete the file and run the study again" in str(caught.value), what
     with pytest.raises(ArtifactError, match="test/usual/mine must be None"):
         arrays.hold(HERE, found | {"test/usual/mine": found[name]}, declared)
 
@@ -160,7 +160,7 @@ def test_arrays_that_are_not_the_declared_ones_are_refused_with_the_name_of_the_
 
 def test_joined_blocks_of_seeds_are_what_all_seeds_at_once_give():
     given = evaluate_settings("random", tuning_step_sizes=(0.01, 0.02))
-    theta, declared = begun(given), arrays.evaluation(given, len(SEEDS))
+    theta, declared = initial_theta(given), arrays.evaluation(given, len(SEEDS))
     blocks = [evaluated(given, theta[:1]), evaluated(given, theta[1:])]
     joined = arrays.join(blocks, declared)
     assert_declared(joined, declared)

@@ -70,9 +70,9 @@ def test_who_comes_second_says_whom_it_waits_for_and_waits(before, tmp_path, cap
     with locks.alone(path, "which trains the same runs"):
         assert time.monotonic() - start > 0.5
     waiting = [line for line in capsys.readouterr().err.splitlines() if "waiting" in line]
-    way_out = f" (if it has ended, delete {path}.held)" if CANNOT in before else ""
-    said = f"waiting for process {process.pid}{way_out}, which trains the same runs"
-    assert waiting == [said]
+    advice = f" (if it has ended, delete {path}.held)" if CANNOT in before else ""
+    message = f"waiting for process {process.pid}{advice}, which trains the same runs"
+    assert waiting == [message]
     process.communicate()
 
 
@@ -82,8 +82,8 @@ def test_a_file_system_without_locks_is_said_once_of_a_folder_and_nothing_is_lef
     for name in ("a", "b", "a"):
         with locks.alone(tmp_path / name, ""):
             assert (tmp_path / f"{name}.held").exists()
-    said = capsys.readouterr().err
-    assert said == (
+    message = capsys.readouterr().err
+    assert message == (
         f"warning: {tmp_path} is on a file system without locks (No locks available); files that end in"
         " .held take their place\n"
     )
@@ -119,10 +119,10 @@ def test_a_lock_of_another_machine_is_kept_while_its_time_is_renewed(
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("born", ["1", ""])
-def test_a_number_that_was_given_to_another_process_holds_nothing(without_flock, tmp_path, born):
+@pytest.mark.parametrize("started", ["1", ""])
+def test_a_number_that_was_given_to_another_process_holds_nothing(without_flock, tmp_path, started):
     path = tmp_path / "lock"
-    (tmp_path / "lock.held").write_text(f"{lock_files.node()} {os.getpid()} {born}")
+    (tmp_path / "lock.held").write_text(f"{lock_files.node()} {os.getpid()} {started}")
     taken = locks.take(path)
     assert taken is not None
     taken.close()

@@ -54,7 +54,7 @@ def written(content, root):
     return started.layout.study
 
 
-def spelled(study):
+def json_text(study):
     """The settings of all jobs of a study, in their order."""
     for cell, _ in study.train_jobs:
         yield cell.path, canonical(study.train_settings(cell).model_dump(mode="json"))
@@ -78,7 +78,7 @@ def test_a_study_is_read_back_with_equal_settings_in_the_same_order(name, tmp_pa
     read = running.read(started.layout.study)
     assert read.layout == started.layout and read.engine == started.engine
     assert read.study.config == started.study.config
-    assert list(spelled(read.study)) == list(spelled(started.study))
+    assert list(json_text(read.study)) == list(json_text(started.study))
     assert list(read.study.protocols) == list(started.study.protocols)
 
 
@@ -138,13 +138,13 @@ DAMAGED = {
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_study_json_is_named_with_what_to_do(name, tmp_path):
-    text, said = DAMAGED[name]
+    text, expected = DAMAGED[name]
     path = tmp_path / "study.json"
     path.write_text(text)
     with pytest.raises(ArtifactError) as caught:
         running.read(path)
     message = str(caught.value)
-    assert str(path) in message and said in message and "\n" not in message
+    assert str(path) in message and expected in message and "\n" not in message
     assert message.endswith("delete the file and run the study again")
 
 

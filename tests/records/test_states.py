@@ -95,8 +95,8 @@ def foreign():
 def test_a_checkpoint_of_another_job_is_reported_and_not_used(name, tmp_path, capsys):
     path = file(tmp_path, MIDDLE, foreign()[name])
     assert states.read_checkpoint(path, GIVEN, header()) is None
-    told = capsys.readouterr().err
-    assert told.startswith("restarted from the beginning: ") and str(path) in told
+    message = capsys.readouterr().err
+    assert message.startswith("restarted from the beginning: ") and str(path) in message
 
 
 IMPOSSIBLE = {

@@ -8,7 +8,7 @@ from collections import Counter
 import pandas as pd
 import pytest
 import small
-from mistakes import complaint, rich, worked_out
+from mistakes import checked_study, complaint, rich
 
 from metabench.learning import algorithms
 from metabench.study import cells, limits
@@ -162,8 +162,8 @@ def test_a_study_has_as_many_jobs_as_are_allowed_at_once():
 
 
 def test_more_blocks_of_seeds_than_anybody_waits_for_are_refused():
-    said = complaint(small.content(seeds=10_000, seed_block=1))
-    assert "230000 training jobs; a study may have at most 10000" in said
+    message = complaint(small.content(seeds=10_000, seed_block=1))
+    assert "230000 training jobs; a study may have at most 10000" in message
 
 
 # Names.
@@ -206,16 +206,16 @@ STUDIES = [small.content(), rich()]
 
 @pytest.mark.parametrize("content", STUDIES, ids=lambda content: content["study"])
 def test_names_are_unique_within_a_study(content):
-    found = worked_out(content).cells
+    found = checked_study(content).cells
     assert len({cell.title for cell in found}) == len(found)
     assert len({cell.path for cell in found}) == len(found)
 
 
 @pytest.mark.parametrize("content", STUDIES, ids=lambda content: content["study"])
 def test_a_column_of_names_is_read_as_text_whichever_rows_are_left(content):
-    for cell in worked_out(content).cells:
-        told = pd.DataFrame({"cell": [cell.name], "algorithm": [cell.algorithm]})
-        read = pd.read_csv(io.StringIO(told.to_csv(index=False)))
+    for cell in checked_study(content).cells:
+        table = pd.DataFrame({"cell": [cell.name], "algorithm": [cell.algorithm]})
+        read = pd.read_csv(io.StringIO(table.to_csv(index=False)))
         assert read["cell"].tolist() == [cell.name]
 
 
@@ -234,7 +234,7 @@ def test_a_name_stays_when_another_group_is_added():
 
 def test_every_name_makes_a_good_path():
     for content in STUDIES:
-        for cell in worked_out(content).cells:
+        for cell in checked_study(content).cells:
             assert re.fullmatch(r"[a-z_]+/[A-Za-z0-9.+_-]{1,120}", cell.path)
             assert not cell.path.endswith("..")
 
@@ -292,8 +292,8 @@ def test_the_hyperparameters_of_an_own_file_are_checked_gridded_and_told(here):
     strength = 'strength: Annotated[Positive, Field(description="How strongly.")] = 0.5'
     group = {"algorithm": own(here / "prox.py", strength), "meta_step_size": 0.1}
     assert names({**group, "strength": [0.5, 2]}) == ["meta 0.1", "meta 0.1, strength 2"]
-    said = complaint(small.content(cells=[{**group, "strength": [0.5, -1]}]))
-    assert said == "strength must be greater than 0, got -1 (cells[0].strength)"
+    message = complaint(small.content(cells=[{**group, "strength": [0.5, -1]}]))
+    assert message == "strength must be greater than 0, got -1 (cells[0].strength)"
 
 
 @pytest.mark.parametrize(
@@ -319,15 +319,16 @@ def test_the_name_of_a_cell_of_an_own_file_never_looks_like_a_number(field, here
 def test_text_that_makes_a_name_nobody_can_read_is_refused(value, here):
     fields = 'meta_step_size: Positive = 0.1\n    kind: Annotated[str, Word("")] = "a"'
     group = {"algorithm": own(here / "mine.py", fields), "kind": value}
-    said = complaint(small.content(cells=[group]))
-    assert "the name of a cell must begin with a letter" in said and said.endswith("(cells[0])")
+    message = complaint(small.content(cells=[group]))
+    assert "the name of a cell must begin with a letter" in message
+    assert message.endswith("(cells[0])")
 
 
 @pytest.mark.parametrize("cost", ["h.strength", "1 / 0", "{}['a\\n']", "None", "(1, 1, 1)"])
 def test_an_own_file_whose_cost_fails_is_named_in_one_line(cost, here):
     group = {"algorithm": own(here / "mine.py", cost=cost), "meta_step_size": 0.1}
-    said = complaint(small.content(cells=[group]))
-    assert said.startswith("cost of ") and said.endswith("(cells[0].algorithm)")
+    message = complaint(small.content(cells=[group]))
+    assert message.startswith("cost of ") and message.endswith("(cells[0].algorithm)")
 
 
 @pytest.mark.parametrize("hyperparameters", ["None", "dict", "dict(a=1)", "BaseModel"])
@@ -337,15 +338,15 @@ def test_an_own_file_whose_hyperparameters_are_no_declaration_is_named(hyperpara
         "hyperparameters=Hyperparameters", f"hyperparameters={hyperparameters}"
     )
     path.write_text(text)
-    said = complaint(small.content(cells=[{"algorithm": str(path)}]))
-    assert "must be a subclass of metabench.Hyperparameters" in said
-    assert said.endswith("(cells[0].algorithm)")
+    message = complaint(small.content(cells=[{"algorithm": str(path)}]))
+    assert "must be a subclass of metabench.Hyperparameters" in message
+    assert message.endswith("(cells[0].algorithm)")
 
 
 def test_a_default_that_its_own_declaration_does_not_allow_is_named(here):
     group = {"algorithm": own(here / "mine.py", "size: Positive = -1.0"), "meta_step_size": 0.1}
-    said = complaint(small.content(cells=[group]))
-    assert said == "size must be greater than 0, got -1.0 (cells[0].size)"
+    message = complaint(small.content(cells=[group]))
+    assert message == "size must be greater than 0, got -1.0 (cells[0].size)"
 
 
 def test_a_validator_of_an_own_file_that_fails_is_named(here):
@@ -356,29 +357,30 @@ def test_a_validator_of_an_own_file_that_fails_is_named(here):
         return self.nothing
 """
     group = {"algorithm": own(here / "mine.py", fields), "meta_step_size": 0.1}
-    said = complaint(small.content(cells=[group]))
-    assert said.startswith("validation of hyperparameters of ") and "no attribute" in said
+    message = complaint(small.content(cells=[group]))
+    assert message.startswith("validation of hyperparameters of ") and "no attribute" in message
 
 
 def test_what_an_own_file_says_in_several_lines_is_one_line(here):
     path = here / "mine.py"
     path.write_text("raise ValueError('one\\ntwo')")
-    said = complaint(small.content(cells=[{"algorithm": str(path)}]))
-    assert "ValueError: one two" in said
+    message = complaint(small.content(cells=[{"algorithm": str(path)}]))
+    assert "ValueError: one two" in message
 
 
 def test_an_own_file_cannot_have_a_hyperparameter_that_every_group_has_as_a_key(here):
     group = {"algorithm": own(here / "mine.py", "network: Positive = 1.0"), "meta_step_size": 0.1}
-    said = complaint(small.content(cells=[group]))
-    assert "needs a unique name; network of" in said and "(cells[0].algorithm)" in said
+    message = complaint(small.content(cells=[group]))
+    assert "needs a unique name; network of" in message and "(cells[0].algorithm)" in message
 
 
 def test_two_own_files_with_one_basename_are_refused(here):
     one, other = own(here / "one" / "mine.py"), own(here / "other" / "mine.py")
     groups = [{"algorithm": path, "meta_step_size": 0.1} for path in (one, other)]
-    said = complaint(small.content(cells=groups))
-    assert "distinguished by the names of their files" in said and "(cells[1].algorithm)" in said
-    assert "/one/mine.py" in said and "/other/mine.py" in said
+    message = complaint(small.content(cells=groups))
+    assert "distinguished by the names of their files" in message
+    assert "(cells[1].algorithm)" in message
+    assert "/one/mine.py" in message and "/other/mine.py" in message
 
 
 def test_one_own_file_may_have_several_groups(here):
@@ -409,7 +411,7 @@ def test_every_cell_is_found_by_its_name_and_by_its_path():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"),
+    ("wanted", "message"),
     [
         ("reptile/grid", ["matches 8 cells of this study", "reptile/inner 0.01, meta 0.03"]),
         ("reptile/best", ["matches no cell of this study", "reptile/inner 0.01, meta 0.03"]),
@@ -420,12 +422,12 @@ def test_every_cell_is_found_by_its_name_and_by_its_path():
         ("\x1b[2J/a", [r"'\x1b[2J/a'"]),
     ],
 )
-def test_what_is_no_cell_is_answered_with_those_that_there_are(wanted, said):
+def test_what_is_no_cell_is_answered_with_those_that_there_are(wanted, message):
     with pytest.raises(ConfigError) as caught:
         FLUX.cell(wanted)
     text = str(caught.value)
     assert text.isprintable()
-    assert not [part for part in said if part not in text], text
+    assert not [part for part in message if part not in text], text
 
 
 # Trials and budgets.

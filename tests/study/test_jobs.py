@@ -13,20 +13,20 @@ FLUX = small.flux()
 PROTOCOL = FLUX.config.protocols["standard"]
 
 
-def spelled(settings):
+def serialized(settings):
     """Settings as headers have them: equal text is an equal job."""
     return canonical(settings.model_dump(mode="json"))
 
 
 def trained(study):
     """The training settings of each cell by its path."""
-    return {cell.path: spelled(study.train_settings(cell)) for cell in study.cells}
+    return {cell.path: serialized(study.train_settings(cell)) for cell in study.cells}
 
 
 def evaluated(study):
     """The evaluation settings of each cell by its path and group of protocols."""
     return {
-        (cell.path, group): spelled(study.evaluate_settings(cell, group))
+        (cell.path, group): serialized(study.evaluate_settings(cell, group))
         for cell in study.cells
         for group in study.groups
     }
@@ -34,7 +34,7 @@ def evaluated(study):
 
 def baselines(study):
     """The settings of the baselines by group of protocols."""
-    return {group: spelled(study.baseline_settings(group)) for group in study.groups}
+    return {group: serialized(study.baseline_settings(group)) for group in study.groups}
 
 
 def jobs(study):
@@ -236,12 +236,12 @@ def test_settings_are_read_back_from_what_is_written_of_them(content):
         h = cell.hyperparameters
         for group in study.groups:
             wanted = study.evaluate_settings(cell, group)
-            told = wanted.model_dump(mode="json")
-            read = EvaluateSettings.model_validate({**told, "hyperparameters": h})
+            dumped = wanted.model_dump(mode="json")
+            read = EvaluateSettings.model_validate({**dumped, "hyperparameters": h})
             assert read == wanted
-        told = study.train_settings(cell).model_dump(mode="json")
-        assert type(h).model_validate(told["hyperparameters"]) == h
-        read = TrainSettings.model_validate({**told, "hyperparameters": h})
+        dumped = study.train_settings(cell).model_dump(mode="json")
+        assert type(h).model_validate(dumped["hyperparameters"]) == h
+        read = TrainSettings.model_validate({**dumped, "hyperparameters": h})
         assert read == study.train_settings(cell)
     for group in study.groups:
         wanted = study.baseline_settings(group)

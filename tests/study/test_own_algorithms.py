@@ -45,15 +45,15 @@ def test_a_value_that_is_not_given_is_the_default_and_a_published_cell_may_name_
 
 def test_a_value_belongs_to_the_settings_that_a_record_depends_on():
     study = small.study(prox(strength=[0.1, 2]))
-    told = [study.train_settings(cell).model_dump(mode="json") for cell in study.cells]
-    assert [settings["hyperparameters"]["strength"] for settings in told] == [0.1, 2]
-    for settings in told:
+    dumped = [study.train_settings(cell).model_dump(mode="json") for cell in study.cells]
+    assert [settings["hyperparameters"]["strength"] for settings in dumped] == [0.1, 2]
+    for settings in dumped:
         del settings["hyperparameters"]["strength"]
-    assert told[0] == told[1], "and nothing else differs"
+    assert dumped[0] == dumped[1], "and nothing else differs"
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"strength": 11}, r"strength must be less than or equal to 10, got 11 \(cells\[0\]"),
         ({"strength": [0.1, 0]}, "strength must be greater than 0, got 0"),
@@ -66,8 +66,8 @@ def test_a_value_belongs_to_the_settings_that_a_record_depends_on():
         ({"published": {"strenght": 1.0}}, "unknown key 'strenght'; choose from .*strength"),
     ],
 )
-def test_a_mistake_is_one_clear_line(changes, said):
-    with pytest.raises(ConfigError, match=said) as caught:
+def test_a_mistake_is_one_clear_line(changes, message):
+    with pytest.raises(ConfigError, match=message) as caught:
         _ = small.study(prox(**changes)).cells
     assert len(str(caught.value).splitlines()) == 1
 
@@ -109,8 +109,8 @@ def test_the_digest_of_an_own_file_has_the_source_behind_the_public_names(
     imports, tmp_path, monkeypatch
 ):
     package = tmp_path / "metabench"
-    unread = shutil.ignore_patterns("__pycache__", "*.so")
-    shutil.copytree(small.ROOT / "metabench", package, ignore=unread)
+    ignored = shutil.ignore_patterns("__pycache__", "*.so")
+    shutil.copytree(small.ROOT / "metabench", package, ignore=ignored)
     monkeypatch.setattr(provenance, "PACKAGE", package)
     (own := tmp_path / "own.py").write_text(imports)
 

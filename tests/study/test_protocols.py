@@ -56,8 +56,8 @@ def test_any_key_may_be_a_list_and_a_name_says_the_value(key):
     values, names = GRIDS[key]
     found = protocols(**{key: values})
     assert list(found) == names
-    told = [protocol.model_dump(mode="json")[key] for protocol in found.values()]
-    assert told == values
+    dumped = [protocol.model_dump(mode="json")[key] for protocol in found.values()]
+    assert dumped == values
 
 
 def test_no_key_is_missing_above():
@@ -106,8 +106,8 @@ def test_families_may_be_a_grid():
 
 def test_a_key_that_one_family_of_a_grid_lacks_is_refused():
     tasks = {"family": ["sine", "sine-or-line"], "frequency": [1, 2]}
-    said = complaint(content(x={**ONE, "tasks": tasks}))
-    assert "unknown key 'frequency'" in said and "(protocols.x.tasks.frequency)" in said
+    message = complaint(content(x={**ONE, "tasks": tasks}))
+    assert "unknown key 'frequency'" in message and "(protocols.x.tasks.frequency)" in message
 
 
 def test_the_same_tasks_in_other_words_are_the_same_protocol():
@@ -123,8 +123,8 @@ def test_the_query_domain_of_a_protocol_may_be_wider_than_that_of_training():
 
 
 def test_support_lies_inside_the_domain_of_its_own_protocol():
-    said = complaint(content(x={**ONE, "domain": [0, 4]}))
-    assert said == "support must lie inside the domain [0, 4], got [0, 5] (protocols.x.support)"
+    message = complaint(content(x={**ONE, "domain": [0, 4]}))
+    assert message == "support must lie inside the domain [0, 4], got [0, 5] (protocols.x.support)"
 
 
 def test_support_holds_a_point_of_the_grid_where_losses_are_measured_on_the_grid():
@@ -163,16 +163,16 @@ def test_step_rules_are_own_common_tuned_a_number_or_a_multiple_of_own():
 
 def test_a_step_rule_is_read_back_as_it_was_written():
     (found,) = protocols(steps=["own", 0.05, 1e-5, "own x 4"]).values()
-    told = found.model_dump(include=set(EvaluatedProtocol.model_fields))
-    assert EvaluatedProtocol.model_validate(told).steps == found.steps
+    dumped = found.model_dump(include=set(EvaluatedProtocol.model_fields))
+    assert EvaluatedProtocol.model_validate(dumped).steps == found.steps
 
 
 @pytest.mark.parametrize(
     "rule", ["", "own x", "own x 0", "own x -1", "x 4", "own x four", "fixed", "fixed nan", "0x1"]
 )
 def test_what_is_no_step_rule_is_refused(rule):
-    said = complaint(content(x={**ONE, "steps": [rule]}))
-    assert said.startswith("a step rule is own") and said.endswith("(protocols.x.steps[0])")
+    message = complaint(content(x={**ONE, "steps": [rule]}))
+    assert message.startswith("a step rule is own") and message.endswith("(protocols.x.steps[0])")
 
 
 def test_a_study_may_be_validated_on_a_protocol_of_a_grid():
@@ -184,14 +184,14 @@ def test_a_study_may_be_validated_on_a_protocol_of_a_grid():
 
 def test_an_unknown_protocol_to_validate_on_is_answered_with_those_that_there_are():
     study = content(x={**ONE, "shots": [*range(1, 21)]}) | {"validation": {"protocol": "x"}}
-    said = complaint(study)
-    assert "unknown protocol 'x'; choose from robustness, x shots 1, x shots 2," in said
-    assert "and 11 more (validation.protocol)" in said
+    message = complaint(study)
+    assert "unknown protocol 'x'; choose from robustness, x shots 1, x shots 2," in message
+    assert "and 11 more (validation.protocol)" in message
 
 
 def test_each_mistake_of_a_group_has_a_line_of_its_own():
-    told = complaints(content(x={**ONE, "shots": [0, 5], "noise": -1}, y={**ONE, "updates": 0}))
-    assert [line[line.rindex("(") :] for line in told] == [
+    messages = complaints(content(x={**ONE, "shots": [0, 5], "noise": -1}, y={**ONE, "updates": 0}))
+    assert [line[line.rindex("(") :] for line in messages] == [
         "(protocols.x.shots)",
         "(protocols.x.noise)",
         "(protocols.y.updates)",
@@ -208,8 +208,9 @@ def test_a_study_has_as_many_protocols_as_are_allowed():
 def test_more_evaluations_than_anybody_waits_for_are_refused():
     entries = {f"p{n}": ONE for n in range(200)}
     few = content(**entries) | {"seeds": 40, "seed_block": 1}  # 23 cells
-    said = complaint(few | {"seeds": 44})
+    message = complaint(few | {"seeds": 44})
     assert (
-        "make 203412 evaluations; a study may have at most 200000" in said and "(protocols)" in said
+        "make 203412 evaluations; a study may have at most 200000" in message
+        and "(protocols)" in message
     )
     small.study(few).check()

@@ -12,12 +12,12 @@ from mistakes import (
     DELETE,
     accepted_or_refused,
     changed,
+    checked_study,
     complaint,
     complaints,
     places,
     replaced,
     rich,
-    worked_out,
 )
 
 from metabench.learning import algorithms
@@ -696,7 +696,7 @@ def test_mistakes_in_several_groups_cells_protocols_and_pictures_are_told_togeth
     content["cells"][1]["inner_steps"] = 6
     content["protocols"]["standard"]["shots"] = 0
     content["protocols"]["robustness"]["support"] = [0, 6]
-    told = complaints(content)
+    messages = complaints(content)
     places = [
         "showcase",
         "protocols.standard.shots",
@@ -707,7 +707,7 @@ def test_mistakes_in_several_groups_cells_protocols_and_pictures_are_told_togeth
         "cells[0].meta_step_size",
         "cells[1]",
     ]
-    assert [line[line.rindex("(") :] for line in told] == [f"({place})" for place in places]
+    assert [line[line.rindex("(") :] for line in messages] == [f"({place})" for place in places]
 
 
 def test_a_mistake_in_one_value_of_a_grid_is_told_once():
@@ -722,8 +722,8 @@ def test_a_list_whose_items_are_all_wrong_is_not_told_to_be_empty():
 
 
 def test_of_a_thousand_mistakes_ten_are_told_and_the_rest_is_counted():
-    told = complaints(changed(("cells",), [{"algorithm": "mamel"}] * 1000))
-    assert len(told) == 11 and told[-1] == "and 990 more mistakes"
+    messages = complaints(changed(("cells",), [{"algorithm": "mamel"}] * 1000))
+    assert len(messages) == 11 and messages[-1] == "and 990 more mistakes"
 
 
 def test_one_of_several_types_is_named_by_its_key_alone():
@@ -740,7 +740,7 @@ def test_one_of_several_types_is_named_by_its_key_alone():
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.name)
 def test_the_studies_that_come_along_are_good(path):
-    assert worked_out(config.read(path)).cells
+    assert checked_study(config.read(path)).cells
 
 
 def test_a_whole_number_is_a_number():

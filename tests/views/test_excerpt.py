@@ -50,7 +50,7 @@ def test_counts_are_whole_and_large_numbers_short():
 
 
 @pytest.mark.parametrize(
-    ("columns", "where", "said"),
+    ("columns", "where", "message"),
     [
         (["skore"], "", "skore is not a column of this table; choose from algorithm, score, seeds"),
         ([], "seeds ==", "--where must be a condition on columns: "),
@@ -58,10 +58,10 @@ def test_counts_are_whole_and_large_numbers_short():
         ([], "seeds == @pd", "without @"),
     ],
 )
-def test_a_mistake_is_one_line(columns, where, said):
+def test_a_mistake_is_one_line(columns, where, message):
     with pytest.raises(ConfigError) as error:
         excerpt(TABLE, columns, where, "text")
-    assert said in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -6,7 +6,7 @@ from typing import Any
 
 import handmade
 import pytest
-import seen
+import rendered
 from matplotlib.figure import Figure
 
 from metabench.views import figures
@@ -34,7 +34,7 @@ every_family = pytest.mark.parametrize("family", FAMILIES)
 def drawn(picture: Picture, tables: Tables, **fields: str) -> Figure:
     """Draw one figure for real."""
     changed = picture._replace(fields={**picture.fields, **fields})
-    return seen.drawn(lambda: changed.draw(tables))
+    return rendered.drawn(lambda: changed.draw(tables))
 
 
 def read(tmp_path: Path, tables: dict[str, Any]) -> Tables:
@@ -46,7 +46,7 @@ def test_a_study_whose_losses_are_all_infinite_has_every_figure(
     tmp_path: Path, family: str
 ) -> None:
     figure = drawn(FAMILIES[family], read(tmp_path, handmade.infinite()))
-    assert figure.axes and all(seen.within(axes.get_position()) for axes in figure.axes)
+    assert figure.axes and all(rendered.within(axes.get_position()) for axes in figure.axes)
 
 
 @every_family
@@ -86,10 +86,10 @@ def test_names_of_forty_letters_neither_overlap_nor_leave_the_figure(
     picture = FAMILIES[family]
     fields = {field: LONG.get(value, value) for field, value in picture.fields.items()}
     figure = drawn(picture, read(tmp_path, handmade.renamed(LONG)), **fields)
-    found = seen.boxes(figure)
+    found = rendered.boxes(figure)
     assert found
     for name, box in found.items():
-        assert seen.within(box), name
+        assert rendered.within(box), name
     for (first, a), (second, b) in combinations(found.items(), 2):
         assert not (a.x0 < b.x1 and b.x0 < a.x1 and a.y0 < b.y1 and b.y0 < a.y1), (first, second)
 

@@ -353,9 +353,9 @@ def test_a_diverged_seed_is_marked_in_the_validation_curve(tables: Tables) -> No
 
 def test_a_diverged_seed_is_counted_in_the_showcase(tables: Tables) -> None:
     panels = showcase_figure.draw(tables, "standard").axes
-    said = {axes.get_title(): [t.get_text() for t in axes.texts] for axes in panels}
-    assert said[published(tables, "reptile")] == [f"1 of {SEEDS} seeds diverged"]
-    assert said[published(tables, "fomaml")] == []
+    notes = {axes.get_title(): [t.get_text() for t in axes.texts] for axes in panels}
+    assert notes[published(tables, "reptile")] == [f"1 of {SEEDS} seeds diverged"]
+    assert notes[published(tables, "fomaml")] == []
 
 
 def test_where_no_cell_is_published_the_selected_one_is_shown(tmp_path: Path) -> None:

@@ -74,18 +74,18 @@ def test_a_study_covers_the_numbers_whose_cell_protocol_and_update_it_has():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"steps": [1, 5]}, "numbers must be one for each of steps, got 3 for 2"),
         ({"link": None}, "link must"),
         ({"numbers": [0.1, -1, 2]}, "numbers|greater"),
     ],
 )
-def test_a_mistake_in_the_file_is_one_line(tmp_path, change, said):
+def test_a_mistake_in_the_file_is_one_line(tmp_path, change, message):
     content = yaml.safe_load(ROWS.read_text())
     content["rows"][0] |= change
     (path := tmp_path / "rows.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(ConfigError, match=said) as error:
+    with pytest.raises(ConfigError, match=message) as error:
         literature.load(path)
     assert "\n" not in str(error.value)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import handmade
 import matplotlib
 import pytest
-import seen
+import rendered
 from click.testing import CliRunner
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -31,7 +31,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
 def drawn(tables: Tables) -> dict[tuple[str, str], Figure]:
     """Every figure by its stem and what it is drawn for."""
     return {
-        (picture.stem, look): seen.drawn(partial(picture.draw, tables), look)
+        (picture.stem, look): rendered.drawn(partial(picture.draw, tables), look)
         for picture in PICTURES
         for look in medium.MEDIA
     }
@@ -50,8 +50,8 @@ def test_a_figure_for_a_paper_is_as_wide_as_a_column_and_nothing_leaves_it(
     figure = drawn[picture.stem, "paper"]
     one = picture.family.key in ("adaptation", "profiles")
     assert figure.get_figwidth() == (3.5 if one else 7.2)
-    for name, box in seen.boxes(figure).items():
-        assert seen.within(box), name
+    for name, box in rendered.boxes(figure).items():
+        assert rendered.within(box), name
 
 
 @of_each
@@ -69,11 +69,11 @@ def test_what_a_title_says_on_a_screen_is_kept_for_the_caption_in_a_paper(
     picture: Picture, drawn: dict[tuple[str, str], Figure]
 ) -> None:
     screen, paper = (drawn[picture.stem, look] for look in medium.MEDIA)
-    told = str(screen.get_label())
-    assert told == str(paper.get_label())
-    if told:
-        assert told in {text.get_text() for text in written(screen)}
-        assert told not in {text.get_text() for text in written(paper)}
+    label = str(screen.get_label())
+    assert label == str(paper.get_label())
+    if label:
+        assert label in {text.get_text() for text in written(screen)}
+        assert label not in {text.get_text() for text in written(paper)}
 
 
 def test_a_paper_has_a_caption_of_every_figure_and_a_screen_has_none(
@@ -89,10 +89,10 @@ def test_a_paper_has_a_caption_of_every_figure_and_a_screen_has_none(
         kept = set(manifests.read(tmp_path / style)["files"])
         assert kept - {figures.CAPTIONS} == {"profiles_standard.pdf", "trials.pdf"}
         assert (figures.CAPTIONS in kept) == (style == "paper")
-    said = (tmp_path / "paper" / figures.CAPTIONS).read_text()
+    captions = (tmp_path / "paper" / figures.CAPTIONS).read_text()
     for picture in few:
-        assert f"## {picture.stem}\n" in said and picture.family.caption.strip() in said
-    assert f"Title: standard protocol: {handmade.SEEDS} seeds × {handmade.TASKS} tasks." in said
+        assert f"## {picture.stem}\n" in captions and picture.family.caption.strip() in captions
+    assert f"Title: standard protocol: {handmade.SEEDS} seeds × {handmade.TASKS} tasks." in captions
 
 
 def test_a_screen_is_drawn_for_again_once_a_paper_was() -> None:

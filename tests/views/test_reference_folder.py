@@ -101,7 +101,7 @@ def test_the_same_study_gives_the_same_bytes_in_its_own_place_too(
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda root: (root / "tables" / "runs.csv").unlink(), "runs.csv is missing"),
         (lambda root: (root / "tables" / manifests.NAME).unlink(), "is not a manifest"),
@@ -110,7 +110,7 @@ def test_the_same_study_gives_the_same_bytes_in_its_own_place_too(
     ],
 )
 def test_what_cannot_be_kept_is_one_line_and_leaves_the_old_one(
-    finished: Path, tmp_path: Path, damage: object, said: str
+    finished: Path, tmp_path: Path, damage: object, message: str
 ) -> None:
     root, out = shutil.copytree(finished, tmp_path / "copy"), tmp_path / "kept"
     out.mkdir()
@@ -119,7 +119,7 @@ def test_what_cannot_be_kept_is_one_line_and_leaves_the_old_one(
     answer = keep(root, out)
     assert answer.exit_code == 2
     line = answer.output.strip().splitlines()[-1]
-    assert line.startswith("metabench: ") and said in line
+    assert line.startswith("metabench: ") and message in line
     assert files(out) == {"old": b"still here"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "kept"]
 

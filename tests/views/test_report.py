@@ -121,8 +121,8 @@ def test_a_random_initialization_is_not_called_trained(tmp_path: Path) -> None:
     found = handmade.tables()
     ranking = found["ranking.csv"]
     other = ranking[ranking["algorithm"] == "fomaml"].assign(algorithm="random", score=0.01)
-    said = sentences(found | {"ranking.csv": pd.concat([other, ranking])}, tmp_path / "random")
-    assert said[0].startswith("Under standard, FOMAML (")
+    messages = sentences(found | {"ranking.csv": pd.concat([other, ranking])}, tmp_path / "random")
+    assert messages[0].startswith("Under standard, FOMAML (")
 
 
 @pytest.mark.parametrize("extreme", ["infinite", "zero", "long names"])
@@ -137,7 +137,7 @@ def test_charts_of_extreme_tables_are_valid_and_hold_what_they_say(
         losses = {name: value for name in ("mean", "median", "mean_upper", "mean_lower")}
         found["adaptation.csv"] = found["adaptation.csv"].assign(**losses)
     made = charts.every(Tables(handmade.write(found, tmp_path / "tables")), ["standard"], 0.95)
-    report.spelled([chart.spec for chart in made])  # valid JSON, or an error
+    report.json_text([chart.spec for chart in made])  # valid JSON, or an error
     (adapted,) = [chart for chart in made if chart.name == "adaptation"]
     (rows,) = adapted.spec["datasets"].values()
     means = [row for row in rows if row["statistic"] == "mean"]
@@ -176,9 +176,9 @@ def test_a_difference_is_turned_where_the_table_has_the_pair_the_other_way(tmp_p
 def test_what_a_study_is_called_cannot_leave_its_place_in_the_page(tmp_path: Path) -> None:
     root = tmp_path / "flux"
     shutil.copytree(REFERENCE / "flux", root)
-    about = json.loads((root / "provenance.json").read_text())
-    about["study"]["source"] = "</script><script>alert(1)</script>"
-    (root / "provenance.json").write_text(json.dumps(about))
+    provenance = json.loads((root / "provenance.json").read_text())
+    provenance["study"]["source"] = "</script><script>alert(1)</script>"
+    (root / "provenance.json").write_text(json.dumps(provenance))
     text = report.write(root / "tables", tmp_path / "page.html").read_text()
     assert "<script>alert" not in text and "&lt;script&gt;alert" in text
 
@@ -204,17 +204,17 @@ class Opened:
     """A page in a browser, with all that it said and asked for."""
 
     def __init__(self, browser: Browser, file: Path, width: int) -> None:
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.requests: list[str] = []
         self.page: Page = browser.new_page(viewport={"width": width, "height": 900})
-        self.page.on("console", self._hear)
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("console", self._record_message)
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(file.as_uri())
         self.page.wait_for_selector("body[data-drawn=yes]", timeout=60_000)
 
-    def _hear(self, message: ConsoleMessage) -> None:
-        self.said.append(message.text)
+    def _record_message(self, message: ConsoleMessage) -> None:
+        self.messages.append(message.text)
 
     def differences_are_those_of_the_scores(self) -> bool:
         """Return whether each difference on the page is that of two scores, whatever is shown."""
@@ -259,7 +259,7 @@ def test_a_page_is_silent_asks_nobody_and_overflows_nowhere(
     written: dict[str, Path], browser: Browser, study: str, width: int
 ) -> None:
     opened = Opened(browser, written[study], width)
-    assert opened.said == [] and opened.requests == [written[study].as_uri()]
+    assert opened.messages == [] and opened.requests == [written[study].as_uri()]
     measured = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     needed, there = opened.page.evaluate(measured)
     assert needed <= there
@@ -287,9 +287,9 @@ def test_a_map_has_a_field_for_each_method_and_point_with_the_numbers_of_the_tab
         found = known.loc[(row["protocol"], algorithm, cell, row["step"])]
         ends = (number(found[f"score_{end}"]) for end in ("lower", "upper"))
         assert row["score"] == number(found["score"]) and row["score interval"] == interval(*ends)
-        told = dict(part.split(" ", 1) for part in row["point"].split(", "))
-        assert told == {axis: str(at[row["protocol"], axis]) for axis in told}
-        assert {row["x"], row["y"]} == set(told.values()) and len(told) == 2
+        shown = dict(part.split(" ", 1) for part in row["point"].split(", "))
+        assert shown == {axis: str(at[row["protocol"], axis]) for axis in shown}
+        assert {row["x"], row["y"]} == set(shown.values()) and len(shown) == 2
 
 
 @in_a_browser
@@ -313,12 +313,12 @@ def test_maps_show_what_was_chosen_and_name_the_point_under_the_pointer(
             page.wait_for_function(f"views.maps.scale('color').type.endsWith('{scale}')")
     number_of_first = page.locator("#chart-maps .child_layer_1_marks text").first
     number_of_first.hover()
-    told = page.locator("#vg-tooltip-element").inner_text()
+    shown = page.locator("#vg-tooltip-element").inner_text()
     first = next(row for row in rows if row["grid"] == grid)
-    assert first["point"] in told and first["score interval"] in told
+    assert first["point"] in shown and first["score interval"] in shown
     number_of_first.click()
     assert page.evaluate("highlighted") == first["title"]
-    assert opened.said == []
+    assert opened.messages == []
     page.close()
 
 
@@ -360,7 +360,7 @@ def test_the_leaderboard_sorts_filters_compares_and_copies(flux: tuple[Opened, P
         assert copied.startswith(start) and row[cell] in copied
         page.click(f"button[data-copy={kind}]")
         page.wait_for_function(f"find('copied').textContent === 'copied as {kind}'")
-    assert opened.said == []
+    assert opened.messages == []
 
 
 @in_a_browser
@@ -387,7 +387,7 @@ def test_a_cell_is_found_in_all_charts_and_the_keyboard_reaches_everything(
             page.evaluate("[...document.querySelectorAll('*')].indexOf(document.activeElement)")
         )
     assert len(reached) >= wanted
-    assert opened.said == []
+    assert opened.messages == []
 
 
 def test_a_line_is_called_selected_unless_its_cell_is_published(written: dict[str, Path]) -> None:
@@ -403,4 +403,4 @@ def test_a_line_is_called_selected_unless_its_cell_is_published(written: dict[st
 
 def test_missing_and_infinite_numbers_are_valid_json() -> None:
     rows = pd.DataFrame({"x": [0.1234567, float("inf"), float("nan")]})
-    assert report.spelled([board.number(x) for x in rows["x"]]) == '[0.123457,"inf",null]'
+    assert report.json_text([board.number(x) for x in rows["x"]]) == '[0.123457,"inf",null]'

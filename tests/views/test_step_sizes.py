@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import handmade
-import seen
+import rendered
 
 from metabench.views.drawing.reading import Tables
 from metabench.views.figures import step_sizes
@@ -25,7 +25,7 @@ class Panel(NamedTuple):
 def panels(tmp_path: Path, rows: list[dict[str, Any]]) -> list[Panel]:
     """Draw the grids of some cells for real, and return what each heat map says."""
     tables = Tables(handmade.write(handmade.grid(rows), tmp_path / "tables"))
-    figure = seen.drawn(lambda: step_sizes.draw(tables, "standard"))
+    figure = rendered.drawn(lambda: step_sizes.draw(tables, "standard"))
     *found, _colours = figure.axes
     return [panel(axes) for axes in found if axes.axison]
 
@@ -147,13 +147,13 @@ def test_long_names_and_values_have_room(tmp_path: Path) -> None:
         "prox", **{name: ["short", value], f"{name}2": ["short", value], f"{name}3": [1, 2]}
     )
     tables = Tables(handmade.write(handmade.grid(rows), tmp_path / "tables"))
-    figure = seen.drawn(lambda: step_sizes.draw(tables, "standard"))
+    figure = rendered.drawn(lambda: step_sizes.draw(tables, "standard"))
     for axes in figure.axes:
         for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
             shapes = [label.get_window_extent() for label in labels if label.get_text()]
             for first, second in pairwise(shapes):
                 assert not first.overlaps(second)
-    titles = [text for axes in figure.axes for text in seen.title(axes) if text.get_text()]
+    titles = [text for axes in figure.axes for text in rendered.title(axes) if text.get_text()]
     shapes = [text.get_window_extent() for text in titles]
     assert len(shapes) == 2 and not shapes[0].overlaps(shapes[1])
     assert all(shape.x1 <= figure.bbox.x1 and shape.y1 <= figure.bbox.y1 for shape in shapes)

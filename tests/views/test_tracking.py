@@ -87,7 +87,7 @@ def run(command: list[str]) -> Result:
     return CliRunner().invoke(main, command, catch_exceptions=False)
 
 
-def elsewhere(command: list[str], cwd: Path) -> subprocess.Popen[bytes]:
+def in_background(command: list[str], cwd: Path) -> subprocess.Popen[bytes]:
     """Start one metabench command in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(small.ROOT)}
     return subprocess.Popen([sys.executable, "-m", "metabench", *command], cwd=cwd, env=environment)
@@ -226,7 +226,7 @@ def test_a_diverged_run_is_there_with_its_status_and_without_a_final_loss(tracke
 def test_a_run_names_what_it_was_made_with(tracked: Tracked) -> None:
     root, client, _ = tracked
     run = children(client)[GOOD.name, 2]
-    about = {
+    expected_params = {
         "algorithm": "fomaml",
         "cell": GOOD.name,
         "role": "published",
@@ -234,7 +234,7 @@ def test_a_run_names_what_it_was_made_with(tracked: Tracked) -> None:
         "meta_iterations": "30",
     }
     settings = {"meta_step_size": "0.01", "network.hidden": "[8]", "step_size.standard.own": "0.02"}
-    assert run.data.params.items() >= {**about, **settings}.items()
+    assert run.data.params.items() >= {**expected_params, **settings}.items()
     assert run.info.run_name == f"fomaml {GOOD.name}, seed 2"
     header = artifacts.read(Layout(root).trained(GOOD.path, "2-2"))[1]
     assert run.data.tags["train.code"] == header["code"]
@@ -522,7 +522,7 @@ def test_a_deleted_store_is_noticed_and_two_writers_rebuild_it_without_colliding
     store.write_marker(marker, {}, {"runs": {}})  # as if the store had been there
     second = store.store_name(root, "tiny")
     assert second == first.replace("-1", "-2")
-    writers = [elsewhere(batch_command(root, "cells_0", second), folder) for _ in range(2)]
+    writers = [in_background(batch_command(root, "cells_0", second), folder) for _ in range(2)]
     assert [writer.wait() for writer in writers] == [0, 0]
     assert store.store_name(root, "tiny") == second
     client = MlflowClient(f"sqlite:///{root.absolute()}/mlflow.db")
@@ -544,7 +544,7 @@ def test_a_moved_results_folder_is_noticed_and_its_runs_are_led_to_it(folder: Pa
     link.symlink_to(moved := folder.rename(folder.with_name("moved")))
     second = name.replace("-1", "-2")
     assert store.store_name(root, "tiny") == second
-    assert elsewhere(batch_command(root, "cells_0", second), moved).wait() == 0
+    assert in_background(batch_command(root, "cells_0", second), moved).wait() == 0
     assert store.store_name(root, "tiny") == second
     client = MlflowClient(store.uri_of(moved / FINISHED))
     assert ids(client) == before, "they were whole"
@@ -648,17 +648,17 @@ def test_a_store_that_cannot_be_asked_is_the_newest_known(
 
 
 @pytest.mark.parametrize(
-    ("trouble", "said"),
+    ("fault", "expected"),
     [("rubbish", "delete it and run again"), ("locked", "another program"), ("folder", "mlruns")],
 )
 def test_a_store_that_cannot_be_written_is_one_clear_line(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, trouble: str, said: str
+    folder: Path, monkeypatch: pytest.MonkeyPatch, fault: str, expected: str
 ) -> None:
     root = folder / FINISHED
     database = root / "mlflow.db"
-    if trouble == "rubbish":
+    if fault == "rubbish":
         database.write_text("rubbish" * 1000)
-    elif trouble == "locked":
+    elif fault == "locked":
         held = sqlite3.connect(database)
         held.execute("BEGIN EXCLUSIVE")
     else:
@@ -668,7 +668,7 @@ def test_a_store_that_cannot_be_written_is_one_clear_line(
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("metabench: cannot write to the MLflow store")
-    assert said in line
+    assert expected in line
     assert not list((root / "track").rglob("*.json"))
 
 
@@ -741,14 +741,14 @@ def test_a_browser_shows_the_runs_their_curves_two_beside_each_other_and_a_figur
     study, names = parent(client).info, [run.run_name for run in runs]
     both = quote(json.dumps([run.run_id for run in runs]))
     with ui.serving(Path(FINISHED), free_port()) as (address, _), launched() as browser:
-        said: dict[str, set[str]] = {}
+        by_place: dict[str, set[str]] = {}
 
         def opened(place: str, awaited: str) -> Page:
             """Return a page once it shows what is waited for."""
             page = browser.new_page(viewport={"width": 1400, "height": 900})
-            heard = said.setdefault(place, set())
-            page.on("pageerror", lambda error: heard.add(str(error)))
-            page.on("console", lambda message: heard.add(message.text))
+            messages = by_place.setdefault(place, set())
+            page.on("pageerror", lambda error: messages.add(str(error)))
+            page.on("console", lambda message: messages.add(message.text))
             page.goto(place if place.startswith("http") else f"{address}{place}")
             page.wait_for_selector(awaited, timeout=60_000)
             return page
@@ -767,10 +767,10 @@ def test_a_browser_shows_the_runs_their_curves_two_beside_each_other_and_a_figur
         assert all(name in compared.inner_text("body") for name in names)
         figure = opened(f"{of_run}/{study.run_id}/artifacts/figures/curve.svg", "text=curve.svg")
         figure.wait_for_selector("img", state="attached")
-    known = said.pop(EMPTY)
-    for place, heard in said.items():
+    known = by_place.pop(EMPTY)
+    for place, messages in by_place.items():
         of_the_page = {
-            text for text in heard - known if not any(own in text for own in OF_THE_BROWSER)
+            text for text in messages - known if not any(own in text for own in OF_THE_BROWSER)
         }
         assert of_the_page == set(), place
 

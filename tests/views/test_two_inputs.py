@@ -81,10 +81,10 @@ def test_an_initialization_is_used_on_points_with_both_coordinates(
     points, turned = tmp_path / "points.csv", tmp_path / "turned.csv"
     points.write_text("x1,x2,y\n1,2,3\n-1,0.5,0\n")
     turned.write_text("y,x2,x1\n3,2,1\n0,0.5,-1\n")
-    said = jobs.predict(record, 0, points, 5, None, 4)
-    found = pd.read_csv(StringIO(said))
+    csv_text = jobs.predict(record, 0, points, 5, None, 4)
+    found = pd.read_csv(StringIO(csv_text))
     assert list(found.columns) == ["x1", "x2", "before", "after"] and len(found) == 16
-    assert jobs.predict(record, 0, turned, 5, None, 4) == said
+    assert jobs.predict(record, 0, turned, 5, None, 4) == csv_text
     with pytest.raises(ConfigError, match="100000 points at most, got 400 to the 2"):
         jobs.predict(record, 0, points, 5, None, 400)
     points.write_text("x,y\n1,2\n")

@@ -59,9 +59,9 @@ def run(folder: Path, *line: object) -> subprocess.CompletedProcess[str]:
 
 def assert_refused(answer: subprocess.CompletedProcess[str], original: Path) -> None:
     """Hold that a command said in one line that the original's code would run, and did nothing."""
-    said = [line for line in answer.stderr.splitlines() if line.startswith("metabench: ")]
-    assert answer.returncode == 2 and len(said) == 1, answer.stderr
-    assert str(original / "metabench") in said[0] and "make setup" in said[0]
+    messages = [line for line in answer.stderr.splitlines() if line.startswith("metabench: ")]
+    assert answer.returncode == 2 and len(messages) == 1, answer.stderr
+    assert str(original / "metabench") in messages[0] and "make setup" in messages[0]
     assert "Traceback" not in answer.stderr and not answer.stdout
 
 

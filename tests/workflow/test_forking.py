@@ -104,12 +104,12 @@ def test_a_training_in_a_fork_leaves_the_same_bytes_and_says_the_same(
     folder: Path, server: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def trained() -> tuple[bytes, tuple[int, str, str]]:
-        said = answer(*TRAIN)
+        output = answer(*TRAIN)
         (record,) = Path("results/tiny/train").rglob("*.safetensors")
         content = record.read_bytes()
         for path in Path("results").rglob("*.safetensors"):
             path.unlink()
-        return content, said
+        return content, output
 
     in_a_fork = trained()
     monkeypatch.delenv(forking.ADDRESS)
@@ -130,8 +130,9 @@ def test_a_command_and_its_fork_end_together(folder: Path, server: subprocess.Po
     assert process.returncode == forking.KILLED
     process, fork = waiting(server)
     fork.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and said.startswith("metabench: interrupted; the same command")
+    _, output = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert output.startswith("metabench: interrupted; the same command")
     lock.close()
 
 
@@ -144,8 +145,8 @@ def test_without_a_process_to_fork_from_a_command_does_its_job_itself(
     server.kill()
     server.wait()
     shutil.rmtree(Path(os.environ[forking.ADDRESS]).parent)
-    code, said, _ = answer("plan", "--study", "tiny")
-    assert code == 0 and "fomaml" in said
+    code, output, _ = answer("plan", "--study", "tiny")
+    assert code == 0 and "fomaml" in output
 
 
 def test_what_a_fork_would_do_with_other_source_or_another_environment_the_command_does(

@@ -62,12 +62,12 @@ def test_what_is_done_is_not_looked_at_again() -> None:
 
 
 def test_a_watch_tells_after_each_look_and_ends_when_all_is_done() -> None:
-    shares, told = iter([0.0, 0.5, 1.0]), []
+    shares, shown = iter([0.0, 0.5, 1.0]), []
     watch = StudyWatch({"a": Job(1.0, lambda: next(shares))}, cores=1, every=0.01)
-    watch.tell = lambda: told.append(watch.done)
+    watch.after_look = lambda: shown.append(watch.done)
     watch.start()
     watch.join(timeout=5)
-    assert not watch.is_alive() and told == [0.5, 1.0]
+    assert not watch.is_alive() and shown == [0.5, 1.0]
 
 
 def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

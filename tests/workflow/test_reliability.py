@@ -127,11 +127,11 @@ def refused(arguments: list[object]) -> str:
     return only_line(answer.exit_code, answer.stderr)
 
 
-def only_line(code: int, said: str, expected: int = 2) -> str:
+def only_line(code: int, err: str, expected: int = 2) -> str:
     """Return the one line of ours, with which a command must end."""
-    assert code == expected and "Traceback" not in said, said
-    (line,) = [line for line in said.splitlines() if line.startswith(MARK)]
-    assert said.splitlines()[-1] == line, said
+    assert code == expected and "Traceback" not in err, err
+    (line,) = [line for line in err.splitlines() if line.startswith(MARK)]
+    assert err.splitlines()[-1] == line, err
     return line
 
 
@@ -302,21 +302,21 @@ def test_a_damaged_record_is_refused_in_one_line_and_rebuilt_once_it_is_deleted(
 
 def test_a_checkpoint_in_the_place_of_a_record_is_refused(folder: Path) -> None:
     artifacts.write(TRAINED, half_trained(STUDY, JOB), header(STUDY, JOB))
-    said = refused(evaluate())
-    assert f"{TRAINED} is a checkpoint after 1000 of {LENGTH} meta-iterations" in said
+    err = refused(evaluate())
+    assert f"{TRAINED} is a checkpoint after 1000 of {LENGTH} meta-iterations" in err
     assert f"{TRAINED} is not the record of a finished training" in refused(tabulate())
 
 
 def test_a_run_that_is_not_a_number_after_its_first_step_is_counted_in_every_table(
     folder: Path,
 ) -> None:
-    wild = CONTENT["cells"][0] | {
+    diverging = CONTENT["cells"][0] | {
         "meta_iterations": 200,
         "inner_steps": 10,
         "inner_step_size": 1e6,
         "published": None,
     }
-    content = CONTENT | {"cells": [*CONTENT["cells"], wild]}
+    content = CONTENT | {"cells": [*CONTENT["cells"], diverging]}
     study = file_of(content)
     (job,) = [job for job in small.study(content).train_jobs if job.cell.role == "grid"]
     assert "2 of 2 runs diverged; they stay in every table" in run(train(job, study))
@@ -339,9 +339,9 @@ def test_a_disk_that_fills_during_training_keeps_the_last_checkpoint_to_resume_f
     half = Path("half.safetensors")
     artifacts.write(half, half_trained(STUDY, JOB), header(STUDY, JOB))
     full = partial(no_file_larger_than, half.stat().st_size)
-    code, _, said = ended(metabench(train(), preexec_fn=full))
-    assert only_line(code, said).startswith(f"{MARK}cannot write {CHECKPOINT}: ")
-    assert "File too large" in said
+    code, _, err = ended(metabench(train(), preexec_fn=full))
+    assert only_line(code, err).startswith(f"{MARK}cannot write {CHECKPOINT}: ")
+    assert "File too large" in err
     left = {Path(CHECKPOINT.name), Path(f"{CHECKPOINT.stem}.lock")}
     assert contents_of(CHECKPOINT.parent).keys() == left
     assert CHECKPOINT.read_bytes() == half.read_bytes() and not TRAINED.exists()
@@ -356,8 +356,8 @@ def test_a_disk_that_fills_while_tables_are_written_leaves_each_old_or_new_and_n
     old = contents_of(TINY / "tables")
     largest = (TINY / "tables" / "showcase.csv").stat().st_size
     full = partial(no_file_larger_than, largest - 1)
-    code, _, said = ended(metabench(tabulate(other), preexec_fn=full))
-    assert only_line(code, said).startswith(f"{MARK}cannot write {TINY}/tables/showcase.csv: ")
+    code, _, err = ended(metabench(tabulate(other), preexec_fn=full))
+    assert only_line(code, err).startswith(f"{MARK}cannot write {TINY}/tables/showcase.csv: ")
     mixed = contents_of(TINY / "tables")
     assert "is damaged or was changed" in refused(draw())
     run(tabulate(other))
@@ -384,8 +384,8 @@ def test_a_disk_that_fills_while_a_store_is_written_is_one_line_and_the_next_cal
     if laid_out:
         shutil.copy(LAID_OUT, database)
     size = database.stat().st_size + 20_000 if laid_out else 100_000
-    code, _, said = ended(metabench(track(), preexec_fn=partial(no_file_larger_than, size)))
-    assert only_line(code, said).startswith(
+    code, _, err = ended(metabench(track(), preexec_fn=partial(no_file_larger_than, size)))
+    assert only_line(code, err).startswith(
         f"{MARK}cannot write to the MLflow store sqlite:///{database}: "
     )
     assert database.exists() == laid_out, "half of one would stay half for ever"
@@ -433,9 +433,9 @@ def test_a_server_that_dies_half_way_is_said_in_one_line_and_the_next_call_leave
             write(self, run_id, files)
 
         monkeypatch.setattr(mirror.Mirror, "_write_files", dying)
-        begun = time.monotonic()
+        start = time.monotonic()
         assert "it does not answer; start it and run again" in refused(track())
-        assert time.monotonic() - begun < 60
+        assert time.monotonic() - start < 60
     monkeypatch.setattr(mirror.Mirror, "_write_files", write)
     with serving(SERVE, folder, port) as server:
         assert sorted(statuses(server.address)) == ["FINISHED", "RUNNING"]
@@ -451,20 +451,20 @@ def test_a_store_that_is_down_fails_tracking_alone_and_the_next_call_only_tracks
     shutil.rmtree(TINY / "tables")
     port = free_port()
     variables = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
-    code, _, said = ended(snakemake(variables=variables))
-    assert code == 1 and "Traceback" not in said
+    code, _, err = ended(snakemake(variables=variables))
+    assert code == 1 and "Traceback" not in err
     assert (TINY / "tables" / "manifest.json").exists() and (
         TINY / "figures" / "manifest.json"
     ).exists()
-    reason, last = [line for line in said.splitlines()[-8:] if line.startswith(MARK)]
+    reason, last = [line for line in err.splitlines()[-8:] if line.startswith(MARK)]
     assert reason.startswith(
         f"{MARK}cannot write to the MLflow store http://127.0.0.1:{port}: it does not answer"
     )
     assert "the same command resumes" in last
     made = contents_of(TINY / "tables") | contents_of(TINY / "figures")
     with serving(SERVE, folder, port) as server:
-        code, _, said = ended(snakemake(variables=variables))
-        assert code == 0 and f"MLflow       {server.address}/#/experiments/" in said, said
+        code, _, err = ended(snakemake(variables=variables))
+        assert code == 0 and f"MLflow       {server.address}/#/experiments/" in err, err
         assert statuses(server.address) == ["FINISHED"] * 4
     assert ran() == ["all", "track_cells_0", "track_study"]
     assert contents_of(TINY / "tables") | contents_of(TINY / "figures") == made
@@ -486,12 +486,12 @@ def resumed() -> bool:
 @pytest.mark.workflow
 def test_without_mlflow_all_but_tracking_finishes(folder: Path, tmp_path: Path) -> None:
     (TINY / "tables" / "runs.csv").unlink()
-    code, _, said = ended(snakemake(missing=without("mlflow", tmp_path / "without")))
-    assert code == 1 and "Traceback" not in said
+    code, _, err = ended(snakemake(missing=without("mlflow", tmp_path / "without")))
+    assert code == 1 and "Traceback" not in err
     assert (
         ran() == ["figures", "report", "tables"] and (TINY / "figures" / "manifest.json").exists()
     )
-    reason, _ = [line for line in said.splitlines()[-8:] if line.startswith(MARK)]
+    reason, _ = [line for line in err.splitlines()[-8:] if line.startswith(MARK)]
     assert reason.startswith(f"{MARK}No module named 'mlflow'; install the locked versions")
 
 
@@ -499,9 +499,9 @@ def test_without_mlflow_all_but_tracking_finishes(folder: Path, tmp_path: Path) 
 def test_a_missing_package_is_one_line_that_names_it(
     folder: Path, tmp_path: Path, package: str, command: Callable[[], list[object]]
 ) -> None:
-    code, _, said = ended(metabench(command(), missing=without(package, tmp_path / "without")))
+    code, _, err = ended(metabench(command(), missing=without(package, tmp_path / "without")))
     line = f"{MARK}No module named {package!r}; install the locked versions: pip install -r requirements.lock"
-    assert only_line(code, said) == line
+    assert only_line(code, err) == line
 
 
 @pytest.mark.workflow
@@ -509,10 +509,10 @@ def test_a_results_folder_that_cannot_be_written_is_one_line_and_exit_code_2(fol
     shutil.rmtree(TINY)
     TINY.mkdir()
     TINY.chmod(0o555)
-    code, _, said = ended(snakemake(preexec_fn=permissions.bound))
-    assert only_line(code, said.rstrip()) == f"{MARK}cannot write {TINY}/.lock: Permission denied"
-    code, _, said = ended(metabench(baselines(), preexec_fn=permissions.bound))
-    assert only_line(code, said) == f"{MARK}cannot write {BASELINES}: Permission denied"
+    code, _, err = ended(snakemake(preexec_fn=permissions.bound))
+    assert only_line(code, err.rstrip()) == f"{MARK}cannot write {TINY}/.lock: Permission denied"
+    code, _, err = ended(metabench(baselines(), preexec_fn=permissions.bound))
+    assert only_line(code, err) == f"{MARK}cannot write {BASELINES}: Permission denied"
     assert not contents_of(TINY)
 
 
@@ -528,9 +528,9 @@ def test_a_second_study_in_a_folder_is_refused_in_one_line_and_the_first_is_not_
     first = snakemake(record)
     until(lambda: log.exists() and f"waiting for process {os.getpid()}" in log.read_text(), first)
     before = contents_of(Path("results"))
-    code, _, said = ended(snakemake(record))
+    code, _, err = ended(snakemake(record))
     line = f"{MARK}the study tiny is being run in this folder by process {first.pid}"
-    assert only_line(code, said.rstrip()) == line
+    assert only_line(code, err.rstrip()) == line
     assert contents_of(Path("results")) == before
     lock.close()
     assert ended(first)[0] == 0 and record.read_bytes() == whole
@@ -552,9 +552,9 @@ def test_two_trainings_of_the_same_runs_wait_for_each_other_and_train_once(folde
     lock.close()
     answers = [ended(process) for process in both]
     assert [code for code, _, _ in answers] == [0, 0]
-    said = sorted(text for _, _, text in answers)
-    assert said[0] == f"resuming from the checkpoint after {LENGTH} of {LENGTH} meta-iterations\n"
-    assert "resuming" not in said[1] and f"{LENGTH} of {LENGTH} (100%)" in said[1]
+    errors = sorted(text for _, _, text in answers)
+    assert errors[0] == f"resuming from the checkpoint after {LENGTH} of {LENGTH} meta-iterations\n"
+    assert "resuming" not in errors[1] and f"{LENGTH} of {LENGTH} (100%)" in errors[1]
     assert locks.holder(path) in {str(process.pid) for process in both}
     assert TRAINED.read_bytes() == whole
 
@@ -567,8 +567,8 @@ def test_an_interrupted_training_says_so_in_one_line_and_goes_on_to_the_same_byt
     process = metabench(train())
     until(CHECKPOINT.exists, process)
     process.send_signal(signal.SIGINT)
-    code, _, said = ended(process)
-    assert "interrupted; the same command resumes" in only_line(code, said, 130)
+    code, _, err = ended(process)
+    assert "interrupted; the same command resumes" in only_line(code, err, 130)
     assert not TRAINED.exists()
     assert "resuming from the checkpoint after" in run(train())
     assert TRAINED.read_bytes() == whole
@@ -583,14 +583,14 @@ def test_an_interrupted_study_needs_no_unlock_and_goes_on_to_the_same_bytes(fold
     process = snakemake(record)
     until(CHECKPOINT.exists, process)
     os.killpg(process.pid, signal.SIGINT)
-    code, out, said = ended(process)
-    assert code == 1 and "Traceback" not in out + said and not record.exists()
+    code, out, err = ended(process)
+    assert code == 1 and "Traceback" not in out + err and not record.exists()
     assert (
         f"{MARK}some jobs failed; finished work is kept, and the same command resumes"
-        in said.splitlines()
+        in err.splitlines()
     )
-    code, _, said = ended(snakemake(record))
-    assert code == 0 and resumed(), said
+    code, _, err = ended(snakemake(record))
+    assert code == 0 and resumed(), err
     assert record.read_bytes() == whole
 
 
@@ -607,13 +607,13 @@ def test_a_killed_training_job_lets_the_others_finish_and_goes_on_from_its_check
     process, checkpoint = snakemake(*targets), CHECKPOINT
     until(checkpoint.exists, process)
     os.kill(int(locks.holder(checkpoint.with_suffix(".lock"))), signal.SIGKILL)
-    code, _, said = ended(process)
-    assert code == 1 and "Traceback" not in said
+    code, _, err = ended(process)
+    assert code == 1 and "Traceback" not in err
     assert (
         not TRAINED.exists() and PATHS.evaluated(OTHER.cell.path, "standard", OTHER.seeds).exists()
     )
-    code, _, said = ended(snakemake(*targets))
-    assert code == 0 and resumed(), said
+    code, _, err = ended(snakemake(*targets))
+    assert code == 0 and resumed(), err
     assert ran() == ["train"]
     for path in targets:
         assert path.read_bytes() == before[path.relative_to(TINY)]

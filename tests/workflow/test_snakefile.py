@@ -22,8 +22,8 @@ def workflow(root, *forced):
 def test_what_failed_jobs_said_is_repeated_once_with_how_many_said_it(tmp_path, capsys):
     found = workflow(tmp_path)
     found.started = 1000.0
-    said = {"a": "metabench: no disk", "b": "metabench: no disk", "c": "metabench: no torch"}
-    for name, line in (said | {"old": "metabench: long ago"}).items():
+    messages = {"a": "metabench: no disk", "b": "metabench: no disk", "c": "metabench: no torch"}
+    for name, line in (messages | {"old": "metabench: long ago"}).items():
         path = tmp_path / "logs" / "train" / f"{name}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"engine: fused\n{line}\n")

@@ -46,7 +46,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifests.write(root / "figures", ["curve.svg"], header)
     (root / "provenance.json").write_text("{}")
     header = report.header(manifests.read(root / "tables")["content"], root / "provenance.json", "")
-    (root / "report.html").write_text(f"{report.MADE}{report.spelled(header)} -->\n")
+    (root / "report.html").write_text(f"{report.MADE}{report.json_text(header)} -->\n")
     for cell, seeds in running.study.train_jobs:
         marker = running.layout.marker(NAME, cell.path, seeds)
         store.write_marker(marker, contents.cell_header(running, cell, seeds), {"runs": {}})
@@ -169,9 +169,9 @@ def test_the_order_of_keys_in_the_study_file_makes_nothing_stale(root: Path) -> 
 def test_a_study_that_was_started_finds_stale_what_its_own_file_finds_stale(root: Path) -> None:
     running = small.running(CONTENT, root)
     running.write()
-    told = small.config.read_json(running.layout.study.read_text(), "study.json")["study"]
-    assert list(told["protocols"]) == list(CONTENT["protocols"])
-    assert outdated(root, told) == set()
+    content = small.config.read_json(running.layout.study.read_text(), "study.json")["study"]
+    assert list(content["protocols"]) == list(CONTENT["protocols"])
+    assert outdated(root, content) == set()
 
 
 def test_records_of_a_different_engine_are_stale(root: Path) -> None:

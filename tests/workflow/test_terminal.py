@@ -31,7 +31,7 @@ def terminal() -> Terminal:
     return found
 
 
-def told(terminal: Terminal, event: str | None, message: str = "", **fields: object) -> None:
+def log_event(terminal: Terminal, event: str | None, message: str = "", **fields: object) -> None:
     """Tell a terminal of an event as Snakemake does."""
     level = logging.ERROR if event == "job_error" else logging.INFO
     record = logging.LogRecord("snakemake", level, "", 0, message, None, None)
@@ -39,21 +39,21 @@ def told(terminal: Terminal, event: str | None, message: str = "", **fields: obj
     terminal.handle(record)
 
 
-def begun(terminal: Terminal, log: Path, said: str | None = None) -> None:
+def start_job(terminal: Terminal, log: Path, output: str | None = None) -> None:
     """Let the training job begin, with what it says in its log."""
-    if said is not None:
-        log.write_text(said)
+    if output is not None:
+        log.write_text(output)
     fields = {"jobid": 7, "rule_name": "train", "output": ["results/a"], "log": [str(log)]}
-    told(terminal, "job_info", **fields)
+    log_event(terminal, "job_info", **fields)
 
 
 def test_a_log_gets_a_line_for_each_job_with_its_warnings(
     terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "log"
-    begun(terminal, log, "engine: fused\nwarning: 1 of 3 runs diverged\ntrain: 3 of 3\n")
-    told(terminal, "job_finished", job_id=7)
-    told(terminal, "job_finished", job_id=8)  # of a job that nobody told of
+    start_job(terminal, log, "engine: fused\nwarning: 1 of 3 runs diverged\ntrain: 3 of 3\n")
+    log_event(terminal, "job_finished", job_id=7)
+    log_event(terminal, "job_finished", job_id=8)  # of a job that nobody told of
     assert capsys.readouterr().err.splitlines() == [
         "train fomaml inner 0.02, seeds 0-2: warning: 1 of 3 runs diverged",
         "train fomaml inner 0.02, seeds 0-2 (1 of 2 jobs)",
@@ -64,8 +64,8 @@ def test_a_job_that_fails_is_named_with_its_reason_and_its_log(
     terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "log"
-    begun(terminal, log, "engine: fused\nmetabench: cannot write: No space left on device\n")
-    told(terminal, "job_error", jobid=7, log=[str(log)], rule_msg=None)
+    start_job(terminal, log, "engine: fused\nmetabench: cannot write: No space left on device\n")
+    log_event(terminal, "job_error", jobid=7, log=[str(log)], rule_msg=None)
     assert capsys.readouterr().err.splitlines() == [
         f"FAILED train fomaml inner 0.02, seeds 0-2; its log is {log}",
         "       cannot write: No space left on device",
@@ -76,8 +76,10 @@ def test_the_reason_of_a_job_that_left_no_log_here_is_that_of_its_scheduler(
     terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "elsewhere"
-    begun(terminal, log)
-    told(terminal, "job_error", jobid=7, log=[str(log)], rule_msg="SLURM job 3 is OUT_OF_MEMORY")
+    start_job(terminal, log)
+    log_event(
+        terminal, "job_error", jobid=7, log=[str(log)], rule_msg="SLURM job 3 is OUT_OF_MEMORY"
+    )
     assert capsys.readouterr().err.splitlines() == [
         "FAILED train fomaml inner 0.02, seeds 0-2; it left no log here",
         "       SLURM job 3 is OUT_OF_MEMORY",
@@ -87,20 +89,22 @@ def test_the_reason_of_a_job_that_left_no_log_here_is_that_of_its_scheduler(
 def test_a_mistake_of_ours_is_reported_and_does_not_end_the_study(
     terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    begun(terminal, tmp_path)  # a folder, which cannot be read as a log
-    told(terminal, "job_finished", job_id=7)
+    start_job(terminal, tmp_path)  # a folder, which cannot be read as a log
+    log_event(terminal, "job_finished", job_id=7)
     assert "(1 of 2 jobs)" in capsys.readouterr().err
-    told(terminal, "job_finished")  # without the number of its job
+    log_event(terminal, "job_finished")  # without the number of its job
     assert "AttributeError" in capsys.readouterr().err
 
 
 def test_snakemakes_own_words_are_left_out_but_for_warnings(
     terminal: Terminal, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told(terminal, None, "Building DAG of jobs...")
-    told(terminal, "shellcmd", "metabench train")
-    told(terminal, None, "Will exit after finishing currently running jobs (scheduler).")
-    told(terminal, None, "Nothing to be done (all requested files are present and up to date).")
+    log_event(terminal, None, "Building DAG of jobs...")
+    log_event(terminal, "shellcmd", "metabench train")
+    log_event(terminal, None, "Will exit after finishing currently running jobs (scheduler).")
+    log_event(
+        terminal, None, "Nothing to be done (all requested files are present and up to date)."
+    )
     warning = logging.LogRecord("snakemake", logging.WARNING, "", 0, "a disk is slow", None, None)
     terminal.handle(warning)
     assert capsys.readouterr().err.splitlines() == [
@@ -115,7 +119,7 @@ def test_each_tenth_of_the_expected_work_is_told_once(
 ) -> None:
     assert terminal.watch is not None
     for _ in range(3):
-        terminal.watch.tell()
+        terminal.watch.after_look()
     (line,) = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"study tiny: 38% after 0 s, about \d+ s left", line)  # 15 of 30 + 10 s
 
@@ -147,20 +151,20 @@ def on_a_terminal(folder: Path, *arguments: str) -> tuple[int, str]:
         stderr=follower,
     )
     os.close(follower)
-    said = b""
+    output = b""
     while process.poll() is None or select.select([leader], [], [], 0)[0]:
         if select.select([leader], [], [], 0.2)[0]:
             try:
-                said += os.read(leader, 65536)
+                output += os.read(leader, 65536)
             except OSError:
                 break
     os.close(leader)
-    return process.wait(), said.decode(errors="replace")
+    return process.wait(), output.decode(errors="replace")
 
 
-def plain(said: str) -> list[str]:
+def plain(output: str) -> list[str]:
     """Return the lines of what a terminal was told, without colours and moves."""
-    without = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said)
+    without = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
     return [line.strip() for line in re.split(r"[\r\n]+", without) if line.strip()]
 
 
@@ -168,9 +172,9 @@ def plain(said: str) -> list[str]:
 @pytest.mark.slow
 def test_a_study_on_a_terminal_is_one_screen_that_ends_with_its_results(tmp_path: Path) -> None:
     folder = tiny(tmp_path)
-    code, said = on_a_terminal(folder)
-    lines = plain(said)
-    assert code == 0, said
+    code, output = on_a_terminal(folder)
+    lines = plain(output)
+    assert code == 0, output
     assert not [
         line for line in lines if line.startswith(("input:", "output:", "reason:", "rule "))
     ]
@@ -180,13 +184,13 @@ def test_a_study_on_a_terminal_is_one_screen_that_ends_with_its_results(tmp_path
     assert re.fullmatch(r"study tiny: finished in \d+ s|study tiny: finished in .* min", last[0])
     assert last[1].startswith("robustness: lowest score random ")
     assert [line.split()[0] for line in last[3:]] == ["leaderboard", "figures", "report", "MLflow"]
-    moved_up = len(re.findall(r"\x1b\[1A", said))
+    moved_up = len(re.findall(r"\x1b\[1A", output))
     assert moved_up > 10, "the block is drawn over itself"
     log = max((folder / ".snakemake" / "log").glob("*.log")).read_text()
     assert "results/tiny/tables/runs.csv" in log and "    reason: " in log, "the listing is there"
     # On a finished study one line says so, and --verbose brings the listing back.
-    code, said = on_a_terminal(folder)
-    profile, line = plain(said)
+    code, output = on_a_terminal(folder)
+    profile, line = plain(output)
     assert profile.startswith("Using workflow specific profile") and code == 0
     assert line.startswith("study tiny: nothing to do; robustness: lowest score random ")
     listing = snakemake(folder, "--cores", "1", "--verbose", config="config/tiny.yaml")
@@ -207,5 +211,5 @@ def test_what_was_asked_for_of_a_study_is_not_called_all_of_it(tmp_path: Path) -
         r"study tiny: finished the requested files in .*; \d+ other files are not built", last
     )
     again = snakemake(folder, target, "--cores", "1", config="config/tiny.yaml")
-    said = "study tiny: nothing to do; the requested files exist"
-    assert again.returncode == 0 and again.stderr.splitlines()[-1] == said
+    output = "study tiny: nothing to do; the requested files exist"
+    assert again.returncode == 0 and again.stderr.splitlines()[-1] == output

@@ -85,8 +85,8 @@ def test_the_smoke_study_leaves_every_table_and_figure(study: Path) -> None:
 def nothing(answer: subprocess.CompletedProcess[str]) -> bool:
     """Return whether Snakemake, or the study, found that there is nothing to do."""
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    said = (answer.stdout + answer.stderr).lower()
-    return "nothing to be done" in said or "nothing to do;" in said
+    output = (answer.stdout + answer.stderr).lower()
+    return "nothing to be done" in output or "nothing to do;" in output
 
 
 def test_a_second_call_has_nothing_to_do(study: Path) -> None:
@@ -293,9 +293,9 @@ def listing(folder: Path) -> dict[Path, tuple[int, int, int, str]]:
     """Return time, owner, mode and content of all that is below a study's results."""
     found = {}
     for path in sorted((folder / "results").rglob("*")):
-        about = path.stat()
+        stat = path.stat()
         content = sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-        found[path] = (about.st_mtime_ns, about.st_uid, about.st_mode, content)
+        found[path] = (stat.st_mtime_ns, stat.st_uid, stat.st_mode, content)
     return found
 
 
@@ -491,7 +491,7 @@ def test_a_target_that_is_no_file_of_the_study_is_one_line_with_what_was_meant(
     assert listing(study) == before
 
 
-def elsewhere(folder: Path, job: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run_job(folder: Path, job: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a job as Snakemake has a cluster run it; its command line is that of the executor."""
     line = ["--target-jobs", job, "--allowed-rules", job.partition(":")[0], "--cores", "all"]
     line += ["--force", "--no-hooks", "--nolock", "--ignore-incomplete", "--mode", "remote"]
@@ -502,9 +502,9 @@ UNTRAINED = "train:algorithm=random,cell=untrained,seeds=0-2"
 
 
 @pytest.fixture
-def begun(study: Path, tmp_path: Path) -> Path:
+def started(study: Path, tmp_path: Path) -> Path:
     """The study with one record missing, all others spoilt, and its file edited since."""
-    folder = copy(tmp_path / "begun")
+    folder = copy(tmp_path / "started")
     shutil.copytree(study / "results", folder / "results")
     for path in (folder / "results").rglob("*.safetensors"):
         path.write_bytes(b"spoilt")
@@ -516,25 +516,27 @@ def begun(study: Path, tmp_path: Path) -> Path:
 
 
 def test_a_job_on_another_machine_uses_the_engine_and_the_study_that_was_started(
-    study: Path, begun: Path
+    study: Path, started: Path
 ) -> None:
-    answer = elsewhere(begun, UNTRAINED, METABENCH_ENGINE="torch", MLFLOW_TRACKING_URI="http://x:1")
+    answer = run_job(started, UNTRAINED, METABENCH_ENGINE="torch", MLFLOW_TRACKING_URI="http://x:1")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "stale" not in answer.stderr
     record = "results/smoke/train/random/untrained/0-2.safetensors"
-    assert (begun / record).read_bytes() == (study / record).read_bytes()
+    assert (started / record).read_bytes() == (study / record).read_bytes()
 
 
 def test_a_machine_without_the_engine_of_the_study_says_so_in_one_line_of_the_jobs_log(
-    study: Path, begun: Path, tmp_path: Path
+    study: Path, started: Path, tmp_path: Path
 ) -> None:
     if engine.library() is None:
         pytest.skip("no kernel was compiled here")
     kernels = shutil.ignore_patterns("__pycache__", "kernel_*")
     shutil.copytree(ROOT / "metabench", tmp_path / "bare" / "metabench", ignore=kernels)
-    answer = elsewhere(begun, UNTRAINED, PYTHONPATH=str(tmp_path / "bare"))
+    answer = run_job(started, UNTRAINED, PYTHONPATH=str(tmp_path / "bare"))
     assert answer.returncode != 0
-    (line,) = (begun / "results/smoke/logs/train/random/untrained/0-2.log").read_text().splitlines()
+    (line,) = (
+        (started / "results/smoke/logs/train/random/untrained/0-2.log").read_text().splitlines()
+    )
     assert line.startswith("metabench: the study was started with the fused engine, and ")
     assert "run its jobs on machines that have one, or start all of it again" in line
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from metabench.analysis.columns import COUNT, NUMBER, TEXT, Column
 from metabench.analysis.measured import Study
-from metabench.study.protocols import axes, said
+from metabench.study.protocols import axes, value_in_words
 
 NAME = "axes.csv"
 CAPTION = """
@@ -47,25 +47,25 @@ def build(study: Study) -> pd.DataFrame:
 def _rows(study: Study, group: str) -> Iterator[dict[str, Any]]:
     """Yield a row for each protocol of a group and each axis."""
     for axis, values in axes(study.groups[group]).items():
-        places = list(dict.fromkeys(map(_spelled, values.values())))
+        places = list(dict.fromkeys(map(_value_text, values.values())))
         numbers = [_number(value) for value in values.values()]
         for protocol, value in values.items():
             yield {
                 "group": group,
                 "protocol": protocol,
                 "axis": axis,
-                "place": places.index(_spelled(value)),
-                "value": _spelled(value),
+                "place": places.index(_value_text(value)),
+                "value": _value_text(value),
                 "number": _number(value),
                 "scale": _scale(numbers),
             }
 
 
-def _spelled(value: Any) -> str:
+def _value_text(value: Any) -> str:
     """Return a value in words; several step rules of a protocol become one text."""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return " and ".join(value)
-    return said(value)
+    return value_in_words(value)
 
 
 def _number(value: Any) -> float:

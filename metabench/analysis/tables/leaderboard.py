@@ -43,16 +43,18 @@ def build(study: Study) -> pd.DataFrame:
     """Return the table, best first."""
     found = final(study.once(adaptation.build))
     chosen = study.once(selection.build)
-    about = pd.DataFrame([row for record in study.cells for row in _about(study, record)])
-    table = found.merge(chosen[KEYS + MARKS], how="left").merge(about, how="left", on=KEYS)
+    descriptions = pd.DataFrame(
+        [row for record in study.cells for row in _descriptions(study, record)]
+    )
+    table = found.merge(chosen[KEYS + MARKS], how="left").merge(descriptions, how="left", on=KEYS)
     table["selected"] = table["selected"].fillna(False).astype(bool)
     table = _with_chosen(table, study.once(adaptation.build))
     table = with_whole_counts(table, COLUMNS)
 
-    front = [*KEYS, "selected", "step_size", "updates", *CHOSEN.values()]
-    rest = [column for column in table.columns if column not in front]
+    leading = [*KEYS, "selected", "step_size", "updates", *CHOSEN.values()]
+    rest = [column for column in table.columns if column not in leading]
     order = ["protocol", "chosen_score", "score", "median", "algorithm", "cell", "step"]
-    return table[front + rest].sort_values(order, ignore_index=True)
+    return table[leading + rest].sort_values(order, ignore_index=True)
 
 
 def _with_chosen(table: pd.DataFrame, adapted: pd.DataFrame) -> pd.DataFrame:
@@ -76,7 +78,7 @@ def final(adapted: pd.DataFrame) -> pd.DataFrame:
     return rows.drop(columns=["region", "update"])
 
 
-def _about(study: Study, record: CellRecord) -> Iterator[dict[str, Any]]:
+def _descriptions(study: Study, record: CellRecord) -> Iterator[dict[str, Any]]:
     """Yield a cell's columns other than its losses, for each protocol and step rule."""
     diverged = int(record.diverged.sum())
     for protocol in study.protocols:

@@ -51,7 +51,7 @@ def curves(axes: Axes, tables: Tables, protocol: str, region: str, statistic: st
         if bar:
             _bar(axes, line, rows, statistic, last * (1.02 + BARS * bars))
             bars += 1
-    _dress(axes, pd.concat(rows for _, rows in shown), statistic, most)
+    _style_axes(axes, pd.concat(rows for _, rows in shown), statistic, most)
     axes.set_xlim(0, last * (1.03 + BARS * bars))
     axes.set_xticks(_ticks(last))
     axes.spines["bottom"].set_bounds(0, last)
@@ -64,7 +64,7 @@ def ceiling(zero: float) -> float:
     return CEILING * zero if np.isfinite(zero) and zero > 0 else np.inf
 
 
-def _dress(axes: Axes, rows: pd.DataFrame, statistic: str, most: float) -> None:
+def _style_axes(axes: Axes, rows: pd.DataFrame, statistic: str, most: float) -> None:
     """Fit the loss axis to all losses and intervals that are not too large."""
     columns = [statistic, f"{statistic}_lower", f"{statistic}_upper"]
     losses = rows[columns].to_numpy(float)
@@ -109,8 +109,8 @@ def _label(line: Line, rows: pd.DataFrame) -> str:
     share = float(rows["diverged_share"].iloc[-1])
     if share == 0:
         return line.label
-    spelled = "<0.1" if share < 0.0005 else f"{100 * share:.1f}"
-    return f"{line.label}\n({spelled} % diverged)"
+    percent = "<0.1" if share < 0.0005 else f"{100 * share:.1f}"
+    return f"{line.label}\n({percent} % diverged)"
 
 
 def _mark(

@@ -40,8 +40,8 @@ def draw(found: pd.DataFrame) -> Figure:
         colour = OURS[row.verdict]
         _point(axes, place + 0.14, row.ours, (row.ours_lower, row.ours_upper), colour, colour)
         if row.ours > MOST:
-            said = f"{compact(row.ours)} →"
-            axes.text(2 * MOST, place + 0.14, said, color=colour, ha="right", va="center")
+            text = f"{compact(row.ours)} →"
+            axes.text(2 * MOST, place + 0.14, text, color=colour, ha="right", va="center")
     columns = [
         "published",
         "published_lower",

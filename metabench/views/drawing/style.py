@@ -162,7 +162,7 @@ def loss_axis(
     axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(LogLocator(subs=_ticks(known.max() / known.min()), numticks=12))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _spelled(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _tick_text(value)))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -173,7 +173,7 @@ def _ticks(span: float) -> tuple[float, ...]:
     return (1, 2, 5) if span > 8 else (1, 1.5, 2, 3, 5, 7)
 
 
-def _spelled(value: float) -> str:
+def _tick_text(value: float) -> str:
     """Format a number of an axis; small ones as a power of ten."""
     if value >= 0.0005:
         return f"{value:g}"

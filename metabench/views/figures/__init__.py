@@ -137,8 +137,8 @@ def _pictures(family: Family, fields: Mapping[str, Sequence[str]]) -> Iterator[P
 def _caption(picture: Picture, figure: Figure) -> str:
     """Return what stands below a figure in a paper: its title, and the caption of its family."""
     title = " ".join(str(figure.get_label()).split())
-    said = f"Title: {title}.\n\n" if title else ""
-    return f"## {picture.stem}\n\n{said}{picture.family.caption.strip()}\n"
+    heading = f"Title: {title}.\n\n" if title else ""
+    return f"## {picture.stem}\n\n{heading}{picture.family.caption.strip()}\n"
 
 
 def header(tables: str) -> dict[str, Any]:

@@ -90,8 +90,8 @@ def _matrix(axes: Axes, tables: Tables, protocol: str, found: list[Contender]) -
     chance, certain = _pairs(tables, protocol, found)
     axes.imshow(100 * chance, cmap="RdBu", vmin=0, vmax=100, aspect="auto")
     for row, column in np.argwhere(np.isfinite(chance)):
-        value, sure = 100 * chance[row, column], certain[row, column]
-        look: dict[str, Any] = {"fontweight": "bold"} if sure else {"style": "italic"}
+        value, is_certain = 100 * chance[row, column], certain[row, column]
+        look: dict[str, Any] = {"fontweight": "bold"} if is_certain else {"style": "italic"}
         look["color"] = "white" if abs(value - 50) > 32 else "black"
         axes.text(
             column, row, f"{value:.0f}", ha="center", va="center", fontsize=medium().field, **look

@@ -35,8 +35,8 @@ def draw(tables: Tables) -> Figure:
     if "equal-budget" not in set(board["role"]):
         return message("This study has no cell that was given another's budget.")
     rows = board.sort_values(["point_gradients", "algorithm", "role", "cell"])
-    about = ["algorithm", "cell", "role", "point_gradients"]
-    cells = list(rows[about].drop_duplicates().itertuples(index=False))
+    cell_keys = ["algorithm", "cell", "role", "point_gradients"]
+    cells = list(rows[cell_keys].drop_duplicates().itertuples(index=False))
     labels = [_label(tables, cell) for cell in cells]
 
     beside = max(map(inches, labels))
@@ -53,7 +53,7 @@ def draw(tables: Tables) -> Figure:
         for place, cell in enumerate(cells):
             row = here.loc[(cell.algorithm, cell.cell)]
             _draw(axes, row, place, tables.styles[cell.algorithm])
-        _dress(axes, tables, protocol, here)
+        _style_axes(axes, tables, protocol, here)
     panels[0, 0].set_yticks(range(len(cells)), labels)
     panels[0, 0].set_ylim(len(cells) - 0.5, -0.5)
     return figure
@@ -76,7 +76,7 @@ def _draw(axes: Axes, row: pd.Series, place: int, style: Style) -> None:
     axes.errorbar(value, place, xerr=ends, capsize=2, elinewidth=1.2, markersize=5, **look)
 
 
-def _dress(axes: Axes, tables: Tables, protocol: str, rows: pd.DataFrame) -> None:
+def _style_axes(axes: Axes, tables: Tables, protocol: str, rows: pd.DataFrame) -> None:
     """Give a panel its axis and title."""
     columns = ["score", "score_lower", "score_upper"]
     loss_axis(axes, "x", rows[columns].to_numpy(dtype=float))

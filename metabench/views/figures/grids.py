@@ -169,12 +169,12 @@ def _difference(grid: Grid, a: Method, b: Method) -> Pair | None:
             & (rows["cell_b"] == second.cell)
         ]
         if len(found):
-            sure = (found["difference_lower"] > 0) == (found["difference_upper"] > 0)
+            certain = (found["difference_lower"] > 0) == (found["difference_upper"] > 0)
             places = [f"place {axis.name}" for axis in grid.axes]
             at = grid.rows[["protocol", *places]].drop_duplicates()
-            known = found.assign(apart=sign * found["difference"], sure=sure.astype(float))
+            known = found.assign(apart=sign * found["difference"], certain=certain.astype(float))
             known = known.merge(at, on="protocol")
-            return _on_grid(grid, known, "apart"), _on_grid(grid, known, "sure") > 0
+            return _on_grid(grid, known, "apart"), _on_grid(grid, known, "certain") > 0
     return None
 
 

@@ -50,8 +50,8 @@ def _draw(axes: Axes, tables: Tables, protocol: str, side: Contender) -> None:
         "profiles.csv", protocol=protocol, role=side.role, algorithm=side.algorithm, cell=side.cell
     )
     failed = 1 - float(rows["share"].iloc[-1])
-    spelled = "<0.1" if failed < 0.0005 else f"{100 * failed:.1f}"
-    label = side.style.label + (f" ({spelled} % failed)" if failed > 0 else "")
+    percent = "<0.1" if failed < 0.0005 else f"{100 * failed:.1f}"
+    label = side.style.label + (f" ({percent} % failed)" if failed > 0 else "")
     dash = (0, (1, 1)) if side.step == "none" else "-"
     axes.plot(
         rows["level"],

@@ -127,8 +127,8 @@ def _predictions(axes: Axes, one: Shown) -> None:
 def _count_lost(axes: Axes, rows: pd.DataFrame) -> None:
     """Write how many seeds have no finite prediction after fine-tuning."""
     if lost := rows.loc[~np.isfinite(rows["after"]), "seed"].nunique():
-        said = f"{lost} of {rows['seed'].nunique()} seeds diverged"
-        axes.text(0.02, 0.02, said, transform=axes.transAxes, fontsize=medium().field, va="bottom")
+        note = f"{lost} of {rows['seed'].nunique()} seeds diverged"
+        axes.text(0.02, 0.02, note, transform=axes.transAxes, fontsize=medium().field, va="bottom")
 
 
 # Two coordinates: maps of the first seed.

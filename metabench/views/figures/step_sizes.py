@@ -238,11 +238,11 @@ def _axes(settings: pd.DataFrame, count: int) -> list[str]:
 def _axis(values: pd.Series) -> Axis:
     """Return the axis of a hyperparameter, given the value of each cell."""
     ranks = {str(cell): _rank(value) for cell, value in values.items()}
-    spelled = {_rank(value): _spell(value) for value in values}
-    order = sorted(spelled)
+    texts = {_rank(value): _value_text(value) for value in values}
+    order = sorted(texts)
     label = broken(str(values.name)).replace("_", " ")
     places = {cell: order.index(rank) for cell, rank in ranks.items()}
-    return Axis(label, [spelled[rank] for rank in order], "cell", places)
+    return Axis(label, [texts[rank] for rank in order], "cell", places)
 
 
 def _axis_of_steps(steps: list[str]) -> Axis:
@@ -262,7 +262,7 @@ def _rank(value: Any) -> tuple[int, float, str]:
     return (1, float(value), "")
 
 
-def _spell(value: Any) -> str:
+def _value_text(value: Any) -> str:
     """Format the value of a hyperparameter; an empty one stands for its default."""
     if pd.isna(value):
         return "default"
@@ -274,7 +274,7 @@ def _note(names: Iterable[str], values: Iterable[Any]) -> str:
     lines = []
     for name, value in zip(names, values, strict=True):
         if not pd.isna(value) and (name, value) not in PLAIN:
-            lines.append(SETTINGS.get((name, value)) or titled(name, _spell(value)))
+            lines.append(SETTINGS.get((name, value)) or titled(name, _value_text(value)))
     return "".join(f"\n{line}" for line in lines)
 
 

@@ -76,7 +76,7 @@ def draw(tables: Tables) -> Figure:
         for cell in cells:
             # Many algorithms leave no room for the lines of single seeds.
             _draw(axes, cell, column, seeds=not tables.crowded)
-        _dress(axes, label)
+        _style_axes(axes, label)
     for axes in panels[:, 0]:
         axes.set_ylabel("validation MSE")
     legend_below(figure, panels[0, 0], 4 if tables.crowded else 3)
@@ -141,12 +141,12 @@ def _crosses(axes: Axes, wide: pd.DataFrame, colour: str) -> None:
             axes.plot(known.index, known, "x", color=colour, markersize=6, markeredgewidth=1.5)
 
 
-def _dress(axes: Axes, label: str) -> None:
+def _style_axes(axes: Axes, label: str) -> None:
     """Fit a panel's axes to its lines."""
     lines = axes.get_lines()
     losses = np.concatenate([line.get_ydata() for line in lines]).astype(float)
-    begun = np.concatenate([np.asarray(line.get_ydata(), dtype=float)[:1] for line in lines])
-    usual = np.median(begun[np.isfinite(begun)]) if np.isfinite(begun).any() else np.inf
+    first = np.concatenate([np.asarray(line.get_ydata(), dtype=float)[:1] for line in lines])
+    usual = np.median(first[np.isfinite(first)]) if np.isfinite(first).any() else np.inf
     loss_axis(axes, "y", losses[losses < HIGH * usual])
     axes.set_xlim(left=0)
     if not np.isfinite(losses).any():  # then nothing else says how far the axis goes

@@ -48,7 +48,7 @@ def write(tables: Path, out: Path, literature: Path | None = None) -> Path:
     """
     manifest = manifests.read(tables)
     published = manifests.read(literature)["content"] if literature is not None else ""
-    made = spelled(header(manifest["content"], tables.parent / PROVENANCE, published))
+    made = json_text(header(manifest["content"], tables.parent / PROVENANCE, published))
     text = page(Tables(tables), manifest, _study(tables), _published(literature))
     write_text(out, f"{MADE}{made} -->\n{text}")
     return out
@@ -127,7 +127,7 @@ def page(
         style=(HERE / "page.css").read_text(encoding="utf-8"),
         script=(HERE / "page.js").read_text(encoding="utf-8"),
         library=library(),
-        data=spelled(
+        data=json_text(
             {
                 "study": study,
                 "board": rows,
@@ -140,7 +140,7 @@ def page(
     )
 
 
-def spelled(content: Any) -> str:
+def json_text(content: Any) -> str:
     """Return JSON that is safe in a script of a page."""
     text = json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")
@@ -157,14 +157,14 @@ def library() -> str:
 
 def _study(tables: Path) -> dict[str, Any]:
     """Return name, source and main protocol of the study that has these tables."""
-    about = _read(tables.parent / PROVENANCE)
-    content = about["study"]
+    provenance = _read(tables.parent / PROVENANCE)
+    content = provenance["study"]
     return {
         "name": content["study"],
         "source": content["source"],
         "protocol": content["validation"]["protocol"],
         "confidence": content["statistics"]["confidence"],
-        **{key: about[key] for key in ("commit", "dirty", "engine", "processor", "python")},
+        **{key: provenance[key] for key in ("commit", "dirty", "engine", "processor", "python")},
     }
 
 

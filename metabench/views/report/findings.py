@@ -28,14 +28,16 @@ def sentences(tables: Tables, protocols: list[str], confidence: float) -> list[s
         known = [name for name in tables.every_algorithm if name != UNTRAINED]
         trained = ranked[ranked["algorithm"].isin(known)]
         if len(trained):
-            said = _ahead(tables, protocol, trained.iloc[0])
+            sentence = _leader(tables, protocol, trained.iloc[0])
             if len(trained) > 1:
-                said += _next(tables, protocol, trained.iloc[0], trained.iloc[1], confidence)
-            found.append(said)
+                sentence += _runner_up(
+                    tables, protocol, trained.iloc[0], trained.iloc[1], confidence
+                )
+            found.append(sentence)
     return [*found, *_yardsticks(tables, protocols[0])] or ["This study has nothing to compare."]
 
 
-def _ahead(tables: Tables, protocol: str, best: Any) -> str:
+def _leader(tables: Tables, protocol: str, best: Any) -> str:
     """Say which trained algorithm has the lowest score."""
     if best["score"] >= 1:
         return f"Under {protocol}, no trained algorithm is better than predicting zero."
@@ -59,16 +61,16 @@ def _updates(row: Any) -> str:
     return f"{count} update{'s' * (count > 1)}"
 
 
-def _next(tables: Tables, protocol: str, best: Any, other: Any, confidence: float) -> str:
+def _runner_up(tables: Tables, protocol: str, best: Any, other: Any, confidence: float) -> str:
     """Say how far behind the next algorithm is, and whether that is certain."""
     lower, upper = _difference(tables, protocol, best["algorithm"], other["algorithm"])
-    said = f" {_label(tables, other)} comes next with {other['score']:.3g}"
+    sentence = f" {_label(tables, other)} comes next with {other['score']:.3g}"
     if best["score"] >= 1 or not (isfinite(lower) and isfinite(upper)):
-        return f"{said}."
-    sure = "excludes" if upper < 0 or lower > 0 else "includes"
+        return f"{sentence}."
+    relation = "excludes" if upper < 0 or lower > 0 else "includes"
     return (
-        f"{said}; the {confidence:.0%} interval of the difference, [{lower:.3g}, {upper:.3g}], "
-        f"{sure} 0."
+        f"{sentence}; the {confidence:.0%} interval of the difference, [{lower:.3g}, {upper:.3g}], "
+        f"{relation} 0."
     )
 
 

@@ -80,12 +80,12 @@ def _create_database(uri: str) -> None:
     """
     file = store.database(uri)
     if file and not (file.exists() and file.stat().st_size):
-        with replacing(file) as temporary, _unhurried():
+        with replacing(file) as temporary, _without_fsync():
             _client(f"{store.SQLITE}{temporary.as_posix()}")
 
 
 @contextmanager
-def _unhurried() -> Iterator[None]:
+def _without_fsync() -> Iterator[None]:
     """Let the system decide when sqlite's writes reach the disk.
 
     Creating the tables takes hundreds of small writes, and a file spoiled by a power failure is not
@@ -112,18 +112,19 @@ def _client(uri: str) -> MlflowClient:
 
 def _reason(error: Exception, uri: str) -> str:
     """Return an error of MLflow as one line that says what to do."""
-    said = " ".join(str(error).replace(uri, store.shown(uri)).partition("[SQL:")[0].split())[:300]
-    silent = "it does not answer; start it and run again, nothing else in the study waits for it"
+    text = str(error).replace(uri, store.shown(uri)).partition("[SQL:")[0]
+    message = " ".join(text.split())[:300]
+    no_answer = "it does not answer; start it and run again, nothing else in the study waits for it"
     known = {
-        "Max retries exceeded": silent,
-        "no answer": silent,
+        "Max retries exceeded": no_answer,
+        "no answer": no_answer,
         "database is locked": "another program is writing to it; run again when it has finished",
         "not a database": "it is not an MLflow database; delete it and run again",
         "disk image is malformed": "it is damaged; delete it and run again",
         "disk is full": (full := "the disk is full; make room and run again"),
         "No space left": full,
     }
-    return next((advice for symptom, advice in known.items() if symptom in said), said)
+    return next((advice for symptom, advice in known.items() if symptom in message), message)
 
 
 class Mirror:
@@ -186,9 +187,9 @@ class Mirror:
         children, wanted = self._children(), set[Key]()
         for cell, seeds in jobs:
             marker = layout.marker(self.name, cell.path, seeds)
-            told = store.read_marker(marker)["runs"]
+            run_ids = store.read_marker(marker)["runs"]
             digests = {
-                (cell.algorithm, cell.name, seed): told[str(seed)] for seed in seeds_of(seeds)
+                (cell.algorithm, cell.name, seed): run_ids[str(seed)] for seed in seeds_of(seeds)
             }
             wanted |= digests.keys()
             if not all(

@@ -17,7 +17,7 @@ def runs(running: Running, name: str) -> dict[int, Content]:
     """Return what each run of predictions shows, by seed; `NO_SEED` where they have none."""
     record = running.reader.predictions(name)
     header = artifacts.read_header(running.layout.predictions(name))
-    about = {
+    params = {
         "study": running.study.name,
         "algorithm": name,
         "cell": "-",
@@ -27,7 +27,7 @@ def runs(running: Running, name: str) -> dict[int, Content]:
     return {
         seed: Content(
             name=f"{name}, seed {seed}" if len(record.seeds) else name,
-            params=about | {"seed": str(seed)},
+            params=params | {"seed": str(seed)},
             points=list(_points(running, record, run)),
             tags={"status": "ok", "predictions.answers": header["answers"]},
             files={},

@@ -30,7 +30,7 @@ def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | No
             "validation score": number(row["validation_score"]),
             "test score": number(row["chosen_score"]),
             "updates": number(row["updates"]),
-            **{name: _spelled(row[name]) for name in axes},
+            **{name: _value_text(row[name]) for name in axes},
         }
         for row in board.to_dict("records")
     )
@@ -74,7 +74,7 @@ def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | No
     )
 
 
-def _spelled(value: Any) -> str:
+def _value_text(value: Any) -> str:
     """Format the value of a hyperparameter."""
     if pd.isna(value):
         return "-"

@@ -35,7 +35,7 @@ def grids(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     base = (
         alt.Chart(data)
         .transform_filter("datum.grid == grid")
-        .transform_calculate(**spelled())
+        .transform_calculate(**statistic_text())
         .encode(
             x=alt.X("x:N", title=None, sort=alt.EncodingSortField("place", "min")).axis(
                 labelAngle=0, labelOverlap=True
@@ -67,7 +67,7 @@ def grids(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     )
 
 
-def spelled() -> dict[str, str]:
+def statistic_text() -> dict[str, str]:
     """Return what a mark shows of its row: the statistic that a reader chose."""
     least = f"statistic == 'score' || statistic == 'failed' ? {LOW} : {ROUNDING}"
     return {
@@ -84,7 +84,7 @@ def _rows(grid: Grid) -> Iterator[dict[str, Any]]:
     for method in grid.methods:
         for row in grid.of(method).to_dict("records"):
             place = int(row[f"place {along.name}"])
-            known = about(grid, method, row) | {
+            known = row_labels(grid, method, row) | {
                 "grid": _named(grid, along, held, row),
                 "x": along.values[place],
                 "place": place,
@@ -100,7 +100,7 @@ def _named(grid: Grid, along: Axis, held: Axis | None, row: dict[str, Any]) -> s
     return f"{name}: {along.title}, {held.name} {held.values[int(row[f'place {held.name}'])]}"
 
 
-def about(grid: Grid, method: Method, row: dict[str, Any]) -> dict[str, Any]:
+def row_labels(grid: Grid, method: Method, row: dict[str, Any]) -> dict[str, Any]:
     """Return the label of a mark."""
     return {
         "protocol": row["protocol"],

@@ -10,7 +10,7 @@ import pandas as pd
 
 from metabench.views.drawing.grids import Axis, Grid
 from metabench.views.drawing.reading import Tables
-from metabench.views.report.charts.grids import LOW, STATISTICS, about, spelled, values
+from metabench.views.report.charts.grids import LOW, STATISTICS, row_labels, statistic_text, values
 from metabench.views.report.charts.parts import Chart, Control, framed, parameters
 
 FIELD = (40, 22)
@@ -64,7 +64,7 @@ def maps(tables: Tables, choice: Control, confidence: float) -> Chart | None:
         )
         .transform_filter("datum.grid == grid")
         .transform_calculate(
-            **spelled(),
+            **statistic_text(),
             text="!isNumber(datum.value) ? datum.value : datum.value != 0 && abs(datum.value) < 1e-3 ? "
             "format(datum.value, '.0e') : format(datum.value, '.2~r')",
         )
@@ -97,7 +97,7 @@ def _rows(grid: Grid) -> Iterator[dict[str, Any]]:
     for method in grid.methods:
         for row in grid.of(method).to_dict("records"):
             x, y = _at(across, row), _at(down, row)
-            known = about(grid, method, row)
+            known = row_labels(grid, method, row)
             yield (
                 known
                 | values(row)

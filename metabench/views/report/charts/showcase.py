@@ -72,8 +72,8 @@ def _predictions(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
     labels = {name: style.line for name, style in tables.styles.items()}
     heights = rows[["truth", "before", "after"]]
     shown = heights.where(heights.abs() < most).round(3)
-    about = rows[["protocol", "seed", "x"]].round({"x": 3})
-    return about.assign(label=rows["algorithm"].map(labels), **shown)
+    points = rows[["protocol", "seed", "x"]].round({"x": 3})
+    return points.assign(label=rows["algorithm"].map(labels), **shown)
 
 
 def _points(tables: Tables, protocols: tuple[str, ...]) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """The modules of the package: which folder may import which, and the table of modules.
 
-python tests/rooms.py writes the table in ARCHITECTURE.md from imports and docstrings
+python tests/modules.py writes the table in ARCHITECTURE.md from imports and docstrings
 """
 
 import ast
@@ -71,25 +71,25 @@ def _file(parts: list[str]) -> Path | None:
     return None
 
 
-def room(path: Path) -> str:
+def module_name(path: Path) -> str:
     """Return the module of a file: the file itself or its sub-folder; "" for an `__init__`."""
     parts = path.relative_to(PACKAGE).parts
     inside = parts[1] if parts[0] in FOLDERS else parts[0]
     return "" if inside in ("__init__.py", "__main__.py") else inside.removesuffix(".py")
 
 
-def rooms(name: str) -> list[str]:
+def modules(name: str) -> list[str]:
     """Return the modules of a folder, each after those that it imports; a cycle is an error."""
     needs: dict[str, set[str]] = {}
     for path in files():
-        if folder(path) == name and room(path):
-            others = {room(other) for other, _ in own(path) if folder(other) == name}
-            needs.setdefault(room(path), set()).update(others - {room(path), ""})
+        if folder(path) == name and module_name(path):
+            others = {module_name(other) for other, _ in own(path) if folder(other) == name}
+            needs.setdefault(module_name(path), set()).update(others - {module_name(path), ""})
     ordered = {inside: sorted(needs[inside]) for inside in sorted(needs)}
     return list(TopologicalSorter(ordered).static_order())
 
 
-def says(name: str, inside: str) -> str:
+def first_sentence(name: str, inside: str) -> str:
     """Return the first sentence of a module's docstring."""
     path = PACKAGE / name / inside
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
@@ -102,15 +102,15 @@ def table() -> str:
     lines = ["| folder | module | contents |", "| --- | --- | --- |"]
     for name in (*FOLDERS, ""):
         title = f"**{name}**" if name else "top level"
-        for inside in rooms(name):
-            lines.append(f"| {title} | `{inside}` | {says(name, inside)} |")
+        for inside in modules(name):
+            lines.append(f"| {title} | `{inside}` | {first_sentence(name, inside)} |")
             title = ""
     return "\n".join(lines)
 
 
 def page() -> str:
     """Return ARCHITECTURE.md with the current table."""
-    return renewed(PAGE, "rooms", table())
+    return renewed(PAGE, "modules", table())
 
 
 if __name__ == "__main__":
