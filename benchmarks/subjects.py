@@ -18,6 +18,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,20 @@ def flops(settings: TrainSettings) -> int:
     """
     algorithm = algorithms.load(settings.algorithm)
     cost = algorithm.cost(settings.hyperparameters, settings.tasks)
-    return settings.shape.operations * _gradients(settings, cost.point_gradients)
+    gradients = settings.shape.operations * _gradients(settings, cost.point_gradients)
+    return gradients + _maps(settings)
+
+
+def _maps(settings: TrainSettings) -> int:
+    """Count the operations of Meta-Curvature's maps: of each layer, three products from the left
+    and three from the right, for each task and inner step.
+    """
+    if settings.algorithm != "meta_curvature":
+        return 0
+    h: Any = settings.hyperparameters
+    layers = [(n + 1, m) for n, m in pairwise(settings.shape.widths)]
+    products = sum(3 * 2 * n * m * (n + m) for n, m in layers)
+    return h.meta_batch_size * h.inner_steps * products
 
 
 def _gradients(settings: TrainSettings, counted: int) -> int:

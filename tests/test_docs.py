@@ -213,6 +213,15 @@ def test_every_interval_in_the_prose_of_a_page_is_a_claim(page: str) -> None:
     assert found and all(any(numbers in text for text in claimed) for numbers in found)
 
 
+@pytest.mark.parametrize(
+    "page", ["README.md", "CHANGELOG.md", "config/README.md", "docs/robustness.md"]
+)
+def test_the_number_of_protocols_of_the_atlas_is_that_of_its_file(page: str) -> None:
+    protocols = len(Study(config.load(ROOT / "config" / "flux-atlas.yaml")).protocols)
+    stated = set(re.findall(r"(\d+) protocols", (ROOT / page).read_text()))
+    assert str(protocols) in stated
+
+
 def test_every_fault_that_is_said_to_be_answered_has_a_test_that_exists() -> None:
     rows = re.findall(
         r"^\| (?!fault)(.+) \|$", (ROOT / "docs" / "reliability.md").read_text(), re.MULTILINE
