@@ -28,21 +28,15 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from metabench.analysis import frames
-from metabench.analysis.statistics import (
-    Interval,
-    Resamples,
-    crossed_interval,
+from metabench.analysis.statistics.estimates import iqm, median, p95
+from metabench.analysis.statistics.intervals import Interval, crossed_interval, mean_interval
+from metabench.analysis.statistics.pairs import (
     difference_interval,
-    iqm,
-    mean_interval,
-    median,
-    p95,
     probability_of_improvement,
-    ranked,
-    ranks,
     ratio_interval,
-    resamples,
 )
+from metabench.analysis.statistics.ranking import ranked, ranks
+from metabench.analysis.statistics.resampling import Resamples, resamples
 from metabench.learning.scores import scores
 
 SCALES = ("raw", "log")

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from metabench.analysis.columns import HYPERPARAMETERS
-from metabench.analysis.statistics import Resamples, resamples
+from metabench.analysis.statistics.resampling import Resamples, resamples
 from metabench.learning.hyperparameters import value_text
 from metabench.learning.scores import scores
 from metabench.records.measured import COST_COLUMNS, CellRecord, PredictionsRecord

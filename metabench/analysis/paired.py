@@ -12,7 +12,7 @@ import pandas as pd
 from metabench.analysis import frames
 from metabench.analysis.columns import judged
 from metabench.analysis.reduction import PRECISION, made
-from metabench.analysis.statistics import difference_interval
+from metabench.analysis.statistics.pairs import difference_interval
 from metabench.analysis.tables.tasks import NO_SEED
 from metabench.learning.scores import scores
 from metabench.records import manifests

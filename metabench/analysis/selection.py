@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metabench.analysis.columns import JUDGED
 from metabench.analysis.measured import Study
-from metabench.analysis.statistics import Floats, Integers
+from metabench.analysis.statistics.losses import Floats, Integers
 from metabench.records.measured import CellRecord
 
 

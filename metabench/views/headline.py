@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from metabench.analysis.statistics import ROUNDING
+from metabench.analysis.statistics.losses import ROUNDING
 
 SHOWN = ("score", "score_lower", "score_upper", "mean", "median")
 """Statistics of a cell."""

@@ -14,7 +14,7 @@ import small
 
 from metabench import jobs
 from metabench.analysis import frames, measured, tables
-from metabench.analysis.statistics import cvar
+from metabench.analysis.statistics.estimates import cvar
 from metabench.analysis.tables.breaking_points import breaks
 from metabench.learning.scores import scores
 from metabench.records import running

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from small import ROOT
 
 from metabench.analysis import frames, paired
-from metabench.analysis.statistics import difference_interval
+from metabench.analysis.statistics.pairs import difference_interval
 from metabench.cli import main
 from metabench.learning.scores import scores
 from metabench.records import manifests

@@ -9,21 +9,17 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from metabench.analysis.statistics import (
-    ROUNDING,
-    crossed_interval,
+from metabench.analysis.statistics.estimates import iqm, median, p95, quantile
+from metabench.analysis.statistics.intervals import crossed_interval, mean_interval
+from metabench.analysis.statistics.losses import ROUNDING
+from metabench.analysis.statistics.pairs import (
     detectable,
     difference_interval,
-    iqm,
-    mean_interval,
-    median,
-    p95,
     probability_of_improvement,
-    quantile,
-    ranks,
     ratio_interval,
-    resamples,
 )
+from metabench.analysis.statistics.ranking import ranks
+from metabench.analysis.statistics.resampling import resamples
 
 SEEDS_DOMINATE, BALANCED, TASKS_DOMINATE = (0.8, 0.1, 0.1), (1 / 3, 1 / 3, 1 / 3), (0.05, 0.8, 0.15)
 

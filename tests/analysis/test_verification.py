@@ -346,7 +346,7 @@ def test_a_consistent_study_fails_at_most_one_time_in_twenty() -> None:
         wrong = []
         for share in rng.uniform(size=15):
             task = rng.standard_normal(40)
-            found = chance.ratio_interval(trained(0.2, rng, task), trained(0.2, rng, task), tests)
+            found = chance.factor_interval(trained(0.2, rng, task), trained(0.2, rng, task), tests)
             more = np.diff(rng.binomial(10, share, 2))[0]
             wrong += [not found.lower <= 1 <= found.upper]
             wrong += [chance.divergence_p_value(int(more), 10) <= chance.ERROR / tests]
@@ -361,21 +361,21 @@ def test_a_change_of_the_detectable_size_is_detected_four_times_in_five(noise: f
         task = rng.standard_normal(40)
         known = trained(noise, rng, task)
         change = chance.detectable_factor(known, tests)
-        found = chance.ratio_interval(trained(noise, rng, task) + log(change), known, tests)
+        found = chance.factor_interval(trained(noise, rng, task) + log(change), known, tests)
         detected.append(found.lower > np.exp(TOLERANCE))
     assert np.mean(detected) == pytest.approx(chance.POWER, abs=4 * np.sqrt(0.8 * 0.2 / 1500))
 
 
 def test_a_single_run_shows_no_variance() -> None:
     one = np.log([[1.0, 2.0]])
-    assert chance.ratio_interval(one + log(3), one, 1) == pytest.approx((3, 0, inf))
+    assert chance.factor_interval(one + log(3), one, 1) == pytest.approx((3, 0, inf))
     assert np.isnan(chance.detectable_factor(one, 1))
 
 
 def test_two_runs_that_differ_tell_next_to_nothing() -> None:
     two = np.log([[1.0, 2.0], [3.0, 5.0]])
     assert chance.detectable_factor(two, 69) == inf
-    assert chance.ratio_interval(two[::-1], two, 69) == pytest.approx((1, 0, inf))
+    assert chance.factor_interval(two[::-1], two, 69) == pytest.approx((1, 0, inf))
 
 
 @pytest.mark.parametrize("more", range(1, 11))

@@ -348,7 +348,7 @@ FAULTS = {
         (f"{TABLES}::test_scores_are_capped_on_each_task_before_they_are_averaged",),
     ),
     "the tail is that of the best": Fault(
-        "analysis/statistics.py",
+        "analysis/statistics/estimates.py",
         "return WindowMean(lambda n: (percent * n / 100, (100 - percent) * n / 100))",
         "return WindowMean(lambda n: (0, (100 - percent) * n / 100))",
         (

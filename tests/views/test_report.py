@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page
 from small import ROOT
 
 from metabench.analysis import frames
-from metabench.analysis.statistics import ROUNDING
+from metabench.analysis.statistics.losses import ROUNDING
 from metabench.cli import main
 from metabench.records import manifests
 from metabench.records.artifacts import ArtifactError

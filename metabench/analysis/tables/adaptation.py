@@ -11,14 +11,9 @@ from numpy.typing import NDArray
 
 from metabench.analysis.columns import Column
 from metabench.analysis.measured import Study
-from metabench.analysis.statistics import (
-    Resamples,
-    crossed_intervals,
-    iqm,
-    mean_interval,
-    median,
-    p95,
-)
+from metabench.analysis.statistics.estimates import iqm, median, p95
+from metabench.analysis.statistics.intervals import crossed_intervals, mean_interval
+from metabench.analysis.statistics.resampling import Resamples
 from metabench.learning.scores import scores
 from metabench.records.measured import REGIONS, CellRecord
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from metabench.analysis.columns import COUNT, NUMBER, ORACLE, TEXT, Column
 from metabench.analysis.measured import Study
 from metabench.analysis.selection import algorithms, candidates, selection_of, step_of
-from metabench.analysis.statistics import (
+from metabench.analysis.statistics.pairs import (
     detectable,
     difference_interval,
     probability_of_improvement,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from metabench.analysis.columns import NUMBER, Column
 from metabench.analysis.measured import Study
-from metabench.analysis.statistics import ranked, ranks
+from metabench.analysis.statistics.ranking import ranked, ranks
 from metabench.analysis.tables.comparisons import PICKS, Contender, contenders
 
 NAME = "ranking.csv"

@@ -10,7 +10,8 @@ import pandas as pd
 
 from metabench.analysis.columns import COUNT, NUMBER, Column
 from metabench.analysis.measured import Study
-from metabench.analysis.statistics import Floats, cvar
+from metabench.analysis.statistics.estimates import cvar
+from metabench.analysis.statistics.losses import Floats
 from metabench.learning.scores import scores
 
 NAME = "tails.csv"

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 from scipy.stats import binomtest
 
-from metabench.analysis.statistics import Floats, Interval, difference_interval
+from metabench.analysis.statistics.intervals import Interval
+from metabench.analysis.statistics.losses import Floats
+from metabench.analysis.statistics.pairs import difference_interval
 from metabench.analysis.verification.distances import TOLERANCE, logarithms
 from metabench.analysis.verification.folders import CELL, ROW, Tables
 from metabench.learning.randomness import uniforms
@@ -48,7 +50,7 @@ def compare_losses(fresh: Tables, reference: Tables) -> tuple[pd.DataFrame, int]
 
     Columns in addition to those of `ROW`:
 
-    - `factor`, `lower`, `upper`: `ratio_interval` of the runs that diverged on neither side;
+    - `factor`, `lower`, `upper`: `factor_interval` of the runs that diverged on neither side;
     - `detectable`: `detectable_factor` of the reference's runs;
     - `diverged`: how many more runs diverged than in the reference;
     - `p_value`: `divergence_p_value` of that;
@@ -73,7 +75,7 @@ def _compare(
 ) -> tuple[Any, ...]:
     """Return the columns of one row of `compare_losses`, from its log losses ``(run, task)``."""
     paired = ~(diverged | known_diverged)
-    interval = ratio_interval(losses[paired], known[paired], tests)
+    interval = factor_interval(losses[paired], known[paired], tests)
     near = interval.lower <= np.exp(TOLERANCE) and interval.upper >= np.exp(-TOLERANCE)
     # A single pair shows no variance, so it is evidence only where all other runs diverged.
     shown = paired.sum() > 1 or not paired.all()
@@ -103,7 +105,7 @@ def _log_losses(tables: Tables) -> dict[tuple[str, ...], Floats]:
     return found
 
 
-def ratio_interval(a: Floats, b: Floats, tests: int) -> Interval:
+def factor_interval(a: Floats, b: Floats, tests: int) -> Interval:
     """Return exp(mean(a - b)) of log losses ``(run, task)`` with its interval over both margins.
 
     The error of the interval is `ERROR` / tests (Bonferroni). Fewer than two runs show no variance:
@@ -142,7 +144,7 @@ def detectable_distance(runs: int, tests: int) -> float:
     """Return the size of a detectable change in standard errors of the reference's runs.
 
     It is the quantile `POWER`, over `DRAWS` pairs of trainings a and b with standard normal noise,
-    of the smallest distance that is detected in that pair, t being the bound of `ratio_interval`:
+    of the smallest distance that is detected in that pair, t being the bound of `factor_interval`:
 
         (t se(b - a) - mean(b - a)) / (sqrt(2 / S) s(a))
     """

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from metabench.analysis.statistics import ROUNDING, Floats, with_inf_for_nan
+from metabench.analysis.statistics.losses import ROUNDING, Floats, with_inf_for_nan
 
 TOLERANCE = 0.005
 """Distance within which values agree.

@@ -98,7 +98,7 @@ def page(
     # The workflow asks for headers each time that it starts, and these take a second to import.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    from metabench.analysis.statistics import ROUNDING
+    from metabench.analysis.statistics.losses import ROUNDING
     from metabench.views.report import board, charts, findings
 
     main = study["protocol"]

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from metabench.analysis.statistics import ROUNDING
+from metabench.analysis.statistics.losses import ROUNDING
 from metabench.views.drawing.grids import Axis, Grid, Method
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.board import number

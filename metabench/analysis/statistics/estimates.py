@@ -1,0 +1,79 @@
+"""Point estimates of the pooled losses of all seeds and tasks: quantiles and trimmed means."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from metabench.analysis.statistics.losses import Floats, Integers, with_inf_for_nan
+
+
+@dataclass(frozen=True)
+class WindowMean:
+    """The mean of the sorted values between two ranks: an L-estimator.
+
+    The values of all seeds and tasks are pooled.
+
+    Each of N sorted values fills one unit of the rank axis 0..N, and `window` maps N to (start,
+    length) on it. A quantile is a window of length 1. Where the window touches an infinite value,
+    the statistic is inf.
+    """
+
+    window: Callable[[int], tuple[float, float]]
+
+    def __call__(self, losses: ArrayLike) -> float:
+        """Return the statistic of `losses`, of any shape."""
+        values = np.sort(with_inf_for_nan(losses), axis=None)
+        return float(self.of_ranks(values, np.arange(1, values.size + 1)))
+
+    def of_ranks(self, values: Floats, ranks: Integers) -> Floats:
+        """Return the statistic of multisets of sorted values ``(N,)``, given by cumulative counts.
+
+        Counts are ``(..., N)``.
+        """
+        start, length = self.window(int(ranks[..., -1].flat[0]))
+        first = bisect_left(
+            range(values.size), True, key=lambda j: bool((ranks[..., j] > start).any())
+        )
+        last = bisect_left(
+            range(values.size), True, key=lambda j: bool((ranks[..., j] >= start + length).all())
+        )
+        share = np.clip(
+            (ranks[..., first : last + 1] - start) / length, 0, 1
+        )  # of the window, up to each value
+        weight = np.diff(share, axis=-1, prepend=0)
+        seen = values[first : last + 1]
+        finite = np.isfinite(seen)
+        estimate = weight @ np.where(finite, seen, 0)
+        return np.where(weight[..., ~finite].any(-1), np.inf, estimate)
+
+
+def quantile(percent: int) -> WindowMean:
+    """Return the statistic "this percentile of the pooled losses", linearly interpolated."""
+    return WindowMean(
+        lambda n: (percent * (n - 1) / 100, 1)
+    )  # divided last: whole ranks stay exact
+
+
+median = quantile(50)
+"""Median of the pooled losses."""
+p95 = quantile(95)
+"""95th percentile of the pooled losses."""
+iqm = WindowMean(lambda n: (n / 4, n / 2))
+"""Interquartile mean of the pooled losses: the mean of their middle half.
+
+Reference: Agarwal et al. 2021, "Deep RL at the edge of the statistical precipice",
+    arXiv:2108.13264."""
+
+
+def cvar(percent: int) -> WindowMean:
+    """Return the statistic "mean of all losses above this percentile": the tail's expected loss.
+
+    Reference: Rockafellar and Uryasev 2000, "Optimization of conditional value-at-risk",
+        doi:10.21314/JOR.2000.038.
+    """
+    return WindowMean(lambda n: (percent * n / 100, (100 - percent) * n / 100))

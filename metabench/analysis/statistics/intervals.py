@@ -1,0 +1,182 @@
+"""Confidence intervals of one cell's statistics over seeds and tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logit, ndtr, stdtrit
+
+from metabench.analysis.statistics.estimates import WindowMean
+from metabench.analysis.statistics.losses import Floats, Scale, checked
+from metabench.analysis.statistics.resampling import Resamples, resampled
+
+LINK: dict[Scale, Callable[[Floats], Floats]] = {"raw": np.asarray, "log": np.log, "logit": logit}
+
+
+class Interval(NamedTuple):
+    """An estimate and the bounds of its confidence interval; nan bounds where there is none."""
+
+    estimate: float
+    lower: float
+    upper: float
+
+
+def mean_interval(losses: ArrayLike, confidence: float = 0.95, scale: Scale = "log") -> Interval:
+    """Return the mean with its two-way variance-component t interval.
+
+        Var(mean) = (MS_seed + MS_task - MS_residual) / (S B), not below max(MS_seed, MS_task) / (S
+        B)
+
+    Degrees of freedom are Satterthwaite's. On the log scale (delta method) the bounds are mean *
+    exp(-+ t SE / mean): positive, and closer to the stated coverage for skewed losses. One seed
+    alone: over tasks only.
+
+    Args:
+        losses: ``(seed, task)``; if any is not finite, the result is (inf, nan, nan).
+        confidence: Stated coverage.
+        scale: "log" for losses, "raw" for values that may be negative, "logit" for shares.
+
+    Raises:
+        ValueError: Not a (seed, task) array, or a value outside the scale's domain.
+
+    Reference: Searle et al. 1992, "Variance components", ch. 4; Satterthwaite 1946,
+        doi:10.2307/3002019.
+    """
+    x = checked(losses, scale)
+    if not np.isfinite(x).all():
+        return Interval(np.inf, np.nan, np.nan)
+    mean = float(x.mean())
+    slope = {"raw": 1.0, "log": mean, "logit": mean * (1 - mean)}[
+        scale
+    ] or 1.0  # constant zeros or ones: no variance
+    variance, freedom = variance_of_mean(x, slope)
+    return _t_interval(mean, variance, freedom, confidence, scale)
+
+
+def variance_of_mean(x: Floats, slope: float) -> tuple[float, float]:
+    """Return the variance of the grand mean, over a slope squared, and its degrees of freedom.
+
+    They are 0 where a single value carries no information.
+    """
+    squares, degrees = _mean_squares(x)
+    parts = squares / x.size / slope**2
+    variance = max(parts[0] + parts[1] - parts[2], parts[0], parts[1])
+    return float(variance), _freedom(variance, parts, degrees)
+
+
+def crossed_intervals(
+    statistics: Sequence[WindowMean],
+    losses: ArrayLike,
+    draws: Resamples,
+    confidence: float = 0.95,
+    scale: Scale = "log",
+) -> list[Interval]:
+    """Return pooled statistics, each with its crossed bootstrap t interval.
+
+    All statistics share one pass over the resamples.
+
+        Var = S/(S-1) Var_seeds + B/(B-1) Var_tasks
+
+    Each variance is that of the (log) statistic when this margin alone is resampled, read off the
+    middle 68% of the resamples, which a few infinite ones (a diverged seed drawn often) do not
+    affect. n/(n-1) and Student's t with Satterthwaite's degrees of freedom correct for few seeds.
+    One seed alone: over tasks only.
+
+    Args:
+        statistics: Each `median`, `iqm`, `p95` or another `WindowMean`.
+        losses: ``(seed, task)``, diverged ones inf; if a statistic is inf, its interval is (inf,
+            nan, nan).
+        draws: From `resamples`, of the same numbers of seeds and tasks.
+        confidence: Stated coverage.
+        scale: As in `mean_interval`.
+
+    Raises:
+        ValueError: `draws` have different sizes, or a value lies outside the scale's domain.
+    """
+    x = checked(losses, scale)
+    drawn = (draws.seeds.shape[1], draws.tasks.shape[1])
+    if x.shape not in (drawn, (1, drawn[1])):
+        raise ValueError(
+            f"resamples are of {drawn} (seeds, tasks), losses of {x.shape}; draw them for the same"
+        )
+    margins = [axis for axis in (0, 1) if x.shape[axis] > 1]
+    sizes = np.array([x.shape[axis] for axis in margins])
+    per_margin = [resampled(statistics, x, draws[axis], axis) for axis in margins]
+    found = []
+    for n, statistic in enumerate(statistics):
+        errors = np.array([_spread(estimates[n], scale) for estimates in per_margin])
+        parts = errors**2 * sizes / (sizes - 1)
+        variance = float(parts.sum())
+        freedom = _freedom(variance, parts, sizes - 1)
+        found.append(_t_interval(statistic(x), variance, freedom, confidence, scale))
+    return found
+
+
+def crossed_interval(
+    statistic: WindowMean,
+    losses: ArrayLike,
+    draws: Resamples,
+    confidence: float = 0.95,
+    scale: Scale = "log",
+) -> Interval:
+    """Return the result of `crossed_intervals` for one statistic."""
+    return crossed_intervals([statistic], losses, draws, confidence, scale)[0]
+
+
+def _spread(estimates: Floats, scale: Scale) -> float:
+    """Return the standard error from the middle 68% of the resampled estimates.
+
+    It is inf where they are not finite.
+    """
+    with np.errstate(divide="ignore"):
+        values = LINK[scale](estimates)
+    lower, upper = np.quantile(values, [ndtr(-1), ndtr(1)], method="nearest")
+    return float((upper - lower) / 2) if np.isfinite([lower, upper]).all() else float("inf")
+
+
+def _mean_squares(x: Floats) -> tuple[Floats, Floats]:
+    """Return mean squares and degrees of freedom of (seed, task, residual).
+
+    Both are 0 where one seed or one task carries no information.
+    """
+    seeds, tasks = x.shape
+    seed, task = x.mean(1, keepdims=True) - x.mean(), x.mean(0, keepdims=True) - x.mean()
+    residual = x - x.mean() - seed - task
+    sums = np.array([tasks * (seed**2).sum(), seeds * (task**2).sum(), (residual**2).sum()])
+    degrees = np.array([seeds - 1.0, tasks - 1.0, (seeds - 1.0) * (tasks - 1.0)])
+    return np.where(degrees > 0, sums / np.maximum(degrees, 1), 0.0), degrees
+
+
+def _freedom(variance: float, parts: Floats, degrees: NDArray[np.number]) -> float:
+    """Return Satterthwaite's degrees of freedom, V^2 / sum(part^2 / degrees); 0 if there are none."""
+    known = degrees > 0
+    if not known.any():
+        return 0.0
+    if not 0 < variance < np.inf:
+        return 1.0
+    return float(variance**2 / (parts[known] ** 2 / degrees[known]).sum())
+
+
+def _t_interval(
+    estimate: float, variance: float, freedom: float, confidence: float, scale: Scale
+) -> Interval:
+    """Return estimate -+ t sqrt(variance) on its scale."""
+    if not (freedom and np.isfinite(estimate)):
+        return Interval(estimate, np.nan, np.nan)
+    half = float(stdtrit(freedom, (1 + confidence) / 2) * np.sqrt(variance))
+    return Interval(estimate, _moved(estimate, -half, scale), _moved(estimate, half, scale))
+
+
+def _moved(estimate: float, step: float, scale: Scale) -> float:
+    """Return the estimate shifted by a step on its scale."""
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # up to inf; nan for an estimate of 0 moved by inf
+        if scale == "raw":
+            return estimate + step
+        if scale == "log":
+            return float(estimate * np.exp(step))
+        return float(estimate / (estimate + (1 - estimate) * np.exp(-step)))

@@ -1,0 +1,64 @@
+"""Comparisons of two contenders, matched on seeds and tasks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import stdtrit
+
+from metabench.analysis.statistics.intervals import Interval, mean_interval, variance_of_mean
+from metabench.analysis.statistics.losses import ROUNDING, matched
+
+
+def probability_of_improvement(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return P(loss_a < loss_b) over matched (seed, task) pairs, with its crossed t interval.
+
+    Ties count one half; the interval is computed on the logit scale.
+
+    Losses are ``(seed, task)``; b may be ``(1, task)``, a seedless baseline, and is then matched
+    with each seed. If all pairs agree, nothing varies, and the far bound is Clopper and Pearson's
+    for as many trials as there are seeds.
+    """
+    x, y = matched(a, b)
+    score = np.where(x == y, 0.5, np.where(x < y, 1.0, 0.0))
+    estimate, lower, upper = mean_interval(score, confidence, scale="logit")
+    if 0 < estimate < 1:
+        return Interval(estimate, lower, upper)
+    trials = len(x) if len(x) > 1 else x.size
+    edge = ((1 - confidence) / 2) ** (1 / trials)
+    return Interval(estimate, edge * estimate, 1 - edge * (1 - estimate))
+
+
+def difference_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return the mean of a - b with its crossed t interval; both are finite, as scores are.
+
+    They are matched as in `probability_of_improvement`.
+    """
+    x, y = matched(a, b)
+    return mean_interval(x - y, confidence, scale="raw")
+
+
+def ratio_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return the geometric mean of a / b with its crossed t interval; both are finite.
+
+        exp(mean(log a - log b))
+
+    Values below `ROUNDING` count as `ROUNDING`. They are matched as in
+    `probability_of_improvement`.
+    """
+    x, y = (np.log(np.maximum(values, ROUNDING)) for values in matched(a, b))
+    with np.errstate(over="ignore"):
+        return Interval(*np.exp(mean_interval(x - y, confidence, scale="raw")).tolist())
+
+
+def detectable(a: ArrayLike, b: ArrayLike, confidence: float = 0.95, power: float = 0.8) -> float:
+    """Return the mean difference that a design would detect with a given probability.
+
+    That is (t_confidence + t_power) standard errors, with the interval's degrees of freedom. Losses
+    or scores are matched as in `probability_of_improvement`.
+    """
+    x, y = matched(a, b)
+    variance, freedom = variance_of_mean(x - y, slope=1.0)
+    return float(
+        (stdtrit(freedom, (1 + confidence) / 2) + stdtrit(freedom, power)) * np.sqrt(variance)
+    )

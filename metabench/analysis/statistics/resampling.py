@@ -1,0 +1,71 @@
+"""The crossed bootstrap: seeds and tasks drawn with replacement, independently of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from metabench.analysis.statistics.estimates import WindowMean
+from metabench.analysis.statistics.losses import Floats, Integers
+from metabench.learning.randomness import uniforms
+
+CHUNK = 200_000  # resampled losses held at once: what stays in a processor's cache
+
+
+class Resamples(NamedTuple):
+    """Multisets of seeds ``(resample, seed)`` and of tasks ``(resample, task)``, as indices."""
+
+    seeds: Integers
+    tasks: Integers
+
+
+def resamples(key: int | str, seeds: int, tasks: int, count: int) -> Resamples:
+    """Return the multisets of the crossed bootstrap: one of seeds and one of tasks per resample.
+
+    They are the same for all cells.
+
+    The r-th seeds depend on neither `tasks` nor `count`, the r-th tasks on neither `seeds` nor
+    `count`. `key` is the study's name; the others are numbers.
+
+    Reference: Owen 2007, "The pigeonhole bootstrap", doi:10.1214/07-AOAS122.
+    """
+
+    def draws(offset: int, size: int) -> Integers:
+        blocks = [uniforms(key, "bootstrap", 2 * r + offset, size) for r in range(count)]
+        return (np.stack(blocks) * size).astype(np.int64)
+
+    return Resamples(draws(0, seeds), draws(1, tasks))
+
+
+def _counts(draws: Integers, size: int) -> Integers:
+    """Return how often each index is drawn, ``(resample, size)``."""
+    return np.stack([np.bincount(draw, minlength=size) for draw in draws])
+
+
+def resampled(
+    statistics: Sequence[WindowMean], losses: Floats, draws: Integers, axis: int
+) -> Floats:
+    """Return statistics ``(statistic, resample)`` when only one axis is resampled.
+
+    Axis 0 is the seeds, axis 1 the tasks.
+    """
+    order = np.argsort(losses, axis=None, kind="stable")
+    values, members = losses.ravel()[order], np.unravel_index(order, losses.shape)[axis]
+    counts = _counts(draws, losses.shape[axis]).astype(np.int32)
+    rows = max(1, CHUNK // losses.size)
+    found = []
+    for i in range(0, len(counts), rows):
+        ranks = np.cumsum(np.take(counts[i : i + rows], members, axis=1), axis=1, dtype=np.int32)
+        found.append([statistic.of_ranks(values, ranks) for statistic in statistics])
+    return np.concatenate(found, axis=1)
+
+
+def resampled_means(values: Floats, draws: Resamples) -> Floats:
+    """Return the mean of each resample, ``(resample,)``."""
+    seeds, tasks = values.shape
+    if seeds == 1:
+        return _counts(draws.tasks, tasks) @ values[0] / tasks
+    weighted = _counts(draws.seeds, seeds) @ values  # (resample, task)
+    return (weighted * _counts(draws.tasks, tasks)).sum(-1) / (seeds * tasks)
