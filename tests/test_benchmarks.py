@@ -6,7 +6,9 @@ import sys
 from importlib.util import find_spec
 
 import pytest
+import small
 import torch
+import yaml
 from small import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))  # they are scripts, and no package
@@ -19,6 +21,7 @@ from workers import Worker, cores
 from metabench.learning.algorithms import NAMES
 from metabench.study import config
 from metabench.study.jobs import Study
+from metabench.workflow import estimate
 
 WORKLOADS = subjects.workloads()
 
@@ -174,6 +177,28 @@ def test_the_readme_is_as_fast_as_the_committed_table():
     ]
     assert (slower, equal, len(WORKLOADS)) == (["meta_curvature"], ["joint"], 12)
     assert "Ten of twelve algorithms are faster than JAX, joint training is as fast" in readme
+
+
+@pytest.mark.parametrize("vectors", ["avx512", "avx2"])
+def test_the_expected_times_of_algorithms_are_right_within_a_factor_of_one_and_a_half(
+    vectors, tmp_path
+):
+    content = yaml.safe_load((ROOT / "benchmarks" / "workloads.yaml").read_text())
+    running = small.running(content, tmp_path, "fused")
+    rows = speed.pd.read_csv(COMMITTED / "speed.csv").query(
+        "vectors == @vectors and subject == 'metabench fused' and threads == 1"
+    )
+    measured = rows.set_index("algorithm")["median"]
+    expected = {
+        cell.algorithm: (estimate.training(running, cell, "0-9") - estimate.START)
+        / (cell.meta_iterations * 10e-6)
+        for cell in running.study.cells
+        if cell.meta_iterations
+    }
+    ratios = measured / speed.pd.Series(expected)
+    assert len(ratios) == len(WORKLOADS)
+    # The median is how fast that processor is, which the plan finds out by a trial.
+    assert ((ratios / ratios.median()).between(1 / 1.5, 1.5)).all()
 
 
 def test_ratios_are_of_medians_to_the_floor_and_to_the_best_peer_of_the_same_vectors_and_cores():
