@@ -88,7 +88,7 @@ class NetworkSettings(Model):
 
     hidden: Hidden = (64, 64)
     activation: Literal["tanh", "relu"] = "tanh"
-    initialization: Literal["uniform", "normal"] = "uniform"
+    initialization: Literal["uniform", "zero-biases", "normal"] = "uniform"
 
     def build(self, features: int) -> Network:
         """Return the network for tasks whose x has this many features."""

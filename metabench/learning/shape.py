@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -24,8 +25,7 @@ class Shape:
     Args:
         widths: Features of the input, of each hidden layer, and of the output.
         activation: A key of `ACTIVATIONS`.
-        initialization: Distribution of initial weights, ``uniform`` or ``normal``: see
-            `initialize`.
+        initialization: Distribution of initial weights; see `initialize`.
 
     Example:
         >>> Shape((1, 64, 64, 1), "tanh").parameters
@@ -99,7 +99,8 @@ class Shape:
         """Draw the initial weights of one training seed.
 
         ``uniform``: weights and biases of a layer are uniform on +-1/sqrt(fan_in), the default of
-        ``torch.nn.Linear`` and of the Flux script. ``normal``: weights are normal with a standard
+        ``torch.nn.Linear`` and of the Flux script. ``zero-biases``: the same, with the biases of
+        hidden layers 0, as in the code of OP-LSTM's authors. ``normal``: weights are normal with a standard
         deviation of 0.01, truncated at two standard deviations, and biases are 0, as in the code of
         the MAML paper.
 
@@ -111,17 +112,21 @@ class Shape:
             theta, ``(P,)``, float64: the same for every algorithm and cell.
         """
         unit = uniforms(seed, "init", part, self.parameters)
+        scales = torch.tensor(list(self._scales()), dtype=torch.float64)
         if self.initialization == "normal":
-            deviations = [
-                0.01 * is_weight
-                for n, m in pairwise(self.widths)
-                for is_weight in [1] * n * m + [0] * m
-            ]
-            return torch.from_numpy(normals(unit, cut=2.0)) * torch.tensor(
-                deviations, dtype=torch.float64
-            )
-        bounds = [1 / sqrt(n) for n, m in pairwise(self.widths) for _ in range((n + 1) * m)]
-        return (2 * torch.from_numpy(unit) - 1) * torch.tensor(bounds, dtype=torch.float64)
+            return torch.from_numpy(normals(unit, cut=2.0)) * scales
+        return (2 * torch.from_numpy(unit) - 1) * scales
+
+    def _scales(self) -> Iterator[float]:
+        """Yield the scale of the initial distribution of each parameter."""
+        for layer, (n, m) in enumerate(pairwise(self.widths), start=2):
+            bound = 1 / sqrt(n)
+            weight, bias = {
+                "uniform": (bound, bound),
+                "zero-biases": (bound, 0.0 if layer < len(self.widths) else bound),
+                "normal": (0.01, 0.0),
+            }[self.initialization]
+            yield from [weight] * n * m + [bias] * m
 
     def stepped(self, theta: Tensor, direction: Tensor, step_size: Size | Sizes, k: int) -> Tensor:
         """Return theta - alpha_k * direction, all ``(..., P)``, with the step size of step k."""

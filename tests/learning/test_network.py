@@ -211,6 +211,16 @@ def test_initial_weights_and_biases_lie_within_one_over_the_root_of_fan_in():
             assert abs(values.square().mean() - bound**2 / 3) <= 3 * bound**2 * sqrt(4 / 45 / n)
 
 
+def test_zero_biases_are_those_of_hidden_layers_and_change_no_weight():
+    usual, zero = (Network((2, 5, 7, 1), "tanh", kind) for kind in ("uniform", "zero-biases"))
+    for seed in (0, 1):
+        initial = [network.layers(network.initialize(seed)) for network in (usual, zero)]
+        *hidden, (last, last_zero) = zip(*initial, strict=True)
+        for (weights, biases), (same, zeros) in hidden:
+            assert torch.equal(weights, same) and biases.abs().min() > 0 and not zeros.any()
+        assert torch.equal(last[0], last_zero[0]) and torch.equal(last[1], last_zero[1])
+
+
 def test_initial_weights_have_the_bounds_of_torch_nn():
     for (weight, bias), fan_in in zip(FLUX.layers(FLUX.initialize(0)), (1, 64, 64), strict=True):
         with torch.random.fork_rng():
