@@ -381,18 +381,18 @@ WRONG: dict[str, tuple[list[str], str]] = {
     },
     "draw nothing": (
         ["figures", "--tables", "{folder}", "--out", "{out}"],
-        "is not a manifest of metabench",
+        "run the study first: make benchmark",
     ),
     "draw a file": (["figures", "--tables", "{points}", "--out", "{out}"], "is a file"),
     "draw into a file": (["figures", "--tables", "{folder}", "--out", "{points}"], "is a file"),
     "the headline of nothing": (
         ["headline", "--tables", "{folder}"],
-        "is not a manifest of metabench",
+        "run the study first: make benchmark",
     ),
     "the headline of a file": (["headline", "--tables", "{points}"], "is a file"),
     "the short list of nothing": (
         ["shortlist", "--tables", "{folder}"],
-        "is not a manifest of metabench",
+        "run the study first: make benchmark",
     ),
     "a short list of none": (["shortlist", "--tables", "{folder}", "--best", "0"], "--best"),
 }
@@ -533,7 +533,7 @@ def test_tables_that_are_damaged_or_foreign_are_one_line_and_exit_code_2(
     (tables / "leaderboard.csv").write_bytes(DAMAGES[name])
     damaged = run(*arguments, "--tables", tables)
     for answer, expected in (
-        (foreign, "is not a manifest of metabench"),
+        (foreign, "run the study first: make benchmark"),
         (damaged, "is damaged or was changed"),
     ):
         assert (

@@ -20,15 +20,22 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 from metabench.learning.fields import Count, Model, Positive
 
 
 @dataclass(frozen=True)
 class Word:
-    """Name of a hyperparameter in the name of a cell; "" if its value needs no name."""
+    """Name of a hyperparameter in the name of a cell.
+
+    Args:
+        text: The name; "" if the value needs none.
+        missing: What stands for a value of None.
+    """
 
     text: str
+    missing: str = "none"
 
 
 Context = Annotated[int, Field(ge=1, le=1000)]
@@ -49,7 +56,7 @@ InnerStepSize = Annotated[
 Queries = Annotated[
     Count | None,
     Field(description="Number of fresh query points of each task; the query grid if omitted."),
-    Word("queries"),
+    Word("queries", missing="grid"),
 ]
 ContextSize = Annotated[
     Context,
@@ -86,12 +93,17 @@ class Hyperparameters(Model):
 
     @classmethod
     def words(cls) -> dict[str, str]:
-        """Return the name of each hyperparameter in the name of a cell."""
-        found = {}
-        for name, field in cls.model_fields.items():
-            words = [item.text for item in field.metadata if isinstance(item, Word)]
-            found[name] = words[0] if words else name.replace("_", " ")
-        return found
+        """Return the name of each hyperparameter in the name of a cell.
+
+        A hyperparameter without a `Word` has its own name. If that is the word of another one, as
+        `clip` is of `meta_clip`, it is marked as the algorithm's own.
+        """
+        fields = cls.model_fields
+        words = {name: _word(field) for name, field in fields.items()}
+        taken = {word.text for word in words.values() if word}
+        plain = {name: name.replace("_", " ") for name in fields}
+        own = {name: f"own {text}" if text in taken else text for name, text in plain.items()}
+        return {name: word.text if word else own[name] for name, word in words.items()}
 
     def name_parts(self) -> Iterator[str]:
         """Yield the parts of a cell's name: required hyperparameters, then changed defaults."""
@@ -108,7 +120,15 @@ class Hyperparameters(Model):
         value = getattr(self, name)
         if not word and not isinstance(value, str):  # a name must not look like a number
             word = name.replace("_", " ")
+        if value is None:
+            known = _word(type(self).model_fields[name]) or Word(word)
+            return f"{word} {known.missing}".strip()
         return f"{word} {value_text(value)}".strip()
+
+
+def _word(field: FieldInfo) -> Word | None:
+    """Return the declared name of a hyperparameter in the name of a cell, if it has one."""
+    return next((item for item in field.metadata if isinstance(item, Word)), None)
 
 
 def value_text(value: Any) -> str:
@@ -125,7 +145,7 @@ def value_text(value: Any) -> str:
     if isinstance(value, float):
         short = f"{value:g}"
         return short if float(short) == value else repr(value)
-    return "grid" if value is None else str(value)
+    return "none" if value is None else str(value)
 
 
 class OuterLoop(Hyperparameters):

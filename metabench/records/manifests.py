@@ -38,6 +38,11 @@ def read(folder: Path) -> Header:
     try:
         header = dict(json.loads(path.read_text(encoding="utf-8")))
         files = dict(header["files"])
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{path} does not exist: {folder} holds no finished tables or figures of a study; run "
+            f"the study first: make benchmark STUDY=NAME"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(
             f"{path} is not a manifest of metabench: {type(error).__name__}: {error}"

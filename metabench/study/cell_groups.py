@@ -144,7 +144,8 @@ def _require_distinct(found: list[Cell]) -> None:
         if repeated := [name for name, count in names.items() if count > 1]:
             raise ConfigError(
                 f"each cell must appear once and have a unique name; {len(repeated)} do not, "
-                f"the first is {shorten(repeated[0])} (cells)"
+                f"the first is {shorten(repeated[0])}: groups must not share a combination, and "
+                f"hyperparameters of an algorithm file must differ in their names (cells)"
             )
 
 

@@ -138,16 +138,16 @@ def find(found: list[Cell], wanted: str) -> Cell:
 
     Args:
         found: The cells of a study.
-        wanted: `ALGORITHM/NAME`, the name as in tables or paths, or a role that only one cell has:
-            `reptile/inner 0.02, meta 0.1`, `reptile/inner-0.02_meta-0.1`, `reptile/published`.
+        wanted: The cell in words, its path, or a role that only one cell of the algorithm has:
+            `reptile inner 0.02, meta 0.1` (or with a slash after the algorithm),
+            `reptile/inner-0.02_meta-0.1`, `reptile/published`.
 
     Raises:
         ConfigError: No cell, or more than one, has that name.
     """
-    for name_of in (lambda cell: f"{cell.algorithm}/{cell.name}", lambda cell: cell.path):
-        for cell in found:
-            if name_of(cell) == wanted:
-                return cell
+    for cell in found:
+        if wanted in (cell.title, f"{cell.algorithm}/{cell.name}", cell.path):
+            return cell
     algorithm, _, role = wanted.partition("/")
     known = [cell for cell in found if cell.algorithm == algorithm]
     matches = [cell for cell in known if cell.role == role]

@@ -100,10 +100,15 @@ class Study:
         return [entry for entry in self.config.cells if isinstance(entry, Predicted)]
 
     def _require_free_names(self) -> None:
-        """Raise ConfigError where predictions have the name of another row of the tables."""
-        taken = {cell.algorithm for cell in self.cells}
+        """Raise ConfigError if an algorithm file or predictions have the name of another row."""
+        taken: set[str] = set()
         for protocol in self.protocols.values():
             taken.update(baselines.names(self.config.tasks, protocol))
+        if same := taken & {cell.algorithm for cell in self.cells}:
+            raise ConfigError(
+                f"an algorithm file needs a name of its own; {min(same)} is that of a baseline (cells)"
+            )
+        taken |= {cell.algorithm for cell in self.cells}
         for entry in self._predicted:
             if entry.name in taken:
                 raise ConfigError(

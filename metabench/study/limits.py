@@ -49,7 +49,7 @@ def _without_control_characters(text: str) -> str:
 
 
 def _algorithm(given: str) -> str:
-    own = r"[\w ./-]{0,200}\b[a-z][a-z0-9_]{0,39}\.py"
+    own = r"([\w ./-]{0,200}/)?[a-z][a-z0-9_]{0,39}\.py"
     if given not in algorithms.NAMES and not re.fullmatch(own, given, re.ASCII):
         raise ValueError(
             f"unknown algorithm {shorten(given)}; choose from {', '.join(algorithms.NAMES)}, or "

@@ -220,6 +220,10 @@ class Workflow:
         """
         if dag is not self.prepared:
             self.prepared = dag
+            if self.snakemake.dryrun:
+                # A dry run writes nothing. Snakemake would save an inventory of files for later
+                # runs, which fails in a folder that belongs to somebody else.
+                self.snakemake.persistence.save_iocache = lambda: None
             for target in self._targets():
                 self._require_known(target)
             dag.forcefiles.update(map(str, self.outdated))

@@ -22,6 +22,9 @@ from metabench.records.artifacts import ArtifactError
 from metabench.study import protocols
 from metabench.study.config import ConfigError
 from metabench.views import figures
+from metabench.views.drawing.grids import Grid
+from metabench.views.drawing.reading import Tables
+from metabench.views.figures import grids
 
 CELLS = [
     small.short_fomaml(30, 0.01),
@@ -45,6 +48,7 @@ GRIDS = {
         **ONE,
         "tasks": {"amplitude": [[0.1, 1.0], [1.0, 5.0]], "frequency": [[0.5, 1.0], [1.0, 2.0]]},
     },
+    "three": {**ONE, "shots": [2, 5], "support": [[-5.0, 0.0], [0.0, 5.0]], "updates": [1, 2]},
 }
 
 
@@ -142,7 +146,7 @@ def test_a_study_that_is_trained_in_none_that_is_there_is_refused(elsewhere: Pat
 
 def test_axes_say_what_varies_and_how_to_draw_it(done: SimpleNamespace) -> None:
     table = done.table("axes.csv")
-    assert list(table["group"].unique()) == ["shots", "steps", "noise", "where", "both"]
+    assert list(table["group"].unique()) == ["shots", "steps", "noise", "where", "both", "three"]
     shots = table[table["group"] == "shots"]
     assert list(shots["protocol"]) == ["shots 1", "shots 5", "shots 20"]
     assert list(shots["number"]) == [1, 5, 20] and set(shots["scale"]) == {"log"}
@@ -222,6 +226,24 @@ def test_noisy_waves_have_the_best_possible_in_every_table(done: SimpleNamespace
     noisy = board[board["protocol"].str.startswith("noise ")]
     assert set(noisy.loc[noisy["algorithm"] == "bayes", "protocol"]) == {"noise 0.5", "noise 1"}
     assert set(board.loc[board["algorithm"] == "bayes", "protocol"]) == {"noise 0.5", "noise 1"}
+
+
+def test_a_grid_of_three_axes_is_a_set_of_maps_for_each_value_of_the_third(
+    done: SimpleNamespace,
+) -> None:
+    known = Tables(done.folder / "results/atlas/tables")
+    slices = Grid(known, "three").slices
+    assert [title.rpartition(" ")[2] for title, _ in slices] == ["1", "2"]
+    for updates, (_, part) in zip(("1", "2"), slices, strict=True):
+        assert [axis.name for axis in part.axes] == ["shots", "support"]
+        found = set(part.rows["protocol"])
+        assert len(found) == 4 and all(f"updates {updates}" in name for name in found)
+    drawn = grids.draw(known, "three")
+    titles = [place.get_suptitle() for place in drawn.subfigs]
+    assert titles == [title for title, _ in slices]
+    shown = [axes for place in drawn.subfigs for axes in place.axes if axes.images]
+    methods = [len(part.methods) for _, part in slices]
+    assert len(shown) == sum(methods)  # no two cells are published, so no map of a difference
 
 
 def test_every_grid_has_a_figure(done: SimpleNamespace, tmp_path: Path) -> None:

@@ -383,6 +383,42 @@ def test_two_own_files_with_one_basename_are_refused(here):
     assert "/one/mine.py" in message and "/other/mine.py" in message
 
 
+@pytest.mark.parametrize("name", ["least-squares.py", "my algo.py", "Mine.py", "2nd.py", ".py"])
+def test_an_own_file_with_a_name_that_tables_cannot_have_is_refused(name, here):
+    group = {"algorithm": own(here / "a" / name), "meta_step_size": 0.1}
+    message = complaint(small.content(cells=[group]))
+    assert "in lower-case letters, digits and underscores" in message
+    assert "cells[0].algorithm)" in message
+
+
+def test_an_own_file_may_lie_in_any_folder(here):
+    for folder in ("a b", "../x.y-z", "./A"):
+        group = {"algorithm": own(here / folder / "mine.py"), "meta_step_size": 0.1}
+        assert names(group) == ["meta 0.1"]
+
+
+def test_an_own_file_with_the_name_of_a_baseline_is_refused(here):
+    group = {"algorithm": own(here / "zero.py"), "meta_step_size": 0.1}
+    with pytest.raises(ConfigError, match="zero is that of a baseline"):
+        small.study(small.content(cells=[group])).check()
+
+
+def test_own_hyperparameters_named_like_others_are_marked_in_the_name(here):
+    fields = """clip: Annotated[float | None, Field(description="Limit.")] = None
+    meta: Annotated[Positive, Field(description="Size.")] = 0.5"""
+    group = {"algorithm": own(here / "mine.py", fields), "meta_step_size": 0.1}
+    assert names({**group, "clip": 1.0, "meta_clip": 1.0, "meta": 2.0}) == [
+        "meta 0.1, clip 1, own clip 1, own meta 2"
+    ]
+    fields = 'limit: Annotated[float | None, Field(description="Limit.")] = 2.0'
+    group = {"algorithm": own(here / "other.py", fields), "meta_step_size": 0.1}
+    assert names({**group, "limit": [None, 1.0, 2.0]}) == [
+        "meta 0.1, limit none",
+        "meta 0.1, limit 1",
+        "meta 0.1",
+    ]
+
+
 def test_one_own_file_may_have_several_groups(here):
     path = own(here / "mine.py")
     groups = [{"algorithm": path, "meta_step_size": size} for size in (0.1, 0.2)]
@@ -397,7 +433,12 @@ def test_one_own_file_may_have_several_groups(here):
 
 @pytest.mark.parametrize(
     "wanted",
-    ["reptile/published", "reptile/inner 0.02, meta 0.1", "reptile/inner-0.02_meta-0.1"],
+    [
+        "reptile/published",
+        "reptile inner 0.02, meta 0.1",
+        "reptile/inner 0.02, meta 0.1",
+        "reptile/inner-0.02_meta-0.1",
+    ],
 )
 def test_a_cell_is_found_by_its_role_its_name_and_its_path(wanted):
     assert FLUX.cell(wanted) is find(FLUX.cells, wanted)
@@ -407,6 +448,7 @@ def test_a_cell_is_found_by_its_role_its_name_and_its_path(wanted):
 def test_every_cell_is_found_by_its_name_and_by_its_path():
     for cell in FLUX.cells:
         assert FLUX.cell(f"{cell.algorithm}/{cell.name}") is cell
+        assert FLUX.cell(cell.title) is cell
         assert FLUX.cell(cell.path) is cell
 
 

@@ -104,7 +104,7 @@ def test_the_same_study_gives_the_same_bytes_in_its_own_place_too(
     ("damage", "message"),
     [
         (lambda root: (root / "tables" / "runs.csv").unlink(), "runs.csv is missing"),
-        (lambda root: (root / "tables" / manifests.NAME).unlink(), "is not a manifest"),
+        (lambda root: (root / "tables" / manifests.NAME).unlink(), "run the study first"),
         (lambda root: keep(root, root), "is a reference already"),
         (lambda root: (root / "provenance.json").unlink(), "provenance.json"),
     ],

@@ -339,9 +339,11 @@ def test_a_dry_run_works_on_read_only_results_of_another_user_with_times_out_of_
     study: Path, tmp_path: Path
 ) -> None:
     folder = copy(tmp_path)
-    shutil.copytree(study / "results", folder / "results", symlinks=True)
+    for name in ("results", ".snakemake"):
+        shutil.copytree(study / name, folder / name, symlinks=True)
     touch_in_disorder(folder)
-    below = [folder / "results", *(folder / "results").rglob("*")]
+    tops = [folder / "results", folder / ".snakemake"]
+    below = [path for top in tops for path in (top, *top.rglob("*"))]
 
     def look(
         target: str, files: int, folders: int, **variables: str

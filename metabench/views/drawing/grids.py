@@ -76,11 +76,32 @@ class Grid:
     Args:
         tables: Tables of its study.
         name: Name of the group.
+        places: The rows of axes.csv to use; by default all of the group.
     """
 
-    def __init__(self, tables: Tables, name: str) -> None:
-        self.tables = tables
-        self.places = tables.rows("axes.csv", group=name)
+    def __init__(self, tables: Tables, name: str, places: pd.DataFrame | None = None) -> None:
+        self.tables, self.name = tables, name
+        self.places = tables.rows("axes.csv", group=name) if places is None else places
+
+    @cached_property
+    def slices(self) -> list[tuple[str, Grid]]:
+        """The grid over its first two axes, for each combination of values of the others.
+
+        Each has a title, which is empty if there are no others.
+        """
+        further = [axis.name for axis in self.axes[2:]]
+        if not further:
+            return [("", self)]
+        rest = self.places[self.places["axis"].isin(further)]
+        at = rest.pivot(index="protocol", columns="axis", values="place")[further]
+        found = []
+        for _, group in at.groupby(further):
+            protocols = self.places["protocol"].isin(group.index)
+            here = rest[rest["protocol"] == group.index[0]].set_index("axis")["value"]
+            title = ", ".join(f"{axis.title} {here[axis.name]}" for axis in self.axes[2:])
+            kept = self.places[protocols & ~self.places["axis"].isin(further)]
+            found.append((title, Grid(self.tables, self.name, kept)))
+        return found
 
     @cached_property
     def axes(self) -> list[Axis]:

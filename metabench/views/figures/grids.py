@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import textwrap
 from math import ceil
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from metabench.views.drawing.grids import Axis, Grid, Method
-from metabench.views.drawing.medium import canvas, headline, legend_below, medium, message
+from metabench.views.drawing.medium import canvas, headline, legend_below, medium
 from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import loss_axis
 
 NAME = "grid_{grid}"
 CATEGORY = "Robustness"
 CAPTION = """
-How a group of protocols that varies one or two things changes the mean score after the last update:
+How a group of protocols that varies one thing or more changes the mean score after the last update:
 the loss divided by that of predicting zero on the same task and points, capped at 1, where an
 adaptation counts as failed. One axis: the mean score with its interval over seeds and tasks (left),
 and the share of adaptations that failed (right). Two axes: a map for each method, darker where the
 score is better; the last map is the difference of the first two published cells, hatched where its
-interval includes zero.
+interval includes zero. More axes: these maps over the first two, for each value of the others.
 
 Solid: published cells; dash-dotted: published values at another algorithm's budget; dashed: other
 cells; dotted: baselines. Cells adapt at their own step size or, if they have none, at the one that
@@ -39,16 +41,14 @@ LOW = 1e-4
 MAP = 1.8
 """Inches of a map at least."""
 
+LETTERS = 26
+"""Letters that fit above a map."""
+
 
 def draw(tables: Tables, grid: str) -> Figure:
     """Draw a group of protocols."""
     found = Grid(tables, grid)
-    if len(found.axes) > 2:
-        return message(
-            f"The group {grid} varies {len(found.axes)} things; figures show two at most."
-        )
-    one = len(found.axes) == 1
-    figure = _curves(found) if one else _maps(found)
+    figure = _curves(found) if len(found.axes) == 1 else _sets_of_maps(found)
     protocol = found.rows["protocol"].iloc[0]
     headline(figure, f"{grid}: {tables.size(protocol)}")
     return figure
@@ -97,25 +97,38 @@ def _label(axes: Axes, axis: Axis) -> None:
         axes.tick_params(axis="x", rotation=60)
 
 
-def _maps(grid: Grid) -> Figure:
+def _sets_of_maps(grid: Grid) -> Figure:
+    """Draw maps over the first two axes of a grid, one set for each value of further axes."""
+    parts = grid.slices
+    columns = int(medium().wide / MAP)
+    most = max(len(part.methods) + (_difference(part) is not None) for _, part in parts)
+    lines = ceil(most / columns)
+    height = lines * (0.9 + 0.22 * len(grid.axes[0].values))
+    if len(parts) == 1:
+        figure = canvas(0.5 + height)
+        _maps(figure, grid, lines, columns)
+        return figure
+    figure = canvas(0.4 + len(parts) * (0.6 + height))
+    places: Any = figure.subfigures(len(parts), 1)
+    for place, (title, part) in zip(places, parts, strict=True):
+        _maps(place, part, lines, columns)
+        place.suptitle(title, fontsize=medium().label)
+    return figure
+
+
+def _maps(figure: FigureBase, grid: Grid, lines: int, columns: int) -> None:
     """Draw a map of the scores of each method over the two axes of a grid."""
     down, across = grid.axes
-    methods = grid.methods
-    published = [method for method in methods if method.role == "published"][:2]
-    pair = _difference(grid, *published) if len(published) == 2 else None
+    methods, pair = grid.methods, _difference(grid)
     count = len(methods) + (pair is not None)
-    columns = int(medium().wide / MAP)
-    lines = ceil(count / columns)
-    height = 0.9 + 0.22 * len(down.values)
-    figure = canvas(0.5 + lines * height)
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     norm = LogNorm(1e-3, 1)
     for axes, method in zip(panels.flat, methods, strict=False):
         _map(axes, _on_grid(grid, grid.of(method), "score"), "viridis_r", norm)
-        axes.set_title(method.label.replace(", ", ",\n", 1), fontsize=medium().tick)
+        axes.set_title(_wrapped(method.label), fontsize=medium().tick)
     if pair is not None:
         _draw_difference(panels.flat[len(methods)], pair)
-        title = " −\n".join(method.label for method in published)
+        title = " −\n".join(method.label for method in _published(grid))
         panels.flat[len(methods)].set_title(title, fontsize=medium().tick)
     for axes in panels.flat[count:]:
         axes.set_axis_off()
@@ -129,7 +142,12 @@ def _maps(grid: Grid) -> Figure:
     bar = figure.colorbar(ScalarMappable(norm, "viridis_r"), ax=panels, shrink=0.6, aspect=30)
     bar.set_label("mean score")
     bar.outline.set_visible(False)
-    return figure
+
+
+def _wrapped(label: str) -> str:
+    """Return a label in lines that are no wider than a map: the algorithm, then its cell."""
+    algorithm, comma, cell = label.partition(", ")
+    return "\n".join([algorithm + comma.strip(), *textwrap.wrap(cell, LETTERS)])
 
 
 def _map(axes: Axes, table: NDArray[np.float64], colours: str, norm: Normalize) -> None:
@@ -158,8 +176,16 @@ Pair = tuple[NDArray[np.float64], NDArray[np.bool_]]
 """A difference of scores at each point of a grid, and whether its interval excludes zero."""
 
 
-def _difference(grid: Grid, a: Method, b: Method) -> Pair | None:
-    """Return the difference of the scores of two published cells, if they were compared."""
+def _published(grid: Grid) -> list[Method]:
+    """Return the first two published cells."""
+    return [method for method in grid.methods if method.role == "published"][:2]
+
+
+def _difference(grid: Grid) -> Pair | None:
+    """Return the difference of the scores of the first two published cells, if they were compared."""
+    if len(_published(grid)) < 2:
+        return None
+    a, b = _published(grid)
     rows = grid.tables.rows("comparisons.csv", role="published", region="all")
     for first, second, sign in ((a, b, 1), (b, a, -1)):
         found = rows[

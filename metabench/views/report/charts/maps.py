@@ -21,9 +21,10 @@ BESIDE = 24
 
 
 def maps(tables: Tables, choice: Control, confidence: float) -> Chart | None:
-    """Return maps of scores over grids of two axes, which few studies have."""
+    """Return maps of scores over grids of two axes or more, which few studies have."""
     known = [Grid(tables, name) for name in tables.grids]
-    rows = [row for grid in known if len(grid.axes) == 2 for row in _rows(grid)]
+    parts = [part for grid in known if len(grid.axes) > 1 for part in grid.slices]
+    rows = [row for title, grid in parts for row in _rows(grid, title)]
     if not rows:
         return None
     data = pd.DataFrame(rows)
@@ -90,10 +91,10 @@ def _place(name: str) -> Any:
     return kind(f"{name}:N", title=None, sort=alt.EncodingSortField(f"place {name}", "min"))
 
 
-def _rows(grid: Grid) -> Iterator[dict[str, Any]]:
-    """Yield a row for each method and point of a grid."""
+def _rows(grid: Grid, title: str) -> Iterator[dict[str, Any]]:
+    """Yield a row for each method and point of a grid; the title is that of its further axes."""
     down, across = grid.axes
-    name = str(grid.places["group"].iloc[0])
+    varied = f"{grid.name}: {across.title} (across) and {down.title}"
     for method in grid.methods:
         for row in grid.of(method).to_dict("records"):
             x, y = _at(across, row), _at(down, row)
@@ -102,7 +103,7 @@ def _rows(grid: Grid) -> Iterator[dict[str, Any]]:
                 known
                 | values(row)
                 | {
-                    "grid": f"{name}: {across.title} (across) and {down.title}",
+                    "grid": ", ".join(filter(None, (varied, title))),
                     "method": known["label"],
                     "x": across.values[x],
                     "y": down.values[y],
