@@ -142,7 +142,7 @@ def coverage(
 def improvement_coverage(
     scenario: Scenario, chance: float, seeds: int, args: argparse.Namespace
 ) -> float:
-    """Return the coverage in percent if a is better than a constant baseline with this probability."""
+    """Return the coverage in percent if a beats a constant baseline with this probability."""
     rng, hits = np.random.default_rng(seeds), 0
     for _ in range(args.replications):
         z = normal(scenario.shares, seeds, args.tasks, rng)
@@ -180,7 +180,7 @@ LIKE = ("mean", "score", "difference", "ratio", "probability")
 
 
 class Like(NamedTuple):
-    """Losses like those of a cell, over the zero predictor's: exp(mean + seed + task + residual)."""
+    """Losses like a cell's, over the zero predictor's: exp(mean + seed + task + residual)."""
 
     algorithm: str
     protocol: str

@@ -11,7 +11,8 @@ point is a separate process, on one core with one thread; `cores` is the number 
 ones. If Reptile's mini-batches need a larger grid than the study's, it gets one.
 
 Written: growth.csv with microseconds per meta-iteration and run and the most megabytes that a
-process held, dag.csv with the seconds of a dry run of Snakemake for studies of more and more cells, and the figure.
+process held, dag.csv with the seconds of a dry run of Snakemake for studies of more and more
+cells, and the figure.
 """
 
 from __future__ import annotations

@@ -6,9 +6,10 @@ and on all.
 
 Each subject trains the cell of each algorithm in benchmarks/workloads.yaml in float32, in
 single-threaded processes on their own cores; "all cores" means one such process per core, each with
-its own training job. A processor with AVX-512 is measured twice: with all that it can do, and on one
-core with metabench, JAX and the floors held to AVX2. Subjects are measured in turn within each repeat. Written:
-speed.csv with microseconds per meta-iteration and run, provenance.json, and the figure.
+its own training job. A processor with AVX-512 is measured twice: with all that it can do, and on
+one core with metabench, JAX and the floors held to AVX2. Subjects are measured in turn within each
+repeat. Written: speed.csv with microseconds per meta-iteration and run, provenance.json, and the
+figure.
 
 A floor is the time of the matrix products alone, at the rate of a library's best product; ratios
 are to the lowest. Peers (benchmarks/subjects.py) draw their random numbers in advance and do not

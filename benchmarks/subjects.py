@@ -141,7 +141,7 @@ PRODUCTS = {"numpy": numpy_product, "torch": torch_product, "jax": jax_product}
 
 
 class Floor:
-    """The time of the arithmetic alone, at the rate of a library's best matrix product in float32."""
+    """The time of the arithmetic alone, at the rate of a library's best product in float32."""
 
     SIZES = (256, 512, 1024)
 
@@ -149,9 +149,8 @@ class Floor:
         rates = {size: self._rate(PRODUCTS[library](size), size) for size in self.SIZES}
         size = max(rates, key=rates.__getitem__)
         self.product, self.repeats = PRODUCTS[library](size), (max(self.SIZES) // size) ** 3
-        self.iterations = (
-            2 * max(self.SIZES) ** 3 / flops(settings)
-        )  # whichever size each worker finds best
+        # The same count for every worker, whichever size each finds best.
+        self.iterations = 2 * max(self.SIZES) ** 3 / flops(settings)
         self.description = {"size": size, "GFLOP/s": rates[size] / 1e9}
 
     @staticmethod
@@ -368,7 +367,7 @@ def _vector(tensors: list[Tensor]) -> Tensor:
 
 
 class Functional(Peer):
-    """The functional way: a tree of parameters, grad, and vmap over tasks and, in a stack, over runs."""
+    """The functional way: a tree of parameters, grad, vmap over tasks and over stacked runs."""
 
     def meta_iteration(self, library: Library) -> Callable[..., Any]:
         """Return the function from a run's state, numbers and points to its next state.
@@ -537,8 +536,9 @@ def check(peer: Peer) -> float:
         )
         if not distances[-1] <= TOLERANCE[dtype]:
             raise Disagreement(
-                f"after {CHECKED} meta-iterations of {peer.algorithm} its theta is {distances[-1]:.1e} of the way "
-                f"from that of metabench {name}, more than {TOLERANCE[dtype]:g} in {dtype}"
+                f"after {CHECKED} meta-iterations of {peer.algorithm} its theta is "
+                f"{distances[-1]:.1e} of the way from that of metabench {name}, more than "
+                f"{TOLERANCE[dtype]:g} in {dtype}"
             )
     return max(distances)
 

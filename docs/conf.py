@@ -26,9 +26,8 @@ exclude_patterns = ["_build", "site", "generated/part-*"]
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
-suppress_warnings = [
-    "myst.header"
-]  # a page may begin at the second level where it is part of another
+# A page may begin at the second level where it is part of another.
+suppress_warnings = ["myst.header"]
 
 default_role = "code"
 autodoc_member_order = "bysource"

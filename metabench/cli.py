@@ -102,7 +102,7 @@ def evaluate(running: Running, cell: str, group: str, seeds: str) -> None:
 @study_option
 @group_option
 def baselines(running: Running, group: str) -> None:
-    """Evaluate the baselines without seeds: zero, least squares, and those that learn from tasks."""
+    """Evaluate the baselines without seeds: zero, least squares and those that learn from tasks."""
     from metabench import jobs
 
     jobs.baselines(running, running.study.group(group))
@@ -168,7 +168,8 @@ def tables(running: Running) -> None:
     type=click.Choice(["screen", "paper"]),
     default="screen",
     show_default=True,
-    help="What they are drawn for. Those for a paper fit its columns, and have captions beside them.",
+    help="What they are drawn for. "
+    "Those for a paper fit its columns, and have captions beside them.",
 )
 def figures(source: Path, out: Path, kinds: tuple[str, ...], look: str) -> None:
     """Draw every figure from a folder of tables alone."""

@@ -16,7 +16,7 @@ import pytest
 from metabench.learning import engine
 from metabench.workflow import checkout
 
-# What a shell runs in the background ignores interrupts, and so would what tests start and interrupt.
+# What a shell runs in the background ignores interrupts, and so would what tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The tests of a copied checkout would test the original.

@@ -25,7 +25,7 @@ def module_of(network: Network, theta: Tensor) -> nn.Sequential:
 
 
 def vector_of(tensors: list[Tensor]) -> Tensor:
-    """Return a module's parameters, or their gradients, as the flat vector ``(P,)`` of `Network`."""
+    """Return a module's parameters, or their gradients, as the flat ``(P,)`` of `Network`."""
     return torch.cat([(t.T if t.dim() == 2 else t).detach().flatten() for t in tensors])
 
 

@@ -35,7 +35,7 @@ def copy(folder: Path) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of an unactivated shell: the interpreter's folder is not on the path."""
+    """Return an unactivated shell's environment: the interpreter's folder is not on the path."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "PYTEST"))}
     return {**kept, "PATH": "/usr/local/bin:/usr/bin:/bin"}
 

@@ -104,7 +104,7 @@ def plain(network: Network) -> Adapter:
 
 
 def changed(model: Any, **changes: Any) -> Any:
-    """Return settings with keys replaced; where settings are, a dictionary replaces keys of them."""
+    """Return settings with keys replaced; a dictionary replaces keys of nested settings."""
     updates = dict(changes)
     for key, value in changes.items():
         known = getattr(model, key)
@@ -160,7 +160,7 @@ def baseline_settings(
 
 
 def compute(started: Running) -> None:
-    """Do every training, evaluation and baseline of a study, and its predictions, in this process."""
+    """Do each training, evaluation and baseline of a study, and predictions, in this process."""
     for cell, seeds in started.study.train_jobs:
         jobs.train(started, cell, seeds)
     for cell, group, seeds in started.study.evaluate_jobs:

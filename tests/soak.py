@@ -167,10 +167,8 @@ def disturbed(
             continue
         if not failed:
             break
-        process, failed = (
-            start(folder, choice),
-            False,
-        )  # a job was killed, so Snakemake ended with an error
+        # A job was killed, so Snakemake ended with an error.
+        process, failed = start(folder, choice), False
     for _ in range(3):
         code = process.wait()
         if code == 0:
@@ -195,16 +193,14 @@ def same(folder: Path, undisturbed: Path) -> None:
 
 
 def tracked(folder: Path) -> list[tuple[str, str]]:
-    """Return the name of each run in MLflow, with the digest of what it shows where it is a seed's."""
+    """Return the name of each run in MLflow, with the digest of what it shows if it is a seed's."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder}/results/smoke/mlflow.db")
     (experiment,) = [e for e in client.search_experiments() if e.name == "smoke"]
     runs = client.search_runs([experiment.experiment_id])
-    digest = {
-        "run": "metabench.digest",
-        "study": "metabench.kind",
-    }  # the study's own run holds provenance too
+    # The digest of the study's own run covers provenance too, which differs between two studies.
+    digest = {"run": "metabench.digest", "study": "metabench.kind"}
     return sorted(
         (run.info.run_name, run.data.tags[digest[run.data.tags["metabench.kind"]]]) for run in runs
     )

@@ -166,8 +166,8 @@ def test_the_readme_is_as_fast_as_the_committed_table():
         for subject, stack in (("torch.func", 10), ("jax", 10))
     )
     sentence = (
-        "FOMAML and MAML train {:.0f} and {:.0f} times faster per run than torch.func, and {:.1f} and {:.1f} times"
-        " faster than compiled JAX"
+        "FOMAML and MAML train {:.0f} and {:.0f} times faster per run than torch.func, "
+        "and {:.1f} and {:.1f} times faster than compiled JAX"
     )
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert sentence.format(*loop, *jax) in readme

@@ -274,7 +274,9 @@ def meta_gradient(network, theta, batch, h):
         v = v + h.inner_step_size * network.hessian_product(phi, *support, v)
     return v.sum(-2)
 
-ALGORITHM = metabench.Algorithm(Hyperparameters, second_order_cost, support_and_query, meta_gradient)
+ALGORITHM = metabench.Algorithm(
+    Hyperparameters, second_order_cost, support_and_query, meta_gradient
+)
 """
 
 

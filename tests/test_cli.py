@@ -216,7 +216,7 @@ def test_predict_refuses_a_seed_that_the_record_does_not_hold(tmp_path: Path) ->
 
 
 def folder_of_mistakes(folder: Path) -> dict[str, object]:
-    """Make files that are not what a command asks for, and one trained record; return them by name."""
+    """Return, by name, files that are not what a command asks for, and one trained record."""
     record = folder / "record.safetensors"
     record.write_bytes(train(folder).read_bytes())
     arrays, header = artifacts.read(record)

@@ -1,5 +1,6 @@
-"""Every command that a page shows is one: it parses, its target and its files exist, and it is run by a
-test or says why not.
+"""Every command that a page shows is one: it parses, its target and its files exist.
+
+Each is run by a test or says why not.
 """
 
 import re
@@ -35,7 +36,7 @@ class Command(NamedTuple):
 
     Args:
         words: Its words, the tool first.
-        whole: Whether it stands in a block, to be copied, and not in a sentence, where it may be short.
+        whole: Whether it is in a block, to be copied, and not in a sentence, where it may be short.
     """
 
     words: tuple[str, ...]
@@ -88,7 +89,9 @@ RUN = {
     "metabench merge": "test_two_machines_give_what_one_would_have_given",
     "metabench plan": "test_plan_prints_cells_jobs_and_minutes_and_writes_nothing",
     "metabench predict": "test_predict_adapts_a_trained_theta_to_points_of_a_file",
-    "metabench reference": "test_it_has_tables_png_figures_and_provenance_and_replaces_what_was_there",
+    "metabench reference": (
+        "test_it_has_tables_png_figures_and_provenance_and_replaces_what_was_there"
+    ),
     "metabench track cells": "test_tracking_twice_adds_nothing",
     "metabench track study": "test_tracking_twice_adds_nothing",
     "metabench train": "test_a_finished_training_job_leaves_a_record_and_its_last_checkpoint",
@@ -99,7 +102,7 @@ RUN = {
 
 NOT_RUN = {
     "make": "it would set up an environment first; what it would run is checked as the rest is",
-    "metabench table": "it prints; test_every_format_is_a_choice_of_the_command tests what it prints",
+    "metabench table": "it prints; test_every_format_is_a_choice_of_the_command tests the output",
     "metabench ui": "it serves until it is stopped; tests of tracking serve in the same way",
     "pytest": "these are tests themselves",
     "python": "tests compare what they write with what is there",

@@ -366,8 +366,10 @@ def test_snakemake_takes_a_file_of_any_name(folder: Path) -> None:
     assert not list(folder.parent.rglob("HACKED"))
 
 
-SOURCE = """--help '"'"'; touch HACKED; $(touch HACKED) `touch HACKED` "$(touch HACKED)" ${HOME} $HOME && touch HACKED
-|| touch HACKED | tee HACKED > HACKED & {braces} {{twice}} {wildcards.cell} {params.settings:q} {input} %s %(x)s
+SOURCE = """--help '"'"'; touch HACKED; $(touch HACKED) `touch HACKED` "$(touch HACKED)" ${HOME} \
+$HOME && touch HACKED
+|| touch HACKED | tee HACKED > HACKED & {braces} {{twice}} {wildcards.cell} {params.settings:q} \
+{input} %s %(x)s
 \\'; touch HACKED; \\" \\\\ \\n !! * ~ # <(touch HACKED) äöü 学習 🌊 - ' " `"""
 
 

@@ -101,7 +101,7 @@ def test_the_installed_version_is_the_locked_one(name):
     assert Version(installed.public) == LOCKED[name], "run `make setup`"
 
 
-def test_the_conda_environment_has_a_python_that_pyproject_allows_and_takes_the_rest_from_the_lock():
+def test_the_conda_environment_has_an_allowed_python_and_takes_the_rest_from_the_lock():
     dependencies = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))[
         "dependencies"
     ]

@@ -64,7 +64,7 @@ def _table(head, rows):
 
 
 def _hyperparameters():
-    """Return what each algorithm can be told."""
+    """Return the hyperparameters of each algorithm."""
     parts = ["# Hyperparameters", "", "What the file of each algorithm declares.", ""]
     for name in algorithms.NAMES:
         module = sys.modules[algorithms.load(name).cost.__module__]
@@ -88,7 +88,8 @@ def _api():
     parts = [
         "# Public names",
         "",
-        "All that the file of an algorithm or of a task family needs, and the only promise of stability:",
+        "All that the file of an algorithm or of a task family needs, and the only promise of "
+        "stability:",
         "`from metabench import ...`.",
         "",
     ]
@@ -102,9 +103,8 @@ def _api():
                 kind, options = "autofunction", []
             else:
                 kind, options = "autodata", ["   :no-value:"]
-            place = (
-                home if kind == "autodata" else "metabench"
-            )  # a value is described where it stands
+            # Sphinx finds the docstring of a value only in the module that assigns it.
+            place = home if kind == "autodata" else "metabench"
             parts += ["```{eval-rst}", f".. {kind}:: {place}.{name}", *options, "```", ""]
     return "\n".join(parts) + "\n"
 
@@ -124,7 +124,8 @@ def _gallery():
             parts += [
                 f"### {study}: {path.stem.replace('_', ' ')}",
                 "",
-                f"![{path.stem.replace('_', ' ')} of the study {study}](../../{path.relative_to(ROOT)})",
+                f"![{path.stem.replace('_', ' ')} of the study {study}]"
+                f"(../../{path.relative_to(ROOT)})",
                 "",
                 caption.replace("``", "`"),
                 "",

@@ -14,7 +14,7 @@ LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]+)\]\((?P<path>[^)#:\s]+)(?P<anchor>#[
 
 
 def lead(app, name, source):
-    """Lead the links of a page: to a page of the site, or to a file that it offers; else to none."""
+    """Lead the links of a page to a page of the site or to a file that it offers, or to none."""
     source[0] = LINK.sub(lambda link: _led(name, link), source[0])
 
 

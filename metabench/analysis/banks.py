@@ -4,7 +4,7 @@
     test-query          bank, protocol, task, point, x    what it predicts: no labels
     validation-support  protocol, task, point, x, y       other tasks, with labels, to choose on
     validation-query    protocol, task, point, x, y
-    training-support    seed, task, point, x, y           the tasks that algorithms train on, in order
+    training-support    seed, task, point, x, y           the tasks of training, in order
     training-query      seed, task, point, x, y
 
 Test labels stay here, so that nothing is chosen on them by mistake. They are no secret: the study

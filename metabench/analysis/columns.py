@@ -38,8 +38,8 @@ KEYS = {
     "role": Column(
         TEXT,
         "published (the original source's values), grid, equal-budget (published values at another "
-        "algorithm's budget), baseline, predictions (of another program); in comparisons the kind of "
-        "pair: published, selected or equal-budget.",
+        "algorithm's budget), baseline, predictions (of another program); in comparisons the kind "
+        "of pair: published, selected or equal-budget.",
     ),
     "seed": Column(COUNT, "The replicate."),
     "protocol": Column(TEXT, "The evaluation setting."),

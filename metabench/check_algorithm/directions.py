@@ -131,7 +131,8 @@ def learns_from_every_point(s: Subject) -> None:
             )
             must(
                 not idle,
-                f"{idle} of {len(numbers)} {quantity}s of the {name} change nothing in the direction",
+                f"{idle} of {len(numbers)} {quantity}s of the {name} change nothing in the "
+                "direction",
             )
 
 

@@ -93,7 +93,8 @@ def adapts_to_every_support_point(s: Subject) -> None:
             numbers[i] = number + 0.5
             must(
                 not same(s.predict(theta, support, x)[-1], base),
-                f"predictions after adaptation do not depend on the {quantity} of support point {i}",
+                f"predictions after adaptation do not depend on the {quantity} of support point "
+                f"{i}",
             )
             numbers[i] = number
 

@@ -1,6 +1,7 @@
 """Randomness by address: a number depends on the name of its stream, never on earlier draws.
 
-    bits(key, purpose, block) = Philox(SHA-256(key, purpose); (1, 0, 0, block), (2, 0, 0, block), ..)
+    bits(key, purpose, block)
+        = Philox(SHA-256(key, purpose); (1, 0, 0, block), (2, 0, 0, block), ..)
 
 A stream has a key (a training seed, or the name of a bank or a study), a purpose and a block.
 Nothing in the package holds a generator. So a run cannot depend on its neighbours, the evaluation

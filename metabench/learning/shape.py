@@ -100,9 +100,9 @@ class Shape:
 
         ``uniform``: weights and biases of a layer are uniform on +-1/sqrt(fan_in), the default of
         ``torch.nn.Linear`` and of the Flux script. ``zero-biases``: the same, with the biases of
-        hidden layers 0, as in the code of OP-LSTM's authors. ``normal``: weights are normal with a standard
-        deviation of 0.01, truncated at two standard deviations, and biases are 0, as in the code of
-        the MAML paper.
+        hidden layers 0, as in the code of OP-LSTM's authors. ``normal``: weights are normal with a
+        standard deviation of 0.01, truncated at two standard deviations, and biases are 0, as in
+        the code of the MAML paper.
 
         Args:
             seed: The training seed.

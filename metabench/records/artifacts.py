@@ -39,9 +39,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         OSError: The file cannot be written; an existing file is untouched.
     """
     path = Path(path)
-    temporary = path.with_name(
-        f".{path.stem}.{node()}-{os.getpid()}{path.suffix}"
-    )  # the suffix tells the format
+    # The suffix stays last, since some writers choose the format by it.
+    temporary = path.with_name(f".{path.stem}.{node()}-{os.getpid()}{path.suffix}")
     try:
         if path.exists() and not path.is_file():
             raise OSError("it is not a regular file")
@@ -150,7 +149,10 @@ def difference(path: str | Path, header: Header, expected: Header) -> str | None
     """
     for key, value in expected.items():
         if header.get(key) != value:
-            return f"{path} was produced with a different {key}: expected {value}, found {header.get(key)}"
+            return (
+                f"{path} was produced with a different {key}: expected {value}, "
+                f"found {header.get(key)}"
+            )
     return None
 
 

@@ -63,8 +63,8 @@ def _warn(folder: Path, error: OSError) -> None:
     if folder not in _warned:
         _warned.add(folder)
         print(
-            f"warning: {folder} is on a file system without locks ({error.strerror}); files that end in"
-            f" {lock_files.SUFFIX} take their place",
+            f"warning: {folder} is on a file system without locks ({error.strerror}); "
+            f"files that end in {lock_files.SUFFIX} take their place",
             file=sys.stderr,
             flush=True,
         )

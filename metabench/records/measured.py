@@ -60,7 +60,7 @@ class CellRecord:
 
     @property
     def diverged(self) -> NDArray[np.bool_]:
-        """Whether each run's theta, or its loss before any adaptation, is not finite, ``(run,)``."""
+        """Whether each run's theta, or its loss before adaptation, is not finite, ``(run,)``."""
         lost = [self.diverged_at > 0]
         for name, losses in self.evaluation.items():
             if name.startswith("test/"):

@@ -213,7 +213,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _is_choice(annotation: Any) -> bool:
-    """Return whether a type is one of several besides None; then pydantic names the one it tried."""
+    """Return whether a type is one of several besides None; pydantic names the one it tried."""
     if get_origin(annotation) not in (Union, UnionType):
         return False
     return sum(part is not type(None) for part in get_args(annotation)) > 1

@@ -84,7 +84,8 @@ def read(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ConfigError(
-            f"a study file must be a mapping of keys to values, got {type(content).__name__} ({path})"
+            f"a study file must be a mapping of keys to values, got {type(content).__name__} "
+            f"({path})"
         )
     if TEMPLATE in content:
         raise ConfigError(

@@ -41,7 +41,8 @@ def _rows(leaderboard: pd.DataFrame, protocols: list[str]) -> Iterator[list[str]
         if step == "common" and "own" in set(
             leaderboard.loc[leaderboard["algorithm"] == algorithm, "step"]
         ):
-            continue  # rows of their own in the leaderboard; the headline shows each algorithm at its own step
+            # The leaderboard has rows for both; the headline shows each at its own step.
+            continue
         for label, rows in _picks(table):
             chosen = "chosen_" if label == "selected" else ""
             cells = [

@@ -40,7 +40,8 @@ COLUMNS = {
     "tested": "Shots at test time.",
     "update": "Gradient steps at test time.",
     "published": "Mean squared error as printed in the source.",
-    "published_lower": "Published minus its half width, if the source has one: over tasks of one model.",
+    "published_lower": "Published minus its half width, if the source has one: "
+    "over tasks of one model.",
     "published_upper": "Published plus its half width.",
     "study": "Our study.",
     "algorithm": "Our algorithm.",
@@ -52,7 +53,8 @@ COLUMNS = {
     "ours_upper": "Upper end of its interval over both.",
     "ours_median": "Our median over seeds and tasks.",
     "diverged_share": "Share of our adaptations that diverged.",
-    "verdict": "reproduced (intervals overlap, or the means are within the margin), better, worse, or not comparable.",
+    "verdict": "reproduced (intervals overlap, or the means are within the margin), better, worse, "
+    "or not comparable.",
     "note": "What the source leaves open, or why it cannot be compared.",
 }
 """What each column of the table of published numbers means."""
@@ -101,7 +103,8 @@ class Row(Model):
     def _number_for_each_step(self) -> Self:
         if len(self.steps) != len(self.numbers):
             raise ValueError(
-                f"numbers must be one for each of steps, got {len(self.numbers)} for {len(self.steps)}"
+                f"numbers must be one for each of steps, got {len(self.numbers)} for "
+                f"{len(self.steps)}"
             )
         return self
 
@@ -253,7 +256,8 @@ def _cell(cells: pd.DataFrame, ours: Ours, folder: Path) -> str:
         found = found[found[name] == value]
     if len(found) != 1:
         raise ArtifactError(
-            f"{folder} must have one cell of {ours.algorithm} with {dict(ours.where)}, it has {len(found)}"
+            f"{folder} must have one cell of {ours.algorithm} with {dict(ours.where)}, it has "
+            f"{len(found)}"
         )
     return str(found["cell"].iloc[0])
 

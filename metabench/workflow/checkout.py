@@ -38,7 +38,10 @@ def stray_snakefile(folder: Path) -> str | None:
     installed = _installed_without(folder)
     if installed is None or installed == PACKAGE:
         return _other_package(folder, PACKAGE)
-    return f"the Snakefile uses the code in {PACKAGE}, but its jobs use the code in {installed}; {ANEW}"
+    return (
+        f"the Snakefile uses the code in {PACKAGE}, "
+        f"but its jobs use the code in {installed}; {ANEW}"
+    )
 
 
 def _other_package(folder: Path, package: Path) -> str | None:

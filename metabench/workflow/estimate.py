@@ -39,8 +39,8 @@ PACES = {
 SHARES = {"anil": 0.3, "meta_curvature": 6.0, "neural_process": 2.7, "ridge": 0.8}
 """Time of an algorithm's arithmetic, as a fraction of what its gradient count suggests.
 
-ANIL and the ridge head pass the hidden layers once for all tasks. Meta-Curvature multiplies each gradient by matrices
-as large as the layers, and a neural process also has an encoder.
+ANIL and the ridge head pass the hidden layers once for all tasks. Meta-Curvature multiplies each
+gradient by matrices as large as the layers, and a neural process also has an encoder.
 """
 
 START = 2.0

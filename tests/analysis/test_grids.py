@@ -1,4 +1,4 @@
-"""Tables and figures of a study whose protocols are grids, evaluated on what another study trained."""
+"""Tables and figures of a study with grids of protocols that evaluates what another trained."""
 
 import copy
 import json

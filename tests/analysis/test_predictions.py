@@ -239,8 +239,8 @@ MISTAKES = {
     ),
     "of another bank": (
         lambda t: at(t, "bank", 123456789),
-        "under protocol standard they must be of the bank {bank}, the study's, got 123456789; export "
-        "it again: metabench bank export",
+        "under protocol standard they must be of the bank {bank}, the study's, got 123456789; "
+        "export it again: metabench bank export",
     ),
     "no number": (
         lambda t: at(t, "prediction", np.nan),
@@ -273,8 +273,8 @@ MISTAKES = {
     ),
     "no column": (
         lambda t: t.drop(columns="prediction"),
-        "the columns must be bank, protocol, task, point, prediction, and seed where there are seeds; "
-        "prediction is missing",
+        "the columns must be bank, protocol, task, point, prediction, and seed where there are "
+        "seeds; prediction is missing",
     ),
     "an empty field": (
         lambda t: at(t.astype({"task": "Int64"}), "task", None),

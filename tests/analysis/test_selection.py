@@ -50,9 +50,8 @@ def test_one_seed_cannot_be_left_out():
 def test_the_selection_frequency_counts_the_resamples_that_select_a_cell():
     validation = [[0.1, 0.1, 0.6], [0.2, 0.2, 0.2], [0.3, 0.3, 0.3]]
     draws = np.array([[0, 1, 2], [2, 2, 0], [1, 1, 1], [1, 0, 0]])
-    found = selection_frequency(
-        once(validation), STEPS, draws
-    )  # means of cell 0: 0.27, 0.43, 0.1, 0.1
+    # Means of cell 0 in the four resamples: 0.27, 0.43, 0.1, 0.1.
+    found = selection_frequency(once(validation), STEPS, draws)
     assert_allclose(found, [0.5, 0.5, 0])
 
 

@@ -168,13 +168,11 @@ def test_infinite_losses_sort_last_and_never_make_a_nan():
     assert median([inf, 1, 3, 2]) == 2.5
     assert median([inf, inf, 1, 2]) == inf
     assert median([inf, inf]) == inf
-    assert (
-        p95([inf, *range(20)]) == 19
-    )  # rank 0.95 * 20 = 19 exactly: the infinite one, at 20, has no weight
+    # Rank 0.95 * 20 = 19 exactly: the infinite one, at 20, has no weight.
+    assert p95([inf, *range(20)]) == 19
     assert p95([inf, inf, *range(19)]) == inf
-    assert (
-        quantile(55)([*range(56), *[inf] * 45]) == 55
-    )  # rank 55 exactly, though 0.55 * 100 is above it in float64
+    # Rank 55 exactly, though 0.55 * 100 is above it in float64.
+    assert quantile(55)([*range(56), *[inf] * 45]) == 55
 
 
 def test_nan_counts_as_infinite():
@@ -188,7 +186,7 @@ def test_a_pooled_statistic_is_the_same_to_the_bit_in_any_order(losses, statisti
 
 
 def bootstrap_by_definition(statistic, x, draws):
-    """The crossed interval on the log scale with plain loops: resample, pool, take logs, combine."""
+    """Compute the crossed interval on the log scale with plain loops."""
     by_seed = np.log([statistic(x[draw]) for draw in draws.seeds])
     by_task = np.log([statistic(x[:, draw]) for draw in draws.tasks])
     spreads = [
@@ -279,9 +277,8 @@ def test_resamples_draw_every_seed_and_task_evenly():
     assert len(counts) == 5
     assert np.abs(counts - 2000).max() < 4 * 40
     distinct = np.mean([len(set(draw)) for draw in draws.tasks])
-    assert distinct == pytest.approx(
-        100 * (1 - 0.99**100), abs=4 * 3.1 / sqrt(2000)
-    )  # 3.1: their standard deviation
+    # 3.1 is the standard deviation of their number.
+    assert distinct == pytest.approx(100 * (1 - 0.99**100), abs=4 * 3.1 / sqrt(2000))
 
 
 def test_a_resample_does_not_notice_how_many_others_or_tasks_there_are():
@@ -304,9 +301,8 @@ def test_seeds_and_tasks_are_resampled_independently():
 
 
 def test_ties_count_one_half_in_the_probability_of_improvement():
-    assert (
-        probability_of_improvement([[1, 2], [3, 3]], [[2, 2], [1, 5]]).estimate == 0.625
-    )  # (1 + 1/2 + 0 + 1) / 4
+    # (1 + 1/2 + 0 + 1) / 4
+    assert probability_of_improvement([[1, 2], [3, 3]], [[2, 2], [1, 5]]).estimate == 0.625
 
 
 def test_the_smaller_loss_is_the_improvement(losses):
@@ -320,9 +316,8 @@ def test_the_smaller_loss_is_the_improvement(losses):
 
 
 def test_a_diverged_run_loses_and_two_diverged_ones_tie():
-    assert (
-        probability_of_improvement([[inf, inf, nan, 1]], [[1, inf, inf, nan]]).estimate == 0.5
-    )  # 0, 1/2, 1/2, 1
+    # The four pairs count 0, 1/2, 1/2 and 1.
+    assert probability_of_improvement([[inf, inf, nan, 1]], [[1, inf, inf, nan]]).estimate == 0.5
     assert probability_of_improvement([[inf, inf]], [[1, inf]]).estimate == 0.25
 
 

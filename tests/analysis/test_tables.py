@@ -184,9 +184,7 @@ def test_one_diverged_seed_of_many_makes_the_mean_infinite_and_is_counted() -> N
     assert row["diverged_share"] == 0.25 and row["median"] == 1
 
 
-def test_an_adaptation_above_the_limit_counts_as_infinite_in_the_median_but_as_it_is_in_the_mean() -> (
-    None
-):
+def test_an_adaptation_above_the_limit_is_infinite_in_the_median_but_as_it_is_in_the_mean() -> None:
     losses = np.array([[1.0, 2.0, 60.0, 70.0, 80.0]])
     row = adaptation.summarize(losses, np.full(5, 50.0), 0.95)
     assert (

@@ -298,7 +298,7 @@ THROUGH = (
 
 
 def moved(subject, seed=0, size=0.05):
-    """What a subject begins with, moved a little, so that nothing is at a special place; float64."""
+    """What a subject begins with, moved a little off any special place; float64."""
     theta = subject.begin(dtype=torch.float64)
     return theta + size * torch.randn(
         theta.shape, dtype=theta.dtype, generator=torch.Generator().manual_seed(seed)
@@ -472,9 +472,8 @@ def test_cavias_context_is_an_input_beside_x():
     subject_theta = cavia.begin(NETWORK, (0,), CAVIA)
     wide, support = Network((3, 8, 8, 1)), one_iteration(cavia, CAVIA, seeds=(0,))[0].at(0)
     first, rest = subject_theta[0, :8], subject_theta[0, 8 : NETWORK.parameters]
-    weights = torch.cat(
-        [first, subject_theta[0, NETWORK.parameters :], rest]
-    )  # W_1 has a row an input
+    # W_1 has one row for each input.
+    weights = torch.cat([first, subject_theta[0, NETWORK.parameters :], rest])
     context = torch.zeros(3, 2, dtype=torch.float64, requires_grad=True)
 
     def predict(context, x):

@@ -147,7 +147,7 @@ def test_the_components_are_those_of_another_library():
 
 
 def test_the_linear_model_is_the_posterior_mean_of_its_prior():
-    """Bayesian linear regression, written as a Gaussian process with the kernel of the components."""
+    """Bayesian linear regression, as a Gaussian process with the kernel of the components."""
     tasks = SineDistribution(frequency=(0.8, 1.2), noise=0.3)
     components = linear_model.learned(training_tasks(tasks))
     support = Bank(0, "test-bank", tasks, 2).support(6, (-5.0, 5.0))

@@ -60,7 +60,7 @@ def assert_agree(found, expected, tolerance=1e-10):
 
 
 def everything(network, theta, x, y, step_size):
-    """All that an engine computes; the batches of descent are the points and the points mirrored."""
+    """All that an engine computes; descent has two batches, the points and the points mirrored."""
     batches = torch.stack([x, -x]), torch.stack([y, y])
     gradient = network.loss_and_gradient(theta, x, y)
     tasks = theta if theta.dim() > 1 else theta[None]
@@ -625,7 +625,7 @@ def test_records_say_which_engine_made_them(choose_engine, tmp_path):
 @pytest.mark.parametrize("by", ["fused", "torch"])
 @pytest.mark.parametrize("most", [0.3, 2.0, 1e6])
 def test_the_gradient_through_a_cut_descent_is_that_of_autograd(by, most):
-    """Each number of an inner gradient is cut before its step; where it is, nothing goes through."""
+    """Each number of an inner gradient is cut before its step; a cut one has no derivative."""
     network = Network((1, 9, 7, 1))
     torch.manual_seed(0)
     theta = torch.stack([network.initialize(seed) for seed in (0, 1)])[:, None].expand(2, 3, -1)

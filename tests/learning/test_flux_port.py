@@ -156,10 +156,8 @@ def test_single_precision_stays_near_the_flux_script_in_double():
 
 @pytest.mark.parametrize(
     ("shots", "interval", "updates"),
-    [
-        (10, (-5.0, 5.0), 32),
-        (5, (0.0, 5.0), 10),
-    ],  # the script's evaluation, and its test of robustness
+    # The script's evaluation, and its test of robustness.
+    [(10, (-5.0, 5.0), 32), (5, (0.0, 5.0), 10)],
     ids=["standard", "robustness"],
 )
 def test_evaluation_gives_the_losses_of_the_flux_script(shots, interval, updates):

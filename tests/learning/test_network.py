@@ -237,9 +237,8 @@ def test_each_seed_has_initial_weights_of_its_own():
 
 
 def test_the_operations_of_a_gradient_are_those_of_its_matrix_products():
-    assert (
-        FLUX.operations == 6 * (64 + 64 * 64 + 64) - 2 * 64
-    )  # the first layer hands no gradient on
+    # The first layer passes no gradient on.
+    assert FLUX.operations == 6 * (64 + 64 * 64 + 64) - 2 * 64
 
 
 def test_a_summed_gradient_is_the_sum_of_the_gradients_of_the_tasks(each_engine):

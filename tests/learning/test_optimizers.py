@@ -56,9 +56,8 @@ PEERS = {
 @pytest.mark.parametrize("name", PEERS)
 def test_steps_are_those_of_torch(name):
     rule, peer = PEERS[name]
-    gradients = [
-        10.0**n * numbers(n, *STACK) for n in range(-3, 4)
-    ]  # of sizes that would show a wrong correction
+    # Their sizes differ enough to show a wrong correction.
+    gradients = [10.0**n * numbers(n, *STACK) for n in range(-3, 4)]
     for ours, theirs in zip(
         steps(rule, numbers(9, *STACK), gradients, 0.03),
         of_torch(peer, numbers(9, *STACK), gradients),

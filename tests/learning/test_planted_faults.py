@@ -1,7 +1,7 @@
 """Tests of the tests: a fault planted in a copy of the package must make its named tests fail.
 
-A fault is one replacement in one file of the copy. Every named test must fail an assertion under it;
-without it all of them pass, as tests of this project.
+A fault is one replacement in one file of the copy. Every named test must fail an assertion under
+it; without it all of them pass, as tests of this project.
 """
 
 import os
@@ -169,7 +169,8 @@ FAULTS = {
         "artifacts.require(path, header, expected)\n        return to_state",
         "return to_state",
         (
-            f"{STATES}::test_a_checkpoint_of_another_job_is_reported_and_not_used[another meta step]",
+            f"{STATES}::"
+            "test_a_checkpoint_of_another_job_is_reported_and_not_used[another meta step]",
         ),
     ),
     "a checkpoint is evaluated": Fault(
@@ -372,7 +373,8 @@ FAULTS = {
     ),
     "training shifts with a protocol's tasks": Fault(
         "study/jobs.py",
-        "            tasks=cell.tasks,\n            network=cell.network,\n            validation=validation,",
+        "            tasks=cell.tasks,\n"
+        "            network=cell.network,\n            validation=validation,",
         "            tasks=self.protocols[given.protocol].distribution(cell.tasks),\n"
         "            network=cell.network,\n            validation=validation,",
         ("study/test_jobs.py::test_the_tasks_of_a_protocol_are_met_and_never_trained_on",),
@@ -418,7 +420,8 @@ FAULTS = {
     "diverged runs are dropped from the mean": Fault(
         "analysis/tables/adaptation.py",
         "mean = mean_interval(losses, confidence)",
-        "mean = mean_interval(losses[finite.all(-1)] if finite.all(-1).any() else losses, confidence)",
+        "kept = finite.all(-1)\n"
+        "    mean = mean_interval(losses[kept] if kept.any() else losses, confidence)",
         (f"{TABLES}::test_one_diverged_seed_of_many_makes_the_mean_infinite_and_is_counted",),
     ),
 }
@@ -428,7 +431,8 @@ from pathlib import Path
 import metabench
 
 def test_the_copy_is_under_test():
-    assert Path(metabench.__file__).resolve().parent == Path(__file__).resolve().parents[1] / "metabench"
+    root = Path(__file__).resolve().parents[1]
+    assert Path(metabench.__file__).resolve().parent == root / "metabench"
 """
 
 

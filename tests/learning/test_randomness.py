@@ -111,6 +111,5 @@ def test_every_permutation_is_equally_likely():
     _, found = np.unique(orders, axis=0, return_counts=True)
     chi_square = ((found - count / 24) ** 2 / (count / 24)).sum()
     assert len(found) == 24
-    assert abs(chi_square - 23) < 3 * np.sqrt(
-        2 * 23
-    )  # mean and variance of chi-square with 23 degrees of freedom
+    # Chi-square with 23 degrees of freedom has a mean of 23 and a variance of 2 * 23.
+    assert abs(chi_square - 23) < 3 * np.sqrt(2 * 23)

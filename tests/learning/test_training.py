@@ -81,11 +81,8 @@ def test_going_on_from_any_state_gives_the_same_bits(each_engine):
     )
     whole = states(settings, (0, 1))
     assert [state.meta_iteration for state in whole[-3:]] == [909, 1010, 1012]
-    for middle in (
-        whole[0],
-        whole[-3],
-        whole[-2],
-    ):  # within a block of the stream, before its end, and after it
+    # Within a block of the stream, before its end, and after it.
+    for middle in (whole[0], whole[-3], whole[-2]):
         again = run(settings, (0, 1), state=middle)
         assert again.meta_iteration == 1012
         assert torch.equal(again.theta, whole[-1].theta)

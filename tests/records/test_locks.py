@@ -84,8 +84,8 @@ def test_a_file_system_without_locks_is_said_once_of_a_folder_and_nothing_is_lef
             assert (tmp_path / f"{name}.held").exists()
     message = capsys.readouterr().err
     assert message == (
-        f"warning: {tmp_path} is on a file system without locks (No locks available); files that end in"
-        " .held take their place\n"
+        f"warning: {tmp_path} is on a file system without locks (No locks available); "
+        "files that end in .held take their place\n"
     )
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
 

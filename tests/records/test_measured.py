@@ -33,7 +33,7 @@ PROTOCOLS = {
 
 
 def content():
-    """A study of three seeds in two blocks, with a cell that diverges and two groups of protocols."""
+    """A study of three seeds in two blocks, a cell that diverges and two groups of protocols."""
     return small.tiny(
         seeds=3,
         cells=[small.short_fomaml(6, [0.01, 1e6])],

@@ -1,4 +1,4 @@
-"""A right algorithm: FOMAML whose direction is no longer than 1, as many implementations clip it."""
+"""A right algorithm: FOMAML with a direction no longer than 1, as many implementations clip it."""
 
 from metabench import Algorithm, Cost, InnerLoop, Queries, adapted, one_copy_per_task, query_points
 from metabench import support_and_query as sample

@@ -94,7 +94,7 @@ print("torch" in sys.modules)
 def test_the_same_tables_give_the_same_bytes(
     folder: Path, drawn: list[Path], tmp_path: Path
 ) -> None:
-    """One of each family, in another process, with another hash seed and the user's own settings."""
+    """One of each family, in another process, with another hash seed and a user's own settings."""
     (tmp_path / "matplotlibrc").write_text("axes.facecolor: red\nfont.size: 20\n")
     environment = {"MPLCONFIGDIR": str(tmp_path), "PYTHONHASHSEED": "7", "HOME": str(tmp_path)}
     ran = subprocess.run(
@@ -346,9 +346,8 @@ def test_a_diverged_seed_is_marked_in_the_validation_curve(tables: Tables) -> No
     assert [(line.get_color(), line.get_xdata()[0]) for line in crosses] == [(colour, 100)]
     label = f"{published(tables, 'reptile')}\n(1 of {SEEDS} seeds diverged)"
     mean = next(line for line in axes.get_lines() if line.get_label() == label)
-    assert (
-        np.isfinite(np.asarray(mean.get_ydata(), dtype=float)).sum() == 2
-    )  # never survivors alone
+    # A mean is never that of the survivors alone.
+    assert np.isfinite(np.asarray(mean.get_ydata(), dtype=float)).sum() == 2
 
 
 def test_a_diverged_seed_is_counted_in_the_showcase(tables: Tables) -> None:

@@ -32,10 +32,8 @@ def line(published, half, ours, lower, upper):
     ("values", "expected"),
     [
         ((1.0, 0.1, 1.25, 1.05, 1.5), "reproduced"),  # the intervals overlap
-        (
-            (1.0, np.nan, 1.19, 1.1, 1.3),
-            "reproduced",
-        ),  # within the margin of a number without an interval
+        # Within the margin of a number without an interval.
+        ((1.0, np.nan, 1.19, 1.1, 1.3), "reproduced"),
         ((1.0, np.nan, 1.3, 0.9, 1.7), "reproduced"),  # our interval holds it
         ((1.0, np.nan, 1.3, 1.25, 1.35), "worse"),
         ((1.0, 0.1, 0.7, 0.65, 0.75), "better"),

@@ -229,8 +229,10 @@ class Opened:
                     const rows = shown();
                     for (const row of rows.filter((one) => one.apart)) {
                         found += 1;
-                        const scores = rows.filter((one) => one.algorithm === other).map((one) => one.score);
-                        if (!scores.some((score) => near(row.score - score, row.apart.value))) return false;
+                        const references = rows.filter((one) => one.algorithm === other);
+                        const differences = references.map((one) => row.score - one.score);
+                        if (!differences.some((value) => near(value, row.apart.value)))
+                            return false;
                     }
                 }
             }

@@ -500,7 +500,10 @@ def test_a_missing_package_is_one_line_that_names_it(
     folder: Path, tmp_path: Path, package: str, command: Callable[[], list[object]]
 ) -> None:
     code, _, err = ended(metabench(command(), missing=without(package, tmp_path / "without")))
-    line = f"{MARK}No module named {package!r}; install the locked versions: pip install -r requirements.lock"
+    line = (
+        f"{MARK}No module named {package!r}; "
+        "install the locked versions: pip install -r requirements.lock"
+    )
     assert only_line(code, err) == line
 
 

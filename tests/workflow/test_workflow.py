@@ -348,7 +348,7 @@ def test_a_dry_run_works_on_read_only_results_of_another_user_with_times_out_of_
     def look(
         target: str, files: int, folders: int, **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        """Do a dry run as another user than the owner of the results, and see that it only looks."""
+        """A dry run by a user other than the owner of the results only looks."""
         for path in below:
             if os.geteuid() == 0:
                 os.chown(path, 12345, 12345)
@@ -374,9 +374,8 @@ def test_a_clone_with_copied_results_reruns_nothing_but_the_tracking_of_a_store_
     """MLflow writes the absolute path of its artifacts into the store: see docs/tracking.md."""
     for with_metadata in (True, False):
         folder = copy(tmp_path / str(with_metadata))
-        shutil.copytree(
-            study / "results", folder / "results", copy_function=shutil.copy
-        )  # with new times
+        # Unlike copy2, shutil.copy gives the files new times.
+        shutil.copytree(study / "results", folder / "results", copy_function=shutil.copy)
         if with_metadata:
             shutil.copytree(study / ".snakemake", folder / ".snakemake")
         assert set(jobs(dry(folder))) == TRACKING, with_metadata

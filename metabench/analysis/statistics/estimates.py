@@ -42,9 +42,8 @@ class WindowMean:
         last = bisect_left(
             range(values.size), True, key=lambda j: bool((ranks[..., j] >= start + length).all())
         )
-        share = np.clip(
-            (ranks[..., first : last + 1] - start) / length, 0, 1
-        )  # of the window, up to each value
+        # The share of the window up to each value; its steps are the weights of the values.
+        share = np.clip((ranks[..., first : last + 1] - start) / length, 0, 1)
         weight = np.diff(share, axis=-1, prepend=0)
         seen = values[first : last + 1]
         finite = np.isfinite(seen)
@@ -54,9 +53,8 @@ class WindowMean:
 
 def quantile(percent: int) -> WindowMean:
     """Return the statistic "this percentile of the pooled losses", linearly interpolated."""
-    return WindowMean(
-        lambda n: (percent * (n - 1) / 100, 1)
-    )  # divided last: whole ranks stay exact
+    # The division comes last, so that whole ranks stay exact: 0.55 * 100 exceeds 55 in float64.
+    return WindowMean(lambda n: (percent * (n - 1) / 100, 1))
 
 
 median = quantile(50)

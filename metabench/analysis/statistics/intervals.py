@@ -27,8 +27,7 @@ class Interval(NamedTuple):
 def mean_interval(losses: ArrayLike, confidence: float = 0.95, scale: Scale = "log") -> Interval:
     """Return the mean with its two-way variance-component t interval.
 
-        Var(mean) = (MS_seed + MS_task - MS_residual) / (S B), not below max(MS_seed, MS_task) / (S
-        B)
+        Var(mean) = max(MS_seed + MS_task - MS_residual, MS_seed, MS_task) / (S B)
 
     Degrees of freedom are Satterthwaite's. On the log scale (delta method) the bounds are mean *
     exp(-+ t SE / mean): positive, and closer to the stated coverage for skewed losses. One seed
@@ -49,9 +48,9 @@ def mean_interval(losses: ArrayLike, confidence: float = 0.95, scale: Scale = "l
     if not np.isfinite(x).all():
         return Interval(np.inf, np.nan, np.nan)
     mean = float(x.mean())
-    slope = {"raw": 1.0, "log": mean, "logit": mean * (1 - mean)}[
-        scale
-    ] or 1.0  # constant zeros or ones: no variance
+    slopes = {"raw": 1.0, "log": mean, "logit": mean * (1 - mean)}
+    # A slope of 0 means constant zeros or ones, which have no variance to divide by it.
+    slope = slopes[scale] or 1.0
     variance, freedom = variance_of_mean(x, slope)
     return _t_interval(mean, variance, freedom, confidence, scale)
 
@@ -151,7 +150,7 @@ def _mean_squares(x: Floats) -> tuple[Floats, Floats]:
 
 
 def _freedom(variance: float, parts: Floats, degrees: NDArray[np.number]) -> float:
-    """Return Satterthwaite's degrees of freedom, V^2 / sum(part^2 / degrees); 0 if there are none."""
+    """Return Satterthwaite's degrees of freedom, V^2 / sum(part^2 / degrees), or 0 if none."""
     known = degrees > 0
     if not known.any():
         return 0.0
@@ -172,9 +171,8 @@ def _t_interval(
 
 def _moved(estimate: float, step: float, scale: Scale) -> float:
     """Return the estimate shifted by a step on its scale."""
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # up to inf; nan for an estimate of 0 moved by inf
+    # A wide interval may reach inf, and an estimate of 0 moved by inf is nan: both are meant.
+    with np.errstate(over="ignore", invalid="ignore"):
         if scale == "raw":
             return estimate + step
         if scale == "log":

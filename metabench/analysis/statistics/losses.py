@@ -11,8 +11,9 @@ Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
 Scale = Literal["raw", "log", "logit"]
 
-
-ROUNDING = 1e-12  # a loss below is rounding: float32 holds a wave of amplitude 5 to 3e-7; its square is 9e-14
+# A loss below this is rounding: float32 holds a wave of amplitude 5 to 3e-7, whose square is 9e-14.
+ROUNDING = 1e-12
+# A loss has no upper bound, a score lies in [0, 1], and a difference of either may be negative.
 DOMAIN = {"raw": (-np.inf, np.inf), "log": (0, np.inf), "logit": (0, 1)}
 
 
@@ -45,6 +46,7 @@ def matched(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:
     x, y = with_inf_for_nan(a), with_inf_for_nan(b)
     if x.ndim != 2 or y.shape not in (x.shape, (1, x.shape[1])):
         raise ValueError(
-            f"b must have the (seed, task) shape of a, or one seed; got a of {x.shape}, b of {y.shape}"
+            f"b must have the (seed, task) shape of a, or one seed; got a of {x.shape}, b of "
+            f"{y.shape}"
         )
     return x, y

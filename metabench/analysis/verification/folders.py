@@ -149,7 +149,7 @@ def _rows(keys: pd.DataFrame) -> set[tuple[object, ...]]:
 
 
 def _examples(rows: set[tuple[object, ...]], fault: str) -> list[str]:
-    """Return a phrase with the number of rows that have a fault and one of them, if there is any."""
+    """Return a phrase with the number of rows that have a fault and one of them, if any has."""
     if not rows:
         return []
     example = " ".join(map(str, min(rows)))

@@ -91,9 +91,9 @@ def _certainty(found: Verification) -> Iterator[str]:
     yield "Certainty"
     yield "  identical: certain; one different byte in any file fails it"
     yield (
-        f"  rounding: detects a change of {np.expm1(TOLERANCE):.1%} in the losses of any run that has not "
-        "drifted apart, or in the median and interquartile mean of any cell whose runs have not, "
-        "and every changed status or selection; it ignores single losses"
+        f"  rounding: detects a change of {np.expm1(TOLERANCE):.1%} in the losses of any run that "
+        "has not drifted apart, or in the median and interquartile mean of any cell whose runs "
+        "have not, and every changed status or selection; it ignores single losses"
     )
     yield (
         f"  consistent: at most {ERROR:.0%} of consistent studies fail the {found.tests} tests; "
@@ -116,7 +116,7 @@ def _detectable(found: Verification) -> str:
 
 
 def _shortfalls(found: Verification, required: str) -> Iterator[str]:
-    """Yield a line for each file, or cell and protocol, that falls short of a level: how far, where."""
+    """Yield a line for each file, or cell and protocol, that falls short of a level."""
     if required == LEVELS[0]:
         yield from (f"deviates: {name}" for name, same in found.files.items() if not same)
     held = found.deviations[found.deviations["held"]]

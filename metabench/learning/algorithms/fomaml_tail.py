@@ -55,9 +55,8 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     """
     (mini_batches,) = batch
     copies = one_copy_per_task(theta, h.meta_batch_size)
-    phi = adapted(
-        network, copies, mini_batches.at(slice(-1)), h.inner_step_size, h.inner_optimizer
-    )  # (run, task, P)
+    before_last = mini_batches.at(slice(-1))
+    phi = adapted(network, copies, before_last, h.inner_step_size, h.inner_optimizer)
     _, gradient = network.loss_and_gradient(phi, *mini_batches.at(-1))
     return mean_over_tasks(gradient)
 

@@ -109,7 +109,7 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
 
 
 def _mapped(network: Network, gradient: Tensor, maps: Maps) -> Tensor:
-    """Return A_l G_l B_l of all layers, ``(..., P)``, with the maps of each network of the stack."""
+    """Return A_l G_l B_l of all layers, ``(..., P)``, with each network's own maps."""
     layers = zip(_layers(network, gradient), maps, strict=True)
     return _flat([product(product(a, g), b) for g, (a, b) in layers])
 

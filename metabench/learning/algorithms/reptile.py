@@ -55,9 +55,7 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     """
     (mini_batches,) = batch
     copies = one_copy_per_task(theta, h.meta_batch_size)
-    phi = adapted(
-        network, copies, mini_batches, h.inner_step_size, h.inner_optimizer
-    )  # (run, task, P)
+    phi = adapted(network, copies, mini_batches, h.inner_step_size, h.inner_optimizer)
     return theta - mean_over_tasks(phi)
 
 

@@ -3,9 +3,9 @@
     f(x) = m(x) + sum_k w_k phi_k(x),   w_k ~ N(0, variance_k),   y = f(x) + noise
 
 m and phi are the mean and the principal components of the labels of training tasks on the grid. A
-cubic spline interpolates between grid points. Waves of one frequency have two components, so five points
-determine the whole wave. If the tasks span few dimensions, meta-learning by gradient descent is not
-needed.
+cubic spline interpolates between grid points. Waves of one frequency have two components, so five
+points determine the whole wave. If the tasks span few dimensions, meta-learning by gradient descent
+is not needed.
 
 Reference: Harrison, Sharma and Pavone 2018, "Meta-learning priors for efficient online Bayesian
     regression" (ALPaCA), arXiv:1807.08912. The features here come from a principal component

@@ -120,8 +120,8 @@ def of_study(protocols: Sequence[str], grids: Sequence[str] = ()) -> list[Pictur
         grids: The groups of protocols that are grids.
 
     Example:
-        >>> [picture.stem for picture in of_study(["standard"], ["shots"])][:4]
-        ['adaptation_standard_score', 'adaptation_standard_mean', 'candidates', 'comparisons_standard']
+        >>> [picture.stem for picture in of_study(["standard"], ["shots"])][:3]
+        ['adaptation_standard_score', 'adaptation_standard_mean', 'candidates']
     """
     fields = {"protocol": protocols, "grid": grids}
     return [picture for family in families() for picture in _pictures(family, fields)]

@@ -51,8 +51,8 @@ def _leader(tables: Tables, protocol: str, best: Any) -> str:
     lower, upper = row["chosen_score_lower"], row["chosen_score_upper"]
     interval = f" [{lower:.3g}, {upper:.3g}]" if isfinite(lower) and isfinite(upper) else ""
     return (
-        f"Under {protocol}, {_label(tables, best)} ({best['cell']}) has the lowest mean score of all "
-        f"trained algorithms, {best['score']:.3g}{interval}, after {_updates(best)}."
+        f"Under {protocol}, {_label(tables, best)} ({best['cell']}) has the lowest mean score of "
+        f"all trained algorithms, {best['score']:.3g}{interval}, after {_updates(best)}."
     )
 
 

@@ -11,11 +11,12 @@ import os
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # an error that it logs is also raised, and then reported in one line
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a server that is down is reported in seconds, not minutes
+    # An error that it logs is also raised, and then reported in one line.
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
+    # A server that is down is reported in seconds, not minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
-"""Environment variables for MLflow when `mirror` imports it, unless the user has set them.
-"""
+"""Environment variables for MLflow when `mirror` imports it, unless the user has set them."""
 
 os.environ |= QUIET | dict(os.environ)

@@ -43,11 +43,11 @@ THETA = "theta.safetensors"
 """Name of a run's file with what it learned."""
 
 READ_ON = """
-A score is a prediction's loss divided by that of predicting zero on the same task and points, capped at
-1; 0 is perfect. The metrics of this run are mean scores on the test tasks after a protocol's last update,
-for the published, selected and equal-budget cells and for predictions of other programs:
-`protocol/step/algorithm cell`. The child runs are the training runs, one for each seed of each cell, and
-those of predictions.
+A score is a prediction's loss divided by that of predicting zero on the same task and points,
+capped at 1; 0 is perfect. The metrics of this run are mean scores on the test tasks after a
+protocol's last update, for the published, selected and equal-budget cells and for predictions of
+other programs: `protocol/step/algorithm cell`. The child runs are the training runs, one for each
+seed of each cell, and those of predictions.
 Artifacts: `report.html`, `figures`, `tables/leaderboard.csv` and the other tables, `config.json`.
 """
 """How to read a study's run."""
@@ -311,7 +311,8 @@ def description(running: Running) -> str:
 def _headline(leaderboard: pd.DataFrame, study: Study) -> list[Point]:
     """Return the score of predictions, and of each cell that stands for its algorithm.
 
-    Cells are those at their own or tuned step. Protocols of a grid are too many for a page; the tables have them.
+    Cells are those at their own or tuned step. Protocols of a grid are too many for a page; the
+    tables have them.
     """
     stands = (leaderboard["role"] != "grid") | leaderboard["selected"]
     shown = leaderboard["protocol"].isin(study.single_protocols)

@@ -155,7 +155,8 @@ def lost(uri: str, study: str) -> bool:
     if file is None or folder is None:
         return False
     query = (
-        "SELECT run_uuid FROM experiments JOIN runs USING (experiment_id) JOIN tags USING (run_uuid)"
+        "SELECT run_uuid FROM experiments"
+        " JOIN runs USING (experiment_id) JOIN tags USING (run_uuid)"
         " WHERE experiments.name = ? AND experiments.lifecycle_stage = 'active'"
         " AND runs.lifecycle_stage = 'active' AND runs.status = 'FINISHED' AND tags.key = ?"
     )
@@ -291,7 +292,8 @@ def _server_tags(uri: str, study: str) -> dict[str, str]:
 
 def _server_experiment(uri: str, study: str) -> dict[str, Any]:
     """Return a server's information on a study's experiment, empty if there is none."""
-    address = f"{shown(uri).rstrip('/')}/api/2.0/mlflow/experiments/get-by-name?{urlencode({'experiment_name': study})}"
+    method = f"{shown(uri).rstrip('/')}/api/2.0/mlflow/experiments/get-by-name"
+    address = f"{method}?{urlencode({'experiment_name': study})}"
     request = urllib.request.Request(address, headers=_authorization(uri))
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:

@@ -57,14 +57,14 @@ def adaptation(tables: Tables, choice: Control, confidence: float) -> Chart:
     return chart(
         "adaptation",
         "How fast they adapt",
-        f"Against the number of updates, over {tables.size(choice.values[0])}: mean score and mean loss "
-        f"with {confidence:.0%} intervals over seeds and tasks (t intervals, of the score on the logit "
-        "scale and of the mean loss on the log scale; a mean has none if an adaptation diverged), "
-        "median loss, or the share of adaptations no better than predicting zero. Solid: published "
-        "cells; dashed: selected cells; dotted: predictors without gradient steps. "
-        f"Triangles mark values that are not finite. Predictors with a score below {LEAST:g} are not drawn, "
-        "to leave room for the others. Click a name in the legend to see it alone. "
-        "Table: adaptation.csv.",
+        f"Against the number of updates, over {tables.size(choice.values[0])}: mean score and mean "
+        f"loss with {confidence:.0%} intervals over seeds and tasks (t intervals, of the score on "
+        "the logit scale and of the mean loss on the log scale; a mean has none if an adaptation "
+        "diverged), median loss, or the share of adaptations no better than predicting zero. "
+        "Solid: published cells; dashed: selected cells; dotted: predictors without gradient "
+        "steps. Triangles mark values that are not finite. Predictors with a score below "
+        f"{LEAST:g} are not drawn, to leave room for the others. Click a name in the legend to see "
+        "it alone. Table: adaptation.csv.",
         (choice, statistic, Control("scale", "scale", ("log", "linear"))),
         (band + line + points + lost).add_params(*parameters(choice, statistic), _legend()),
         height=320,

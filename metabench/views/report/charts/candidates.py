@@ -63,11 +63,11 @@ def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | No
     return chart(
         "candidates",
         "Which hyperparameters matter",
-        "Every candidate by two of its hyperparameters, coloured by its mean validation score after "
-        "its best number of updates; a black rim marks the selected one. "
-        "Algorithms are side by side within a field, in the order of their names; where candidates of "
-        "one algorithm overlap, the best is on top. "
-        "Click one to find it everywhere on this page. Tables: leaderboard.csv, selection.csv.",
+        "Every candidate by two of its hyperparameters, coloured by its mean validation score "
+        "after its best number of updates; a black rim marks the selected one. Algorithms are side "
+        "by side within a field, in the order of their names; where candidates of one algorithm "
+        "overlap, the best is on top. Click one to find it everywhere on this page. Tables: "
+        "leaderboard.csv, selection.csv.",
         (choice, who, across, along),
         mark.add_params(*parameters(choice, who, across, along)),
         height=300,

@@ -55,12 +55,13 @@ def grids(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     return chart(
         "grids",
         "When they break",
-        "Scores after the last update along what a group of protocols varies: every cell at the step "
-        "size by which it is judged, and the baselines (dotted) that fit on the axis; scores and "
-        f"shares below {LOW:g} are drawn there. If two keys vary, choose a value of the second. Point "
-        f"at a mark for its {confidence:.0%} interval, click it to find its cell everywhere on this page. "
-        f"Over {tables.size(data['protocol'].iloc[0])}. Tables: leaderboard.csv, axes.csv; where each "
-        "has lost half of its advantage: breaking_points.csv.",
+        "Scores after the last update along what a group of protocols varies: every cell at the "
+        "step size by which it is judged, and the baselines (dotted) that fit on the axis; scores "
+        f"and shares below {LOW:g} are drawn there. If two keys vary, choose a value of the "
+        f"second. Point at a mark for its {confidence:.0%} interval, click it to find its cell "
+        f"everywhere on this page. Over {tables.size(data['protocol'].iloc[0])}. Tables: "
+        "leaderboard.csv, axes.csv; where each has lost half of its advantage: "
+        "breaking_points.csv.",
         (which, statistic, Control("scale", "scale", ("log", "linear"))),
         (line + points).add_params(*parameters(which, statistic)),
         height=320,

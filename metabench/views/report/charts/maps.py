@@ -66,7 +66,8 @@ def maps(tables: Tables, choice: Control, confidence: float) -> Chart | None:
         .transform_filter("datum.grid == grid")
         .transform_calculate(
             **statistic_text(),
-            text="!isNumber(datum.value) ? datum.value : datum.value != 0 && abs(datum.value) < 1e-3 ? "
+            text="!isNumber(datum.value) ? datum.value : "
+            "datum.value != 0 && abs(datum.value) < 1e-3 ? "
             "format(datum.value, '.0e') : format(datum.value, '.2~r')",
         )
         .add_params(*parameters(which, statistic))
@@ -75,11 +76,11 @@ def maps(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     return framed(
         "maps",
         "Where two things break them",
-        "Scores after the last update over two things that a group of protocols varies, a map for each "
-        "method at the step size that it is judged by: darker is worse. Scores and shares "
-        f"below {LOW:g} have the lightest colour. Point at a field for its {confidence:.0%} interval, "
-        f"click it to find its cell everywhere on this page. Over {tables.size(data['protocol'].iloc[0])}. Tables: "
-        "leaderboard.csv, axes.csv.",
+        "Scores after the last update over two things that a group of protocols varies, a map for "
+        "each method at the step size that it is judged by: darker is worse. Scores and shares "
+        f"below {LOW:g} have the lightest colour. Point at a field for its {confidence:.0%} "
+        "interval, click it to find its cell everywhere on this page. Over "
+        f"{tables.size(data['protocol'].iloc[0])}. Tables: leaderboard.csv, axes.csv.",
         (which, statistic, scale),
         drawn.to_dict() | {"usermeta": {"map": widest * FIELD[0] + BESIDE}},
     )

@@ -44,10 +44,11 @@ def matrix(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     return chart(
         "matrix",
         "Who beats whom",
-        "How often the algorithm of a row has a smaller loss than that of a column on the same seed "
-        "and task, in percent, a tie counting half; each with its selected cell after its selected number "
-        f"of updates. Faint if the {confidence:.0%} interval of the mean difference of "
-        f"scores includes 0. Over {tables.size(choice.values[0])}. Table: comparisons.csv.",
+        "How often the algorithm of a row has a smaller loss than that of a column on the same "
+        "seed and task, in percent, a tie counting half; each with its selected cell after its "
+        f"selected number of updates. Faint if the {confidence:.0%} interval of the mean "
+        f"difference of scores includes 0. Over {tables.size(choice.values[0])}. Table: "
+        "comparisons.csv.",
         (choice,),
         (field + text).add_params(*parameters(choice)),
         height=22 * data["a"].nunique(),

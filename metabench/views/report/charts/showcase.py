@@ -54,12 +54,12 @@ def showcase(tables: Tables, choice: Control, confidence: float) -> Chart | None
     return chart(
         "showcase",
         "One wave",
-        f"Predictions for one wave by the first of {min(SHOWN_SEEDS, rows['seed'].nunique())} seeds "
-        "(the others faint), before adaptation and after a protocol's last update, of the published cell "
-        "or else the selected one; algorithms with a step size of their own adapt with it, others with "
-        "the study's common one. The dotted line is the wave, the points are the support points; a curve "
-        "ends where it leaves the chart. This is an illustration: no conclusion is based on it. "
-        "Tables: showcase.csv, points.csv.",
+        f"Predictions for one wave by the first of {min(SHOWN_SEEDS, rows['seed'].nunique())} "
+        "seeds (the others faint), before adaptation and after a protocol's last update, of the "
+        "published cell or else the selected one; algorithms with a step size of their own adapt "
+        "with it, others with the study's common one. The dotted line is the wave, the points are "
+        "the support points; a curve ends where it leaves the chart. This is an illustration: no "
+        "conclusion is based on it. Tables: showcase.csv, points.csv.",
         (choice, who, when),
         (truth + curve + points).add_params(*parameters(choice, who, when)),
         height=280,
