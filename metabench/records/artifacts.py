@@ -42,15 +42,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
     # The suffix stays last, since some writers choose the format by it.
     temporary = path.with_name(f".{path.stem}.{node()}-{os.getpid()}{path.suffix}")
     try:
+        # os.replace would turn a device such as /dev/null into a file.
         if path.exists() and not path.is_file():
             raise OSError("it is not a regular file")
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
         try:
             yield temporary
-            temporary.chmod(0o666 & ~_umask())  # some writers leave it to its owner alone
+            # Some writers create files that only their owner can read.
+            temporary.chmod(0o666 & ~_umask())
             with temporary.open("rb") as file:
-                os.fsync(file)  # a disk that is full may say so only now
+                # Without it, the file could be empty after a power failure although it was renamed.
+                # A full disk may also report its error only now.
+                os.fsync(file)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -93,10 +97,12 @@ def _alive(process: str) -> bool:
 def content_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
     """Return a digest of names, types, shapes and bytes."""
     total = sha256()
+    # Neither the order of the names nor the strides of a view may change the digest.
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         total.update(f"{name} {array.dtype.str} {array.shape}".encode())
         total.update(array.data)
+    # 64 bits detect damage and mistaken files; the digest is no protection against forgery.
     return total.hexdigest()[:16]
 
 
@@ -135,6 +141,8 @@ def read_header(path: str | Path) -> Header:
 def _opened(path: str | Path) -> Iterator[tuple[Any, Header]]:
     try:
         with safe_open(path, framework="numpy") as file:
+            # A foreign file has no metadata (KeyError) or metadata that are no JSON object
+            # (ValueError, TypeError).
             yield file, dict(json.loads((file.metadata() or {})["metabench"]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(

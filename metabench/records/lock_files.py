@@ -23,6 +23,7 @@ ASK = 0.5
 """Seconds between attempts to take a lock that another process holds."""
 RENEW = 10.0
 """Seconds between renewals of the file's time by its holder."""
+# Network file systems may show a time up to a minute late, so this is much more than RENEW.
 DEAD = 120.0
 """Seconds after which a file that was not renewed counts as abandoned."""
 
@@ -42,9 +43,13 @@ def take(path: Path, wait: bool) -> ExitStack:
             raise BlockingIOError
         time.sleep(ASK)
     lock, ended = ExitStack(), Event()
+    # Callbacks run in reverse order: renewing stops before the file is removed, since the next
+    # holder may create it at once.
     lock.callback(_give_back, held, identity)
     lock.callback(ended.set)
+    # A daemon thread does not keep a finished process alive.
     Thread(target=_renew, args=(held, ended), daemon=True).start()
+    # Only a killed process leaves its file behind; any other end of the process removes it.
     atexit.register(lock.close)
     return lock
 
@@ -67,6 +72,7 @@ def _beside(path: Path) -> Path:
 def _make(held: Path, identity: str) -> bool:
     """Create the file; return False if it exists."""
     try:
+        # Mode "x" checks and creates in one operation, so two processes cannot both succeed.
         file = held.open("x", encoding="utf-8")
     except FileExistsError:
         return False
@@ -74,7 +80,8 @@ def _make(held: Path, identity: str) -> bool:
         with file:
             file.write(identity)
     except OSError:
-        held.unlink(missing_ok=True)  # an empty one would belong to nobody
+        # An empty file would belong to nobody, and only its age could remove it.
+        held.unlink(missing_ok=True)
         raise
     return True
 
@@ -83,6 +90,7 @@ def _renew(held: Path, ended: Event) -> None:
     """Renew the time of the file until the lock is released."""
     while not ended.wait(RENEW):
         with suppress(OSError):
+            # A failed renewal is repeated long before the file counts as abandoned.
             os.utime(held)
 
 
@@ -104,10 +112,12 @@ def _remove_dead(held: Path) -> bool:
             return False
         removing = held.with_name(f"{held.name}.removing")
         if not _make(removing, ""):
-            if _silent(removing):  # its process was killed just then
+            # The process that created it may have been killed just then.
+            if _silent(removing):
                 removing.unlink(missing_ok=True)
             return False
         try:
+            # Since the first look, another process may have removed the file and taken the lock.
             if _dead(held):
                 held.unlink()
         finally:
@@ -120,6 +130,7 @@ def _remove_dead(held: Path) -> bool:
 def _dead(held: Path) -> bool:
     """Return whether the process that made the file has ended."""
     machine, process, started = _read(held)
+    # This machine knows its processes. Of others only the age of the file is known.
     if machine == node():
         return _identity(int(process)) != f"{machine} {process} {started}"
     return _silent(held)
@@ -127,6 +138,7 @@ def _dead(held: Path) -> bool:
 
 def _silent(held: Path) -> bool:
     """Return whether the time of the file has not been renewed for too long."""
+    # Both times are those of the file server, whose clock may differ from ours.
     with TemporaryFile(dir=held.parent) as new:
         return os.fstat(new.fileno()).st_mtime - held.stat().st_mtime > DEAD
 
@@ -135,6 +147,7 @@ def _read(held: Path) -> tuple[str, str, str]:
     """Return machine, process and start time; an unknown machine if the file is not ours."""
     words = held.read_text(encoding="utf-8", errors="replace").split(" ")
     if len(words) != 3 or not words[1].isdecimal():
+        # A machine that is not this one leaves the decision to the age of the file.
         return "an unknown machine", "unknown", ""
     return words[0], words[1], words[2]
 
@@ -146,6 +159,7 @@ def _identity(process: int) -> str:
     since boot.
     """
     try:
+        # Signal 0 is not delivered: it only asks whether the process exists.
         os.kill(process, 0)
     except PermissionError:
         pass  # it is somebody else's, and lives
@@ -154,5 +168,7 @@ def _identity(process: int) -> str:
     started = "-"
     with suppress(OSError):
         stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+        # The name of the program stands in parentheses and may contain spaces and parentheses. The
+        # start time is field 22 of all, the 20th after the name.
         started = stat.rpartition(")")[2].split()[19]
     return f"{node()} {process} {started}"

@@ -18,6 +18,7 @@ from metabench.records import lock_files
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """Errors of file systems that cannot lock."""
 
+# A process takes several locks in one folder, and one warning is enough.
 _warned: set[Path] = set()
 
 
@@ -41,18 +42,25 @@ def _locked(path: Path, wait: bool) -> ExitStack:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
+            # Mode "a+" keeps the number of the present holder until the lock is ours.
             file = stack.enter_context(path.open("a+", encoding="utf-8"))
             try:
+                # flock belongs to the open file. A lock of lockf would be lost as soon as this
+                # process closes any descriptor of the file, as `holder` does.
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except OSError as error:
                 if error.errno not in NO_LOCKS:
                     raise
                 _warn(path.parent, error)
                 return lock_files.take(path, wait)
+            # The number bypasses the text buffer, because a waiting process reads it while the file
+            # is open.
             os.truncate(file.fileno(), 0)
             os.write(file.fileno(), str(os.getpid()).encode())
+            # The file must stay open after this block: closing it would release the lock.
             return stack.pop_all()
     except BlockingIOError:
+        # A lock held elsewhere is an OSError too, but nothing is wrong with the file.
         raise
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror or error}") from None
@@ -73,6 +81,7 @@ def _warn(folder: Path, error: OSError) -> None:
 def holder(path: Path) -> str:
     """Return the process that last took the lock of a file, for messages."""
     found = lock_files.holder(path)
+    # A new holder may have the lock already and not have written its number yet.
     return found or path.read_text(encoding="utf-8") or "unknown"
 
 

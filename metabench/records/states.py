@@ -41,6 +41,7 @@ def read_checkpoint(path: Path, settings: TrainSettings, expected: Header) -> St
         artifacts.require(path, header, expected)
         return to_state(path, found, settings, header)
     except ArtifactError as error:
+        # A checkpoint only saves time, so an invalid one is reported and is not an error.
         print(f"restarted from the beginning: {error}", file=sys.stderr)
         return None
 
@@ -59,9 +60,12 @@ def read_theta(path: Path, settings: EvaluateSettings, seeds: str) -> tuple[Tens
     """
     found, header = artifacts.read(path)
     dumped = settings.model_dump(mode="json")
+    # Only these settings of the training reach an evaluation.
     same = ("algorithm", "hyperparameters", "tasks", "network")
     expected = {"kind": "train", "seeds": seeds, **{name: dumped[name] for name in same}}
     recorded = {**header, **header.get("settings", {})}
+    # The evaluation's own number of training tasks takes the place of the recorded one, so that it
+    # cannot differ: held-out tasks do not depend on it.
     recorded["tasks"] = {
         **recorded.get("tasks", {}),
         "training_tasks": settings.tasks.training_tasks,
@@ -69,6 +73,7 @@ def read_theta(path: Path, settings: EvaluateSettings, seeds: str) -> tuple[Tens
     artifacts.require(path, recorded, expected)
     theta = found.get("theta", np.zeros(0))
     shape = (len(seeds_of(seeds)), arrays.learned(settings))
+    # A valid digest proves that the file is whole, not that it fits this network.
     if theta.shape != shape or theta.dtype != np.float32:
         raise ArtifactError(
             f"{path} must hold theta float32 {shape}, it has {theta.dtype} {theta.shape}; {AGAIN}"
@@ -104,4 +109,5 @@ def to_state(path: Path, found: Arrays, settings: TrainSettings, header: Header)
 def _done(found: Arrays) -> int:
     """Return how many meta-iterations a record holds, -1 if it does not say."""
     count = found.get("meta_iteration", np.zeros(0))
+    # A count of -1 is below every valid one, so the record is rejected as unfinished.
     return int(count[0]) if count.shape == (1,) else -1

@@ -57,10 +57,12 @@ def start() -> subprocess.Popen[bytes] | None:
     """
     if sys.platform != "linux":
         return None
+    # Only its owner can enter this folder, so no other user can request a fork.
     folder = Path(tempfile.mkdtemp(prefix="metabench-"))
     try:
         process = _started(folder)
-    except OSError:  # the socket's path is too long for one, say
+    # The path of a socket has a limit of about 100 characters, for instance.
+    except OSError:
         shutil.rmtree(folder)
         return None
     os.environ[ADDRESS] = str(folder / "forks")
@@ -70,13 +72,16 @@ def start() -> subprocess.Popen[bytes] | None:
 def _started(folder: Path) -> subprocess.Popen[bytes]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "forks"))
-        listener.listen(100)  # requests wait until the libraries are imported
+        # Requests wait in this queue until the libraries are imported.
+        listener.listen(100)
         program = Path(sys.executable).with_name("metabench")
         return subprocess.Popen(
             [program, "forks", str(listener.fileno()), folder],
             stdin=subprocess.PIPE,
+            # Each fork receives the streams of its command and needs none of this process.
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            # The process must not request a fork of itself.
             env={name: value for name, value in os.environ.items() if name != ADDRESS},
             pass_fds=[listener.fileno()],
         )
@@ -84,6 +89,7 @@ def _started(folder: Path) -> subprocess.Popen[bytes]:
 
 def exit_code_of_fork() -> int | None:
     """Run this command in a fork; return its exit code, None if there is no fork."""
+    # Programs that the job starts must not request forks.
     address = os.environ.pop(ADDRESS, "")
     if not address:
         return None
@@ -100,13 +106,16 @@ def exit_code_of_fork() -> int | None:
             connection.connect(address)
             socket.send_fds(connection, [b"\n"], range(STREAMS))
             connection.sendall(json.dumps(request).encode() + b"\n")
+            # Without a reply nothing has started, so the command can run the job itself.
             if not replies.readline():
                 return None
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the fork has it too, and answers
+            # Ctrl-C reaches the fork as well, whose exit code is the answer to it.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             if code := replies.readline():
                 return int(code)
     except OSError:
         return None
+    # The job has started, so running it here could write the same files twice.
     print("metabench: the process of this job was killed", file=sys.stderr)
     return KILLED
 
@@ -124,9 +133,11 @@ def serve(listener: int, folder: Path, main: Callable[[], None]) -> None:
         folder: Folder of the socket's file; it is removed at the end.
         main: The function that a fork calls; it reads `sys.argv`.
     """
+    # The default action would end the process without removing the folder.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
-        program = _program()  # before the import: what is changed later was not imported
+        # Source that changes during the import must not pass as imported, so it is read before.
+        program = _program()
         for module in MODULES:
             import_module(module)
         _fork_for_each(socket.socket(fileno=listener), program, main)
@@ -135,8 +146,10 @@ def serve(listener: int, folder: Path, main: Callable[[], None]) -> None:
 
 
 def _fork_for_each(listener: socket.socket, program: list[str], main: Callable[[], None]) -> None:
+    # Ctrl-C reaches all processes of the terminal, but this one ends with the workflow.
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    # Nobody waits for the forks. If ignored, they leave no zombies.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         ready, _, _ = select([listener, sys.stdin], [], [])
         if sys.stdin in ready:
@@ -144,6 +157,7 @@ def _fork_for_each(listener: socket.socket, program: list[str], main: Callable[[
         connection, _ = listener.accept()
         if os.fork() == 0:
             try:
+                # A fork must not keep the socket open after the process has ended.
                 listener.close()
                 signal.signal(signal.SIGINT, interrupt)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -152,6 +166,7 @@ def _fork_for_each(listener: socket.socket, program: list[str], main: Callable[[
             except BaseException:
                 traceback.print_exc()
             finally:
+                # sys.exit would run the exit handlers that the fork inherited.
                 os._exit(1)
         connection.close()
 
@@ -163,9 +178,11 @@ def _answer(connection: socket.socket, program: list[str], main: Callable[[], No
     if request["program"] != program:
         return
     _take_over(request, streams)
+    # This must precede the job: afterwards the command no longer runs the job itself.
     connection.sendall(b"started\n")
     threading.Thread(target=_exit_with, args=[connection], daemon=True).start()
     code = _exit_code(main)
+    # The command ends when it receives the code, so all output must be written before.
     sys.stdout.flush()
     sys.stderr.flush()
     connection.sendall(b"%d\n" % code)
@@ -188,6 +205,7 @@ def _exit_code(main: Callable[[], None]) -> int:
     try:
         main()
     except SystemExit as end:
+        # This is Python's own rule: sys.exit() is 0, and sys.exit(text) is 1.
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         traceback.print_exc()

@@ -55,6 +55,7 @@ def merge(running: Running, folders: Sequence[Path]) -> Merged:
         if folder.resolve() == running.layout.root.resolve():
             raise ArtifactError(f"{folder} is the study's own folder; name others")
     with ExitStack() as held:
+        # The jobs of a running study must not meet files that appear under them.
         lock = locks.take(running.layout.lock)
         if lock is None:
             holder = locks.holder(running.layout.lock)
@@ -69,6 +70,8 @@ def _merged(running: Running, folders: Sequence[Path]) -> Merged:
     counts = {"taken": 0, "known": 0, "missing": 0}
     refused: list[str] = []
     for artefact in _wanted(running):
+        # The expected header of an evaluation contains the digest of its training record, so inputs
+        # come first.
         place = artefact.path.relative_to(running.layout.root)
         counts[_merge(artefact, [folder / place for folder in folders], refused)] += 1
     return Merged(**counts, refused=refused)
@@ -76,6 +79,7 @@ def _merged(running: Running, folders: Sequence[Path]) -> Merged:
 
 def _wanted(running: Running) -> Iterator[Artefact]:
     """Yield the records that belong in the study's own folder."""
+    # The name of the store is irrelevant, because markers of tracking are no records.
     for artefact in artefacts(running, "elsewhere"):
         if artefact.job in RECORDS and artefact.path.is_relative_to(running.layout.root):
             yield artefact
@@ -86,7 +90,8 @@ def _merge(artefact: Artefact, places: Sequence[Path], refused: list[str]) -> st
     try:
         expected = artefact.expected()
     except ArtifactError:
-        return "missing"  # so is its input record
+        # Without the input record, the expected header is unknown.
+        return "missing"
     if _reason(artefact.path, expected) is None:
         return "known"
     for place in places:

@@ -84,11 +84,13 @@ class StudyWatch(threading.Thread):
         every: float = 2.0,
         after_look: Callable[[], None] = lambda: None,
     ) -> None:
+        # A daemon thread does not delay the end of an interrupted workflow.
         super().__init__(daemon=True)
         self.jobs, self.cores, self.every, self.after_look = jobs, cores, every, after_look
         self.total = sum(job.seconds for job in jobs.values())
         self.shares = dict.fromkeys(jobs, 0.0)
         self.look()
+        # What earlier calls finished says nothing about the speed of this one.
         self.start_time, self.before = time.monotonic(), self.done
 
     def run(self) -> None:
@@ -113,6 +115,7 @@ class StudyWatch(threading.Thread):
     def left(self) -> float:
         """Remaining seconds at the pace so far."""
         done, elapsed = self.done, time.monotonic() - self.start_time
+        # Until a job has advanced, its expected time is the only estimate.
         pace = elapsed / (done - self.before) if done > self.before else 1 / self.cores
         return (self.total - done) * pace
 

@@ -110,8 +110,10 @@ class Terminal(logging.Handler):
         self.short: Mapping[str, float] = {}
         self.live: Live | None = None
         self.tenth = 0
+        # Snakemake and the watcher print from different threads.
         self.showing = threading.RLock()
-        atexit.register(self.end)  # however Snakemake ends, the cursor comes back
+        # However Snakemake ends, the terminal gets its cursor back.
+        atexit.register(self.end)
 
     def take_over(self, logger: logging.Logger) -> None:
         """Show a logger's messages, in place of its handler for the standard streams."""
@@ -137,6 +139,7 @@ class Terminal(logging.Handler):
         watch.after_look = self._print_tenth
         watch.start()
         if self.console.is_terminal:
+            # A transient block vanishes at the end and leaves only the printed lines.
             self.live = Live(get_renderable=self._block, console=self.console, transient=True)
             self.live.start()
 
@@ -151,6 +154,7 @@ class Terminal(logging.Handler):
         """Print a line, above the live block if there is one."""
         with self.showing:
             if self.console.is_terminal:
+                # Names of cells may contain brackets, which are markup to rich.
                 self.console.print(line, style=style, markup=False, soft_wrap=True)
             else:
                 print(line, file=sys.stderr, flush=True)
@@ -181,6 +185,7 @@ class Terminal(logging.Handler):
         self.known[record.jobid] = Started(record.rule_name, made, path, time.monotonic())
 
     def _on_job_finished(self, record: Any) -> None:
+        # Snakemake calls this attribute job_id here and jobid in its other events.
         job = self.known.pop(record.job_id, None)
         if job is None or job.rule == TARGET:
             return
@@ -197,6 +202,7 @@ class Terminal(logging.Handler):
         logs = [str(log) for log in record.log if Path(log).exists()]
         where = f"; its log is {', '.join(logs)}" if logs else "; it left no log here"
         self.echo(f"FAILED {self._title(job)}{where}", "red")
+        # Only the last message is the error that ended the job.
         messages = [line.removeprefix(MARK) for line in _lines(job.log, (MARK,))[-1:]]
         for line in [*messages, *str(record.rule_msg or "").splitlines()]:
             self.echo(f"       {line}", "red")
@@ -230,6 +236,7 @@ class Terminal(logging.Handler):
         """Return the live block: a bar for each stage, and the jobs that run."""
         stages = Table.grid(padding=(0, 2))
         stages.add_column(min_width=10)
+        # Snakemake's thread changes the jobs meanwhile, so each use copies them.
         working = Counter(stage_of(job.rule) for job in list(self.known.values()))
         for stage in [name for name in STAGES if self.totals[name]]:
             done, total = self.done[stage], self.totals[stage]

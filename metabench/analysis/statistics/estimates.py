@@ -36,6 +36,8 @@ class WindowMean:
         Counts are ``(..., N)``.
         """
         start, length = self.window(int(ranks[..., -1].flat[0]))
+        # Only values inside the window of some multiset have weight. Counts increase along the
+        # values, so a binary search finds the first and the last.
         first = bisect_left(
             range(values.size), True, key=lambda j: bool((ranks[..., j] > start).any())
         )
@@ -46,6 +48,7 @@ class WindowMean:
         share = np.clip((ranks[..., first : last + 1] - start) / length, 0, 1)
         weight = np.diff(share, axis=-1, prepend=0)
         seen = values[first : last + 1]
+        # 0 * inf is nan, so infinite values are left out of the product and judged by their weight.
         finite = np.isfinite(seen)
         estimate = weight @ np.where(finite, seen, 0)
         return np.where(weight[..., ~finite].any(-1), np.inf, estimate)

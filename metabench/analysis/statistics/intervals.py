@@ -61,7 +61,10 @@ def variance_of_mean(x: Floats, slope: float) -> tuple[float, float]:
     They are 0 where a single value carries no information.
     """
     squares, degrees = _mean_squares(x)
+    # The delta method: the variance on the scale is that of the mean over the squared slope.
     parts = squares / x.size / slope**2
+    # The residual is subtracted, so the sum may be too small or even negative. The variance over
+    # one margin alone is a lower limit.
     variance = max(parts[0] + parts[1] - parts[2], parts[0], parts[1])
     return float(variance), _freedom(variance, parts, degrees)
 
@@ -101,12 +104,14 @@ def crossed_intervals(
         raise ValueError(
             f"resamples are of {drawn} (seeds, tasks), losses of {x.shape}; draw them for the same"
         )
+    # A margin with a single member cannot be resampled.
     margins = [axis for axis in (0, 1) if x.shape[axis] > 1]
     sizes = np.array([x.shape[axis] for axis in margins])
     per_margin = [resampled(statistics, x, draws[axis], axis) for axis in margins]
     found = []
     for n, statistic in enumerate(statistics):
         errors = np.array([_spread(estimates[n], scale) for estimates in per_margin])
+        # A resample has the variance with denominator n; n / (n - 1) removes that bias.
         parts = errors**2 * sizes / (sizes - 1)
         variance = float(parts.sum())
         freedom = _freedom(variance, parts, sizes - 1)
@@ -132,6 +137,7 @@ def _spread(estimates: Floats, scale: Scale) -> float:
     """
     with np.errstate(divide="ignore"):
         values = LINK[scale](estimates)
+    # Interpolation next to an infinite estimate would give nan.
     lower, upper = np.quantile(values, [ndtr(-1), ndtr(1)], method="nearest")
     return float((upper - lower) / 2) if np.isfinite([lower, upper]).all() else float("inf")
 
@@ -146,6 +152,7 @@ def _mean_squares(x: Floats) -> tuple[Floats, Floats]:
     residual = x - x.mean() - seed - task
     sums = np.array([tasks * (seed**2).sum(), seeds * (task**2).sum(), (residual**2).sum()])
     degrees = np.array([seeds - 1.0, tasks - 1.0, (seeds - 1.0) * (tasks - 1.0)])
+    # The maximum only prevents a division by zero in entries that are discarded.
     return np.where(degrees > 0, sums / np.maximum(degrees, 1), 0.0), degrees
 
 
@@ -155,6 +162,7 @@ def _freedom(variance: float, parts: Floats, degrees: NDArray[np.number]) -> flo
     if not known.any():
         return 0.0
     if not 0 < variance < np.inf:
+        # A bound at a distance of 0 or inf is the same for any number of degrees.
         return 1.0
     return float(variance**2 / (parts[known] ** 2 / degrees[known]).sum())
 
@@ -177,4 +185,5 @@ def _moved(estimate: float, step: float, scale: Scale) -> float:
             return estimate + step
         if scale == "log":
             return float(estimate * np.exp(step))
+        # This is expit(logit(estimate) + step), in a form that is exact at 0 and at 1.
         return float(estimate / (estimate + (1 - estimate) * np.exp(-step)))

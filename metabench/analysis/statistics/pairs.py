@@ -20,11 +20,14 @@ def probability_of_improvement(a: ArrayLike, b: ArrayLike, confidence: float = 0
     for as many trials as there are seeds.
     """
     x, y = matched(a, b)
+    # inf equals inf, so two diverged runs tie.
     score = np.where(x == y, 0.5, np.where(x < y, 1.0, 0.0))
     estimate, lower, upper = mean_interval(score, confidence, scale="logit")
     if 0 < estimate < 1:
         return Interval(estimate, lower, upper)
+    # Tasks of one seed share its training, so only seeds are independent trials.
     trials = len(x) if len(x) > 1 else x.size
+    # Clopper and Pearson: with this probability, that many equal outcomes are just possible.
     edge = ((1 - confidence) / 2) ** (1 / trials)
     return Interval(estimate, edge * estimate, 1 - edge * (1 - estimate))
 
@@ -47,6 +50,7 @@ def ratio_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Inte
     `probability_of_improvement`.
     """
     x, y = (np.log(np.maximum(values, ROUNDING)) for values in matched(a, b))
+    # A bound may exceed every float64; inf is the right value then.
     with np.errstate(over="ignore"):
         return Interval(*np.exp(mean_interval(x - y, confidence, scale="raw")).tolist())
 

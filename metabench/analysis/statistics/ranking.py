@@ -31,6 +31,7 @@ def ranked(means: ArrayLike) -> Floats:
     The lowest has rank 1; ties share their mean rank.
     """
     values = np.asarray(means)
+    # All pairs are compared: contenders are few, and ties need no special case.
     less = (values[..., None, :] < values[..., :, None]).sum(-1)
     equal = (values[..., None, :] == values[..., :, None]).sum(-1)
     return less + (1 + equal) / 2

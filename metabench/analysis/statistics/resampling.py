@@ -11,7 +11,8 @@ from metabench.analysis.statistics.estimates import WindowMean
 from metabench.analysis.statistics.losses import Floats, Integers
 from metabench.learning.randomness import uniforms
 
-CHUNK = 200_000  # resampled losses held at once: what stays in a processor's cache
+# Resampled losses that are held at once. They stay in a processor's cache.
+CHUNK = 200_000
 
 
 class Resamples(NamedTuple):
@@ -33,6 +34,8 @@ def resamples(key: int | str, seeds: int, tasks: int, count: int) -> Resamples:
     """
 
     def draws(offset: int, size: int) -> Integers:
+        # Even blocks are seeds and odd ones tasks, so neither depends on how many of the other
+        # exist.
         blocks = [uniforms(key, "bootstrap", 2 * r + offset, size) for r in range(count)]
         return (np.stack(blocks) * size).astype(np.int64)
 
@@ -51,12 +54,15 @@ def resampled(
 
     Axis 0 is the seeds, axis 1 the tasks.
     """
+    # The losses are sorted once, since a resample changes only how often each one counts. A stable
+    # sort orders ties equally on every machine.
     order = np.argsort(losses, axis=None, kind="stable")
     values, members = losses.ravel()[order], np.unravel_index(order, losses.shape)[axis]
     counts = _counts(draws, losses.shape[axis]).astype(np.int32)
     rows = max(1, CHUNK // losses.size)
     found = []
     for i in range(0, len(counts), rows):
+        # int32 holds every count and moves half the bytes of int64.
         ranks = np.cumsum(np.take(counts[i : i + rows], members, axis=1), axis=1, dtype=np.int32)
         found.append([statistic.of_ranks(values, ranks) for statistic in statistics])
     return np.concatenate(found, axis=1)

@@ -74,8 +74,10 @@ def _compare(
     losses: Floats, known: Floats, diverged: Bools, known_diverged: Bools, tests: int
 ) -> tuple[Any, ...]:
     """Return the columns of one row of `compare_losses`, from its log losses ``(run, task)``."""
+    # A diverged run has no loss to compare. The number of such runs has its own test.
     paired = ~(diverged | known_diverged)
     interval = factor_interval(losses[paired], known[paired], tests)
+    # The interval need not contain 1: a difference within the tolerance is only rounding.
     near = interval.lower <= np.exp(TOLERANCE) and interval.upper >= np.exp(-TOLERANCE)
     # A single pair shows no variance, so it is evidence only where all other runs diverged.
     shown = paired.sum() > 1 or not paired.all()
@@ -101,6 +103,7 @@ def _log_losses(tables: Tables) -> dict[tuple[str, ...], Floats]:
     tasks = tables["tasks.parquet"]
     found = {}
     for key, rows in tasks[tasks["region"] == "all"].groupby(ROW, observed=True):
+        # `folders.match` has sorted the rows by seed and then by task.
         found[key] = logarithms(rows["loss"]).reshape(rows["seed"].nunique(), -1)
     return found
 
@@ -149,6 +152,7 @@ def detectable_distance(runs: int, tests: int) -> float:
         (t se(b - a) - mean(b - a)) / (sqrt(2 / S) s(a))
     """
     bound = stdtrit(runs - 1, 1 - ERROR / tests / 2)
+    # Addressed random numbers give the same detectable factor on every machine.
     draws = uniforms("verification", "bootstrap", 0, 2 * DRAWS * runs)
     a, b = ndtri(draws).reshape(2, DRAWS, runs)
     detected = bound * (b - a).std(1, ddof=1) - np.sqrt(runs) * (b - a).mean(1)
@@ -174,5 +178,6 @@ def detectable_runs(runs: int, tests: int) -> int | None:
 
 
 def _exp(value: float) -> float:
-    with np.errstate(over="ignore"):  # two runs alone give bounds beyond all numbers
+    # Two runs alone give bounds beyond all numbers.
+    with np.errstate(over="ignore"):
         return float(np.exp(value))

@@ -48,6 +48,7 @@ class Verification:
 
     def short_of(self, level: str) -> pd.DataFrame:
         """Return the rows of `cells` that do not reach a level; bytes are compared by file."""
+        # Bytes belong to files and not to cells, so `identical` asks a cell only for `rounding`.
         enough = LEVELS[1 : max(LEVELS.index(level), 1) + 1]
         return self.cells[~self.cells["level"].isin(enough)]
 

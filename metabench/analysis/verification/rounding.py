@@ -32,6 +32,7 @@ def compare_runs(fresh: Tables, reference: Tables) -> pd.DataFrame:
     """
     runs = _deviations(fresh, reference)
     trained = _drifted_apart(fresh, reference, "history.csv", [*CELL, "seed"])
+    # Losses of different step sizes matter only where a different one was selected.
     tuned = _drifted_apart(fresh, reference, "tuning.csv", RUN) & _retuned(fresh, reference)
     explained = _among(runs, [*CELL, "seed"], trained) | _among(runs, RUN, tuned)
     return runs.assign(drifted=explained & (runs["deviation"] > TOLERANCE))
@@ -44,6 +45,7 @@ def _deviations(fresh: Tables, reference: Tables) -> pd.DataFrame:
         deviation=distances(fresh["tasks.parquet"]["loss"], tasks["loss"]),
         finite=tasks["loss"] < np.inf,
     )
+    # Rounding can move single losses far, but not the median over tasks.
     by_region = losses.groupby([*RUN, "region"], observed=True)
     regions = by_region.agg({"deviation": "median", "finite": "any"})
     runs = regions.groupby(RUN, observed=True).max().reset_index()

@@ -37,6 +37,7 @@ PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 """Tag with the description of a run or an experiment."""
 
+# MLflow rejects larger requests.
 POINTS, ITEMS = 1000, 100
 """The most metrics, and the most parameters or tags, per request."""
 
@@ -64,6 +65,7 @@ def opened(running: Running, name: str) -> Iterator[Mirror]:
     try:
         with store.only_writer(root, uri):
             _create_database(uri)
+            # Only a store that answers is changed.
             store.require_answer(uri, study)
             store.relocate(uri)
             yield Mirror.open(running, name, uri)
@@ -112,6 +114,7 @@ def _client(uri: str) -> MlflowClient:
 
 def _reason(error: Exception, uri: str) -> str:
     """Return an error of MLflow as one line that says what to do."""
+    # The URI may contain a password, and SQLAlchemy appends the statement with its values.
     text = str(error).replace(uri, store.shown(uri)).partition("[SQL:")[0]
     message = " ".join(text.split())[:300]
     no_answer = "it does not answer; start it and run again, nothing else in the study waits for it"
@@ -166,6 +169,8 @@ class Mirror:
         layout = self.running.layout
         marker = layout.marker(self.name, cell.path, seeds)
         shown = contents.runs(self.running, cell, seeds)
+        # Times come from the records: MLflow drops a metric that it has, but only with the same
+        # time.
         when = int(layout.trained(cell.path, seeds).stat().st_mtime * 1000)
         old = self._children(_called(cell.name))
         parent = self._parent(when)
@@ -195,7 +200,8 @@ class Mirror:
             if not all(
                 self._held(children.get(key, []), digest) for key, digest in digests.items()
             ):
-                self.track_block(cell, seeds)  # somebody deleted a run, or its artifacts
+                # Somebody has deleted a run or its artifacts.
+                self.track_block(cell, seeds)
         for name in self.running.study.predictions:
             wanted |= self._track_predictions(name)
         content = contents.whole_study(self.running)
@@ -245,6 +251,7 @@ class Mirror:
             kept = self._write(
                 content, tags, when, [run for run in old if DIGEST_TAG not in run.data.tags]
             )
+        # The old runs are deleted last, so a killed job leaves them for the next attempt.
         self._delete([run for run in old if run.info.run_id != kept])
         return kept
 
@@ -253,6 +260,7 @@ class Mirror:
 
         It is finished when everything is written.
         """
+        # A run gets its digest first and its status last, so a partial run is not complete.
         digest = {DIGEST_TAG: content.digest}
         if empty:
             run_id = empty[0].info.run_id
@@ -261,6 +269,7 @@ class Mirror:
             run_id = self.client.create_run(
                 self.experiment, when, {**tags, **digest}, content.name
             ).info.run_id
+        # MLflow rejects longer values of parameters and tags.
         params = [Param(key, value[:6000]) for key, value in content.params.items()]
         labels = [
             RunTag(key, value[:5000])
@@ -387,6 +396,7 @@ def _set_aside(client: MlflowClient, experiment: Experiment) -> None:
     """Free the name of a deleted experiment; its runs stay deleted."""
     found, name = experiment.experiment_id, experiment.name
     if experiment.lifecycle_stage != "active":
-        client.restore_experiment(found)  # the name of a deleted one cannot be changed
+        # The name of a deleted experiment cannot be changed.
+        client.restore_experiment(found)
     client.rename_experiment(found, f"{name} (set aside {found})")
     client.delete_experiment(found)

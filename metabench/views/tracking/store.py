@@ -38,6 +38,7 @@ DIGEST_TAG = "metabench.digest"
 """Tag of a run: a digest of everything that it shows."""
 
 SQLITE = "sqlite:///"
+# Snakemake asks the store at every start, so a dead server must not cost more than moments.
 SECONDS = 3.0
 """Seconds to wait for an answer when only reading."""
 
@@ -132,6 +133,7 @@ def relocate(uri: str) -> None:
         StoreError: The file cannot be written.
     """
     file, folder = database(uri), artifact_folder(uri)
+    # An empty file has no such table yet, and nothing to relocate.
     if file is None or not _read_only(file, "SELECT 1 FROM experiment_tags LIMIT 1", []):
         return
     strays = "SELECT experiment_id FROM experiment_tags WHERE key = ? AND value <> ?"
@@ -143,7 +145,8 @@ def relocate(uri: str) -> None:
     tags = "UPDATE experiment_tags SET value = ? WHERE key = ? AND value <> ?"
     try:
         with closing(sqlite3.connect(file, timeout=SECONDS)) as connection, connection:
-            for statement in (runs, place, tags):  # the tags last: they say who is a stray
+            # The tags change last, because the other statements find the strays by them.
+            for statement in (runs, place, tags):
                 connection.execute(statement, [folder, ARTIFACTS_TAG, folder])
     except sqlite3.DatabaseError as error:
         raise StoreError(error) from None
@@ -182,6 +185,7 @@ def store_name(root: Path, study: str) -> str:
         return f"{prefix(uri)}-{max(known, default=1)}"
     generation = tags.get(generation_tag(uri))
     placed = ARTIFACTS_TAG in tags
+    # Artifacts that metabench did not place may be anywhere, so they are not looked for.
     if generation is None or moved(tags, uri) or (placed and lost(uri, study)):
         return f"{prefix(uri)}-{max(known, default=0) + 1}"
     return f"{prefix(uri)}-{generation}"
@@ -234,6 +238,8 @@ def require_answer(uri: str, study: str) -> None:
             with closing(
                 sqlite3.connect(file, timeout=SECONDS, isolation_level=None)
             ) as connection:
+                # This takes the write lock, so a read-only file or another writer shows before any
+                # work.
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute("ROLLBACK")
         except sqlite3.DatabaseError as error:
@@ -275,6 +281,7 @@ def _read_only(file: Path, query: str, values: list[str]) -> list[Any]:
     if not file.is_file():
         return []
     try:
+        # A path may contain ? or #, which have a meaning in a URI.
         address = f"file:{quote(str(file.absolute()))}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, timeout=SECONDS)) as connection:
             return connection.execute(query, values).fetchall()
@@ -299,11 +306,13 @@ def _server_experiment(uri: str, study: str) -> dict[str, Any]:
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             found = dict(json.load(answer)["experiment"])
     except urllib.error.HTTPError as error:
+        # A proxy or a wrong address answers 404 as well, without the words of MLflow.
         if error.code == 404 and b"RESOURCE_DOES_NOT_EXIST" in error.read():
             return {}
         raise StoreError(error) from None
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(f"no answer from an MLflow server: {error}") from None
+    # MLflow still finds a deleted experiment by its name.
     return found if found.get("lifecycle_stage", "active") == "active" else {}
 
 
@@ -326,6 +335,8 @@ def only_writer(root: Path, uri: str) -> Iterator[None]:
     The lock is released when its process ends.
     """
     file = database(uri)
+    # Studies may share a sqlite file, so its lock is beside it. A server orders requests itself,
+    # and only the jobs of this study must not interfere.
     path = file.with_name(f"{file.name}.lock") if file else root / "track" / ".lock"
     with locks.alone(path, f"which writes to {shown(uri)}"):
         yield
