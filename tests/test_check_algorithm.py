@@ -107,6 +107,7 @@ WRONG = {
     "one_update": ("moves_with_its_steps", "update 2 changes no prediction"),
     "one_update_ahead": ("predicts_each_point_by_itself", "before the first update"),
     "opposite_sign": ("learns", "does not fall in 100 meta-iterations"),
+    "opposite_sign_alone": ("learns", "with Adam and meta_batch_size 1"),
     "peeks": ("does_not_peek", "has seen the query labels"),
     "pools_support": ("adapts_in_training_as_in_evaluation", "does not adapt as evaluation does"),
     "query_is_support": ("keeps_query_and_support_apart", "every query point is a support point"),
