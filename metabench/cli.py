@@ -117,7 +117,7 @@ def predictions(running: Running, name: str) -> None:
 
     if name not in running.study.predictions:
         known = ", ".join(running.study.predictions) or "none"
-        raise click.UsageError(f"{name} is no predictions of the study; choose from {known}")
+        raise click.UsageError(f"the study has no predictions {name}; choose from {known}")
     jobs.predictions(running, name)
 
 
@@ -301,7 +301,7 @@ def check_algorithm(algorithm: str) -> None:
                 click.echo(f"      {found.check}: {found.wrong}")
     except ValueError as error:
         answer(str(error), 2)
-    for line in checks.report_lines(algorithm):
+    for line in checks.remark_lines(algorithm):
         click.echo(f"note  {line}")
     left = len(checks.CHECKS) - tried
     verdict = f"{wrong} of {tried} checks fail" if wrong else f"all {tried} checks pass"

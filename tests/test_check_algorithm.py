@@ -98,7 +98,7 @@ WRONG = {
     "moves_away": ("learns", "does not fall in 100 meta-iterations"),
     "negated_labels": ("draws_labels_of_its_tasks", "not those of their task"),
     "no_docstring": ("says_what_it_does", "begin with a docstring"),
-    "no_help": ("declares_its_hyperparameters", "strength needs a description"),
+    "no_help": ("declares_its_hyperparameters", r"strength needs a description: Annotated\[float,"),
     "no_iterations": ("samples_whole_blocks", "the first axis must be the iteration"),
     "one_feature": ("works_with_other_networks_and_tasks", "family plane-wave"),
     "one_size_for_all": ("gives_each_run_its_step_size", "the step size of another"),
@@ -213,7 +213,7 @@ def test_a_check_that_an_algorithm_makes_fail_is_reported_and_not_raised(tmp_pat
 
 @pytest.mark.parametrize("name", algorithms.NAMES)
 def test_no_algorithm_of_the_package_equals_another(name):
-    assert not [line for line in check_algorithm.report_lines(name) if "equal to" in line]
+    assert not [line for line in check_algorithm.remark_lines(name) if "equal to" in line]
 
 
 COPY = """
@@ -231,14 +231,14 @@ ALGORITHM = metabench.Algorithm(given.hyperparameters, given.cost, given.sample,
 @pytest.mark.parametrize("name", ["fomaml", "reptile"])
 def test_a_copy_is_said_to_equal_its_original(tmp_path, name):
     (path := tmp_path / "copy.py").write_text(COPY.format(name=name, factor=1))
-    message = list(check_algorithm.report_lines(str(path)))
+    message = list(check_algorithm.remark_lines(str(path)))
     assert f"equal to {name} to the last digit: direction and predictions" in message
     assert any("imports from metabench.learning.algorithms, which may move" in s for s in message)
 
 
 def test_a_multiple_of_an_algorithm_is_said_to_be_one(tmp_path):
     (path := tmp_path / "copy.py").write_text(COPY.format(name="fomaml", factor=0.5))
-    message = list(check_algorithm.report_lines(str(path)))
+    message = list(check_algorithm.remark_lines(str(path)))
     assert "its direction is that of fomaml times 0.5, up to rounding" in message
 
 
@@ -253,12 +253,12 @@ def test_a_multiple_of_an_algorithm_is_said_to_be_one(tmp_path):
     ],
 )
 def test_what_is_no_mistake_is_remarked(name, message):
-    assert any(message in line for line in check_algorithm.report_lines(name))
+    assert any(message in line for line in check_algorithm.remark_lines(name))
 
 
 @pytest.mark.parametrize("name", ("anil", "cavia", "joint", "maml", "meta_sgd", "ridge", PROX))
 def test_nothing_is_remarked_of_an_exact_gradient_and_of_what_has_no_query_set(name):
-    assert list(check_algorithm.report_lines(name)) == []
+    assert list(check_algorithm.remark_lines(name)) == []
 
 
 MAML_THE_WRONG_WAY_ROUND = """
@@ -283,7 +283,7 @@ ALGORITHM = metabench.Algorithm(
 
 def test_a_mistake_in_the_second_order_shows_since_the_direction_is_not_exact(tmp_path):
     (path := tmp_path / "other_sign.py").write_text(MAML_THE_WRONG_WAY_ROUND)
-    assert any("not the exact gradient" in line for line in check_algorithm.report_lines(str(path)))
+    assert any("not the exact gradient" in line for line in check_algorithm.remark_lines(str(path)))
 
 
 # Other hyperparameters.

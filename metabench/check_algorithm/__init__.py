@@ -121,7 +121,7 @@ def _wrong(check: Check, subject: Subject) -> str | None:
     return None
 
 
-def report_lines(algorithm: str) -> Iterator[str]:
+def remark_lines(algorithm: str) -> Iterator[str]:
     """Yield remarks: what is not a mistake, but worth knowing about an algorithm."""
     subject = Subject(algorithm)
     for remark in REMARKS:

@@ -31,9 +31,10 @@ def declares_its_hyperparameters(s: Subject) -> None:
         f"hyperparameters must be a subclass of metabench.Hyperparameters, got {model!r:.60}",
     )
     for name, info in model.model_fields.items():
+        kind = info.annotation.__name__ if isinstance(info.annotation, type) else info.annotation
         must(
             bool(info.description),
-            f"{name} needs a description: Annotated[float, Field(description=...)]",
+            f"{name} needs a description: Annotated[{kind}, Field(description=...)]",
         )
         must(
             name not in CellGroup.model_fields,

@@ -242,11 +242,11 @@ class Subject:
 
         These are all other values of a choice, and one other value of a number.
         """
-        overrides = self.h.model_dump()
+        hyperparameters = self.h.model_dump()
         chosen = list(_choices(self.algorithm.hyperparameters.model_fields[name].annotation))
-        for value in chosen or _numbers(overrides[name]):
-            other = replace(self, overrides={**overrides, name: value})
-            if other._is_possible() and getattr(other.h, name) != overrides[name]:
+        for value in chosen or _numbers(hyperparameters[name]):
+            other = replace(self, overrides={**hyperparameters, name: value})
+            if other._is_possible() and getattr(other.h, name) != hyperparameters[name]:
                 yield other
                 if not chosen:
                     return
