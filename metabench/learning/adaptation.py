@@ -103,7 +103,7 @@ def path(
 ) -> Iterator[Tensor]:
     """Yield phi_0 .. phi_U of the steps of `adapted`.
 
-    Each gradient is first replaced by `mapped(gradient)`.
+    If `mapped` is given, each gradient is first replaced by `mapped(gradient)`.
     """
     rule = INNER_OPTIMIZERS[optimizer]
     memory = phi.new_zeros(rule.moments, *phi.shape)

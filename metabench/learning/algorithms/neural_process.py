@@ -11,7 +11,7 @@ Two shortcuts save work. The output layer of e is linear, so r is its value at t
 r is the same at all points, so as an input of d it only shifts the biases of the first layer by
 r W_r. The learned vector is [encoder, decoder without W_r, W_r].
 
-Note: The loss is the squared error, as for all algorithms here. Its authors maximize a likelihood.
+Note: The loss is the squared error, as for all algorithms here. The paper maximizes a likelihood.
 
 Reference: Garnelo et al. 2018, arXiv:1807.01613, section 2.
 """

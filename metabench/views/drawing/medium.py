@@ -158,11 +158,11 @@ SPARE = 5
 
 
 def headline(figure: Figure, text: str, axes: Axes | None = None, **place: Any) -> None:
-    """Say what a figure shows: in its title where the medium has titles, else for its caption.
+    """Set the headline of a figure: its title where the medium has titles, else for its caption.
 
     Args:
         figure: The figure, whose label keeps the text.
-        text: What is said.
+        text: The headline.
         axes: The only panel, whose title it is.
         place: Where the title of several panels stands.
     """

@@ -142,7 +142,7 @@ function difference(row, after) {
   return null;
 }
 
-function spelled(value) {
+function formatted(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "string") return value;
   if (value !== 0 && Math.abs(value) < rounding) return "<" + rounding;
@@ -172,13 +172,13 @@ function shown() {
 }
 
 function bracketed(value, lower, upper) {
-  return lower === null ? spelled(value) : `${spelled(value)} [${spelled(lower)}, ${spelled(upper)}]`;
+  return lower === null ? formatted(value) : `${formatted(value)} [${formatted(lower)}, ${formatted(upper)}]`;
 }
 
 function text(row, key) {
   if (key === "score") return bracketed(row.score, row.score_lower, row.score_upper);
   if (key === "difference" && row.apart) return bracketed(row.apart.value, row.apart.lower, row.apart.upper);
-  return typeof row[key] === "string" ? row[key] : spelled(row[key]);
+  return typeof row[key] === "string" ? row[key] : formatted(row[key]);
 }
 
 function fillBoard() {
