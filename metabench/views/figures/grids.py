@@ -182,7 +182,7 @@ def _published(grid: Grid) -> list[Method]:
 
 
 def _difference(grid: Grid) -> Pair | None:
-    """Return the difference of the scores of the first two published cells, if they were compared."""
+    """Return the difference of the first two published cells' scores, if they were compared."""
     if len(_published(grid)) < 2:
         return None
     a, b = _published(grid)
