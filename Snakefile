@@ -4,7 +4,12 @@ snakemake --cores 2                                        config/flux.yaml
 snakemake --cores 2 --configfile config/smoke.yaml         another study
 """
 
-from metabench.workflow.snakefile import CELL, Workflow
+from metabench.records.layout import CELL
+
+if workflow.is_main_process:
+    from metabench.workflow.snakefile import Workflow as Study
+else:  # a job on another machine, which only needs paths
+    from metabench.workflow.remote import RemoteJob as Study
 
 # A default in addition to --configfile would leak its keys into that file's study.
 if "study" not in config:
@@ -15,7 +20,7 @@ if "study" not in config:
 report: "workflow/report/workflow.rst"
 
 
-study = Workflow.start(config, workflow)
+study = Study.start(config, workflow)
 files = study.layout
 
 

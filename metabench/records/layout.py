@@ -13,6 +13,9 @@ RESULTS = Path("results")
 
 RECORD = ".safetensors"
 
+CELL = "{algorithm}/{cell}"
+"""The wildcards of a cell in the paths of Snakemake's rules."""
+
 
 @dataclass(frozen=True)
 class Layout:

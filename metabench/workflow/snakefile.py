@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -17,11 +16,11 @@ from functools import cached_property
 from math import ceil
 from os.path import commonpath
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from metabench.analysis import tables
 from metabench.learning.engine import EngineError
-from metabench.records import locks, manifests, running
+from metabench.records import locks, manifests
 from metabench.records.artifacts import ArtifactError, write_text
 from metabench.records.layout import Layout
 from metabench.records.running import Running
@@ -32,18 +31,14 @@ from metabench.study.jobs import Study, TrainJob
 from metabench.views import figures
 from metabench.views.figures import Picture
 from metabench.views.tracking import store
-from metabench.workflow import checkout, estimate, forking, outcome, staleness
+from metabench.workflow import commands, estimate, forking, outcome, staleness
 from metabench.workflow.artefacts import Artefact, artefacts, batches, records_of
+from metabench.workflow.commands import MARK, refuse
 from metabench.workflow.progress import Job, StudyWatch, clock
-from metabench.workflow.terminal import MARK, TARGET, Terminal
-
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+from metabench.workflow.terminal import TARGET, Terminal
 
 COMPUTING = {"train", "evaluate", "baselines", "predictions", "tables"}
 """The rules whose jobs import torch."""
-
-CELL = "{algorithm}/{cell}"
-"""The wildcards of a cell in the paths of rules."""
 
 
 @dataclass
@@ -72,24 +67,16 @@ class Workflow:
     def start(cls, content: Mapping[str, Any], snakemake: Any) -> Self:
         """Check the study, and set up its jobs with this interpreter's commands and one thread.
 
-        A study file with a mistake ends the program with one line for each and exit code 2. A job
-        that Snakemake starts on another machine uses the study as it is run: it neither reads the
-        study file, which may have changed, nor checks for stale files.
+        A study file with a mistake ends the program with one line for each and exit code 2.
 
         Args:
             content: The configuration that Snakemake merged from files and command line. The files
                 are reread, because Snakemake silently keeps the last of duplicate keys.
             snakemake: Its workflow object.
         """
-        if reason := checkout.stray_snakefile(Path(snakemake.basedir)):
-            refuse(reason)
-        commands = str(Path(sys.executable).parent)
-        os.environ["PATH"] = os.pathsep.join([commands, os.environ.get("PATH", "")])
-        os.environ.update(dict.fromkeys(THREADS, "1"))
+        commands.set_up(Path(snakemake.basedir))
         names = [str(name) for name in snakemake.configfiles]
         try:
-            if not snakemake.is_main_process:
-                return cls(running.read(Layout.of(str(content["study"])).study), snakemake)
             for name in names:
                 configs.read(name)
             parsed = configs.parse(content, ", ".join(names) or "config")
@@ -142,8 +129,6 @@ class Workflow:
         The lock is released when this process ends, for whatever reason. Snakemake's own lock would
         outlive a kill and is switched off in the profile.
         """
-        if not self.snakemake.is_main_process:
-            return
         try:
             self.lock = locks.take(self.layout.lock)
             if self.lock is None:
@@ -283,7 +268,7 @@ class Workflow:
     @cached_property
     def outdated(self) -> dict[Path, str]:
         """The files that must be rebuilt, each with the reason."""
-        return staleness.outdated(self.artefacts) if self.snakemake.is_main_process else {}
+        return staleness.outdated(self.artefacts)
 
     @cached_property
     def forced(self) -> set[Path]:
@@ -311,13 +296,7 @@ class Workflow:
 
     @cached_property
     def store(self) -> str:
-        """The name of the MLflow store to fill, which changes when the store does.
-
-        Tracking runs on Snakemake's machine, so a job on another machine need not look for the
-        store.
-        """
-        if not self.snakemake.is_main_process:
-            return "elsewhere"
+        """The name of the MLflow store to fill, which changes when the store does."""
         return store.store_name(self.layout.root, self.name)
 
     def made_by(self, *jobs: str) -> list[Path]:
@@ -393,25 +372,38 @@ class Workflow:
         jobs = self.batches[batch]
         return [self.layout.marker(self.store, cell.path, seeds) for cell, seeds in jobs]
 
-    def train_memory(self, wildcards: Any) -> int:
+    def train_memory(self, wildcards: Any, attempt: int) -> int:
         """Return the megabytes that a training job requests from a scheduler."""
-        needs = estimate.training_megabytes(self.running, self._cell(wildcards), wildcards.seeds)
-        return _requested_megabytes(needs)
+        cell = self._cell(wildcards)
+        needs = estimate.training_megabytes(self.running, cell, wildcards.seeds)
+        return attempt * _requested_megabytes(needs)
 
-    def evaluate_memory(self, wildcards: Any) -> int:
+    def evaluate_memory(self, wildcards: Any, attempt: int) -> int:
         """Return the megabytes that an evaluation requests from a scheduler."""
         cell, group = self._cell(wildcards), wildcards.group
-        return _requested_megabytes(
-            estimate.evaluation_megabytes(self.running, cell, group, wildcards.seeds)
-        )
+        needs = estimate.evaluation_megabytes(self.running, cell, group, wildcards.seeds)
+        return attempt * _requested_megabytes(needs)
+
+    def memory(self, megabytes: int) -> Callable[[Any, int], int]:
+        """Return the memory request of a rule whose jobs need the same in every study."""
+
+        def requested(wildcards: Any, attempt: int) -> int:
+            return attempt * megabytes
+
+        return requested
+
+    def train_minutes(self, wildcards: Any) -> int:
+        """Return the time limit of a training job in minutes."""
+        cell = self._cell(wildcards)
+        return _requested_minutes(estimate.training(self.running, cell, wildcards.seeds))
+
+    def evaluate_minutes(self, wildcards: Any) -> int:
+        """Return the time limit of an evaluation in minutes."""
+        cell, group = self._cell(wildcards), wildcards.group
+        return _requested_minutes(estimate.evaluation(self.running, cell, group, wildcards.seeds))
 
     def _cell(self, wildcards: Any) -> Cell:
         return self.running.study.cell(f"{wildcards.algorithm}/{wildcards.cell}")
-
-    def train_minutes(self, wildcards: Any) -> int:
-        """Return the time limit of a training job in minutes: ten times the expected time."""
-        cell = self._cell(wildcards)
-        return 10 + round(10 * estimate.training(self.running, cell, wildcards.seeds) / 60)
 
 
 def _reports() -> bool:
@@ -423,16 +415,14 @@ def _reports() -> bool:
     return bool(words & {"--report", "--reporter"}) and "--report-after-run" not in words
 
 
-def refuse(reason: str) -> NoReturn:
-    """End the program with a one-line reason and exit code 2."""
-    for line in reason.splitlines():
-        print(f"{MARK}{line}", file=sys.stderr)
-    sys.exit(2)
-
-
 def _requested_megabytes(megabytes: float) -> int:
     """Return the memory to request, in whole hundreds: a scheduler kills a job that uses more.
 
     Other builds of torch need more to import, and memory is fragmented.
     """
     return 100 * ceil((1.25 * megabytes + 500) / 100)
+
+
+def _requested_minutes(seconds: float) -> int:
+    """Return the time limit to request: ten times the expected time, and ten minutes more."""
+    return 10 + round(10 * seconds / 60)

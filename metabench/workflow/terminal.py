@@ -23,6 +23,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from metabench.workflow.commands import MARK
 from metabench.workflow.progress import StudyWatch, clock
 
 STAGES = (
@@ -37,9 +38,6 @@ STAGES = (
     "track",
 )
 """In the order in which most of their work is done."""
-
-MARK = "metabench: "
-"""Prefix of log lines that tell the user what is wrong."""
 
 NOTICES = (
     "warning: ",

@@ -14,7 +14,7 @@ rule evaluate:
     threads: 1
     resources:
         mem_mb=study.evaluate_memory,
-        runtime=60,
+        runtime=study.evaluate_minutes,
     params:
         study=files.study,
     shell:
@@ -36,7 +36,7 @@ rule baselines:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=study.memory(2000),
         runtime=60,
     params:
         study=files.study,
@@ -58,7 +58,7 @@ rule predictions:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=study.memory(4000),
         runtime=30,
     params:
         study=files.study,

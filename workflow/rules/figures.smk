@@ -13,7 +13,7 @@ rule figures:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=study.memory(2000),
         runtime=30,
     params:
         tables=files.tables,

@@ -12,7 +12,7 @@ rule report:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=study.memory(2000),
         runtime=30,
     params:
         study=files.study,

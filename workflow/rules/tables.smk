@@ -14,7 +14,7 @@ rule tables:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=study.memory(4000),
         runtime=60,
     params:
         study=files.study,

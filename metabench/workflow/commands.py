@@ -1,0 +1,35 @@
+"""The commands of jobs: this interpreter's, of the Snakefile's checkout, with one thread."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from metabench.workflow import checkout
+
+MARK = "metabench: "
+"""Prefix of log lines that tell the user what is wrong."""
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def set_up(folder: Path) -> None:
+    """Set the environment of jobs, or end the program if they would run another checkout's code.
+
+    Args:
+        folder: The folder of the Snakefile.
+    """
+    if reason := checkout.stray_snakefile(folder):
+        refuse(reason)
+    commands = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([commands, os.environ.get("PATH", "")])
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+
+
+def refuse(reason: str) -> NoReturn:
+    """End the program with a one-line reason and exit code 2."""
+    for line in reason.splitlines():
+        print(f"{MARK}{line}", file=sys.stderr)
+    sys.exit(2)
