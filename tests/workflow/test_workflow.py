@@ -539,7 +539,7 @@ def test_a_machine_without_the_engine_of_the_study_says_so_in_one_line_of_the_jo
         (started / "results/smoke/logs/train/random/untrained/0-2.log").read_text().splitlines()
     )
     assert line.startswith("metabench: the study was started with the fused engine, and ")
-    assert "run its jobs on machines that have one, or start all of it again" in line
+    assert "run its jobs on machines that have one, or restart the whole study" in line
 
 
 SUBMIT = """#!/bin/sh
