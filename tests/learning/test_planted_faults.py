@@ -164,6 +164,12 @@ FAULTS = {
             "workflow/test_staleness.py::test_edited_source_makes_stale_what_it_makes_and_all_that_is_made_of_that",
         ),
     ),
+    "a retried job requests the memory that it ran out of": Fault(
+        "workflow/snakefile.py",
+        "return attempt * megabytes",
+        "return megabytes",
+        ("workflow/test_snakefile.py::test_each_attempt_requests_as_much_memory_again",),
+    ),
     "training resumes from a checkpoint of another job": Fault(
         "records/states.py",
         "artifacts.require(path, header, expected)\n        return to_state",

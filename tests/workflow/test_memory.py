@@ -56,32 +56,6 @@ def test_a_job_asks_a_scheduler_for_more_than_its_stack_was_measured_to_hold(tmp
     assert job.evaluate_memory(wildcards(1000), 1) > 5 * job.evaluate_memory(wildcards(10), 1)
 
 
-def test_each_attempt_requests_as_much_memory_again(tmp_path):
-    started = small.running(small.content(), tmp_path, ENGINE)
-    algorithm, cell = started.study.cell("fomaml/published").path.split("/")
-    job = Workflow(started, None)
-    names = SimpleNamespace(algorithm=algorithm, cell=cell, group="standard", seeds="0-9")
-    for request in (job.train_memory, job.evaluate_memory):
-        assert request(names, 3) == 3 * request(names, 1)
-    assert [job.memory(2000)(names, attempt) for attempt in (1, 2)] == [2000, 4000]
-
-
-def test_the_time_limit_of_a_job_grows_with_its_expected_time(tmp_path):
-    content = small.content()
-    job = Workflow(small.running(content, tmp_path, ENGINE), None)
-    algorithm, cell = job.running.study.cell("fomaml/published").path.split("/")
-
-    def limits(runs):
-        names = SimpleNamespace(
-            algorithm=algorithm, cell=cell, group="standard", seeds=f"0-{runs - 1}"
-        )
-        return job.train_minutes(names), job.evaluate_minutes(names)
-
-    assert min(limits(1)) >= 10
-    for few, many in zip(limits(1), limits(1000), strict=True):
-        assert many > few
-
-
 def test_the_expected_memory_follows_what_is_held(tmp_path):
     content = config.read(small.ROOT / "benchmarks" / "workloads.yaml")
     started = small.running(content, tmp_path, ENGINE)

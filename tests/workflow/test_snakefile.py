@@ -62,3 +62,25 @@ def test_forcing_a_file_forces_what_is_made_of_it_alone(tmp_path):
     assert len({path for path in forced if "evaluate" in path.parts}) == 2
     table = tmp_path / "tables" / "runs.csv"
     assert tmp_path / "tables" / "manifest.json" in workflow(tmp_path, str(table)).forced
+
+
+def names(cell, runs):
+    """The wildcards of a job."""
+    algorithm, path = cell.path.split("/")
+    return SimpleNamespace(algorithm=algorithm, cell=path, group="standard", seeds=f"0-{runs - 1}")
+
+
+def test_each_attempt_requests_as_much_memory_again(tmp_path):
+    found = workflow(tmp_path)
+    wildcards = names(found.running.study.cells[0], 2)
+    for request in (found.train_memory, found.evaluate_memory):
+        assert request(wildcards, 3) == 3 * request(wildcards, 1)
+    assert [found.memory(2000)(wildcards, attempt) for attempt in (1, 2)] == [2000, 4000]
+
+
+def test_the_time_limit_of_a_job_grows_with_its_expected_time(tmp_path):
+    content = small.tiny(cells=[small.short_fomaml(100_000, 0.01)], evaluation={"tasks": 1000})
+    found = Workflow(small.running(content, tmp_path), None)
+    few, many = (names(found.running.study.cells[0], runs) for runs in (1, 1000))
+    for limit in (found.train_minutes, found.evaluate_minutes):
+        assert 10 <= limit(few) < limit(many)

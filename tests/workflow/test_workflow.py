@@ -542,28 +542,6 @@ def test_a_machine_without_the_engine_of_the_study_says_so_in_one_line_of_the_jo
     assert "run its jobs on machines that have one, or restart the whole study" in line
 
 
-SUBMIT = """#!/bin/sh
-# A scheduler: it takes a job and runs it here.
-sh "$1" > "$1.said" 2>&1 &
-echo $!
-"""
-
-
-def test_a_study_runs_on_a_cluster_without_a_number_of_cores(tmp_path: Path) -> None:
-    pytest.importorskip("snakemake_executor_plugin_cluster_generic")
-    folder = copy(tmp_path)
-    content = small.tiny(cells=[small.RANDOM], validation={"tasks": 4, "interval": 10})
-    (folder / "config" / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    (folder / "submit").write_text(SUBMIT)
-    (folder / "submit").chmod(0o755)
-    line = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", "./submit"]
-    answer = snakemake(folder, *line, "--jobs", "2", config="config/tiny.yaml")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert "about 1 min on 2 cores" in answer.stderr
-    assert (folder / "results/tiny/figures/manifest.json").exists()
-    assert list((folder / "results/tiny/track").rglob("study.json"))
-
-
 def test_a_mistake_in_the_study_file_is_one_line_exit_code_2_and_writes_nothing(
     tmp_path: Path,
 ) -> None:
