@@ -23,13 +23,15 @@ REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup benchmark smoke atlas docs report ui figures verify reference soak bench growth literature test test-units test-views test-workflow test-studies test-faults check format lock
+.PHONY: help setup benchmark smoke atlas docs report ui figures verify reference soak bench growth literature test test-units test-views test-workflow test-studies test-faults test-cluster setup-cluster check format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	@echo "Variables: CORES=$(CORES) STUDY=$(STUDY) PYTHON=$(PYTHON) TABLES=$(TABLES) OUT=$(OUT) LEVEL=$(LEVEL) KILLS=$(KILLS)"
 
 setup: $(INSTALLED) ## Create .venv with the locked versions (again only when they change)
+
+setup-cluster: .venv/.cluster ## Add the plugins that let Snakemake submit jobs to a cluster
 
 benchmark: setup ## Run the study in config/STUDY.yaml on CORES cores (VERBOSE=1: with Snakemake's listing of jobs)
 	@$(BIN)/metabench plan --config config/$(STUDY).yaml > /dev/null # a wrong file ends here, before Snakemake reads it
@@ -80,7 +82,7 @@ test: setup ## Run the checks and all tests, two parts at a time
 	  check test-studies test-units test-views test-workflow test-faults
 
 test-units: setup ## Run all tests except views and workflow, and the docstring examples
-	$(BIN)/pytest -p no:cacheprovider -m "not workflow and not faults" --ignore tests/views --ignore tests/workflow
+	$(BIN)/pytest -p no:cacheprovider -m "not workflow and not faults" --ignore tests/views --ignore tests/workflow --ignore tests/cluster
 
 test-views: setup ## Run the tests of figures, the report and MLflow
 	$(BIN)/pytest -p no:cacheprovider -m "not workflow" tests/views
@@ -93,6 +95,9 @@ test-studies: setup ## Run the tests that start Snakemake
 
 test-faults: setup ## Plant faults in copies of the code, and check that the tests detect them
 	$(BIN)/pytest -p no:cacheprovider tests/learning/test_planted_faults.py
+
+test-cluster: setup-cluster ## Run the smoke study on a SLURM cluster on this machine (needs root, slurm-wlm and munge)
+	$(BIN)/pytest -p no:cacheprovider tests/cluster
 
 check: setup ## Check format, style, types and rules; change nothing
 	$(BIN)/ruff format --check
@@ -141,3 +146,8 @@ $(INSTALLED): requirements.lock pyproject.toml setup.py metabench/learning/engin
 .venv/.bench: $(INSTALLED)
 	@$(BIN)/python $(PIP) --no-build-isolation --constraint requirements.lock --editable '.[bench]' && touch $@ || \
 		echo "the peers in the extra 'bench' could not be installed; continuing without them" >&2
+
+# Most machines have no scheduler, and Snakemake loads every plugin that is installed at each start.
+.venv/.cluster: $(INSTALLED)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --requirement pyproject.toml --extra cluster
+	@touch $@

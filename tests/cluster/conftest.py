@@ -1,0 +1,27 @@
+"""The smoke study as one machine computes it, with which all runs on clusters are compared."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import slurm
+from pipeline import copy, snakemake
+
+
+@pytest.fixture(scope="session")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished local run."""
+    folder = copy(tmp_path_factory.mktemp("local"))
+    answer = snakemake(folder, "--cores", "1")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm.Cluster]:
+    """A SLURM cluster of two nodes."""
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    if reason := slurm.missing():
+        pytest.skip(reason)
+    with slurm.running(tmp_path_factory.mktemp("slurm")) as found:
+        yield found
