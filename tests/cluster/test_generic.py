@@ -15,16 +15,18 @@ echo $!
 
 LATE = """\
 #!/bin/sh
-# A scheduler whose node sees the files of others ten seconds late, and its own are seen ten seconds late.
+# A scheduler whose node sees the files of others ten seconds late, and others see its own as late.
 shared=$PWD node=$(mktemp -d -p "$(dirname "$PWD")")
 cp -r Snakefile workflow profiles config environment.yml "$node"
-sed "s|$shared/.snakemake|SNAKEMAKE|g; s|$shared|$node|g; s|SNAKEMAKE|$shared/.snakemake|g" "$1" > "$node/job"
+meta=$shared/.snakemake
+sed "s|$meta|SNAKEMAKE|g; s|$shared|$node|g; s|SNAKEMAKE|$meta|g" "$1" > "$node/job"
 {
     (sleep 10; cp -rl results "$node"; touch "$node/started") &
     sh "$node/job"  # which tells the workflow that it has finished, before the files can be seen
     wait
     sleep 10
-    cd "$node" && find results -type f -newer started -exec cp --link --force --parents {} "$shared" \\;
+    cd "$node"
+    find results -type f -newer started -exec cp --link --force --parents {} "$shared" \\;
     rm -r "$node"
 } > "$1.out" 2>&1 &
 echo $!

@@ -1,4 +1,4 @@
-"""The Snakefile in a job on another machine, as far as it can be tested without running Snakemake."""
+"""The Snakefile in a job on another machine, as far as it is testable without Snakemake."""
 
 import re
 import subprocess
