@@ -87,8 +87,8 @@ def _groups(config: StudyConfig) -> list[_Group]:
     mistakes.report()
     if not groups:
         raise ConfigError(
-            "a study needs a group of cells beside predictions; algorithm: random, meta_iterations: "
-            "0 trains in no time (cells)"
+            "a study needs a group of cells beside predictions; algorithm: random, "
+            "meta_iterations: 0 trains in no time (cells)"
         )
     for group in groups:
         if group.points > JOBS:
@@ -100,8 +100,8 @@ def _groups(config: StudyConfig) -> list[_Group]:
     jobs = sum(group.size for group in groups) * ceil(config.seeds / config.seed_block)
     if jobs > JOBS:
         raise ConfigError(
-            f"cells, seeds and seed_block make {jobs} training jobs; a study may have at most {JOBS} "
-            f"(cells)"
+            f"cells, seeds and seed_block make {jobs} training jobs; "
+            f"a study may have at most {JOBS} (cells)"
         )
     return groups
 
@@ -131,8 +131,8 @@ def _require_one_file(files: dict[str, str], given: str, place: str) -> None:
     other = files.setdefault(algorithms.name(given), given)
     if other != given:
         raise ConfigError(
-            f"algorithms are distinguished by the names of their files, and {other} and {given} have "
-            f"the same ({place}.algorithm)"
+            f"algorithms are distinguished by the names of their files, and {other} and {given} "
+            f"have the same ({place}.algorithm)"
         )
 
 

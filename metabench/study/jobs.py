@@ -77,8 +77,8 @@ class Study:
             if evaluations > EVALUATIONS:
                 raise ConfigError(
                     f"cells, blocks of seeds and groups of protocols make {evaluations} "
-                    f"evaluations; a study may have at most {EVALUATIONS}. The protocols of one group "
-                    f"are one evaluation (protocols)"
+                    f"evaluations; a study may have at most {EVALUATIONS}. The protocols of one "
+                    f"group are one evaluation (protocols)"
                 )
         with mistakes.collected():
             self._require_free_names()
@@ -106,14 +106,15 @@ class Study:
             taken.update(baselines.names(self.config.tasks, protocol))
         if same := taken & {cell.algorithm for cell in self.cells}:
             raise ConfigError(
-                f"an algorithm file needs a name of its own; {min(same)} is that of a baseline (cells)"
+                f"an algorithm file needs a name of its own; {min(same)} is that of a baseline "
+                f"(cells)"
             )
         taken |= {cell.algorithm for cell in self.cells}
         for entry in self._predicted:
             if entry.name in taken:
                 raise ConfigError(
-                    f"predictions need a name of their own; {entry.name} is that of an algorithm, a "
-                    f"baseline or other predictions of the study (cells)"
+                    f"predictions need a name of their own; {entry.name} is that of an algorithm, "
+                    f"a baseline or other predictions of the study (cells)"
                 )
             taken.add(entry.name)
 
