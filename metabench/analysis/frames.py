@@ -132,7 +132,7 @@ def _only(header: list[str], name: str) -> int:
     """Return the position of a name in a header; raise ValueError unless it occurs once."""
     if header.count(name) != 1:
         found = ", ".join(map(repr, header))
-        raise ValueError(f"the header must name {name} once, got {found:.80}")
+        raise ValueError(f"the header must name {name} once, got {found or 'none':.80}")
     return header.index(name)
 
 
