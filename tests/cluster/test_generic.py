@@ -15,18 +15,20 @@ echo $!
 
 LATE = """\
 #!/bin/sh
-# A scheduler whose node sees the files of others ten seconds late, and others see its own as late.
+# A scheduler whose nodes see the files of other machines ten seconds late.
 shared=$PWD node=$(mktemp -d -p "$(dirname "$PWD")")
 cp -r Snakefile workflow profiles config environment.yml "$node"
-meta=$shared/.snakemake
-sed "s|$meta|SNAKEMAKE|g; s|$shared|$node|g; s|SNAKEMAKE|$meta|g" "$1" > "$node/job"
+sed "s|$shared/.snakemake|SNAKEMAKE|g; s|$shared|$node|g; s|SNAKEMAKE|$shared/.snakemake|g" \\
+    "$1" > "$node/job"
 {
     (sleep 10; cp -rl results "$node"; touch "$node/started") &
     sh "$node/job"  # which tells the workflow that it has finished, before the files can be seen
     wait
     sleep 10
-    cd "$node"
-    find results -type f -newer started -exec cp --link --force --parents {} "$shared" \\;
+    cd "$node" || exit
+    # what the job wrote: other files have links in the shared folder
+    find results -type f -newer started -links 1 \\
+        -exec cp --link --force --parents {} "$shared" \\;
     rm -r "$node"
 } > "$1.out" 2>&1 &
 echo $!
