@@ -131,7 +131,7 @@ def serve(core: int, narrow: bool) -> None:
     from metabench.learning import engine
 
     torch.set_num_threads(1)
-    if narrow:
+    if narrow:  # the engine loads the best kernel that remains
         engine.REQUIRED_FLAGS.pop("avx512", None)
     made: dict[str, Any] = {}
 
