@@ -25,6 +25,7 @@ from torch import Tensor
 from metabench.learning import adaptation
 from metabench.learning.hyperparameters import Hyperparameters
 from metabench.learning.network import Network
+from metabench.learning.predictive import Predictive
 from metabench.learning.step_sizes import Sizes
 from metabench.learning.tasks import Points, TaskBlock, TaskDistribution
 
@@ -71,11 +72,15 @@ class Adaptation(NamedTuple):
             or learned step sizes, or none if adaptation takes no gradient steps. `common` is the
             study's. `tuned` is selected for each run on the validation bank.
         plain: Whether adaptation is gradient descent from theta, fully determined by a step size.
+        distribution: Function of the arguments of `predict` that returns the distribution of labels
+            after the last update; its mean is what `predict` returns. None if the algorithm
+            predicts no variance.
     """
 
     predict: Callable[[Network, Tensor, Question, Any], Tensor]
     steps: tuple[str, ...] = ("own", "common")
     plain: bool = False
+    distribution: Callable[[Network, Tensor, Question, Any], Predictive] | None = None
 
     def rules(self, wanted: Sequence[str] | None) -> tuple[str, ...]:
         """Return the step rules that apply under a protocol.
