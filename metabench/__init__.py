@@ -67,6 +67,7 @@ _NAMES = {
     ),
     "metabench.learning.linear": ("product", "solve"),
     "metabench.learning.network": ("Network",),
+    "metabench.learning.predictive": ("Predictive",),
     "metabench.learning.step_sizes": ("Sizes",),
     "metabench.learning.randomness": ("normals", "permutations", "uniforms"),
     "metabench.learning.tasks": (

@@ -191,7 +191,7 @@ def table(name: str, source: Path, columns: tuple[str, ...], where: str, form: s
     from metabench.views import excerpt
 
     manifests.read(source)
-    known = {Path(file).stem: file for file in tables.names()}
+    known = {Path(file).stem: file for file in tables.of_folder(source)}
     if name not in known:
         raise click.UsageError(f"{name} is not a table; choose from {', '.join(known)}")
     found = frames.read(source, known[name])

@@ -166,7 +166,7 @@ def tables(running: Running) -> Path:
     from metabench.records.artifacts import replacing
 
     study = measured.read(running)
-    with Progress("tables", len(tabulation.names())) as progress:
+    with Progress("tables", len(tabulation.names(running.study.config))) as progress:
         tabulation.write_all(study, running.layout.tables, progress.advance)
     edges = edge_warnings(running.layout.tables)
     for warning in (*edges, *suspicions.warnings(study.cells)):

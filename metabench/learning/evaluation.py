@@ -19,6 +19,7 @@ from torch import Tensor
 from metabench.learning.adaptation import one_copy_per_task
 from metabench.learning.algorithm import Adaptation, Algorithm, Question
 from metabench.learning.network import Network
+from metabench.learning.predictive import Predictive, measures
 from metabench.learning.randomness import uniforms
 from metabench.learning.settings import (
     Banks,
@@ -81,6 +82,12 @@ class Adapter:
         question = Question(batches, x, step.size, step.multiple, self.optimizer, every)
         return self.adaptation.predict(self.network, theta, question, self.h)
 
+    def distribution(self, theta: Tensor, batches: Points, x: Tensor, step: Step) -> Predictive:
+        """Adapt theta to batches and return the distribution of labels at x."""
+        assert self.adaptation.distribution is not None
+        question = Question(batches, x, step.size, step.multiple, self.optimizer, every=False)
+        return self.adaptation.distribution(self.network, theta, question, self.h)
+
 
 Measure = Callable[[Tensor, Points, Step, Points], Tensor]
 """Function from copies of theta, batches, step and query points to losses ``(..., task)``."""
@@ -93,8 +100,10 @@ class HeldOut(NamedTuple):
     """``(task, shots, feature)``."""
     query: Points
     """x is the grid ``(point, feature)`` or fresh points ``(task, point, feature)``; y is ``(task,
-    point, 1)``.
+    point, 1)``, without noise.
     """
+    observed: Tensor
+    """Labels of the query points with noise, ``(task, point, 1)``."""
     regions: dict[str, Tensor]
     """Indices of the query points of each region."""
 
@@ -110,8 +119,8 @@ def held_out(protocol: Protocol, tasks: TaskDistribution, purpose: str, count: i
     """
     distribution = protocol.distribution(tasks)
     bank = Bank(protocol.bank, purpose, distribution, count)
-    support = bank.support(protocol.shots, protocol.support)
-    return HeldOut(support, bank.query(protocol.queries), regions(distribution, protocol))
+    support, query = bank.support(protocol.shots, protocol.support), bank.query(protocol.queries)
+    return HeldOut(support, query, bank.observed(query.y), regions(distribution, protocol))
 
 
 def banks_under(protocol: Protocol, tasks: TaskDistribution, banks: Banks) -> dict[str, HeldOut]:
@@ -136,6 +145,14 @@ def regions(distribution: TaskDistribution, protocol: Protocol) -> dict[str, Ten
     if bool(seen.all()):
         return everywhere
     return {**everywhere, "seen": seen.nonzero()[:, 0], "unseen": (~seen).nonzero()[:, 0]}
+
+
+def measures_distributions(protocol: Protocol, tasks: TaskDistribution) -> bool:
+    """Return whether predictive distributions are measured under a protocol.
+
+    They are distributions of labels, so labels must have noise, in training and under the protocol.
+    """
+    return bool(tasks.noise and protocol.distribution(tasks).noise)
 
 
 def losses(predicted: Tensor, y: Tensor, regions: dict[str, Tensor]) -> Tensor:
@@ -192,6 +209,25 @@ def final_losses(
     return _in_chunks(measure, theta, tasks, updates, step)
 
 
+def predictive_measures(
+    adapter: Adapter, theta: Tensor, tasks: HeldOut, updates: int, step: Step = OWN
+) -> Tensor:
+    """Measure the distributions of labels after the last update.
+
+    Arguments are those of `adaptation_losses`.
+
+    Returns:
+        ``(region, measure, run, task)``; the measures are `metabench.learning.predictive.MEASURES`.
+    """
+
+    def measure(copies: Tensor, batches: Points, step: Step, query: Points) -> Tensor:
+        predicted = adapter.distribution(copies, batches, query.x, step)
+        return measures(predicted, query.y, tasks.regions)
+
+    observed = tasks._replace(query=Points(tasks.query.x, tasks.observed))
+    return _in_chunks(measure, theta, observed, updates, step)
+
+
 def _in_chunks(measure: Measure, theta: Tensor, tasks: HeldOut, updates: int, step: Step) -> Tensor:
     """Return losses ``(..., task)``, computed for `CHUNK` tasks at a time."""
     chunks = []
@@ -211,7 +247,8 @@ def _in_chunks(measure: Measure, theta: Tensor, tasks: HeldOut, updates: int, st
 
 def cast(tasks: HeldOut, dtype: torch.dtype) -> HeldOut:
     """Return held-out tasks converted to a floating-point type."""
-    return HeldOut(tasks.support.to(dtype), tasks.query.to(dtype), tasks.regions)
+    support, query = tasks.support.to(dtype), tasks.query.to(dtype)
+    return HeldOut(support, query, tasks.observed.to(dtype), tasks.regions)
 
 
 def picture_x(distribution: TaskDistribution) -> Tensor:
@@ -301,6 +338,9 @@ def _under_protocol(
         yield "test", rule, on_test
     first, _ = _step(rules[0], settings, adapter, len(theta), tuning)
     yield "showcase", "", _showcase(settings, adapter, theta, protocol, first)
+    if adapter.adaptation.distribution and measures_distributions(protocol, settings.tasks):
+        yield "predictive", "", predictive_measures(adapter, theta, test, protocol.updates, first)
+        yield "deviation", "", _deviation(settings, adapter, theta, protocol, first)
 
 
 def _tuning(candidates: Tensor, losses: Callable[[Step], Tensor], runs: int) -> Tensor:
@@ -336,11 +376,24 @@ def _showcase(
     settings: EvaluateSettings, adapter: Adapter, theta: Tensor, protocol: Protocol, step: Step
 ) -> Tensor:
     """Return predictions before and after adaptation to the showcase task, ``(2, run, point)``."""
-    task = settings.tasks.one(**settings.showcase)
-    distribution = protocol.distribution(settings.tasks)
-    points = showcase_support(distribution, task, protocol).to(theta.dtype)
-    if step.size is not None:
-        step = step._replace(size=step.size.to(theta.dtype))
-    x = picture_x(settings.tasks).to(theta.dtype)
-    predicted = adapter.predict(theta, points.repeated(protocol.updates), x, step)
+    predicted = adapter.predict(theta, *_pictured(settings, theta.dtype, protocol, step))
     return predicted[[0, -1], ..., 0]
+
+
+def _deviation(
+    settings: EvaluateSettings, adapter: Adapter, theta: Tensor, protocol: Protocol, step: Step
+) -> Tensor:
+    """Return the predicted standard deviations on the showcase task, ``(run, point)``."""
+    predicted = adapter.distribution(theta, *_pictured(settings, theta.dtype, protocol, step))
+    return predicted.variance.sqrt()[..., 0]
+
+
+def _pictured(
+    settings: EvaluateSettings, dtype: torch.dtype, protocol: Protocol, step: Step
+) -> tuple[Points, Tensor, Step]:
+    """Return batches, query points and step of the showcase task."""
+    task = settings.tasks.one(**settings.showcase)
+    points = showcase_support(protocol.distribution(settings.tasks), task, protocol).to(dtype)
+    if step.size is not None:
+        step = step._replace(size=step.size.to(dtype))
+    return points.repeated(protocol.updates), picture_x(settings.tasks).to(dtype), step

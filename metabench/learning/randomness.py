@@ -38,9 +38,11 @@ PURPOSES = (
     "validation-bank",
     "validation-bank-noise",
     "validation-bank-query",
+    "validation-bank-query-noise",
     "test-bank",
     "test-bank-noise",
     "test-bank-query",
+    "test-bank-query-noise",
     "showcase",
     "bootstrap",
 )

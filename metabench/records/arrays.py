@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from metabench.learning import algorithms, baselines, training
-from metabench.learning.evaluation import picture_x, regions
+from metabench.learning.evaluation import measures_distributions, picture_x, regions
 from metabench.learning.predictions import BankSettings
+from metabench.learning.predictive import MEASURES
 from metabench.learning.settings import (
     Banks,
     BaselineSettings,
@@ -65,9 +66,14 @@ OF_STEPS = (STEP_SIZE, VALIDATION, TEST)
 
 TUNING = Array("tuning", ("candidate", "run"), "float64")
 SHOWCASE = Array("showcase", ("stage", "run", "picture point"), "float32")
+PREDICTIVE = Array("predictive", ("region", "measure", "run", "test task"), "float32")
+DEVIATION = Array("deviation", ("run", "picture point"), "float32")
+OF_DISTRIBUTIONS = (PREDICTIVE, DEVIATION)
+"""The arrays of an evaluation for each protocol if the algorithm predicts variances."""
 
 BASELINE_TEST = Array("test", ("region", "test task"), "float64")
 BASELINE_VALIDATION = Array("validation", ("region", "validation task"), "float64")
+BASELINE_PREDICTIVE = Array("predictive", ("region", "measure", "test task"), "float64")
 PREDICTED = Array("test", ("region", "run", "test task"), "float64")
 PICTURE_X = Array("showcase/x", ("picture point", "feature"), "float64")
 PICTURE_TRUTH = Array("showcase/truth", ("picture point", "one"), "float64")
@@ -112,6 +118,9 @@ def evaluation(settings: EvaluateSettings, runs: int) -> Declared:
         if "tuned" in steps:
             found[f"{TUNING.name}/{name}"] = TUNING, TUNING.shape(sizes)
         found[f"{SHOWCASE.name}/{name}"] = SHOWCASE, SHOWCASE.shape(sizes)
+        if adaptation.distribution and measures_distributions(protocol, settings.tasks):
+            for array in OF_DISTRIBUTIONS:
+                found[f"{array.name}/{name}"] = array, array.shape(sizes)
     return found
 
 
@@ -126,6 +135,9 @@ def of_baselines(settings: BaselineSettings) -> Declared:
         for array in (BASELINE_TEST, BASELINE_VALIDATION):
             for baseline in baselines.names(settings.tasks, protocol):
                 found[f"{array.name}/{name}/{baseline}"] = array, array.shape(sizes)
+        of_labels = BASELINE_PREDICTIVE, BASELINE_PREDICTIVE.shape(sizes)
+        for baseline in baselines.distributions(settings.tasks, protocol):
+            found[f"{BASELINE_PREDICTIVE.name}/{name}/{baseline}"] = of_labels
     return found
 
 
@@ -145,6 +157,7 @@ def _sizes(tasks: TaskDistribution, protocol: Protocol, banks: Banks) -> dict[st
         "one": 1,
         "region": len(regions(protocol.distribution(tasks), protocol)),
         "update": protocol.updates + 1,
+        "measure": len(MEASURES),
         "test task": banks.test,
         "validation task": banks.validation,
         "picture point": len(picture_x(tasks)),

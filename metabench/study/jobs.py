@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 from pydantic import BaseModel
 
 from metabench.learning import baselines
+from metabench.learning.evaluation import measures_distributions
 from metabench.learning.predictions import BankSettings
 from metabench.learning.settings import (
     Banks,
@@ -150,6 +151,16 @@ class Study:
     def single_protocols(self) -> list[str]:
         """The protocols that are a group by themselves, which have figures of their own."""
         return grids.singles(self.protocols)
+
+    @property
+    def noisy_protocols(self) -> list[str]:
+        """Those under which predictive distributions are measured."""
+        tasks = self.config.tasks
+        return [
+            name
+            for name in self.single_protocols
+            if measures_distributions(self.protocols[name], tasks)
+        ]
 
     @cached_property
     def grids(self) -> list[str]:

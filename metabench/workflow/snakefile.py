@@ -311,7 +311,8 @@ class Workflow:
     @property
     def tables(self) -> list[Path]:
         """The tables and their manifest."""
-        return [self.layout.tables / name for name in (*tables.names(), manifests.NAME)]
+        names = tables.names(self.running.study.config)
+        return [self.layout.tables / name for name in (*names, manifests.NAME)]
 
     @property
     def table_entries(self) -> dict[Path, dict[str, Any]]:
@@ -322,7 +323,7 @@ class Workflow:
                 "labels": {"table": Path(table.name).stem},
                 "caption": str(self.layout.caption("tables", Path(table.name).stem)),
             }
-            for table in tables.declared()
+            for table in tables.of_study(self.running.study.config)
         }
 
     @property
@@ -335,7 +336,9 @@ class Workflow:
     def pictures(self) -> list[Picture]:
         """The subjects of the figures: each group of protocols has some."""
         study = self.running.study
-        return figures.of_study(sorted(study.single_protocols), study.grids)
+        return figures.of_study(
+            sorted(study.single_protocols), study.grids, sorted(study.noisy_protocols)
+        )
 
     @property
     def figure_entries(self) -> dict[Path, dict[str, Any]]:

@@ -77,7 +77,7 @@ def test_the_gaussian_process_scores_what_is_known_of_it(protocol: str, expected
 def test_the_committed_figures_are_those_of_the_committed_tables(tmp_path: Path) -> None:
     """All by name; of each family the first and the last by its bytes."""
     tables = Tables(REFERENCE / "tables")
-    pictures = figures.of_study(tables.protocols, tables.grids)
+    pictures = figures.of_tables(tables)
     kept = REFERENCE / "figures"
     names = {f"{picture.stem}.png" for picture in pictures}
     assert names | {manifests.NAME} == {path.name for path in kept.iterdir()}

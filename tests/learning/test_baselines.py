@@ -105,7 +105,7 @@ def test_the_gaussian_process_is_the_posterior_mean_of_the_textbook():
     support = bank.support(5, (0.0, 5.0))
     x = support.x
     kernel = processes.Kernel(4.25, 1.5, noise=1e-4)
-    found = processes.posterior_mean(kernel, support, FLUX.grid)
+    found = processes.posterior(kernel, support, FLUX.grid).mean
     for t in range(3):
         a, y, b = x[t, :, 0].numpy(), support.y[t, :, 0].numpy(), FLUX.grid[:, 0].numpy()
 
@@ -151,7 +151,7 @@ def test_the_linear_model_is_the_posterior_mean_of_its_prior():
     tasks = SineDistribution(frequency=(0.8, 1.2), noise=0.3)
     components = linear_model.learned(training_tasks(tasks))
     support = Bank(0, "test-bank", tasks, 2).support(6, (-5.0, 5.0))
-    found = linear_model.predict(components, 4, 0.2, support, tasks.grid)
+    found = linear_model.posterior(components, 4, 0.2, support, tasks.grid).mean
     variances = components.variances[:4].numpy()
     mean_there, phi_there = (t.numpy() for t in components.at(tasks.grid))
     for t in range(2):
@@ -171,11 +171,13 @@ def test_rank_and_noise_of_the_linear_model_are_the_best_of_the_validation_bank(
     def score(predicted):
         return scores((predicted - known.query.y).square().mean((-2, -1)).numpy(), given).mean()
 
-    best = score(linear_model.chosen(components, known)(known.support, known.query.x))
+    best = score(linear_model.chosen(components, known)(known.support, known.query.x).mean)
     for rank in (1, 3, 16):
         for noise in linear_model.NOISES:
             size = noise * float(components.variances[0])
-            other = linear_model.predict(components, rank, size, known.support, known.query.x)
+            other = linear_model.posterior(
+                components, rank, size, known.support, known.query.x
+            ).mean
             assert best <= score(other)
 
 

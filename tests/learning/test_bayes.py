@@ -43,7 +43,7 @@ def by_chance(tasks, support, x, draws=200_000):
 @pytest.mark.parametrize("shots", [1, 4])
 def test_it_is_the_mean_of_waves_drawn_at_random_and_weighed_by_their_likelihood(tasks, shots):
     tasks_met = met(tasks, shots, count=3)
-    found = bayes.predict(tasks, tasks_met.support, tasks_met.query.x)[..., 0]
+    found = bayes.posterior(tasks, tasks_met.support, tasks_met.query.x).mean[..., 0]
     for n in range(3):
         expected = by_chance(tasks, tasks_met.support.at(n), tasks_met.query.x)
         torch.testing.assert_close(found[n], expected, rtol=0, atol=0.05)
@@ -66,35 +66,35 @@ def test_no_other_predictor_has_a_lower_loss_on_noisy_waves():
 def test_with_little_noise_it_is_least_squares_and_with_much_it_says_nothing():
     clear = SineDistribution(noise=0.02)
     tasks = met(clear, shots=10, support=(-5.0, 5.0))
-    found = bayes.predict(clear, tasks.support, tasks.query.x)
+    found = bayes.posterior(clear, tasks.support, tasks.query.x).mean
     fitted = baselines.least_squares(clear, tasks.support, tasks.query.x)
     torch.testing.assert_close(found, fitted, rtol=0, atol=0.02)
     loud = SineDistribution(noise=1000.0)
-    assert bayes.predict(loud, tasks.support, tasks.query.x).abs().max() < 0.01
+    assert bayes.posterior(loud, tasks.support, tasks.query.x).mean.abs().max() < 0.01
 
 
 def test_twice_as_many_nodes_give_the_same(monkeypatch):
     for tasks in (NOISY, VARIED):
         some = met(tasks)
-        found = bayes.predict(tasks, some.support, some.query.x)
+        found = bayes.posterior(tasks, some.support, some.query.x).mean
         monkeypatch.setattr(bayes, "SPACING", bayes.SPACING / 2)
         monkeypatch.setattr(bayes, "AMPLITUDES", 2 * bayes.AMPLITUDES)
         torch.testing.assert_close(
-            bayes.predict(tasks, some.support, some.query.x), found, rtol=0, atol=1e-3
+            bayes.posterior(tasks, some.support, some.query.x).mean, found, rtol=0, atol=1e-3
         )
         monkeypatch.undo()
 
 
 def test_a_prediction_depends_on_its_own_task_alone_and_on_every_point_of_it():
     some = met(NOISY)
-    whole = bayes.predict(NOISY, some.support, some.query.x)
+    whole = bayes.posterior(NOISY, some.support, some.query.x).mean
     for n in range(len(whole)):
-        alone = bayes.predict(NOISY, some.support.at(slice(n, n + 1)), some.query.x)
+        alone = bayes.posterior(NOISY, some.support.at(slice(n, n + 1)), some.query.x).mean
         torch.testing.assert_close(alone[0], whole[n], rtol=0, atol=1e-12)
     for point in range(5):
         y = some.support.y.clone()
         y[:, point] += 1
-        moved = bayes.predict(NOISY, Points(some.support.x, y), some.query.x)
+        moved = bayes.posterior(NOISY, Points(some.support.x, y), some.query.x).mean
         assert ((moved - whole).abs().amax((1, 2)) > 1e-3).all()
 
 
@@ -102,8 +102,8 @@ def test_query_points_of_each_task_are_predicted_as_the_same_points_of_all_are()
     some = met(NOISY)
     each = some.query.x.expand(len(some.support.x), *some.query.x.shape)
     torch.testing.assert_close(
-        bayes.predict(NOISY, some.support, each),
-        bayes.predict(NOISY, some.support, some.query.x),
+        bayes.posterior(NOISY, some.support, each).mean,
+        bayes.posterior(NOISY, some.support, some.query.x).mean,
         rtol=0,
         atol=0,
     )

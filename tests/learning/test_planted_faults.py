@@ -415,6 +415,34 @@ FAULTS = {
             "learning/test_baselines.py::test_baselines_learn_from_training_tasks_and_not_from_those_that_they_meet",
         ),
     ),
+    "distributions are measured on labels without noise": Fault(
+        "learning/evaluation.py",
+        "Points(tasks.query.x, tasks.observed)",
+        "tasks.query",
+        ("learning/test_predictive.py::test_every_run_and_task_is_measured_on_its_noisy_labels",),
+    ),
+    "an interval leaves its probability out on either side": Fault(
+        "learning/predictive.py",
+        "ndtri(0.5 + level / 200)",
+        "ndtri(level / 100)",
+        ("learning/test_predictive.py::test_the_measures_are_those_of_another_library",),
+    ),
+    "the fitted process forgets the noise of labels": Fault(
+        "learning/baselines/processes.py",
+        "left[..., None] + kernel.noise",
+        "left[..., None]",
+        (
+            "learning/test_predictive.py::test_the_variances_of_process_and_linear_model_are_those_of_the_textbook",
+        ),
+    ),
+    "a row of distributions has the measures of the whole grid": Fault(
+        "analysis/tables/predictive.py",
+        "dict(zip(MEASURES, measures, strict=True))",
+        "dict(zip(MEASURES, found[0], strict=True))",
+        (
+            "analysis/test_distributions.py::test_a_row_has_the_means_over_seeds_and_tasks_of_its_region",
+        ),
+    ),
     "a gradient goes through what was cut": Fault(
         "learning/engine/reference.py",
         ".where(used == gradients[k], 0.0)",

@@ -447,7 +447,7 @@ def test_what_is_seen_is_the_support_square():
 
 def test_the_gaussian_process_of_two_inputs_is_that_of_the_textbook():
     support = Bank(0, "test-bank", PLANE, 3).support(6, (0.0, 5.0))
-    found = processes.posterior_mean(processes.Kernel(4.25, 1.5, noise=1e-4), support, PLANE.grid)
+    found = processes.posterior(processes.Kernel(4.25, 1.5, noise=1e-4), support, PLANE.grid).mean
     assert found.shape == (3, 64, 1)
     for t in range(3):
         a, y, b = support.x[t].numpy(), support.y[t, :, 0].numpy(), PLANE.grid.numpy()

@@ -18,7 +18,7 @@ from metabench.views.drawing import medium
 from metabench.views.drawing.reading import Tables
 from metabench.views.figures import Picture
 
-PICTURES = figures.of_study(["standard"], list(handmade.GRIDS))
+PICTURES = figures.of_study(["standard"], list(handmade.GRIDS), ["standard"])
 of_each = pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.stem)
 
 

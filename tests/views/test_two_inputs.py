@@ -54,7 +54,7 @@ def test_support_points_and_predictions_have_both_coordinates(root: Path) -> Non
 
 def test_its_picture_maps_truth_and_predictions_and_no_figure_fails(root: Path) -> None:
     tables = Tables(root / "tables")
-    pictures = figures.of_study(tables.protocols, tables.grids)
+    pictures = figures.of_tables(tables)
     with medium.settings():
         drawn = {picture.stem: picture.draw(tables) for picture in pictures}
     first = tables.rows("showcase.csv", algorithm="fomaml", protocol="standard", seed=0)

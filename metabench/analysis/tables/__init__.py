@@ -7,6 +7,7 @@ Each file of this folder declares and builds one table:
     COLUMNS    type and meaning of the columns that no other table has; `metabench.analysis.columns`
                has the others
     build      builds it from all that was measured
+    needed     whether a study has it (optional: every study has most of them)
 
 The bytes are the same for the same records: sorted rows, one float format, no dates.
 """
@@ -42,12 +43,14 @@ class Table(NamedTuple):
         caption: Its caption in the report.
         columns: Type and meaning of the columns that no other table has.
         build: Builds it.
+        needed: Whether a study has it; None if every study has it.
     """
 
     name: str
     caption: str
     columns: Mapping[str, Column]
     build: Callable[[Study], pd.DataFrame]
+    needed: Callable[[StudyConfig], bool] | None
 
 
 def _modules() -> list[str]:
@@ -59,12 +62,31 @@ def _modules() -> list[str]:
 def declared() -> tuple[Table, ...]:
     """Return every table, in the order of their names."""
     modules = [import_module(name) for name in _modules()]
-    return tuple(Table(m.NAME, m.CAPTION, m.COLUMNS, m.build) for m in modules)
+    return tuple(
+        Table(m.NAME, m.CAPTION, m.COLUMNS, m.build, getattr(m, "needed", None)) for m in modules
+    )
 
 
-def names() -> list[str]:
-    """Return the files of a study's table folder, except their manifest."""
-    return [table.name for table in declared()]
+def of_study(config: StudyConfig) -> list[Table]:
+    """Return the tables of a study."""
+    return [table for table in declared() if table.needed is None or table.needed(config)]
+
+
+def names(config: StudyConfig | None = None) -> list[str]:
+    """Return the files of a study's table folder, except their manifest.
+
+    Args:
+        config: The study; by default, the tables that every study has.
+    """
+    tables = of_study(config) if config else [one for one in declared() if one.needed is None]
+    return [table.name for table in tables]
+
+
+def of_folder(folder: Path) -> list[str]:
+    """Return the tables that a folder must contain: those of every study, and others it has."""
+    return [
+        table.name for table in declared() if table.needed is None or (folder / table.name).exists()
+    ]
 
 
 def header(config: StudyConfig, contents: str) -> Header:
@@ -87,7 +109,7 @@ def write_all(study: Study, folder: Path, advance: Callable[[], None] = lambda: 
         folder: Where to write.
         advance: Called after each table.
     """
-    for table in declared():
+    for table in of_study(study.config):
         frames.write(study.once(table.build), folder / table.name)
         advance()
-    manifests.write(folder, names(), header(study.config, study.contents))
+    manifests.write(folder, names(study.config), header(study.config, study.contents))

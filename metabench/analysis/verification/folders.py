@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from metabench.analysis import frames, reduction
-from metabench.analysis.tables import names
+from metabench.analysis.tables import of_folder
 from metabench.records import manifests
 from metabench.records.artifacts import ArtifactError
 
@@ -72,10 +72,11 @@ def match(folder: Path, reference: Path) -> Pair:
         ArtifactError: A table is missing, damaged or cannot be read, or the rows do not match.
     """
     digests, known_digests = _digests(folder), _digests(reference)
-    identical = {name: digests.get(name) == known_digests.get(name) for name in names()}
+    names = sorted({*of_folder(folder), *of_folder(reference)})
+    identical = {name: digests.get(name) == known_digests.get(name) for name in names}
     reduced = bool(reduction.made(folder) or reduction.made(reference))
     fresh, known = read(folder), {}
-    for name in dict.fromkeys((*KEYS, *names())):
+    for name in dict.fromkeys((*KEYS, *names)):
         if identical[name]:
             # The reference was reduced from this very file, so nothing need be lost to rounding.
             known[name] = fresh[name]
@@ -90,12 +91,12 @@ def match(folder: Path, reference: Path) -> Pair:
 
 def _digests(folder: Path) -> Mapping[str, str]:
     """Return the digest of each full table of a folder, or of those behind a reduced folder."""
-    return reduction.made(folder) or {name: _digest(folder / name) for name in names()}
+    return reduction.made(folder) or {name: _digest(folder / name) for name in of_folder(folder)}
 
 
 def read(folder: Path) -> Tables:
     """Read all tables of a folder, rows in the order of their keys; raise as `match` does."""
-    return {name: _read(folder, name) for name in names()}
+    return {name: _read(folder, name) for name in of_folder(folder)}
 
 
 def _read(folder: Path, name: str) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Baselines: predictors without seeds.
 
     zero                       predicts 0: a loss of E[A^2]/2 on average
-    bayes                      the posterior mean: no predictor has a lower expected loss
+    bayes                      the posterior: no predictor has a lower expected loss than its mean
     least-squares              fits y = a sin x + b cos x, or the basis of another family; only it
                                knows that basis: the lower bound without noise
     linear                     a linear model on functions learned from training tasks
@@ -11,7 +11,7 @@
 
 Baselines that learn use the training tasks of the study, even if a protocol changes the tasks. A
 baseline maps support points ``(task, shots, feature)`` and query points ``(point, feature)`` or
-``(task, point, feature)`` to predictions ``(task, point, feature)``, float64.
+``(task, point, feature)`` to distributions of labels ``(task, point, 1)``, float64.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ from torch import Tensor
 
 from metabench.learning.baselines import bayes, linear_model, processes
 from metabench.learning.baselines.fixed import least_squares, zero
-from metabench.learning.baselines.predictor import Predictor
+from metabench.learning.baselines.predictor import Posterior, certain
 from metabench.learning.evaluation import (
     HeldOut,
     banks_under,
     losses,
+    measures_distributions,
     picture_x,
     showcase_support,
 )
+from metabench.learning.predictive import measures
 from metabench.learning.settings import BaselineProtocol, BaselineSettings, Protocol
 from metabench.learning.tasks import AnyDistribution, TaskBlock, TaskDistribution, TaskStream
 
@@ -59,6 +61,17 @@ def names(trained: TaskDistribution, protocol: Protocol | None = None) -> tuple[
     )
 
 
+def distributions(trained: TaskDistribution, protocol: Protocol) -> tuple[str, ...]:
+    """Return the baselines of a study whose distributions of labels are measured.
+
+    That of the kernel which the study gives is not: it does not know the noise of labels.
+    """
+    if not measures_distributions(protocol, trained):
+        return ()
+    learned = ("bayes", "gaussian-process-fitted", "gaussian-process-periodic", "linear")
+    return tuple(name for name in names(trained, protocol) if name in learned)
+
+
 def training_tasks(tasks: TaskDistribution) -> TaskBlock:
     """Return the first block of training tasks of `SEED`, one for each meta-iteration."""
     return TaskStream(tasks, (SEED,), meta_batch_size=1).block(0)
@@ -77,33 +90,37 @@ def evaluate(settings: BaselineSettings) -> dict[str, Tensor]:
         points = showcase_support(distribution, task, protocol)
         arrays[f"showcase/{name}/support"] = torch.cat([points.x, points.y], dim=-1)
         banks = banks_under(protocol, settings.tasks, settings.banks)
-        factories = _predictors(settings, protocol, banks["validation"])
+        factories = _posteriors(settings, protocol, banks["validation"])
+        judged = distributions(settings.tasks, protocol)
         for baseline in names(settings.tasks, protocol):
-            predict = factories[baseline]()
+            posterior = factories[baseline]()
             for bank, tasks in banks.items():
-                predicted = predict(tasks.support, tasks.query.x)
-                measured = losses(predicted, tasks.query.y, tasks.regions)
+                labels = posterior(tasks.support, tasks.query.x)
+                measured = losses(labels.mean, tasks.query.y, tasks.regions)
                 arrays[f"{bank}/{name}/{baseline}"] = measured
+                if bank == "test" and baseline in judged:
+                    measured = measures(labels, tasks.observed, tasks.regions)
+                    arrays[f"predictive/{name}/{baseline}"] = measured
     return arrays
 
 
-def _predictors(
+def _posteriors(
     settings: BaselineSettings, protocol: BaselineProtocol, validation: HeldOut
-) -> dict[str, Callable[[], Predictor]]:
+) -> dict[str, Callable[[], Posterior]]:
     """Return a factory of each baseline, by name."""
     given, tasks = settings.gaussian_process, settings.tasks
     rbf = processes.Kernel(given.variance, protocol.gaussian_process_length_scale, given.jitter)
     met: Any = protocol.distribution(tasks)
     return {
-        "bayes": lambda: partial(bayes.predict, met),
-        "gaussian-process": lambda: partial(processes.posterior_mean, rbf),
-        "gaussian-process-fitted": lambda: partial(processes.posterior_mean, _fitted(tasks, None)),
+        "bayes": lambda: partial(bayes.posterior, met),
+        "gaussian-process": lambda: partial(processes.posterior, rbf),
+        "gaussian-process-fitted": lambda: partial(processes.posterior, _fitted(tasks, None)),
         "gaussian-process-periodic": lambda: partial(
-            processes.posterior_mean, _fitted(tasks, tasks.period)
+            processes.posterior, _fitted(tasks, tasks.period)
         ),
-        "least-squares": lambda: partial(least_squares, met),
+        "least-squares": lambda: certain(partial(least_squares, met)),
         "linear": lambda: linear_model.chosen(_components(tasks), validation),
-        "zero": lambda: zero,
+        "zero": lambda: certain(zero),
     }
 
 

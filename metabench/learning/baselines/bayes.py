@@ -1,6 +1,7 @@
 """The best prediction of a wave, given noisy points and the distribution of waves.
 
     E[f(x) | support points],    f(x) = A sin(w x + phi)
+    Var(y | support points) = E[f(x)^2 | .] - E[f(x) | .]^2 + noise^2
 
 No predictor has a lower expected loss. The expectation is a sum over phase (midpoint rule),
 frequency and amplitude (Gauss-Legendre quadrature). The nodes of the amplitude cover the support of
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metabench.learning.predictive import Predictive
 from metabench.learning.tasks import Points, SineDistribution, TaskDistribution
 
 SHOTS = 50
@@ -48,8 +50,8 @@ def possible(tasks: TaskDistribution) -> bool:
     return phases * frequencies <= MAX_NODES
 
 
-def predict(tasks: SineDistribution, support: Points, x: Tensor) -> Tensor:
-    """Return the posterior mean.
+def posterior(tasks: SineDistribution, support: Points, x: Tensor) -> Predictive:
+    """Return the mean and the variance of labels, given the support points.
 
     Args:
         tasks: Distribution of the held-out tasks, including the noise.
@@ -63,10 +65,11 @@ def predict(tasks: SineDistribution, support: Points, x: Tensor) -> Tensor:
     at_once = max(1, CHUNK // (phases * frequencies * AMPLITUDES))
     by_task = x.expand(len(support.x), *x.shape[-2:])[..., 0]
     chunks = [
-        _predict(tasks, support.at(slice(n, n + at_once)), by_task[n : n + at_once])
+        _posterior(tasks, support.at(slice(n, n + at_once)), by_task[n : n + at_once])
         for n in range(0, len(by_task), at_once)
     ]
-    return torch.cat(chunks)[..., None]
+    mean, square = (torch.cat(parts)[..., None] for parts in zip(*chunks, strict=True))
+    return Predictive(mean, (square - mean.square()).clamp_min(0) + tasks.noise**2)
 
 
 def _nodes(tasks: SineDistribution) -> tuple[int, int]:
@@ -86,8 +89,8 @@ def _nodes(tasks: SineDistribution) -> tuple[int, int]:
     return phases, max(16, ceil(np.ptp(tasks.frequency) * sharpness * x_rms / SPACING))
 
 
-def _predict(tasks: SineDistribution, support: Points, x: Tensor) -> Tensor:
-    """Return predictions ``(task, point)`` at x ``(task, point)``."""
+def _posterior(tasks: SineDistribution, support: Points, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the means of f and f^2, ``(task, point)``, at x ``(task, point)``."""
     phases, frequencies = _nodes(tasks)
     low, high = tasks.phase
     phi = low + (high - low) * (torch.arange(phases, dtype=torch.float64) + 0.5) / phases
@@ -120,7 +123,15 @@ def _predict(tasks: SineDistribution, support: Points, x: Tensor) -> Tensor:
     sine, cosine = of_amplitude @ phi.cos(), of_amplitude @ phi.sin()  # (task, w)
     turns = omega[:, None] * x[:, None]  # (task, w, point)
     wave = (sine[..., None] * turns.sin() + cosine[..., None] * turns.cos()).sum(-2)
-    return wave / density.sum((-3, -2, -1))[:, None]
+
+    # f^2 = A^2 (1 - cos(2 w x + 2 phi)) / 2
+    of_square = (density * amplitude.square()).sum(-1)
+    sine, cosine = of_square @ (2 * phi).sin(), of_square @ (2 * phi).cos()
+    twice = (sine[..., None] * (2 * turns).sin() - cosine[..., None] * (2 * turns).cos()).sum(-2)
+    square = (of_square.sum((-2, -1))[:, None] + twice) / 2
+
+    total = density.sum((-3, -2, -1))[:, None]
+    return wave / total, square / total
 
 
 def _support_of_density(

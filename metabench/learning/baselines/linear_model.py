@@ -23,8 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metabench.learning.baselines.predictor import Predictor
+from metabench.learning.baselines.predictor import Posterior
 from metabench.learning.evaluation import HeldOut
+from metabench.learning.predictive import Predictive
 from metabench.learning.scores import scores
 from metabench.learning.tasks import Points, TaskBlock
 
@@ -88,27 +89,32 @@ def learned(tasks: TaskBlock) -> Components:
     return Components((axis,) * features, values, rounded)
 
 
-def predict(components: Components, rank: int, noise: float, support: Points, x: Tensor) -> Tensor:
-    """Return the posterior mean of the first `rank` components; `noise` is a variance."""
+def posterior(
+    components: Components, rank: int, noise: float, support: Points, x: Tensor
+) -> Predictive:
+    """Return the posterior of the first `rank` components; `noise` is a variance."""
     mean, phi = components.at(support.x)
     phi = phi[..., :rank]
     precision = phi.mT @ phi / noise + torch.diag(1 / components.variances[:rank])
     factor = torch.linalg.cholesky(precision)
     weights = torch.cholesky_solve(phi.mT @ (support.y - mean) / noise, factor)  # (task, rank, 1)
     mean_at_x, phi_at_x = components.at(x)
-    return mean_at_x + phi_at_x[..., :rank] @ weights
+    phi_at_x = phi_at_x[..., :rank]
+    half = torch.linalg.solve_triangular(factor, phi_at_x.mT, upper=False)  # (task, rank, point)
+    variance = half.square().sum(-2)[..., None] + noise
+    return Predictive(mean_at_x + phi_at_x @ weights, variance)
 
 
-def chosen(components: Components, validation: HeldOut) -> Predictor:
-    """Return the predictor with the rank and noise of the least mean score on a validation bank."""
+def chosen(components: Components, validation: HeldOut) -> Posterior:
+    """Return the posterior with the rank and noise of the least mean score on a validation bank."""
     zero = validation.query.y.square().mean((-2, -1)).numpy()
     candidates = [
-        partial(predict, components, rank, noise * float(components.variances[0]))
+        partial(posterior, components, rank, noise * float(components.variances[0]))
         for rank, noise in product(range(1, 1 + len(components.variances)), NOISES)
     ]
 
-    def score(candidate: Predictor) -> float:
-        error = candidate(validation.support, validation.query.x) - validation.query.y
+    def score(candidate: Posterior) -> float:
+        error = candidate(validation.support, validation.query.x).mean - validation.query.y
         return float(scores(error.square().mean((-2, -1)).numpy(), zero).mean())
 
     return min(candidates, key=score)

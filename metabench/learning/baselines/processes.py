@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metabench.learning.predictive import Predictive
 from metabench.learning.tasks import Points, TaskBlock
 
 TASKS, SHOTS = 200, 10
@@ -61,11 +62,16 @@ class Kernel(NamedTuple):
         return self(x, x) + self.noise * torch.eye(x.shape[-2], dtype=x.dtype)
 
 
-def posterior_mean(kernel: Kernel, support: Points, x: Tensor) -> Tensor:
-    """Return the posterior mean of a Gaussian process with prior mean 0."""
+def posterior(kernel: Kernel, support: Points, x: Tensor) -> Predictive:
+    """Return the posterior of a Gaussian process with prior mean 0."""
     factor = torch.linalg.cholesky(kernel.covariance(support.x))
     weights = torch.cholesky_solve(support.y, factor)  # (task, shots, 1)
-    return kernel(x.expand(len(support.x), *x.shape[-2:]), support.x) @ weights
+    across = kernel(x.expand(len(support.x), *x.shape[-2:]), support.x)  # (task, point, shots)
+    half = torch.linalg.solve_triangular(factor, across.mT, upper=False)
+    # k(x, x) is v. What the support points explain of it is subtracted, and may exceed it by
+    # rounding.
+    left = (kernel.variance - half.square().sum(-2)).clamp_min(0)
+    return Predictive(across @ weights, left[..., None] + kernel.noise)
 
 
 def log_likelihood(kernel: Kernel, points: Points) -> float:

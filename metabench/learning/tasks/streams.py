@@ -197,6 +197,11 @@ class Bank:
             x = self.distribution.grid
         return Points(x, self.drawn(x))
 
+    def observed(self, y: Tensor) -> Tensor:
+        """Return labels as they would be observed at query points, from y of `query`."""
+        purpose = f"{self.purpose}-query-noise"
+        return self.distribution.observed(y, lambda: self._uniforms(purpose, y.shape[-2]))
+
     def _points(self, purpose: str, count: int, interval: Interval) -> Tensor:
         """Draw points of each task, ``(task, count, feature)``."""
         features = self.distribution.features

@@ -94,6 +94,14 @@ class Tables:
         return list(self["axes.csv"]["group"].unique())
 
     @cached_property
+    def noisy_protocols(self) -> list[str]:
+        """Those under which predictive distributions were measured."""
+        if not (self.folder / "predictive.csv").exists():
+            return []
+        found = set(self["predictive.csv"]["protocol"])
+        return [name for name in self.protocols if name in found]
+
+    @cached_property
     def protocols_with_regions(self) -> list[str]:
         """Protocols whose support does not cover the whole domain."""
         found = set(self.rows("adaptation.csv", region="unseen")["protocol"])

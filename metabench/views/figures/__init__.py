@@ -2,10 +2,11 @@
 
 Each file of this folder declares and draws one family of figures:
 
-    NAME name of its files without suffix, with fields in braces CHOICES values of the fields other
-    than `protocol` and `grid` (optional) CATEGORY its heading in the report CAPTION its caption in
-    the report, in reStructuredText draw draws one figure from the tables of a study and the fields
-    of its name
+    NAME       name of its files without suffix, with fields in braces
+    CHOICES    values of fields other than `protocol`, `grid` and `noisy` (optional)
+    CATEGORY   its heading in the report
+    CAPTION    its caption in the report, in reStructuredText
+    draw       draws one figure from the tables of a study and the fields of its name
 
 Statistics and their intervals come from the tables; a figure computes none. The same tables give
 the same bytes.
@@ -112,19 +113,27 @@ def _family(name: str) -> Family:
     )
 
 
-def of_study(protocols: Sequence[str], grids: Sequence[str] = ()) -> list[Picture]:
+def of_study(
+    protocols: Sequence[str], grids: Sequence[str] = (), noisy: Sequence[str] = ()
+) -> list[Picture]:
     """Return the figures of a study, which are known before it runs.
 
     Args:
         protocols: The protocols that are groups by themselves.
         grids: The groups of protocols that are grids.
+        noisy: The protocols under which predictive distributions are measured.
 
     Example:
         >>> [picture.stem for picture in of_study(["standard"], ["shots"])][:3]
         ['adaptation_standard_score', 'adaptation_standard_mean', 'candidates']
     """
-    fields = {"protocol": protocols, "grid": grids}
+    fields = {"protocol": protocols, "grid": grids, "noisy": noisy}
     return [picture for family in families() for picture in _pictures(family, fields)]
+
+
+def of_tables(tables: Tables) -> list[Picture]:
+    """Return the figures of the study that has these tables."""
+    return of_study(tables.protocols, tables.grids, tables.noisy_protocols)
 
 
 def _pictures(family: Family, fields: Mapping[str, Sequence[str]]) -> Iterator[Picture]:
@@ -151,7 +160,7 @@ def count(folder: Path) -> int:
     """Return the number of figures of a study; raise as `draw_all` does."""
     manifests.read(folder)
     tables = Tables(folder)
-    return len(of_study(tables.protocols, tables.grids))
+    return len(of_tables(tables))
 
 
 def draw_all(
@@ -172,7 +181,7 @@ def draw_all(
             what each of them shows.
 
     Returns:
-        The files: those of `of_study` for the study's protocols, and their captions.
+        The files: those of `of_tables`, and their captions.
 
     Raises:
         ArtifactError: A table is missing or damaged, or differs from its folder's manifest.
@@ -182,7 +191,7 @@ def draw_all(
     written: list[Path] = []
     captions: list[str] = []
     with medium.settings(look):
-        for picture in of_study(tables.protocols, tables.grids):
+        for picture in of_tables(tables):
             figure = picture.draw(tables)
             captions.append(_caption(picture, figure))
             written += style.save(figure, out / picture.stem, kinds)

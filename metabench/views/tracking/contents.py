@@ -263,7 +263,7 @@ def whole_study(running: Running) -> Content:
     from metabench.analysis import tables  # brings scipy, for which a cell's job need not wait
 
     layout, study = running.layout, running.study
-    names = [*tables.names(), manifests.NAME]
+    names = [*tables.names(study.config), manifests.NAME]
     folders = {
         "tables": [layout.tables / name for name in names],
         "figures": _pictures(layout.figures),
