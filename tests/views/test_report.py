@@ -148,6 +148,24 @@ def test_charts_of_extreme_tables_are_valid_and_hold_what_they_say(
         assert {row["shown"] for row in means} == {ROUNDING}, "a place on a logarithmic axis"
 
 
+def test_a_task_has_the_mean_scores_of_its_contenders(tmp_path: Path) -> None:
+    tables = Tables(handmade.write(handmade.tables(), tmp_path / "tables"))
+    choice = charts.Control("protocol", "protocol", tuple(handmade.PROTOCOLS))
+    chart = charts.task_by_task(tables, choice, 0.95)
+    assert chart is not None
+    (rows,) = (
+        found
+        for name, found in chart.spec["datasets"].items()
+        if len(found) == len(handmade.PROTOCOLS) * handmade.TASKS
+    )
+    seventh = next(row for row in rows if row["protocol"] == "standard" and row["task"] == 7)
+    losses = [0.1 + 0.07 + 0.02 * seed for seed in range(3)]
+    zero = 0.1 + 0.07 + 4.0
+    assert seventh["FOMAML"] == pytest.approx(sum(losses) / 3 / zero, rel=1e-2)
+    expected = ((losses[0] + losses[2]) / zero + 1) / 3
+    assert seventh["Reptile"] == pytest.approx(expected, rel=1e-2), "a diverged run has score 1"
+
+
 def test_tables_of_another_version_are_refused_in_one_line(tmp_path: Path) -> None:
     old = tmp_path / "old" / "tables"
     shutil.copytree(REFERENCE / "flux" / "tables", old)

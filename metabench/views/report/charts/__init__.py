@@ -19,6 +19,7 @@ from metabench.views.report.charts.maps import maps
 from metabench.views.report.charts.matrix import matrix
 from metabench.views.report.charts.parts import Chart, Control
 from metabench.views.report.charts.showcase import showcase
+from metabench.views.report.charts.task_by_task import task_by_task
 
 
 def every(tables: Tables, protocols: Sequence[str], confidence: float) -> list[Chart]:
@@ -34,6 +35,7 @@ def every(tables: Tables, protocols: Sequence[str], confidence: float) -> list[C
         adaptation,
         candidates,
         matrix,
+        task_by_task,
         distributions,
         grids,
         maps,
