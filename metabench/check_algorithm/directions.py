@@ -15,6 +15,9 @@ from metabench.learning.tasks import Points
 ITERATIONS = 20
 """Meta-iterations whose direction must not be zero."""
 
+LOSSES = {1: "squared error", 2: "log density"}
+"""Losses by the degree of their gradient in the labels."""
+
 ROUNDING = 1e-6
 """Relative difference of two directions that rounding may cause in float64."""
 
@@ -172,7 +175,7 @@ def stops_where_nothing_is_left_to_learn(s: Subject) -> None:
         return
     ratio = float((s.gradient(theta, known).norm(dim=-1) / usual).max())
     must(
-        ratio < 0.5,
+        ratio < (0.9 if s.predicts_variance else 0.5),  # variances remain to be learned
         f"where every label is predicted already, the direction is {ratio:.2g} times as long as "
         "with the labels of the tasks: it is not that of a loss",
     )
@@ -197,17 +200,19 @@ def does_not_peek(s: Subject) -> None:
     theta = s.begin(dtype=torch.float64)
     support, query = batch
     # The gradient of a squared error is affine in the labels: as they move along a line, so does
-    # it, in a plane if its length is clipped. What has adapted to them leaves the plane.
-    first, middle, last = (
+    # it, in a plane if its length is clipped. What has adapted to them leaves the plane. The
+    # gradient of a log density is quadratic in them, with one more dimension.
+    degree = 2 if s.predicts_variance else 1
+    *others, last = (
         s.gradient(theta, (support, Points(query.x, query.y + shift * query.x[..., :1].cos())))
-        for shift in (0.0, 1.0, 2.0)
+        for shift in range(degree + 2)
     )
-    plane = torch.stack([first, last], dim=-1)  # (run, M, 2)
-    nearest = plane @ torch.linalg.lstsq(plane, middle[..., None]).solution
+    plane = torch.stack(others, dim=-1)  # (run, M, degree + 1)
+    nearest = plane @ torch.linalg.lstsq(plane, last[..., None]).solution
     must(
-        close(nearest[..., 0], middle),
-        "adaptation has seen the query labels: meta_gradient must be affine in them, "
-        "as is that of a squared error",
+        close(nearest[..., 0], last),
+        "adaptation has seen the query labels: meta_gradient must be a polynomial of degree "
+        f"{degree} in them, as is that of a {LOSSES[degree]}",
     )
 
 

@@ -15,7 +15,10 @@ from metabench.check_algorithm.declarations import counted
 from metabench.check_algorithm.directions import ROUNDING, close, left_to_learn
 from metabench.check_algorithm.subject import ITERATION, Subject, same
 from metabench.learning import algorithms
+from metabench.learning.predictive import MEASURES, measures
 from metabench.learning.tasks import Points
+
+NLL = MEASURES.index("nll")
 
 SLOPES = 1e-4
 """Difference of two ratios of slopes that finite differences may cause."""
@@ -92,7 +95,10 @@ def learns_from_more_than_the_last_step(s: Subject) -> Iterator[str]:
 
 
 def approximates_a_gradient(s: Subject) -> Iterator[str]:
-    """Report if the direction is not the gradient of the query loss after adaptation."""
+    """Report if the direction is not the gradient of the query loss after adaptation.
+
+    The loss is the squared error, or the negative log density if variances are predicted.
+    """
     theta, batch = s.begin(dtype=torch.float64), s.batch(dtype=torch.float64)
     if len(batch) != 2 or not all(has_tasks(points) for points in batch):
         return
@@ -100,8 +106,12 @@ def approximates_a_gradient(s: Subject) -> Iterator[str]:
     updates = getattr(s.h, "inner_steps", 1)
 
     def loss(theta: Tensor) -> Tensor:
+        if s.predicts_variance:
+            distribution = s.distribution(theta, support, query.x)
+            everywhere = {"all": torch.arange(query.y.shape[-2])}
+            return measures(distribution, query.y, everywhere)[0, NLL].sum(-1)  # (run,)
         predicted = s.predict(theta, support, query.x, updates=updates)[-1]
-        return (predicted - query.y).square().mean((-2, -1)).sum(-1)  # (run,)
+        return (predicted - query.y).square().mean((-2, -1)).sum(-1)
 
     found = s.gradient(theta, batch)
     ratios = []

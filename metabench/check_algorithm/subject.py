@@ -16,6 +16,7 @@ from metabench.learning.adaptation import one_copy_per_task
 from metabench.learning.algorithm import Algorithm, Batch, Question
 from metabench.learning.hyperparameters import Hyperparameters, OuterLoop
 from metabench.learning.network import Network
+from metabench.learning.predictive import Predictive
 from metabench.learning.settings import NetworkSettings, Protocol, TrainSettings, Validation
 from metabench.learning.tasks import (
     AnyDistribution,
@@ -137,6 +138,11 @@ class Subject:
         return self.takes_given_steps or hasattr(self.h, "inner_step_size")
 
     @property
+    def predicts_variance(self) -> bool:
+        """Whether it predicts the variance of labels, so that its loss may be a log density."""
+        return self.algorithm.adaptation.distribution is not None
+
+    @property
     def has_own_step(self) -> bool:
         """Whether it can adapt with its own step size."""
         return "own" in self.algorithm.adaptation.steps
@@ -203,6 +209,16 @@ class Subject:
             size = of_runs[:, None].expand(copies.shape[:-1])
         question = Question(support.repeated(updates), x, size, multiple, every=every)
         return self.algorithm.adaptation.predict(self.network, copies, question, self.h)
+
+    def distribution(self, theta: Tensor, support: Points, x: Tensor) -> Predictive:
+        """Adapt copies of theta ``(run, M)`` to tasks, and predict the distribution of labels.
+
+        Arguments are those of `predict`.
+        """
+        predict = self.algorithm.adaptation.distribution
+        assert predict is not None
+        copies = one_copy_per_task(theta, support.x.shape[-3])
+        return predict(self.network, copies, Question(support.repeated(1), x), self.h)
 
     def held_out(
         self, tasks: int = 4, shots: int = 5, dtype: torch.dtype = torch.float32
