@@ -38,3 +38,9 @@ def solve(a: Tensor, b: Tensor) -> Tensor:
 def factor(a: Tensor) -> Tensor:
     """Return the lower Cholesky factors of symmetric matrices ``(..., n, n)``; see `solve`."""
     return torch.linalg.cholesky_ex(a).L
+
+
+def factor_or_nan(a: Tensor) -> Tensor:
+    """Return the factors of `factor`, nan where a matrix is not positive definite."""
+    found = torch.linalg.cholesky_ex(a)
+    return found.L.where((found.info == 0)[..., None, None], torch.nan)

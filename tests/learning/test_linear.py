@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from metabench.learning.autograd import gradient_of
-from metabench.learning.linear import product, solve
+from metabench.learning.linear import factor, factor_or_nan, product, solve
 
 STACK = (3, 4)
 
@@ -74,6 +74,14 @@ def test_a_matrix_that_is_lost_does_not_disturb_its_neighbours():
     expected = solve(a, b)
     a[1] = torch.nan
     assert solve(a, b)[1].isnan().all() and torch.equal(solve(a, b)[[0, 2]], expected[[0, 2]])
+
+
+def test_a_matrix_without_a_factor_is_nan_and_its_neighbours_are_not():
+    a = positive(0, 3, 5)
+    a[1] -= 10 * torch.eye(5)
+    found = factor_or_nan(a)
+    assert found[1].isnan().all()
+    assert torch.equal(found[[0, 2]], factor(a[[0, 2]]))
 
 
 def test_the_gradient_of_a_solution_is_its_slope():

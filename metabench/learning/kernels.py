@@ -1,0 +1,205 @@
+"""Kernels on learned features, with their gradients.
+
+    linear     k(h, h') = v h . h'
+    rbf        k(h, h') = v exp(-|h - h'|^2 / 2 l^2)
+    spectral   k(h, h') = sum_q w_q exp(-|s_q * (h - h')|^2 / 2) cos(m_q . (h - h'))
+
+The values of a kernel are one vector ``(..., n)``. Those that must be positive are logarithms. With
+G = dL/dK, E = G * K and, for one component, S = G * w exp(-|z - z'|^2 / 2) sin(m . (h - h')), the
+gradients of a loss at points h, where a Gaussian factor has z = h / l or z = s * h, are
+
+    linear                         dL/dh = 2 v G h
+    through a Gaussian factor      dL/dz = 2 (E z - diag(E 1) z)
+    through a cosine               dL/d(h . m) = -2 S 1
+
+References: Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, section 4.2;
+    Wilson and Adams 2013, arXiv:1302.4245 (spectral mixture); Wilson et al. 2016, arXiv:1511.02222,
+    equation 4, its form on learned features.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metabench.learning.linear import product
+from metabench.learning.randomness import uniforms
+
+COMPONENTS = 4
+"""Q, the number of components of the spectral mixture, as in the code of deep kernel transfer."""
+
+
+class Kernel(ABC):
+    """A kernel: a function of features and of its own values, without state."""
+
+    @abstractmethod
+    def begin(self, width: int, seed: int) -> Tensor:
+        """Return the initial values for features of a width, ``(n,)``, float64."""
+
+    @abstractmethod
+    def __call__(self, a: Tensor, b: Tensor, values: Tensor) -> Tensor:
+        """Return the kernel of features a ``(..., p, width)`` and b ``(..., q, width)``.
+
+        Args:
+            a: Features.
+            b: Features.
+            values: The kernel's values, ``(..., n)``.
+
+        Returns:
+            ``(..., p, q)``.
+        """
+
+    @abstractmethod
+    def diagonal(self, h: Tensor, values: Tensor) -> Tensor:
+        """Return the kernel of each point with itself, ``(..., p, 1)``."""
+
+    @abstractmethod
+    def pulled_back(self, h: Tensor, values: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of a loss with respect to features and values.
+
+        Args:
+            h: Features, ``(..., p, width)``.
+            values: ``(..., n)``.
+            along: dL/dK of K = k(h, h), symmetric, ``(..., p, p)``.
+
+        Returns:
+            dL/dh ``(..., p, width)`` and dL/dvalues ``(..., n)``.
+        """
+
+
+class Linear(Kernel):
+    """The linear kernel; its value is log v."""
+
+    def begin(self, width: int, seed: int) -> Tensor:
+        """Return v = 1."""
+        return torch.zeros(1, dtype=torch.float64)
+
+    def __call__(self, a: Tensor, b: Tensor, values: Tensor) -> Tensor:
+        """Return the kernel."""
+        return values.exp()[..., None] * product(a, b.mT)
+
+    def diagonal(self, h: Tensor, values: Tensor) -> Tensor:
+        """Return the diagonal."""
+        return values.exp()[..., None] * h.square().sum(-1, keepdim=True)
+
+    def pulled_back(self, h: Tensor, values: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients."""
+        of_h = 2 * values.exp()[..., None] * product(along, h)
+        return of_h, (of_h * h).sum((-2, -1))[..., None] / 2
+
+
+class RBF(Kernel):
+    """The RBF kernel with one length scale; its values are log v and log l."""
+
+    def begin(self, width: int, seed: int) -> Tensor:
+        """Return v = l = 1."""
+        return torch.zeros(2, dtype=torch.float64)
+
+    def __call__(self, a: Tensor, b: Tensor, values: Tensor) -> Tensor:
+        """Return the kernel."""
+        variance, length = _numbers(values)
+        return variance * _gaussian(a / length, b / length)
+
+    def diagonal(self, h: Tensor, values: Tensor) -> Tensor:
+        """Return the diagonal."""
+        variance, _ = _numbers(values)
+        return variance.expand(*h.shape[:-1], 1)
+
+    def pulled_back(self, h: Tensor, values: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients."""
+        _, length = _numbers(values)
+        weighted, z = along * self(h, h, values), h / length
+        of_z = _through_gaussian(z, weighted)
+        of_values = [weighted.sum((-2, -1)), -(of_z * z).sum((-2, -1))]
+        return of_z / length, torch.stack(of_values, dim=-1)
+
+
+class Mixture(NamedTuple):
+    """The values of a spectral mixture."""
+
+    weight: Tensor
+    """w, ``(..., Q, 1, 1)``."""
+    scale: Tensor
+    """s, ``(..., Q, 1, width)``."""
+    frequency: Tensor
+    """m, ``(..., Q, 1, width)``, in radians per unit of a feature."""
+
+
+class Spectral(Kernel):
+    """The spectral mixture of Q components; its values are log w, log s and m."""
+
+    def begin(self, width: int, seed: int) -> Tensor:
+        """Return w = 1 / Q, s = 1, and m uniform on [-1, 1] from the seed.
+
+        Components that begin equal would stay equal.
+        """
+        unit = torch.from_numpy(uniforms(seed, "init", 1, COMPONENTS * width))
+        weights = torch.full((COMPONENTS,), 1 / COMPONENTS, dtype=torch.float64).log()
+        return torch.cat([weights, torch.zeros_like(unit), 2 * unit - 1])
+
+    def __call__(self, a: Tensor, b: Tensor, values: Tensor) -> Tensor:
+        """Return the kernel."""
+        return self._components(a, b, _mixture(values)).sum(-3)
+
+    def diagonal(self, h: Tensor, values: Tensor) -> Tensor:
+        """Return the diagonal."""
+        return _mixture(values).weight.sum(-3).expand(*h.shape[:-1], 1)
+
+    def pulled_back(self, h: Tensor, values: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients."""
+        mixture = _mixture(values)
+        h, along = h.unsqueeze(-3), along.unsqueeze(-3)
+        envelope, phase = self._factors(h, h, mixture)
+        weighted, z = along * envelope * phase.cos(), h * mixture.scale
+        of_z = _through_gaussian(z, weighted)
+        of_phase = -2 * (along * envelope * phase.sin()).sum(-1, keepdim=True)
+        of_h = of_z * mixture.scale + of_phase * mixture.frequency
+        of_values = [
+            weighted.sum((-2, -1)),
+            (of_z * z).sum(-2).flatten(-2),
+            (of_phase * h).sum(-2).flatten(-2),
+        ]
+        return of_h.sum(-3), torch.cat(of_values, dim=-1)
+
+    def _components(self, a: Tensor, b: Tensor, mixture: Mixture) -> Tensor:
+        """Return each component, ``(..., Q, p, q)``."""
+        envelope, phase = self._factors(a.unsqueeze(-3), b.unsqueeze(-3), mixture)
+        return envelope * phase.cos()
+
+    @staticmethod
+    def _factors(a: Tensor, b: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
+        """Return w exp(-|s * (a - b)|^2 / 2) and m . (a - b), ``(..., Q, p, q)``."""
+        envelope = mixture.weight * _gaussian(a * mixture.scale, b * mixture.scale)
+        at_a, at_b = (product(points, mixture.frequency.mT) for points in (a, b))
+        return envelope, at_a - at_b.mT
+
+
+KERNELS: dict[str, Kernel] = {"rbf": RBF(), "spectral": Spectral(), "linear": Linear()}
+"""The kernels by name."""
+
+
+def _numbers(values: Tensor) -> list[Tensor]:
+    """Return the exponential of each value, ``(..., 1, 1)``."""
+    return [value[..., None, None] for value in values.exp().unbind(-1)]
+
+
+def _mixture(values: Tensor) -> Mixture:
+    """Return the values ``(..., n)`` of a spectral mixture by their meaning."""
+    weights, rest = values.tensor_split([COMPONENTS], dim=-1)
+    scales, frequencies = rest.unflatten(-1, (2, COMPONENTS, 1, -1)).unbind(-4)
+    return Mixture(weights.exp()[..., None, None], scales.exp(), frequencies)
+
+
+def _gaussian(a: Tensor, b: Tensor) -> Tensor:
+    """Return exp(-|a - b|^2 / 2), ``(..., p, q)``."""
+    squares = a.square().sum(-1, keepdim=True) + b.square().sum(-1, keepdim=True).mT
+    # In float64, so that the difference of large numbers keeps enough digits.
+    return torch.exp(product(a, b.mT) - squares / 2)
+
+
+def _through_gaussian(z: Tensor, weighted: Tensor) -> Tensor:
+    """Return dL/dz ``(..., p, width)`` through exp(-|z - z'|^2 / 2), where E is `weighted`."""
+    return 2 * (product(weighted, z) - weighted.sum(-1, keepdim=True) * z)
