@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from math import log, pi
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
+from metabench.learning.algorithms.deep_kernel import LEAST_NOISE
 from metabench.learning.network import Network
 
 Tree = Any
@@ -37,6 +40,12 @@ class Library(NamedTuple):
 
 def learned(algorithm: str, network: Network, h: Any, theta: Tensor) -> Tree:
     """Return the learned values ``(run, M)`` as a tree, whose leaves have the order of theta."""
+    if algorithm == "deep_kernel":
+        # It has no output layer.
+        sizes = network.layer_sizes
+        hidden, values = theta.tensor_split([sum(sizes[:-1])], dim=-1)
+        padded = torch.cat([hidden, hidden.new_zeros(*hidden.shape[:-1], sizes[-1])], dim=-1)
+        return network.layers(padded)[:-1], values
     layers, rest = (
         network.layers(theta[..., : network.parameters]),
         theta[..., network.parameters :],
@@ -53,6 +62,10 @@ def learned(algorithm: str, network: Network, h: Any, theta: Tensor) -> Tree:
         return layers, rest.unflatten(-1, (h.context, -1))
     if algorithm == "ridge":
         return layers, rest
+    if algorithm == "alpaca":
+        width = network.widths[-2]
+        root, log_noise = rest.tensor_split([width * width], dim=-1)
+        return layers, root.unflatten(-1, (width, width)), log_noise
     if algorithm == "neural_process":
         x, *hidden, _ = network.widths
         encoder = replace(network, widths=(x + 1, *hidden, h.context))
@@ -214,6 +227,30 @@ def meta_gradient(
         correction = at_support.T @ solve(covariance, y - (at_support @ weight + bias))
         return squared(at_query @ (weight + correction) + bias, query[1])
 
+    def alpaca(theta: Tree, support: Any, query: Any) -> Any:
+        layers, root, log_noise = theta
+        (x, y), (weight, bias) = support, layers[-1]
+        at_support, at_query = features(layers, x), features(layers, query[0])
+        prior = root @ root.T
+        precision = prior + at_support.T @ at_support
+        mean = solve(precision, at_support.T @ (y - bias) + prior @ weight)
+        spread = 1 + (at_query * solve(precision, at_query.T).T).sum(-1)
+        variance = numbers.exp(log_noise) * spread
+        error = query[1] - (at_query @ mean + bias)
+        return (numbers.log(2 * pi * variance) + error[:, 0] ** 2 / variance).mean() / 2
+
+    def deep_kernel(theta: Tree, points: Any) -> Any:
+        hidden, (mean, *logarithms) = theta[0], theta[1]
+        noise, variance, length = (numbers.exp(value) for value in logarithms)
+        x, y = points
+        at_points = features([*hidden, ()], x) / length
+        distances = ((at_points[:, None] - at_points[None]) ** 2).sum(-1)
+        unit = numbers.eye(len(x), dtype=x.dtype)
+        covariance = variance * numbers.exp(-distances / 2) + (LEAST_NOISE + noise) * unit
+        fit = ((y - mean) * solve(covariance, y - mean)).sum()
+        volume = numbers.linalg.slogdet(covariance)[1]
+        return (fit + volume + len(x) * log(2 * pi)) / (2 * len(x))
+
     def neural_process(theta: Tree, support: Any, query: Any) -> Any:
         encoder, (first, *rest), of_r = theta
         decoder = [(numbers.concatenate((first[0], of_r)), first[1]), *rest]
@@ -235,6 +272,8 @@ def meta_gradient(
         "meta_curvature": meta_curvature,
         "maml_plus_plus": maml_plus_plus,
         "cavia": cavia,
+        "alpaca": alpaca,
+        "deep_kernel": deep_kernel,
         "ridge": ridge,
         "neural_process": neural_process,
     }

@@ -151,6 +151,9 @@ def test_a_peer_that_returns_no_numbers_is_refused():
 
 COMMITTED = ROOT / "results" / "reference" / "speed"
 
+TIMED = sorted(set(WORKLOADS) - {"alpaca", "deep_kernel"})
+"""The algorithms of the committed table; the others are newer."""
+
 
 def test_the_documented_times_are_those_of_the_committed_table():
     rows = speed.pd.read_csv(COMMITTED / "speed.csv")
@@ -171,11 +174,11 @@ def test_the_readme_is_as_fast_as_the_committed_table():
     )
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert sentence.format(*loop, *jax) in readme
-    slower = [a for a in WORKLOADS if times[a, "metabench fused", 10] > 1.02 * times[a, "jax", 10]]
+    slower = [a for a in TIMED if times[a, "metabench fused", 10] > 1.02 * times[a, "jax", 10]]
     equal = [
-        a for a in WORKLOADS if 0.98 < times[a, "metabench fused", 10] / times[a, "jax", 10] <= 1.02
+        a for a in TIMED if 0.98 < times[a, "metabench fused", 10] / times[a, "jax", 10] <= 1.02
     ]
-    assert (slower, equal, len(WORKLOADS)) == (["meta_curvature"], ["joint"], 12)
+    assert (slower, equal, len(TIMED)) == (["meta_curvature"], ["joint"], 12)
     assert "Ten of twelve algorithms are faster than JAX, joint training is as fast" in readme
 
 
@@ -193,10 +196,10 @@ def test_the_expected_times_of_algorithms_are_right_within_a_factor_of_one_and_a
         cell.algorithm: (estimate.training(running, cell, "0-9") - estimate.START)
         / (cell.meta_iterations * 10e-6)
         for cell in running.study.cells
-        if cell.meta_iterations
+        if cell.algorithm in TIMED
     }
     ratios = measured / speed.pd.Series(expected)
-    assert len(ratios) == len(WORKLOADS)
+    assert len(ratios) == len(TIMED)
     # The median is how fast that processor is, which the plan finds out by a trial.
     assert ((ratios / ratios.median()).between(1 / 1.5, 1.5)).all()
 

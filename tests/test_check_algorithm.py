@@ -256,7 +256,10 @@ def test_what_is_no_mistake_is_remarked(name, message):
     assert any(message in line for line in check_algorithm.remark_lines(name))
 
 
-@pytest.mark.parametrize("name", ("anil", "cavia", "joint", "maml", "meta_sgd", "ridge", PROX))
+@pytest.mark.parametrize(
+    "name",
+    ("alpaca", "anil", "cavia", "deep_kernel", "joint", "maml", "meta_sgd", "ridge", PROX),
+)
 def test_nothing_is_remarked_of_an_exact_gradient_and_of_what_has_no_query_set(name):
     assert list(check_algorithm.remark_lines(name)) == []
 

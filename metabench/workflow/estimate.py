@@ -36,11 +36,19 @@ PACES = {
     "torch": Pace(33e-6, 46e-6, 35e9, 2.9e-3),
 }
 
-SHARES = {"anil": 0.3, "meta_curvature": 6.0, "neural_process": 2.7, "ridge": 0.8}
+SHARES = {
+    "alpaca": 9.0,
+    "anil": 0.3,
+    "deep_kernel": 7.0,
+    "meta_curvature": 6.0,
+    "neural_process": 2.7,
+    "ridge": 0.8,
+}
 """Time of an algorithm's arithmetic, as a fraction of what its gradient count suggests.
 
 ANIL and the ridge head pass the hidden layers once for all tasks. Meta-Curvature multiplies each
-gradient by matrices as large as the layers, and a neural process also has an encoder.
+gradient by matrices as large as the layers. A neural process also has an encoder. ALPaCA and deep
+kernel transfer compute posteriors in float64, outside the engine.
 """
 
 START = 2.0

@@ -89,7 +89,7 @@ def test_the_registry_names_every_file_of_the_package():
 def test_an_unknown_algorithm_is_refused_with_the_known_ones():
     with pytest.raises(
         ValueError,
-        match=r"unknown algorithm 'reptil'; choose from anil, cavia, fomaml, .*or give the path",
+        match=r"unknown algorithm 'reptil'; choose from alpaca, anil, .*or give the path",
     ):
         algorithms.load("reptil")
 

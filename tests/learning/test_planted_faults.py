@@ -32,6 +32,7 @@ TASKS, ALGORITHMS, TABLES = (
 )
 FAMILIES, OPTIMIZERS = "learning/test_families.py", "learning/test_optimizers.py"
 EVALUATION, TRAINING = "learning/test_evaluation.py", "learning/test_training.py"
+DISTRIBUTIONS = "learning/test_distributions.py"
 PROTOCOLS, WIDTHS = "learning/test_protocols.py", "learning/test_widths.py"
 ARRAYS, STATES, MEASURED = (
     "records/test_arrays.py",
@@ -449,6 +450,96 @@ FAULTS = {
         "",
         (
             "learning/test_engine.py::test_the_gradient_through_a_cut_descent_is_that_of_autograd[0.3-torch]",
+        ),
+    ),
+    "the noise of a label is left out of its variance": Fault(
+        "learning/algorithms/deep_kernel.py",
+        "- explained + parts.noise",
+        "- explained",
+        (
+            f"{DISTRIBUTIONS}::test_predicting_one_label_after_another_has_the_likelihood_of_all",
+            f"{DISTRIBUTIONS}::test_more_points_make_more_certain_but_noise_remains[deep_kernel]",
+        ),
+    ),
+    "deep kernel transfer fits labels and forgets the volume": Fault(
+        "learning/algorithms/deep_kernel.py",
+        "(torch.cholesky_inverse(root) - product(a, a.mT))",
+        "-product(a, a.mT)",
+        (
+            f"{DISTRIBUTIONS}::"
+            "test_deep_kernel_transfer_ascends_the_likelihood_of_the_points_of_a_task[1-tanh-rbf]",
+        ),
+    ),
+    "a Gaussian factor pulls features the other way": Fault(
+        "learning/kernels.py",
+        "2 * (product(weighted, z) - weighted.sum(-1, keepdim=True) * z)",
+        "2 * (weighted.sum(-1, keepdim=True) * z - product(weighted, z))",
+        (
+            f"{DISTRIBUTIONS}::"
+            "test_deep_kernel_transfer_ascends_the_likelihood_of_the_points_of_a_task[1-tanh-rbf]",
+        ),
+    ),
+    "the cosine of a mixture is a sine": Fault(
+        "learning/kernels.py",
+        "return envelope * phase.cos()",
+        "return envelope * phase.sin()",
+        (
+            f"{DISTRIBUTIONS}::"
+            "test_a_kernel_has_the_diagonal_that_it_says_and_is_that_of_its_equation[spectral]",
+        ),
+    ),
+    "components of a mixture begin equal and stay equal": Fault(
+        "learning/kernels.py",
+        'uniforms(seed, "init", 1, COMPONENTS * width)',
+        'uniforms(seed, "init", 1, width).repeat(COMPONENTS)',
+        (
+            f"{DISTRIBUTIONS}::"
+            "test_components_of_a_spectral_mixture_begin_different_and_depend_on_the_seed",
+        ),
+    ),
+    "a covariance that is lost has a factor": Fault(
+        "learning/linear.py",
+        "found.L.where((found.info == 0)[..., None, None], torch.nan)",
+        "found.L",
+        (
+            "learning/test_linear.py::test_a_matrix_without_a_factor_is_nan_and_its_neighbours_are_not",
+        ),
+    ),
+    "covariances are factored in float32": Fault(
+        "learning/algorithms/deep_kernel.py",
+        "factor_or_nan(kernel(at_support, at_support, parts.kernel) + parts.noise * unit)",
+        "factor_or_nan(\n"
+        "        (kernel(at_support, at_support, parts.kernel) + parts.noise * unit).float()\n"
+        "    ).double()",
+        (f"{DISTRIBUTIONS}::test_float32_costs_only_the_rounding_of_features[torch]",),
+    ),
+    "ALPaCA forgets its prior mean": Fault(
+        "learning/algorithms/alpaca.py",
+        " + product(prior, parts.weight)",
+        "",
+        (
+            f"{DISTRIBUTIONS}::test_alpaca_with_a_huge_precision_predicts_its_prior",
+            f"{DISTRIBUTIONS}::test_alpaca_predicts_the_posterior_of_its_linear_model",
+            f"{DISTRIBUTIONS}::test_alpaca_with_the_prior_of_a_ridge_head_predicts_like_it",
+        ),
+    ),
+    "ALPaCA learns from the squared error": Fault(
+        "learning/algorithms/alpaca.py",
+        "surplus = (1 - error.square() / variance) / (2 * count)",
+        "surplus = 0 * variance",
+        (
+            f"{DISTRIBUTIONS}::test_alpaca_learns_how_large_errors_are_and_a_ridge_head_cannot",
+            f"{DISTRIBUTIONS}::"
+            "test_alpaca_ascends_the_likelihood_of_the_query_points_given_the_support_set[1-tanh]",
+        ),
+    ),
+    "the certainty of features does not reach the prior": Fault(
+        "learning/algorithms/alpaca.py",
+        "(turn + turn.mT - 2 * w).sum(1)",
+        "(turn + turn.mT).sum(1)",
+        (
+            f"{DISTRIBUTIONS}::"
+            "test_alpaca_ascends_the_likelihood_of_the_query_points_given_the_support_set[1-tanh]",
         ),
     ),
     "diverged runs are dropped from the mean": Fault(

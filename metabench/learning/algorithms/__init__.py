@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from metabench.learning.algorithm import Algorithm
 
 NAMES = (
+    "alpaca",
     "anil",
     "cavia",
+    "deep_kernel",
     "fomaml",
     "fomaml_tail",
     "joint",

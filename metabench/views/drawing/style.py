@@ -57,6 +57,8 @@ KNOWN = {
     "cavia": Style("CAVIA", "#44AA99", "<"),
     "ridge": Style("Ridge head", "#999933", ">"),
     "neural_process": Style("Neural process", "#AA4499", "8"),
+    "alpaca": Style("ALPaCA", "#BB5566", "3"),
+    "deep_kernel": Style("Deep kernel transfer", "#004488", "4"),
     "fomaml_tail": Style("FOMAML, tail", "#661100", "H"),
     "bayes": Style("Bayes-optimal", "#333333", "1"),
     "gaussian-process": Style("GP, given kernel", "#000000", "X"),

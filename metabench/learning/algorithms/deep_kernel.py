@@ -1,0 +1,177 @@
+"""Deep kernel transfer: a Gaussian process on learned features, with one kernel for all tasks.
+
+    y ~ GP(c, k(h(x), h(x')) + s I)         h is the network's last hidden layer; s is the noise
+    theta <- theta - meta_step_size * d/dtheta sum_t -log p(y_t | x_t) / n
+    f(x | support) = c + k(x, X) K^-1 (Y - c),    K = k(X, X) + s I
+    variance(x | support) = k(x, x) - k(x, X) K^-1 k(X, x) + s
+
+theta is [hidden layers, c, log noise, the values of the kernel]. Nothing adapts to a task by
+gradient, so training needs no query set: it maximizes the marginal likelihood of all n points of a
+task. With a = K^-1 (y - c),
+
+    -log p(y | x) = (y - c)' a / 2 + log det K / 2 + n log(2 pi) / 2
+    d/dK = (K^-1 - a a') / 2,    d/dc = -1' a
+
+and `metabench.learning.kernels` takes d/dK to the features and to the values of the kernel. The
+features are computed in the type of theta; everything that follows is computed in float64, since a
+covariance with little noise is nearly singular in float32.
+
+Note: As in the authors' code, c is learned and the likelihood is divided by n. Their parameters
+    pass through a softplus, ours through an exponential. Their spectral mixture multiplies a cosine
+    for each feature, and its components begin equal, so they stay equal. Ours takes one cosine of
+    all features, and its components begin with different frequencies. Their linear kernel is for
+    classification.
+
+Reference: Patacchiola et al. 2020, arXiv:1910.05199, algorithm 1;
+    https://github.com/BayesWatch/deep-kernel-transfer.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from metabench.learning.algorithm import (
+    Adaptation,
+    Algorithm,
+    Batch,
+    Cost,
+    Question,
+    before_and_after,
+    initial_weights,
+)
+from metabench.learning.hyperparameters import OuterLoop, Shots
+from metabench.learning.kernels import KERNELS
+from metabench.learning.linear import factor_or_nan, product
+from metabench.learning.network import Network
+from metabench.learning.predictive import Predictive
+from metabench.learning.tasks import TaskBlock, TaskDistribution
+
+LEAST_NOISE = 1e-4
+"""The least variance of the noise, as in the authors' code."""
+
+
+class Hyperparameters(OuterLoop):
+    """The defaults are those of the authors' code, which updates after each task."""
+
+    shots: Shots = 10
+    kernel: Annotated[
+        Literal["rbf", "spectral", "linear"],
+        Field(description="Kernel of the Gaussian process on the features."),
+    ] = "rbf"
+
+
+class Parts(NamedTuple):
+    """The parts of the learned vector; all but the first are float64."""
+
+    network: Tensor
+    """Parameters of the network, whose output layer is 0, ``(..., P)``."""
+    mean: Tensor
+    """c, ``(..., 1, 1)``."""
+    noise: Tensor
+    """s, ``(..., 1, 1)``."""
+    kernel: Tensor
+    """Values of the kernel, ``(..., n)``."""
+
+
+def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
+    """Return the initial hidden layers of each seed, c = 0, log s = 0 and the kernel's values."""
+    hidden = initial_weights(network, seeds, h)[:, : _hidden(network)]
+    of_kernel = [KERNELS[h.kernel].begin(network.widths[-2], seed) for seed in seeds]
+    return torch.cat([hidden, hidden.new_zeros(len(seeds), 2), torch.stack(of_kernel)], dim=-1)
+
+
+def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
+    """Count one gradient for each task."""
+    return Cost(h.meta_batch_size, h.meta_batch_size, h.meta_batch_size * h.shots)
+
+
+def sample(tasks: TaskBlock, h: Hyperparameters) -> Batch:
+    """Draw fresh points of each task."""
+    return (tasks.support(h.shots),)
+
+
+def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
+    """Sum over tasks the gradient of the negative log marginal likelihood of a point.
+
+    Args:
+        network: The network.
+        theta: ``(run, M)``.
+        batch: Points of each task, ``(run, task, point, feature)``.
+        h: Hyperparameters.
+
+    Returns:
+        The sum, ``(run, M)``.
+    """
+    ((x, y),) = batch
+    tasks, count = y.shape[1:3]
+    parts, kernel = _parts(network, theta), KERNELS[h.kernel]
+    noise, values = parts.noise[:, None], parts.kernel[:, None]  # the same for all tasks
+
+    points = x.flatten(1, 2)  # of all tasks, in one pass through a run's network
+    hidden = network.hidden(parts.network, points)
+    features = hidden.last.unflatten(1, (tasks, count)).double()
+    unit = torch.eye(count, dtype=torch.float64)
+    root = factor_or_nan(kernel(features, features, values) + noise * unit)
+    a = torch.cholesky_solve(y.double() - parts.mean[:, None], root)
+    along = (torch.cholesky_inverse(root) - product(a, a.mT)) / (2 * count)  # dL/dK
+
+    at_features, along_kernel = kernel.pulled_back(features, values, along)
+    along_mean = -a.sum((1, 2)) / count
+    trace = along.diagonal(dim1=-2, dim2=-1).sum((1, 2))
+    along_noise = (parts.noise[:, 0] - LEAST_NOISE) * trace[:, None]
+    cotangent = at_features.flatten(1, 2).to(theta.dtype)
+    along_network = network.pulled_back(parts.network, points, hidden, cotangent)
+    rest = torch.cat([along_mean, along_noise, along_kernel.sum(1)], dim=-1)
+    return torch.cat([along_network[:, : _hidden(network)], rest.to(theta.dtype)], dim=-1)
+
+
+def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
+    """Return the prior mean before and the posterior mean after the support set."""
+    after = distribution(network, theta, question, h).mean
+    before = _parts(network, theta).mean.to(theta.dtype).expand_as(after)
+    return before_and_after(before, after, question)
+
+
+def distribution(
+    network: Network, theta: Tensor, question: Question, h: Hyperparameters
+) -> Predictive:
+    """Return the posterior of labels given the support set."""
+    parts, kernel, support = _parts(network, theta), KERNELS[h.kernel], question.batches.at(0)
+    at_support = network.features(parts.network, support.x).double()
+    at_x = network.features(parts.network, question.x).double()
+    unit = torch.eye(at_support.shape[-2], dtype=torch.float64)
+    root = factor_or_nan(kernel(at_support, at_support, parts.kernel) + parts.noise * unit)
+    across = kernel(at_support, at_x, parts.kernel)  # (..., shots, point)
+    solved = torch.cholesky_solve(across, root)
+    mean = parts.mean + product(solved.mT, support.y.double() - parts.mean)
+    explained = (across * solved).sum(-2)[..., None]
+    variance = kernel.diagonal(at_x, parts.kernel) - explained + parts.noise
+    return Predictive(mean.to(theta.dtype), variance.to(theta.dtype))
+
+
+def _parts(network: Network, theta: Tensor) -> Parts:
+    """Return the parts of theta ``(..., M)``."""
+    hidden, rest = theta.tensor_split([_hidden(network)], dim=-1)
+    output = hidden.new_zeros(*hidden.shape[:-1], network.layer_sizes[-1])
+    whole = torch.cat([hidden, output], dim=-1)
+    mean, noise, values = rest.double().tensor_split([1, 2], dim=-1)
+    return Parts(whole, mean[..., None], LEAST_NOISE + noise.exp()[..., None], values)
+
+
+def _hidden(network: Network) -> int:
+    """Return the number of parameters of the hidden layers."""
+    return network.parameters - network.layer_sizes[-1]
+
+
+ALGORITHM = Algorithm(
+    hyperparameters=Hyperparameters,
+    cost=cost,
+    sample=sample,
+    meta_gradient=meta_gradient,
+    begin=begin,
+    adaptation=Adaptation(predictions, steps=("own",), distribution=distribution),
+)
