@@ -507,15 +507,15 @@ FAULTS = {
     ),
     "covariances are factored in float32": Fault(
         "learning/algorithms/deep_kernel.py",
-        "factor_or_nan(kernel(at_support, at_support, parts.kernel) + parts.noise * unit)",
+        "factor_or_nan(kernel(features, features, parts.kernel) + parts.noise * unit)",
         "factor_or_nan(\n"
-        "        (kernel(at_support, at_support, parts.kernel) + parts.noise * unit).float()\n"
+        "        (kernel(features, features, parts.kernel) + parts.noise * unit).float()\n"
         "    ).double()",
         (f"{DISTRIBUTIONS}::test_float32_costs_only_the_rounding_of_features[torch]",),
     ),
     "ALPaCA forgets its prior mean": Fault(
         "learning/algorithms/alpaca.py",
-        " + product(prior, parts.weight)",
+        " + product(parts.precision, parts.weight)",
         "",
         (
             f"{DISTRIBUTIONS}::test_alpaca_with_a_huge_precision_predicts_its_prior",
@@ -535,8 +535,8 @@ FAULTS = {
     ),
     "the certainty of features does not reach the prior": Fault(
         "learning/algorithms/alpaca.py",
-        "(turn + turn.mT - 2 * w).sum(1)",
-        "(turn + turn.mT).sum(1)",
+        "precision=turned + turned.mT - 2 * w",
+        "precision=turned + turned.mT",
         (
             f"{DISTRIBUTIONS}::"
             "test_alpaca_ascends_the_likelihood_of_the_query_points_given_the_support_set[1-tanh]",

@@ -71,6 +71,8 @@ class Parts(NamedTuple):
     """b, ``(..., 1, 1)``."""
     root: Tensor
     """A, ``(..., width, width)``."""
+    precision: Tensor
+    """P_0, ``(..., width, width)``."""
     noise: Tensor
     """s, ``(..., 1, 1)``."""
 
@@ -82,6 +84,23 @@ class Posterior(NamedTuple):
     """v, ``(..., width, 1)``."""
     factor: Tensor
     """The lower Cholesky factor of P, ``(..., width, width)``."""
+
+
+class Gradients(NamedTuple):
+    """The gradients of the loss of each task, ``(run, task, ...)``."""
+
+    support: Tensor
+    """Along the features of support points, ``(..., shots, width)``."""
+    query: Tensor
+    """Along the features of query points, ``(..., point, width)``."""
+    weight: Tensor
+    """t, ``(..., width, 1)``; along w_0, it is P_0 t."""
+    bias: Tensor
+    """Along b, ``(..., 1)``."""
+    precision: Tensor
+    """The gradient along P_0 and its transpose, added, ``(..., width, width)``."""
+    noise: Tensor
+    """Along log s, ``(..., 1)``."""
 
 
 def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
@@ -106,37 +125,56 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     """
     support, query = batch
     tasks, shots, count = *support.y.shape[1:3], query.y.shape[2]
-    each = _parts(network, theta)
-    parts = Parts(each.network, *(part[:, None] for part in each[1:]))  # the same for all tasks
+    parts = _parts(network, theta)
+    shared = Parts(*(part[:, None] for part in parts))  # the same for all tasks
     query_x = query.x.expand(len(theta), tasks, -1, -1)
     x = torch.cat([support.x, query_x], dim=2).flatten(1, 2)
     hidden = network.hidden(parts.network, x)
     features = hidden.last.unflatten(1, (tasks, shots + count)).double()
     at_support, at_query = features.split([shots, count], dim=2)
+    along = _gradients(shared, at_support, at_query, support.y, query.y)
 
-    y, labels = support.y.double(), query.y.double()
-    v, root = _posterior(parts, at_support, y)
-    solved = torch.cholesky_solve(at_query.mT, root).mT  # Q S, (run, task, point, width)
+    cotangent = torch.cat([along.support, along.query], dim=2).flatten(1, 2).to(theta.dtype)
+    along_network = network.pulled_back(parts.network, x, hidden, cotangent)
+    of_weight, of_bias = network.layers(along_network)[-1]
+    of_weight.copy_(product(parts.precision, along.weight.sum(1)))
+    of_bias.copy_(along.bias.sum(1, keepdim=True))
+    of_root = product(along.precision.sum(1), parts.root)
+    rest = torch.cat([of_root.flatten(1), along.noise.sum(1)], dim=-1)
+    return torch.cat([along_network, rest.to(theta.dtype)], dim=-1)
+
+
+def _gradients(
+    parts: Parts, at_support: Tensor, at_query: Tensor, y: Tensor, labels: Tensor
+) -> Gradients:
+    """Return the gradients of each task, by the equations above.
+
+    Args:
+        parts: The learned values.
+        at_support: Features of the support points, ``(run, task, shots, width)``.
+        at_query: Features of the query points, ``(run, task, point, width)``.
+        y: Labels of the support points, ``(run, task, shots, 1)``.
+        labels: Labels of the query points, ``(run, task, point, 1)``.
+    """
+    v, factor = _posterior(parts, at_support, y)
+    solved = torch.cholesky_solve(at_query.mT, factor).mT  # Q S
     u = 1 + (at_query * solved).sum(-1, keepdim=True)
     error = labels - (product(at_query, v) + parts.bias)
-    variance = parts.noise * u
-    surplus = (1 - error.square() / variance) / (2 * count)  # dL/d(log variance)
+    variance, count = parts.noise * u, labels.shape[-2]
+    surplus = (1 - error.square() / variance) / (2 * count)  # along the log of each variance
     r, q = -error / variance / count, surplus / u
 
     t, w = product(solved.mT, r), product((q * solved).mT, solved)
     left = y - parts.bias - product(at_support, v)
-    of_query = product(r, v.mT) + 2 * q * solved
-    of_support = product(left, t.mT) - product(at_support, product(t, v.mT) + 2 * w)
-    turn = product(t, (parts.weight - v).mT)
-    of_root = product((turn + turn.mT - 2 * w).sum(1), each.root)
-
-    cotangent = torch.cat([of_support, of_query], dim=2).flatten(1, 2).to(theta.dtype)
-    along_network = network.pulled_back(parts.network, x, hidden, cotangent)
-    of_weight, of_bias = network.layers(along_network)[-1]
-    of_weight.copy_(product(product(each.root, each.root.mT), t.sum(1)))
-    of_bias.copy_((r.sum(2) - product(at_support, t).sum(2)).sum(1, keepdim=True))
-    rest = torch.cat([of_root.flatten(1), surplus.sum((1, 2))], dim=-1)
-    return torch.cat([along_network, rest.to(theta.dtype)], dim=-1)
+    turned = product(t, (parts.weight - v).mT)
+    return Gradients(
+        support=product(left, t.mT) - product(at_support, product(t, v.mT) + 2 * w),
+        query=product(r, v.mT) + 2 * q * solved,
+        weight=t,
+        bias=r.sum(-2) - product(at_support, t).sum(-2),
+        precision=turned + turned.mT - 2 * w,
+        noise=surplus.sum(-2),
+    )
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
@@ -152,18 +190,17 @@ def distribution(
     parts, support = _parts(network, theta), question.batches.at(0)
     at_support = network.features(parts.network, support.x).double()
     at_x = network.features(parts.network, question.x).double()
-    v, root = _posterior(parts, at_support, support.y.double())
+    v, factor = _posterior(parts, at_support, support.y)
     mean = product(at_x, v) + parts.bias
-    u = 1 + (at_x * torch.cholesky_solve(at_x.mT, root).mT).sum(-1, keepdim=True)
+    u = 1 + (at_x * torch.cholesky_solve(at_x.mT, factor).mT).sum(-1, keepdim=True)
     return Predictive(mean.to(theta.dtype), (parts.noise * u).to(theta.dtype))
 
 
 def _posterior(parts: Parts, at_support: Tensor, y: Tensor) -> Posterior:
     """Return the posterior of w given features ``(..., shots, width)`` and labels."""
-    prior = product(parts.root, parts.root.mT)
-    root = factor_or_nan(prior + product(at_support.mT, at_support))
-    evidence = product(at_support.mT, y - parts.bias) + product(prior, parts.weight)
-    return Posterior(torch.cholesky_solve(evidence, root), root)
+    factor = factor_or_nan(parts.precision + product(at_support.mT, at_support))
+    evidence = product(at_support.mT, y - parts.bias) + product(parts.precision, parts.weight)
+    return Posterior(torch.cholesky_solve(evidence, factor), factor)
 
 
 def _parts(network: Network, theta: Tensor) -> Parts:
@@ -171,11 +208,10 @@ def _parts(network: Network, theta: Tensor) -> Parts:
     width = network.widths[-2]
     ends = network.parameters, network.parameters + width * width
     of_network, root, noise = theta.tensor_split(ends, dim=-1)
-    weight, bias = network.layers(of_network)[-1]
-    square = root.unflatten(-1, (width, width)).double()
-    return Parts(
-        of_network, weight.double(), bias.double(), square, noise.double().exp()[..., None]
-    )
+    weight, bias = (part.double() for part in network.layers(of_network)[-1])
+    square, scale = root.unflatten(-1, (width, width)).double(), noise.double().exp()
+    precision = product(square, square.mT)
+    return Parts(of_network, weight, bias, square, precision, scale[..., None])
 
 
 ALGORITHM = Algorithm(

@@ -44,7 +44,7 @@ from metabench.learning.algorithm import (
     initial_weights,
 )
 from metabench.learning.hyperparameters import OuterLoop, Shots
-from metabench.learning.kernels import KERNELS
+from metabench.learning.kernels import KERNELS, Kernel
 from metabench.learning.linear import factor_or_nan, product
 from metabench.learning.network import Network
 from metabench.learning.predictive import Predictive
@@ -107,26 +107,40 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
         The sum, ``(run, M)``.
     """
     ((x, y),) = batch
-    tasks, count = y.shape[1:3]
-    parts, kernel = _parts(network, theta), KERNELS[h.kernel]
-    noise, values = parts.noise[:, None], parts.kernel[:, None]  # the same for all tasks
-
+    parts = _parts(network, theta)
+    shared = Parts(*(part[:, None] for part in parts))  # the same for all tasks
     points = x.flatten(1, 2)  # of all tasks, in one pass through a run's network
     hidden = network.hidden(parts.network, points)
-    features = hidden.last.unflatten(1, (tasks, count)).double()
-    unit = torch.eye(count, dtype=torch.float64)
-    root = factor_or_nan(kernel(features, features, values) + noise * unit)
-    a = torch.cholesky_solve(y.double() - parts.mean[:, None], root)
-    along = (torch.cholesky_inverse(root) - product(a, a.mT)) / (2 * count)  # dL/dK
-
-    at_features, along_kernel = kernel.pulled_back(features, values, along)
-    along_mean = -a.sum((1, 2)) / count
-    trace = along.diagonal(dim1=-2, dim2=-1).sum((1, 2))
-    along_noise = (parts.noise[:, 0] - LEAST_NOISE) * trace[:, None]
-    cotangent = at_features.flatten(1, 2).to(theta.dtype)
+    features = hidden.last.unflatten(1, y.shape[1:3]).double()
+    along_features, along_rest = _gradients(shared, KERNELS[h.kernel], features, y)
+    cotangent = along_features.flatten(1, 2).to(theta.dtype)
     along_network = network.pulled_back(parts.network, points, hidden, cotangent)
-    rest = torch.cat([along_mean, along_noise, along_kernel.sum(1)], dim=-1)
-    return torch.cat([along_network[:, : _hidden(network)], rest.to(theta.dtype)], dim=-1)
+    along_rest = along_rest.sum(1).to(theta.dtype)
+    return torch.cat([along_network[:, : _hidden(network)], along_rest], dim=-1)
+
+
+def _gradients(parts: Parts, kernel: Kernel, features: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of each task, by the equations above.
+
+    Args:
+        parts: The learned values.
+        kernel: The kernel.
+        features: Features of the points, ``(run, task, point, width)``.
+        y: Their labels, ``(run, task, point, 1)``.
+
+    Returns:
+        The gradients along the features, ``(run, task, point, width)``, and along c, log noise and
+        the kernel's values, ``(run, task, 2 + n)``.
+    """
+    count = y.shape[-2]
+    root = _factor(parts, kernel, features)
+    a = torch.cholesky_solve(y - parts.mean, root)
+    along = (torch.cholesky_inverse(root) - product(a, a.mT)) / (2 * count)  # along K
+    along_features, along_values = kernel.pulled_back(features, parts.kernel, along)
+    trace = along.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True)
+    along_noise = (parts.noise[..., 0] - LEAST_NOISE) * trace
+    along_mean = -a.sum(-2) / count
+    return along_features, torch.cat([along_mean, along_noise, along_values], dim=-1)
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
@@ -143,14 +157,19 @@ def distribution(
     parts, kernel, support = _parts(network, theta), KERNELS[h.kernel], question.batches.at(0)
     at_support = network.features(parts.network, support.x).double()
     at_x = network.features(parts.network, question.x).double()
-    unit = torch.eye(at_support.shape[-2], dtype=torch.float64)
-    root = factor_or_nan(kernel(at_support, at_support, parts.kernel) + parts.noise * unit)
+    root = _factor(parts, kernel, at_support)
     across = kernel(at_support, at_x, parts.kernel)  # (..., shots, point)
     solved = torch.cholesky_solve(across, root)
-    mean = parts.mean + product(solved.mT, support.y.double() - parts.mean)
+    mean = parts.mean + product(solved.mT, support.y - parts.mean)
     explained = (across * solved).sum(-2)[..., None]
     variance = kernel.diagonal(at_x, parts.kernel) - explained + parts.noise
     return Predictive(mean.to(theta.dtype), variance.to(theta.dtype))
+
+
+def _factor(parts: Parts, kernel: Kernel, features: Tensor) -> Tensor:
+    """Return the lower Cholesky factor of K = k(h, h) + s I, ``(..., point, point)``."""
+    unit = torch.eye(features.shape[-2], dtype=features.dtype)
+    return factor_or_nan(kernel(features, features, parts.kernel) + parts.noise * unit)
 
 
 def _parts(network: Network, theta: Tensor) -> Parts:
