@@ -490,8 +490,8 @@ FAULTS = {
     ),
     "components of a mixture begin equal and stay equal": Fault(
         "learning/kernels.py",
-        'uniforms(seed, "init", 1, COMPONENTS * width)',
-        'uniforms(seed, "init", 1, width).repeat(COMPONENTS)',
+        'uniforms(seed, "init", 1, COMPONENTS * width))',
+        'uniforms(seed, "init", 1, width)).repeat(COMPONENTS)',
         (
             f"{DISTRIBUTIONS}::"
             "test_components_of_a_spectral_mixture_begin_different_and_depend_on_the_seed",
