@@ -32,7 +32,7 @@ TASKS, ALGORITHMS, TABLES = (
 )
 FAMILIES, OPTIMIZERS = "learning/test_families.py", "learning/test_optimizers.py"
 EVALUATION, TRAINING = "learning/test_evaluation.py", "learning/test_training.py"
-DISTRIBUTIONS = "learning/test_distributions.py"
+POSTERIORS = "learning/test_posteriors.py"
 PROTOCOLS, WIDTHS = "learning/test_protocols.py", "learning/test_widths.py"
 ARRAYS, STATES, MEASURED = (
     "records/test_arrays.py",
@@ -457,8 +457,8 @@ FAULTS = {
         "- explained + parts.noise",
         "- explained",
         (
-            f"{DISTRIBUTIONS}::test_predicting_one_label_after_another_has_the_likelihood_of_all",
-            f"{DISTRIBUTIONS}::test_more_points_make_more_certain_but_noise_remains[deep_kernel]",
+            f"{POSTERIORS}::test_predicting_one_label_after_another_has_the_likelihood_of_all",
+            f"{POSTERIORS}::test_more_points_make_more_certain_but_noise_remains[deep_kernel]",
         ),
     ),
     "deep kernel transfer fits labels and forgets the volume": Fault(
@@ -466,7 +466,7 @@ FAULTS = {
         "(torch.cholesky_inverse(root) - product(a, a.mT))",
         "-product(a, a.mT)",
         (
-            f"{DISTRIBUTIONS}::"
+            f"{POSTERIORS}::"
             "test_deep_kernel_transfer_ascends_the_likelihood_of_the_points_of_a_task[1-tanh-rbf]",
         ),
     ),
@@ -475,7 +475,7 @@ FAULTS = {
         "2 * (product(weighted, z) - weighted.sum(-1, keepdim=True) * z)",
         "2 * (weighted.sum(-1, keepdim=True) * z - product(weighted, z))",
         (
-            f"{DISTRIBUTIONS}::"
+            f"{POSTERIORS}::"
             "test_deep_kernel_transfer_ascends_the_likelihood_of_the_points_of_a_task[1-tanh-rbf]",
         ),
     ),
@@ -484,7 +484,7 @@ FAULTS = {
         "return envelope * phase.cos()",
         "return envelope * phase.sin()",
         (
-            f"{DISTRIBUTIONS}::"
+            f"{POSTERIORS}::"
             "test_a_kernel_has_the_diagonal_that_it_says_and_is_that_of_its_equation[spectral]",
         ),
     ),
@@ -493,7 +493,7 @@ FAULTS = {
         'uniforms(seed, "init", 1, COMPONENTS * width))',
         'uniforms(seed, "init", 1, width)).repeat(COMPONENTS)',
         (
-            f"{DISTRIBUTIONS}::"
+            f"{POSTERIORS}::"
             "test_components_of_a_spectral_mixture_begin_different_and_depend_on_the_seed",
         ),
     ),
@@ -511,16 +511,16 @@ FAULTS = {
         "factor_or_nan(\n"
         "        (kernel(features, features, parts.kernel) + parts.noise * unit).float()\n"
         "    ).double()",
-        (f"{DISTRIBUTIONS}::test_float32_costs_only_the_rounding_of_features[torch]",),
+        (f"{POSTERIORS}::test_float32_costs_only_the_rounding_of_features[torch]",),
     ),
     "ALPaCA forgets its prior mean": Fault(
         "learning/algorithms/alpaca.py",
         " + product(parts.precision, parts.weight)",
         "",
         (
-            f"{DISTRIBUTIONS}::test_alpaca_with_a_huge_precision_predicts_its_prior",
-            f"{DISTRIBUTIONS}::test_alpaca_predicts_the_posterior_of_its_linear_model",
-            f"{DISTRIBUTIONS}::test_alpaca_with_the_prior_of_a_ridge_head_predicts_like_it",
+            f"{POSTERIORS}::test_alpaca_with_a_huge_precision_predicts_its_prior",
+            f"{POSTERIORS}::test_alpaca_predicts_the_posterior_of_its_linear_model",
+            f"{POSTERIORS}::test_alpaca_with_the_prior_of_a_ridge_head_predicts_like_it",
         ),
     ),
     "ALPaCA learns from the squared error": Fault(
@@ -528,8 +528,8 @@ FAULTS = {
         "surplus = (1 - error.square() / variance) / (2 * count)",
         "surplus = 0 * variance",
         (
-            f"{DISTRIBUTIONS}::test_alpaca_learns_how_large_errors_are_and_a_ridge_head_cannot",
-            f"{DISTRIBUTIONS}::"
+            f"{POSTERIORS}::test_alpaca_learns_how_large_errors_are_and_a_ridge_head_cannot",
+            f"{POSTERIORS}::"
             "test_alpaca_ascends_the_likelihood_of_the_query_points_given_the_support_set[1-tanh]",
         ),
     ),
@@ -538,7 +538,7 @@ FAULTS = {
         "precision=turned + turned.mT - 2 * w",
         "precision=turned + turned.mT",
         (
-            f"{DISTRIBUTIONS}::"
+            f"{POSTERIORS}::"
             "test_alpaca_ascends_the_likelihood_of_the_query_points_given_the_support_set[1-tanh]",
         ),
     ),

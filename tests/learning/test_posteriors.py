@@ -234,9 +234,9 @@ def test_deep_kernel_transfer_on_given_features_is_the_gaussian_process_of_the_b
     noise, variance, length = theta[-3:].exp().tolist()
     known = processes.Kernel(variance, length, noise + deep_kernel.LEAST_NOISE)
     features = [features_of(network, hidden, x) for x in (support.x, GRID)]
-    expected = processes.posterior_mean(known, Points(features[0], support.y), features[1])
-    found = distribution(module, h, theta, support, GRID).mean
-    torch.testing.assert_close(found, expected, **EXACT)
+    expected = processes.posterior(known, Points(features[0], support.y), features[1])
+    for one, other in zip(distribution(module, h, theta, support, GRID), expected, strict=True):
+        torch.testing.assert_close(one, other, **EXACT)
 
 
 def ridge_of(head, scale, support):
