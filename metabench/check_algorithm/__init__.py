@@ -56,6 +56,7 @@ CHECKS: tuple[Check, ...] = (
     directions.adapts_in_training_as_in_evaluation,
     predictions.predicts_each_point_by_itself,
     predictions.predicts_with_what_it_learned,
+    predictions.predicts_one_distribution,
     predictions.adapts_to_every_support_point,
     predictions.moves_with_its_steps,
     predictions.gives_each_run_its_step_size,

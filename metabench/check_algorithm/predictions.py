@@ -81,6 +81,26 @@ def predicts_with_what_it_learned(s: Subject) -> None:
     )
 
 
+def predicts_one_distribution(s: Subject) -> None:
+    """If it predicts variances, they are positive, and the mean is what it predicts."""
+    if not s.predicts_variance:
+        return
+    theta, support, x = s.begin(), s.held_out(), s.tasks.grid.float()
+    mean, variance = s.distribution(theta, support, x)
+    must(
+        same(mean, s.predict(theta, support, x, every=False)),
+        "the mean of the distribution is not what is predicted after the last update",
+    )
+    must(
+        variance.shape == mean.shape and variance.dtype == mean.dtype,
+        f"variances must be like the mean, {mean.dtype} {tuple(mean.shape)}; "
+        f"got {variance.dtype} {tuple(variance.shape)}",
+    )
+    must(bool((variance > 0).all()), "every variance must be positive")
+    alone = s.distribution(theta[1:2], support, x)
+    must(same(alone.variance[0], variance[1]), "a variance depends on other runs")
+
+
 def adapts_to_every_support_point(s: Subject) -> None:
     """The prediction after adaptation depends on the x and the label of each support point."""
     theta, x = s.begin((0,), torch.float64), s.tasks.grid

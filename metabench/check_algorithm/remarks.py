@@ -107,7 +107,7 @@ def approximates_a_gradient(s: Subject) -> Iterator[str]:
 
     def loss(theta: Tensor) -> Tensor:
         if s.predicts_variance:
-            distribution = s.distribution(theta, support, query.x)
+            distribution = s.distribution(theta, support, query.x, updates=updates)
             everywhere = {"all": torch.arange(query.y.shape[-2])}
             return measures(distribution, query.y, everywhere)[0, NLL].sum(-1)  # (run,)
         predicted = s.predict(theta, support, query.x, updates=updates)[-1]

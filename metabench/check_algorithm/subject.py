@@ -176,7 +176,19 @@ class Subject:
         """Return the meta-gradient at the initial values."""
         return self.gradient(self.begin(dtype=dtype), self.batch(dtype=dtype))
 
-    def predict(
+    def predict(self, theta: Tensor, support: Points, x: Tensor, **more: Any) -> Tensor:
+        """Adapt copies of theta ``(run, M)`` to tasks, and predict; arguments as in `asked`."""
+        copies, question = self.asked(theta, support, x, **more)
+        return self.algorithm.adaptation.predict(self.network, copies, question, self.h)
+
+    def distribution(self, theta: Tensor, support: Points, x: Tensor, **more: Any) -> Predictive:
+        """Adapt copies of theta to tasks, and predict the distribution of labels; see `asked`."""
+        predict = self.algorithm.adaptation.distribution
+        assert predict is not None
+        copies, question = self.asked(theta, support, x, every=False, **more)
+        return predict(self.network, copies, question, self.h)
+
+    def asked(
         self,
         theta: Tensor,
         support: Points,
@@ -186,8 +198,8 @@ class Subject:
         multiple: float = 1.0,
         updates: int = UPDATES,
         every: bool = True,
-    ) -> Tensor:
-        """Adapt copies of theta ``(run, M)`` to tasks, and predict.
+    ) -> tuple[Tensor, Question]:
+        """Return copies of theta ``(run, M)`` for each task, and the question to them.
 
         Args:
             theta: The learned values.
@@ -207,18 +219,7 @@ class Subject:
         if step_size is not None:
             of_runs = torch.as_tensor(step_size, dtype=theta.dtype).expand(len(theta))
             size = of_runs[:, None].expand(copies.shape[:-1])
-        question = Question(support.repeated(updates), x, size, multiple, every=every)
-        return self.algorithm.adaptation.predict(self.network, copies, question, self.h)
-
-    def distribution(self, theta: Tensor, support: Points, x: Tensor) -> Predictive:
-        """Adapt copies of theta ``(run, M)`` to tasks, and predict the distribution of labels.
-
-        Arguments are those of `predict`.
-        """
-        predict = self.algorithm.adaptation.distribution
-        assert predict is not None
-        copies = one_copy_per_task(theta, support.x.shape[-3])
-        return predict(self.network, copies, Question(support.repeated(1), x), self.h)
+        return copies, Question(support.repeated(updates), x, size, multiple, every=every)
 
     def held_out(
         self, tasks: int = 4, shots: int = 5, dtype: torch.dtype = torch.float32
