@@ -53,14 +53,23 @@ gives 1e-2. In float32 the first steps of Adam follow the signs of gradients, ev
 """
 
 
+UNCOMPARED = (
+    "conditional_neural_process",
+    "in_context_transformer",
+    "transformer_neural_process",
+)
+"""Algorithms whose equations no peer has, so their speed is not compared."""
+
+
 class Disagreement(ValueError):
     """A peer does not compute what metabench computes."""
 
 
 def workloads(study: Study = STUDY) -> dict[str, TrainSettings]:
-    """Return the settings of the published cell of each algorithm of a study that trains."""
+    """Return the settings of the published cell of each compared algorithm that trains."""
     cells = [cell for cell in study.cells if cell.role == "published" and cell.meta_iterations]
-    return {cell.algorithm: study.train_settings(cell) for cell in cells}
+    compared = [cell for cell in cells if cell.algorithm not in UNCOMPARED]
+    return {cell.algorithm: study.train_settings(cell) for cell in compared}
 
 
 def read(content: Mapping[str, Any]) -> TrainSettings:

@@ -71,7 +71,9 @@ BASIS = {
     "adaptation",
     "algorithm",
     "autograd",
+    "encoder_decoder",
     "fields",
+    "gaussian_head",
     "hyperparameters",
     "kernels",
     "linear",
@@ -81,6 +83,7 @@ BASIS = {
     "step_sizes",
     "randomness",
     "tasks",
+    "transformer",
 }
 """What algorithms are made of."""
 

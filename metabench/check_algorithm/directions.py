@@ -217,7 +217,7 @@ def does_not_peek(s: Subject) -> None:
 
 
 def adapts_in_training_as_in_evaluation(s: Subject) -> None:
-    """If query labels are its own predictions after adaptation, nothing is left to learn."""
+    """If query labels are as its own predictions after adaptation, nothing is left to learn."""
     must(
         left_to_learn(s.changed(inner_steps=1)) < ROUNDING,
         "training does not adapt as evaluation does: with query labels that are its own "
@@ -241,7 +241,13 @@ def left_to_learn(s: Subject) -> float:
         relabelled = Points(support.x, labels)
         updates = getattr(s.h, "inner_steps", 1)
         predicted = s.predict(theta, relabelled, query.x, updates=updates)[-1]
-        return s.gradient(theta, (relabelled, Points(query.x, predicted)))
+        if not s.predicts_variance:
+            return s.gradient(theta, (relabelled, Points(query.x, predicted)))
+        # A normal distribution is the most likely one of labels a deviation above and below it.
+        variance = s.distribution(theta, relabelled, query.x, updates=updates).variance
+        beside = (Points(query.x, predicted + sign * variance.sqrt()) for sign in (1, -1))
+        above, below = (s.gradient(theta, (relabelled, query)) for query in beside)
+        return (above + below) / 2
 
     # What else the loss has, such as a penalty on theta, is the same in both and cancels out.
     difference = left(support.y) - left(support.y + 1)

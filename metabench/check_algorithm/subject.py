@@ -46,6 +46,7 @@ EXAMPLE: dict[str, Any] = {
     "meta_step_size": 0.001,
     "meta_batch_size": 3,
     "shots": 5,
+    "least_shots": 5,
     "inner_steps": 2,
     "inner_step_size": 0.02,
     "context": 3,

@@ -10,7 +10,7 @@ from metabench.check_algorithm.subject import State, Subject, must, same
 from metabench.learning.tasks import SineDistribution
 from metabench.records import artifacts, headers, states
 
-META_ITERATIONS = 100
+META_ITERATIONS = 200
 """Length of the training run in which the validation loss must fall."""
 
 ALIKE = SineDistribution(amplitude=(2.0, 4.0), phase=(0.0, 1.0))

@@ -31,7 +31,7 @@ from metabench.learning.tasks import Points, TaskBlock, TaskDistribution
 
 Batch = tuple[Points, ...]
 """Sets of labelled points, in an order that the algorithm chooses. In the result of `sample`, the
-first axis is the iteration.
+first axis is the iteration. A point with the label nan is not a part of its set.
 """
 
 
@@ -170,6 +170,11 @@ def support_and_query(tasks: TaskBlock, h: Any) -> Batch:
     return tasks.support(h.shots), tasks.query(h.queries)
 
 
+def varied_support_and_query(tasks: TaskBlock, h: Any) -> Batch:
+    """Draw a support set of random size and interval for each task, and its query set."""
+    return tasks.varied_support(h.least_shots, h.shots, h.least_width), tasks.query(h.queries)
+
+
 def query_points(h: Any, tasks: TaskDistribution) -> int:
     """Return the number of points of a query set: fresh points, or those of the grid."""
     return h.queries or tasks.grid_size
@@ -190,6 +195,17 @@ def whole_task_cost(h: Any, tasks: TaskDistribution) -> Cost:
     """Count, for each task, one gradient over its support and query points together."""
     points = h.meta_batch_size * (h.shots + query_points(h, tasks))
     return Cost(h.meta_batch_size, h.meta_batch_size, point_gradients=points)
+
+
+def varied_support_cost(h: Any, tasks: TaskDistribution) -> Cost:
+    """Count as `whole_task_cost` does, with support sets of the largest size.
+
+    Raises:
+        ValueError: The least size exceeds the largest.
+    """
+    if h.least_shots > h.shots:
+        raise ValueError(f"least_shots must not exceed shots, got {h.least_shots} and {h.shots}")
+    return whole_task_cost(h, tasks)
 
 
 def require_mini_batches(name: str, batches: int, shots: int, tasks: TaskDistribution) -> None:

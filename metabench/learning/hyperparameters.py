@@ -45,6 +45,18 @@ MetaBatchSize = Annotated[Count, Field(description="Tasks of a meta-iteration.")
 Shots = Annotated[
     Count, Field(description="Number of points of each support set or mini-batch."), Word("shots")
 ]
+LeastShots = Annotated[
+    Count,
+    Field(description="Least number of points of a support set; `shots` is the largest."),
+    Word("least shots"),
+]
+LeastWidth = Annotated[
+    float,
+    Field(gt=0, le=1, description="Least width of a support set, as a fraction of the domain."),
+    Word("least width"),
+]
+Blocks = Annotated[Count, Field(description="Number of blocks of the transformer."), Word("blocks")]
+Heads = Annotated[Count, Field(description="Number of heads of each block."), Word("heads")]
 InnerSteps = Annotated[
     Count, Field(description="Number of gradient steps on each task in training."), Word("steps")
 ]
@@ -156,6 +168,16 @@ class OuterLoop(Hyperparameters):
     meta_optimizer: MetaOptimizer = "sgd"
     meta_schedule: MetaSchedule = "constant"
     meta_clip: MetaClip = None
+
+
+class VariedSupport(OuterLoop):
+    """Hyperparameters of algorithms that train on support sets of random sizes and intervals."""
+
+    meta_batch_size: MetaBatchSize = 16
+    shots: Shots = 10
+    least_shots: LeastShots = 3
+    least_width: LeastWidth = 1.0
+    queries: Queries = None
 
 
 class InnerLoop(OuterLoop):

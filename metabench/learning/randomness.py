@@ -35,6 +35,7 @@ PURPOSES = (
     "train-query",
     "train-query-noise",
     "train-shuffle",
+    "train-context",
     "validation-bank",
     "validation-bank-noise",
     "validation-bank-query",

@@ -39,16 +39,20 @@ PACES = {
 SHARES = {
     "alpaca": 9.0,
     "anil": 0.3,
+    "conditional_neural_process": 5.0,
     "deep_kernel": 7.0,
+    "in_context_transformer": 180.0,
     "meta_curvature": 6.0,
     "neural_process": 2.7,
     "ridge": 0.8,
+    "transformer_neural_process": 70.0,
 }
 """Time of an algorithm's arithmetic, as a fraction of what its gradient count suggests.
 
 ANIL and the ridge head pass the hidden layers once for all tasks. Meta-Curvature multiplies each
 gradient by matrices as large as the layers. A neural process also has an encoder. ALPaCA and deep
-kernel transfer compute posteriors in float64, outside the engine.
+kernel transfer compute posteriors in float64, outside the engine. Autograd differentiates a
+transformer, whose layers are many.
 """
 
 START = 2.0

@@ -7,6 +7,7 @@ import peers
 import pytest
 import small
 import torch
+from torch.distributions import Normal
 
 from metabench.check_algorithm.subject import Subject
 from metabench.learning import algorithms
@@ -288,12 +289,14 @@ def test_random_initialization_learns_nothing():
 THROUGH = (
     "anil",
     "cavia",
+    "conditional_neural_process",
     "maml",
     "maml_plus_plus",
     "meta_curvature",
     "meta_sgd",
     "neural_process",
     "ridge",
+    "transformer_neural_process",
 )
 
 
@@ -317,6 +320,10 @@ def test_the_meta_gradient_is_the_slope_of_the_query_loss_of_what_is_predicted(
 
     def losses(theta):
         found = subject.predict(theta, support, query.x, updates=steps)
+        of_labels = subject.distribution(theta, support, query.x)
+        if of_labels is not None:
+            surprise = -Normal(found[-1], of_labels.variance.sqrt()).log_prob(query.y)
+            return surprise.mean((-2, -1)).sum(-1)
         along = (found - query.y).square().mean((-2, -1)).sum(-1)  # (update, run)
         return along[1:].mean(0) if name == "maml_plus_plus" else along[-1]
 

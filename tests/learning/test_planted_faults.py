@@ -34,6 +34,7 @@ FAMILIES, OPTIMIZERS = "learning/test_families.py", "learning/test_optimizers.py
 EVALUATION, TRAINING = "learning/test_evaluation.py", "learning/test_training.py"
 POSTERIORS = "learning/test_posteriors.py"
 PROTOCOLS, WIDTHS = "learning/test_protocols.py", "learning/test_widths.py"
+PROCESSES = "learning/test_neural_processes.py"
 ARRAYS, STATES, MEASURED = (
     "records/test_arrays.py",
     "records/test_states.py",
@@ -548,6 +549,83 @@ FAULTS = {
         "kept = finite.all(-1)\n"
         "    mean = mean_interval(losses[kept] if kept.any() else losses, confidence)",
         (f"{TABLES}::test_one_diverged_seed_of_many_makes_the_mean_infinite_and_is_counted",),
+    ),
+    "every varied support set has the largest size": Fault(
+        "learning/tasks/streams.py",
+        "beyond = torch.arange(most) >= least +",
+        "beyond = torch.arange(most) >= most +",
+        (f"{TASKS}::test_the_size_of_a_varied_support_set_is_uniform_between_its_bounds",),
+    ),
+    "points that are no part of a set count in its mean": Fault(
+        "learning/encoder_decoder.py",
+        "count = known.sum(2)  # (run, task, 1)",
+        "count = known.sum(2).clamp(min=known.shape[2])",
+        (
+            f"{PROCESSES}::test_points_with_the_label_nan_are_no_part_of_a_training_set[conditional_neural_process]",
+            f"{WIDTHS}::test_meta_gradients_are_those_of_autograd_whatever_the_width_of_x[conditional_neural_process-1]",
+        ),
+    ),
+    "a deviation may be 0": Fault(
+        "learning/gaussian_head.py",
+        "deviation = LEAST_DEVIATION + ",
+        "deviation = ",
+        (f"{PROCESSES}::test_a_gaussian_head_is_a_mean_and_a_deviation_of_at_least_a_tenth",),
+    ),
+    "the likelihood forgets that a wide distribution is unlikely": Fault(
+        "learning/gaussian_head.py",
+        "(log(2 * pi) + variance.log() + distance)",
+        "(log(2 * pi) + distance)",
+        (
+            f"{PROCESSES}::test_the_loss_of_a_gaussian_head_is_the_negative_log_likelihood",
+            f"{WIDTHS}::test_meta_gradients_are_those_of_autograd_whatever_the_width_of_x[transformer_neural_process-1]",
+        ),
+    ),
+    "the labels that stand in are on the other side": Fault(
+        "learning/gaussian_head.py",
+        "return outputs - gradient *",
+        "return outputs + gradient *",
+        (
+            f"{PROCESSES}::test_the_squared_error_to_the_labels_that_stand_in_has_the_gradient_of_the_likelihood",
+        ),
+    ),
+    "a variance rounds by its place in a stack": Fault(
+        "learning/gaussian_head.py",
+        "return (z + size) / 2 + torch.log1p(torch.exp(-size))",
+        "return torch.nn.functional.softplus(z)",
+        (
+            f"{PROCESSES}::test_a_gaussian_head_gives_a_number_the_same_bits_wherever_it_is_in_a_tensor",
+        ),
+    ),
+    "attention is not scaled": Fault(
+        "learning/transformer.py",
+        "product(q, k.mT) / sqrt(q.shape[-1])",
+        "product(q, k.mT)",
+        (
+            f"{WIDTHS}::test_meta_gradients_are_those_of_autograd_whatever_the_width_of_x[transformer_neural_process-1]",
+            f"{WIDTHS}::test_the_gradient_of_a_sequence_is_that_of_one_prediction_at_a_time[1]",
+        ),
+    ),
+    "a transformer sees points that are no part of a set": Fault(
+        "learning/algorithms/transformer_neural_process.py",
+        "visible=known.mT",
+        "visible=torch.ones_like(known).mT",
+        (
+            f"{PROCESSES}::test_points_with_the_label_nan_are_no_part_of_a_training_set[transformer_neural_process]",
+        ),
+    ),
+    "each point of a sequence sees its own label": Fault(
+        "learning/algorithms/in_context_transformer.py",
+        "_earlier(shots, itself=True), _earlier(shots)]",
+        "_earlier(shots, itself=True), _earlier(shots, itself=True)]",
+        (f"{WIDTHS}::test_the_gradient_of_a_sequence_is_that_of_one_prediction_at_a_time[1]",),
+    ),
+    "a sequence is a set": Fault(
+        "learning/algorithms/in_context_transformer.py",
+        ".tril(0 if itself else -1)",
+        ".tril(shots if itself else -1)",
+        (
+            f"{PROCESSES}::test_a_transformer_that_learns_in_context_cares_about_the_order_of_points",
+        ),
     ),
 }
 

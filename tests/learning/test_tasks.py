@@ -98,6 +98,46 @@ def test_fresh_points_are_uniform_on_the_domain():
     assert abs(x.mean() - 1) < 3 * 12 / sqrt(12 * x.numel())
 
 
+def varied(least, most, least_width, seeds=(0, 1, 2)):
+    return TaskStream(FLUX, seeds, 2).block(0).varied_support(least, most, least_width)
+
+
+def test_the_size_of_a_varied_support_set_is_uniform_between_its_bounds():
+    points = varied(3, 6, 1.0)
+    sizes = (~points.y.isnan()).sum((-2, -1))  # (iteration, run, task)
+    shares = sizes.flatten().bincount(minlength=8) / sizes.numel()
+    error = sqrt(1 / 4 * 3 / 4 / sizes.numel())
+    assert shares[:3].sum() == shares[7] == 0
+    assert (shares[3:7] - 1 / 4).abs().max() < 4 * error
+    known = ~points.y.isnan()
+    assert torch.equal(known, known.cummin(-2).values), "the first points are those of the set"
+    assert points.x.isfinite().all()
+
+
+def test_a_varied_support_set_is_uniform_on_an_interval_of_random_width_and_place():
+    x = varied(200, 200, 0.5)[0][:, :1, 0, :, 0].flatten(0, 1)  # (set, point)
+    low, high = x.min(-1).values, x.max(-1).values
+    width = (high - low) / 10 * 201 / 199  # by how much the extremes of 200 points fall short
+    assert low.min() >= -5 and high.max() <= 5
+    assert 0.48 < width.min() < 0.52 and 0.98 < width.max() < 1.02
+    error = 0.5 / sqrt(12 * len(x))
+    assert (width.mean() - 0.75).abs() < 4 * error
+    assert ((low + high) / 2).mean().abs() < 4 * 5 / sqrt(12 * len(x))
+    inside = ((x - low[:, None]) / (high - low)[:, None]).mean()
+    assert (inside - 0.5).abs() < 4 / sqrt(12 * x.numel())
+
+
+def test_a_support_set_of_one_size_on_the_whole_domain_is_the_usual_one():
+    usual, found = TaskStream(FLUX, (0, 1, 2), 2).block(0).support(5), varied(5, 5, 1.0)
+    assert torch.equal(found.x, usual.x) and torch.equal(found.y, usual.y)
+
+
+def test_the_varied_support_sets_of_a_run_do_not_depend_on_its_neighbours():
+    together, alone = varied(1, 9, 0.3), varied(1, 9, 0.3, seeds=(1,))
+    assert torch.equal(together.x[:, 1], alone.x[:, 0])
+    assert torch.equal(together.y[:, 1].nan_to_num(), alone.y[:, 0].nan_to_num())
+
+
 def test_the_support_points_of_a_bank_are_uniform_on_the_protocols_interval():
     x = Bank(0, "test-bank", FLUX, 4000).support(5, (0.0, 5.0)).x
     assert x.shape == (4000, 5, 1)

@@ -21,6 +21,7 @@ from metabench.learning.network import Network
 from metabench.learning.tasks import (
     Bank,
     PlaneWaveDistribution,
+    Points,
     SineDistribution,
     TaskDistribution,
     TaskStream,
@@ -285,9 +286,92 @@ def of_neural_process(network, theta, support, query, h):
     return (prediction - query.y).square().mean()
 
 
+def surprise(outputs, y):
+    """The negative log likelihood of labels under the two outputs for each."""
+    mean, z = outputs.unbind(-1)
+    deviation = 0.1 + 0.9 * torch.nn.functional.softplus(z)
+    return -torch.distributions.Normal(mean, deviation).log_prob(y[:, 0]).mean()
+
+
+def observed(support):
+    """The points of a support set, of which those with the label nan are no part."""
+    return Points(*(part[~support.y[:, 0].isnan()] for part in support))
+
+
+def of_conditional_neural_process(network, theta, support, query, h):
+    support, (*inputs, _) = observed(support), network.widths
+    encoder = Network((inputs[0] + 1, *inputs[1:], h.context))
+    decoder = Network((inputs[0] + h.context, *inputs[1:], 2))
+    rows = [inputs[0] * inputs[1], h.context * inputs[1]]
+    encoding, decoding = theta.split([encoder.parameters, decoder.parameters])
+    of_x, rest, of_r = decoding.tensor_split([rows[0], len(decoding) - rows[1]])
+    encoded = forward(encoder, encoding, torch.cat(support, -1))[-1].mean(0)
+    r = encoded.expand(len(query.x), -1)
+    outputs = forward(decoder, torch.cat([of_x, of_r, rest]), torch.cat([query.x, r], -1))[-1]
+    return surprise(outputs, query.y)
+
+
+def transformed(network, theta, pairs, places, before, h):
+    """The outputs at places, each of which sees as many of the first pairs as `before` says."""
+    x, *hidden, outputs = network.widths
+    width, rest = hidden[-1], theta
+
+    def part(*widths):
+        nonlocal rest
+        network = Network(widths)
+        mine, rest = rest.split([network.parameters, len(rest) - network.parameters])
+        return network, mine
+
+    def attention(queries, keys, combination):
+        """torch's own, with the weights of three networks."""
+        layer = torch.nn.MultiheadAttention(width, h.heads, dtype=theta.dtype, add_zero_attn=True)
+        of_q, of_kv, of_z = (n.layers(v)[0] for n, v in (queries, keys, combination))
+        weights = {
+            "in_proj_weight": torch.cat([of_q[0], of_kv[0]], -1).T,
+            "in_proj_bias": torch.cat([of_q[1], of_kv[1]], -1)[0],
+            "out_proj.weight": of_z[0].T,
+            "out_proj.bias": of_z[1][0],
+        }
+        return lambda *z: torch.func.functional_call(layer, weights, z, {"attn_mask": hides})[0]
+
+    def norm(z):
+        return torch.nn.functional.layer_norm(z, (width,))
+
+    unlabelled = torch.cat([places, torch.zeros_like(places[:, :1])], -1)
+    hides = torch.arange(len(pairs)) >= before[:, None]
+    z = forward(*part(x + 1, *hidden), torch.cat([pairs, unlabelled]))[-1]
+    for _ in range(h.blocks):
+        maps = [part(width, width), part(width, 2 * width), part(width, width)]
+        seen = norm(z)[: len(pairs)]
+        z = z + attention(*maps)(norm(z), seen, seen)
+        z = z + forward(*part(width, 2 * width, width), norm(z))[-1]
+    found = forward(*part(width, width, outputs), norm(z))[-1]
+    assert not len(rest), "and these are all weights"
+    return found[len(pairs) :]
+
+
+def of_transformer_neural_process(network, theta, support, query, h):
+    pairs = torch.cat(observed(support), -1)
+    before = torch.full((len(pairs) + len(query.x),), len(pairs))
+    two_outputs = Network((*network.widths[:-1], 2))
+    return surprise(transformed(two_outputs, theta, pairs, query.x, before, h), query.y)
+
+
+def of_in_context_transformer(network, theta, points, h):
+    """The mean loss of predicting each point from the earlier ones, one prediction at a time."""
+    losses = []
+    for n in range(h.shots):
+        pairs = torch.cat([points.x, points.y], -1)[:n]
+        before = torch.arange(1, n + 2).clamp(max=n)  # a pair sees itself, too
+        (predicted,) = transformed(network, theta, pairs, points.x[n : n + 1], before, h)
+        losses.append((predicted - points.y[n]).square())
+    return torch.stack(losses).mean()
+
+
 OBJECTIVES = {
     "anil": of_anil,
     "cavia": of_cavia,
+    "conditional_neural_process": of_conditional_neural_process,
     "fomaml": of_fomaml,
     "maml": of_maml,
     "maml_plus_plus": of_maml_plus_plus,
@@ -295,6 +379,7 @@ OBJECTIVES = {
     "meta_sgd": of_meta_sgd,
     "neural_process": of_neural_process,
     "ridge": of_ridge,
+    "transformer_neural_process": of_transformer_neural_process,
 }
 
 
@@ -310,7 +395,7 @@ def problem(name, features):
     h = small.published(name).hyperparameters
     if "inner_step_size" in type(h).model_fields:
         h = h.model_copy(update={"inner_step_size": 0.05})
-    network = Network((features, 6, 5, 1))
+    network = Network((features, 6, 8, 1))
     initial = algorithm.begin(network, SEEDS, h)
     noise = torch.randn(
         initial.shape, generator=torch.Generator().manual_seed(0), dtype=initial.dtype
@@ -358,6 +443,18 @@ def test_directions_without_a_query_set_are_those_of_autograd_too(name, features
             *_, phi = adapted(network, start, steps, sizes, through=False)
             expected = theta[run] - phi if last is None else slope(loss(network, phi, last), phi, 0)
         torch.testing.assert_close(found[run], expected.detach(), **EXACT)
+
+
+@pytest.mark.parametrize("features", [1, 2, 3])
+def test_the_gradient_of_a_sequence_is_that_of_one_prediction_at_a_time(features):
+    name = "in_context_transformer"
+    algorithm, network, h, theta, (points,) = problem(name, features)
+    found = algorithm.meta_gradient(network, theta, (points,), h)
+    for run in range(len(SEEDS)):
+        watched = theta[run].clone().requires_grad_()
+        tasks = points.at(run).unbind()
+        total = sum(of_in_context_transformer(network, watched, task, h) for task in tasks)
+        torch.testing.assert_close(found[run], torch.autograd.grad(total, watched)[0], **EXACT)
 
 
 # The parts of algorithms that know their inputs.

@@ -23,9 +23,11 @@ NAMES = (
     "alpaca",
     "anil",
     "cavia",
+    "conditional_neural_process",
     "deep_kernel",
     "fomaml",
     "fomaml_tail",
+    "in_context_transformer",
     "joint",
     "maml",
     "maml_plus_plus",
@@ -35,6 +37,7 @@ NAMES = (
     "random",
     "reptile",
     "ridge",
+    "transformer_neural_process",
 )
 
 

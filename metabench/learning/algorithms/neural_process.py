@@ -5,26 +5,18 @@
     theta <- theta - meta_step_size * d/dtheta sum_t L(f( . | support_t); query_t)
 
 Both have the network's hidden layers. No gradient is taken at test time: the first update is the
-last. Before it, r is 0.
+last. Before it, r is 0. theta has the layout of `metabench.learning.encoder_decoder`.
 
-Two shortcuts save work. The output layer of e is linear, so r is its value at the mean features.
-r is the same at all points, so as an input of d it only shifts the biases of the first layer by
-r W_r. The learned vector is [encoder, decoder without W_r, W_r].
-
-Note: The loss is the squared error, as for all algorithms here. The paper maximizes a likelihood.
+Note: The loss is the squared error, and every support set has the same size. In the paper, the loss
+is a likelihood and sizes vary, as in `conditional_neural_process`.
 
 Reference: Garnelo et al. 2018, arXiv:1807.01613, section 2.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import NamedTuple
-
-import torch
 from torch import Tensor
 
-from metabench.learning.adaptation import one_copy_per_task
 from metabench.learning.algorithm import (
     Adaptation,
     Algorithm,
@@ -34,10 +26,9 @@ from metabench.learning.algorithm import (
     support_and_query,
     whole_task_cost,
 )
+from metabench.learning.encoder_decoder import EncoderDecoder
 from metabench.learning.hyperparameters import ContextSize, MetaBatchSize, OuterLoop, Queries, Shots
-from metabench.learning.linear import product
 from metabench.learning.network import Network
-from metabench.learning.tasks import Points
 
 
 class Hyperparameters(OuterLoop):
@@ -50,17 +41,8 @@ class Hyperparameters(OuterLoop):
 
 
 def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
-    """Return the initial weights of the encoder and the decoder of each seed, ``(run, M)``.
-
-    The decoder is initialized as a network with the inputs x and r.
-    """
-    x, context, width = network.widths[0], h.context, network.widths[1]
-    encoder = _encoder(network, h)
-    whole = replace(network, widths=(x + context, *network.widths[1:]))  # the decoder with W_r
-    encoders = torch.stack([encoder.initialize(seed, 0) for seed in seeds])
-    decoders = torch.stack([whole.initialize(seed, 1) for seed in seeds])
-    of_x, of_r, rest = decoders.tensor_split([x * width, (x + context) * width], dim=-1)
-    return torch.cat([encoders, of_x, rest, of_r], dim=-1)
+    """Return the initial weights of the encoder and the decoder of each seed, ``(run, M)``."""
+    return EncoderDecoder(network, h.context).begin(seeds)
 
 
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
@@ -77,66 +59,16 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
         The sum, ``(run, M)``.
     """
     support, query = batch
-    tasks, shots = support.y.shape[1:3]
-    encoder, parts = _encoder(network, h), _parts(network, theta, h)
-    weight, bias = encoder.layers(parts.encoder)[-1]  # output layer, (run, width, C)
-
-    pairs = _pairs(support).flatten(1, 2)  # of all tasks, in one pass through a run's encoder
-    hidden = encoder.hidden(parts.encoder, pairs)
-    mean = hidden.last.unflatten(1, (tasks, shots)).mean(2)  # (run, task, width)
-    r = product(mean, weight) + bias
-    along_decoder, g = network.shifted_gradient(
-        one_copy_per_task(parts.decoder, tasks), product(r, parts.weight), *query
-    )
-    along_r = product(g, parts.weight.mT)
-    at_features = (product(along_r, weight.mT) / shots).repeat_interleave(shots, dim=1)
-    along_encoder = encoder.pulled_back(parts.encoder, pairs, hidden, at_features)
-    of_weight, of_bias = encoder.layers(along_encoder)[-1]
-    of_weight.copy_(product(mean.mT, along_r))
-    of_bias.copy_(along_r.sum(1, keepdim=True))
-    return torch.cat([along_encoder, along_decoder, product(r.mT, g).flatten(1)], dim=-1)
+    return EncoderDecoder(network, h.context).gradient(theta, support, query)
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
     """Encode the support set and predict."""
-    encoder, parts = _encoder(network, h), _parts(network, theta, h)
-    weight, bias = encoder.layers(parts.encoder)[-1]
-    mean = encoder.features(parts.encoder, _pairs(question.batches.at(0))).mean(-2, keepdim=True)
-    shift = product(product(mean, weight) + bias, parts.weight).squeeze(-2)
-    after = network.predict(parts.decoder, question.x, shift)
+    model = EncoderDecoder(network, h.context)
+    after = model.predict(theta, question.x, question.batches.at(0))
     if not question.every:
         return after
-    before = network.predict(parts.decoder, question.x)
-    return before_and_after(before, after, question)
-
-
-class _Parts(NamedTuple):
-    """The parts of the learned vector."""
-
-    encoder: Tensor
-    """Parameters of the encoder, ``(..., n)``."""
-    decoder: Tensor
-    """Parameters of the decoder without W_r, ``(..., P)``."""
-    weight: Tensor
-    """W_r, ``(..., C, width)``."""
-
-
-def _parts(network: Network, theta: Tensor, h: Hyperparameters) -> _Parts:
-    """Return the parts of theta ``(..., M)``, as views."""
-    ends = _encoder(network, h).parameters, _encoder(network, h).parameters + network.parameters
-    encoder, decoder, weight = theta.tensor_split(ends, dim=-1)
-    return _Parts(encoder, decoder, weight.unflatten(-1, (h.context, -1)))
-
-
-def _encoder(network: Network, h: Hyperparameters) -> Network:
-    """Return the network of the encoder."""
-    x, *hidden, _ = network.widths
-    return replace(network, widths=(x + 1, *hidden, h.context))
-
-
-def _pairs(points: Points) -> Tensor:
-    """Return x and y concatenated, ``(..., point, feature + 1)``."""
-    return torch.cat([points.x.expand(*points.y.shape[:-1], -1), points.y], dim=-1)
+    return before_and_after(model.predict(theta, question.x), after, question)
 
 
 ALGORITHM = Algorithm(

@@ -39,6 +39,11 @@ class Points(NamedTuple):
         """Return the same points for each step, ``(step, ..., point, feature)``, as views."""
         return Points(self.x.expand(times, *self.x.shape), self.y.expand(times, *self.y.shape))
 
+    def known(self) -> tuple[Points, Tensor]:
+        """Return the points with labels 0 for nan, and which labels are not nan, of y's shape."""
+        missing = self.y.isnan()
+        return Points(self.x, self.y.masked_fill(missing, 0)), ~missing
+
     def to(self, dtype: torch.dtype) -> Points:
         """Return x and y converted to a floating-point type."""
         return Points(self.x.to(dtype), self.y.to(dtype))

@@ -87,6 +87,23 @@ class TaskBlock:
         x = self._points("train-support", shots)
         return Points(x, self._observed(self.drawn(x), "train-support-noise"))
 
+    def varied_support(self, least: int, most: int, least_width: float) -> Points:
+        """Return support sets of random sizes on random intervals, in the shape of `support`.
+
+        The size of a set is uniform on least .. most. Its points are uniform on an interval, whose
+        width is uniform on least_width .. 1 of the domain and whose place is uniform. Points beyond
+        the size of a set have the label nan.
+        """
+        distribution = self.stream.distribution
+        sizes, widths, places = self._uniforms("train-context", 3)[..., None].unbind(-2)
+        widths = least_width + (1 - least_width) * widths
+        unit = self._uniforms("train-support", most * distribution.features)
+        x = scale((1 - widths) * places + widths * unit, distribution.domain)
+        x = x.unflatten(-1, (most, distribution.features))
+        y = self._observed(self.drawn(x), "train-support-noise")
+        beyond = torch.arange(most) >= least + (sizes * (most - least + 1)).floor()
+        return Points(x, y.masked_fill(beyond[..., None], torch.nan))
+
     def query(self, points: int = 0) -> Points:
         """Return the query set of each task: fresh points, different from the support, or the grid.
 

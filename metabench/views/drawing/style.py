@@ -42,7 +42,7 @@ class Style(NamedTuple):
 
 
 # The palettes of Okabe and Ito, https://jfly.uni-koeln.de/color/, and of Tol (muted):
-# distinguished by colour-blind readers. Twelve colours are more than anyone distinguishes easily;
+# distinguished by colour-blind readers. So many colours are more than anyone distinguishes easily;
 # markers help.
 KNOWN = {
     "fomaml": Style("FOMAML", "#D55E00", "o"),
@@ -59,6 +59,9 @@ KNOWN = {
     "neural_process": Style("Neural process", "#AA4499", "8"),
     "alpaca": Style("ALPaCA", "#BB5566", "3"),
     "deep_kernel": Style("Deep kernel transfer", "#004488", "4"),
+    "conditional_neural_process": Style("Conditional NP", "#EE3377", "3"),
+    "transformer_neural_process": Style("Transformer NP", "#BBCC33", "4"),
+    "in_context_transformer": Style("In-context\ntransformer", "#77AADD", "_"),
     "fomaml_tail": Style("FOMAML, tail", "#661100", "H"),
     "bayes": Style("Bayes-optimal", "#333333", "1"),
     "gaussian-process": Style("GP, given kernel", "#000000", "X"),

@@ -1,0 +1,61 @@
+"""A Gaussian head: the two outputs of a network as a normal distribution of a label.
+
+    y ~ N(m, s^2),    (m, z) = outputs,    s = 0.1 + 0.9 log(1 + e^z)
+
+The lower bound keeps the likelihood of a label that is met exactly finite.
+
+Reference: the code of Garnelo et al. 2018, arXiv:1807.01613, which has this bound.
+"""
+
+from __future__ import annotations
+
+from math import log, pi
+
+import torch
+from torch import Tensor
+
+from metabench.learning.autograd import gradient_of
+from metabench.learning.predictive import Predictive
+
+LEAST_DEVIATION = 0.1
+
+
+def distribution(outputs: Tensor) -> Predictive:
+    """Return the distributions of labels that outputs ``(..., point, 2)`` mean."""
+    mean, z = outputs.split(1, dim=-1)
+    deviation = LEAST_DEVIATION + (1 - LEAST_DEVIATION) * _softplus(z)
+    return Predictive(mean, deviation.square())
+
+
+def loss(outputs: Tensor, y: Tensor) -> Tensor:
+    """Return the mean negative log likelihood of labels ``(..., point, 1)``, ``(...,)``."""
+    mean, variance = distribution(outputs)
+    distance = (y - mean).square() / variance
+    return (log(2 * pi) + variance.log() + distance).mean((-2, -1)) / 2
+
+
+def stand_in(outputs: Tensor, y: Tensor) -> Tensor:
+    """Return labels of the outputs, by whose squared error they have the gradient of `loss`.
+
+        d/df mean (f - label)^2 = 2 (f - label) / n = d loss / df    at the outputs f
+
+    So a gradient of the squared error, which a network computes, is that of the likelihood.
+
+    Args:
+        outputs: ``(..., point, 2)``.
+        y: Labels, ``(..., point, 1)``.
+
+    Returns:
+        ``(..., point, 2)``.
+    """
+    gradient = gradient_of(lambda f: loss(f, y), outputs)
+    return outputs - gradient * (outputs.shape[-2:].numel() / 2)
+
+
+def _softplus(z: Tensor) -> Tensor:
+    """Return log(1 + e^z).
+
+    torch's own rounds by the place of a number in a tensor, and so by that of a run in its stack.
+    """
+    size = z.abs()
+    return (z + size) / 2 + torch.log1p(torch.exp(-size))
