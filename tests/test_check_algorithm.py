@@ -196,7 +196,9 @@ def test_the_command_says_that_all_is_well():
 def test_an_algorithm_that_cannot_be_loaded_is_reported_in_one_line():
     result = command("fomalm")
     assert result.exit_code == 2
-    assert result.stderr.startswith("metabench: unknown algorithm 'fomalm'; choose from anil")
+    assert result.stderr.startswith(
+        "metabench: unknown algorithm 'fomalm'; choose from alpaca, anil"
+    )
     assert len(result.stderr.splitlines()) == 1
 
 

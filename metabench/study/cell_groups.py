@@ -106,6 +106,14 @@ def _groups(config: StudyConfig) -> list[_Group]:
     return groups
 
 
+def predict_variances(config: StudyConfig) -> bool:
+    """Return whether distributions of labels are judged: they have noise, and cells predict it."""
+    groups = (entry for entry in config.cells if isinstance(entry, CellGroup))
+    return config.tasks.noise > 0 and any(
+        algorithms.load(group.algorithm).adaptation.distribution for group in groups
+    )
+
+
 def _load(given: str, place: str) -> Algorithm:
     """Return an algorithm; raise ConfigError if a study cannot use it."""
     try:

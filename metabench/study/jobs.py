@@ -154,12 +154,12 @@ class Study:
 
     @property
     def noisy_protocols(self) -> list[str]:
-        """Those under which predictive distributions are measured."""
-        tasks = self.config.tasks
+        """Those under which predictive distributions are judged."""
+        if not cell_groups.predict_variances(self.config):
+            return []
+        tasks, protocols = self.config.tasks, self.protocols
         return [
-            name
-            for name in self.single_protocols
-            if measures_distributions(self.protocols[name], tasks)
+            name for name in self.single_protocols if measures_distributions(protocols[name], tasks)
         ]
 
     @cached_property

@@ -6,13 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from small import RANDOM, compute, running, tiny
+from small import RANDOM, compute, running, study, tiny
 
 from metabench.analysis import frames, measured, reduction, tables
 from metabench.analysis.verification import folders
 from metabench.learning.predictive import LEVELS, MEASURES
 from metabench.records import manifests
-from metabench.views import figures
 from metabench.views.drawing.reading import Tables
 
 MINE = '''
@@ -101,11 +100,16 @@ def test_the_bands_are_those_of_the_first_seed_of_the_showcase(done: SimpleNames
     assert found["deviation"].to_numpy() == pytest.approx(np.sqrt(0.1 + np.abs(found["x"])))
 
 
-def test_a_study_without_noise_has_no_such_tables_and_figures() -> None:
-    assert not {"predictive.csv", "bands.csv"} & set(tables.names())
-    assert not [
-        p for p in figures.of_study(["standard"]) if p.family.key in ("predictive", "bands")
-    ]
+@pytest.mark.parametrize(("noise", "algorithm"), [(0.0, "alpaca"), (0.3, "random")])
+def test_a_study_without_noise_or_predicted_variances_has_no_such_tables_and_figures(
+    noise: float, algorithm: str
+) -> None:
+    steps = {} if algorithm == "random" else {"meta_step_size": 0.1}
+    content = tiny(cells=[{**RANDOM, "algorithm": algorithm, **steps}])
+    content["tasks"]["noise"] = noise
+    plain = study(content)
+    assert not {"predictive.csv", "bands.csv"} & set(tables.names(plain.config))
+    assert not plain.noisy_protocols
 
 
 def test_the_tables_name_the_figures_that_the_study_promises(done: SimpleNamespace) -> None:

@@ -287,6 +287,7 @@ def test_random_initialization_learns_nothing():
 # Those that differentiate through the adaptation.
 
 THROUGH = (
+    "alpaca",
     "anil",
     "cavia",
     "conditional_neural_process",
@@ -320,9 +321,9 @@ def test_the_meta_gradient_is_the_slope_of_the_query_loss_of_what_is_predicted(
 
     def losses(theta):
         found = subject.predict(theta, support, query.x, updates=steps)
-        of_labels = subject.distribution(theta, support, query.x)
-        if of_labels is not None:
-            surprise = -Normal(found[-1], of_labels.variance.sqrt()).log_prob(query.y)
+        if subject.predicts_variance:
+            variance = subject.distribution(theta, support, query.x).variance
+            surprise = -Normal(found[-1], variance.sqrt()).log_prob(query.y)
             return surprise.mean((-2, -1)).sum(-1)
         along = (found - query.y).square().mean((-2, -1)).sum(-1)  # (update, run)
         return along[1:].mean(0) if name == "maml_plus_plus" else along[-1]

@@ -551,7 +551,7 @@ def test_a_mistake_in_the_study_file_is_one_line_exit_code_2_and_writes_nothing(
     answer = snakemake(folder, "--cores", "1")
     assert answer.returncode == 2
     lines = [line for line in answer.stderr.splitlines() if line.startswith("metabench: ")]
-    assert len(lines) == 1 and "unknown algorithm 'jiont'; choose from anil, cavia, " in lines[0]
+    assert len(lines) == 1 and "unknown algorithm 'jiont'; choose from alpaca, anil, " in lines[0]
     assert "Traceback" not in answer.stderr and not (folder / "results").exists()
 
 

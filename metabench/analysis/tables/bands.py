@@ -9,6 +9,7 @@ from metabench.analysis.columns import NUMBER, Column, of_x
 from metabench.analysis.measured import Study
 from metabench.analysis.selection import algorithms, shown
 from metabench.records.measured import CellRecord
+from metabench.study.cell_groups import predict_variances
 from metabench.study.config import StudyConfig
 
 NAME = "bands.csv"
@@ -25,8 +26,8 @@ NAMING = ["algorithm", "cell", "role", "seed", "protocol"]
 
 
 def needed(config: StudyConfig) -> bool:
-    """Return whether a study has this table: its labels have noise."""
-    return config.tasks.noise > 0
+    """Return whether a study has this table: cells predict the variance of noisy labels."""
+    return predict_variances(config)
 
 
 def build(study: Study) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from metabench.analysis.statistics.intervals import mean_interval
 from metabench.analysis.statistics.losses import Floats
 from metabench.learning.predictive import LEVELS, MEASURES
 from metabench.records.measured import REGIONS
+from metabench.study.cell_groups import predict_variances
 from metabench.study.config import StudyConfig
 
 NAME = "predictive.csv"
@@ -46,8 +47,8 @@ KEYS = ["algorithm", "cell", "role", "protocol", "region"]
 
 
 def needed(config: StudyConfig) -> bool:
-    """Return whether a study has this table: its labels have noise."""
-    return config.tasks.noise > 0
+    """Return whether a study has this table: cells predict the variance of noisy labels."""
+    return predict_variances(config)
 
 
 def build(study: Study) -> pd.DataFrame:
