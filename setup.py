@@ -41,13 +41,20 @@ def extension(name: str, flags: list[str]) -> Extension:
 
 
 class Apart(build_ext):
-    """Builds each kernel in a folder of its own, since both have one source: so two at a time."""
+    """Builds each kernel in a folder of its own, since both have one source: so two at a time.
+
+    A kernel serves every Python: a second one does not leave the first one's behind.
+    """
 
     def build_extension(self, extension: Extension) -> None:
         """Build one."""
         alone = copy(self)
         alone.build_temp = f"{self.build_temp}/{extension.name}"
         super(Apart, alone).build_extension(extension)
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """Name a kernel without the version of Python, of which it calls nothing."""
+        return f"{fullname.replace('.', '/')}.so"
 
 
 def kinds() -> dict[str, list[str]]:

@@ -4,6 +4,7 @@ import ctypes
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,22 @@ class Narrow(Network):
 
     def _engine(self, *tensors):
         return self.kernel
+
+
+def compiled(folder, compiler, *flags):
+    """The kernel as a compiler makes it."""
+    build = [compiler, "-std=gnu++17", "-fPIC", "-shared", "-w", '-DSOURCE=""', *flags]
+    subprocess.run([*build, engine.SOURCE, "-o", folder / "kernel.so"], check=True)
+    return ctypes.CDLL(str(folder / "kernel.so"))
+
+
+def computed_by(library, network):
+    """The same network, computed by a kernel that was compiled elsewhere."""
+    kernel = fused.Kernel(network.widths, network.activation)
+    kernel._library = library
+    narrow = Narrow(network.widths, network.activation)
+    narrow.__dict__["kernel"] = kernel
+    return narrow
 
 
 def noise(seed, *shape, dtype=torch.float64):
@@ -438,10 +455,12 @@ def test_what_a_thread_computed_before_does_not_matter(hidden):
 
 
 @pytest.mark.parametrize("width", [16, 32, 64])
-@pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
-def test_vectors_of_any_width_need_nothing_of_the_processor(width):
+@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+def test_vectors_of_any_width_need_nothing_of_the_processor(compiler, width):
+    if not shutil.which(compiler):
+        pytest.skip("no such compiler")
     build = [
-        "g++",
+        compiler,
         "-std=gnu++17",
         "-fsyntax-only",
         "-w",
@@ -527,28 +546,34 @@ def test_what_does_not_fit_is_refused_before_the_kernel_reads_it():
 def test_the_width_of_the_processors_vectors_has_no_part_in_a_number(tmp_path):
     # Vectors of half the width: those that the processor has not would take minutes to compile.
     wide = "_avx512" in Path(engine.library()._name).name
-    build = [
+    library = compiled(
+        tmp_path,
         "g++",
-        "-std=gnu++17",
         # The lowest level that fuses multiply and add, as the kernel does.
         *("-O1", "-fexpensive-optimizations", "-ffp-contract=fast"),
         *("-mavx2", "-mfma", f"-DBYTES={32 if wide else 16}"),
-        *("-fPIC", "-shared", "-w", '-DSOURCE=""'),
-    ]
-    subprocess.run([*build, engine.SOURCE, "-o", tmp_path / "kernel.so"], check=True)
-    library = ctypes.CDLL(str(tmp_path / "kernel.so"))
+    )
     for hidden in [(64, 64), (40, 7), (5,), (7, 33, 96)]:
         for activation in fused.ACTIVATIONS:
             network = Network((1, *hidden, 1), activation)
             theta = 0.3 * noise(0, 4, network.parameters, dtype=torch.float32)
             x, y = noise(1, 2, 4, 13, 1, dtype=torch.float32)
             expected = everything(network, theta, x, y, 0.01)
-            other = fused.Kernel(network.widths, activation)
-            other._library = library
-            narrow = Narrow(network.widths, activation)
-            narrow.__dict__["kernel"] = other
-            for a, b in zip(everything(narrow, theta, x, y, 0.01), expected, strict=True):
+            found = everything(computed_by(library, network), theta, x, y, 0.01)
+            for a, b in zip(found, expected, strict=True):
                 assert torch.equal(a, b)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("clang++"), reason="no Clang")
+@pytest.mark.skipif(not several_widths(), reason="the flags are those of other processors")
+def test_clang_makes_a_kernel_that_computes_the_same(tmp_path):
+    library = compiled(tmp_path, "clang++", "-O1", "-ffp-contract=fast", "-mavx2", "-mfma")
+    for hidden in [(64, 64), (40, 7), (5,)]:
+        network = Network((1, *hidden, 1))
+        theta, (x, y) = 0.3 * noise(0, 4, network.parameters), noise(1, 2, 4, 13, 1)
+        found = everything(computed_by(library, network), theta, x, y, 0.01)
+        assert_agree(found, everything(Reference(network.widths), theta, x, y, 0.01))
 
 
 def test_torch_computes_networks_without_a_hidden_layer():
@@ -609,6 +634,23 @@ def test_a_kernel_of_another_source_is_refused(choose_engine, monkeypatch, tmp_p
         match=r"compiled from a different kernel.cpp; delete it, or rebuild it: make setup",
     ):
         engine.name()
+
+
+@needs_kernel
+def test_a_kernel_that_an_earlier_environment_left_is_passed_over(
+    choose_engine, monkeypatch, tmp_path
+):
+    (kernel,) = engine.FOLDER.glob(f"kernel_{engine.kinds()[0]}.so")
+    source = sha256(engine.SOURCE.read_bytes()).hexdigest().encode()
+    left = tmp_path / f"{kernel.stem}.cpython-310.so"
+    left.write_bytes(kernel.read_bytes().replace(source, bytes(b"0" * 64)))
+    monkeypatch.setattr(engine, "FOLDER", tmp_path)
+    choose_engine("")
+    with pytest.raises(EngineError, match=r"cpython-310.so was compiled from a different"):
+        engine.name()
+    shutil.copy(kernel, tmp_path)
+    choose_engine("")
+    assert engine.name() == "fused"
 
 
 @needs_kernel

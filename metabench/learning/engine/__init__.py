@@ -75,16 +75,23 @@ def library() -> ctypes.CDLL | None:
     Raises:
         EngineError: The kernel was compiled from a different source.
     """
-    for path in (path for kind in kinds() for path in FOLDER.glob(f"kernel_{kind}.*")):
-        kernel = ctypes.CDLL(str(path))
-        compiled_from = (ctypes.c_char * 64).in_dll(kernel, "source").raw
-        if compiled_from != sha256(SOURCE.read_bytes()).hexdigest().encode():
+    for kind in kinds():
+        paths = sorted(FOLDER.glob(f"kernel_{kind}.*"))
+        # An environment of an earlier Python or checkout may have left a kernel of its own.
+        for kernel in map(ctypes.CDLL, map(str, paths)):
+            if _compiled_from(kernel) == sha256(SOURCE.read_bytes()).hexdigest():
+                return kernel
+        if paths:
             raise EngineError(
-                f"{path.name} was compiled from a different {SOURCE.name}; "
+                f"{paths[0].name} was compiled from a different {SOURCE.name}; "
                 "delete it, or rebuild it: make setup"
             )
-        return kernel
     return None
+
+
+def _compiled_from(kernel: ctypes.CDLL) -> str:
+    """Return the digest of the source that a kernel was compiled from."""
+    return (ctypes.c_char * 64).in_dll(kernel, "source").raw.decode()
 
 
 def kinds() -> list[str]:

@@ -59,12 +59,18 @@ template <class T> INLINE V<T> load(const T* p, V<T> like) { return load(p); }
 template <class T> INLINE T load(const T* p, T like) { return *p; }
 template <class T> INLINE void store(T* p, T value) { *p = value; }
 
-// The indices of a shuffle: function(i) for lane i.
-template <class T, class Function> INLINE auto lanes(Function function) {
-  decltype(V<T>{} > V<T>{}) result{};
-#pragma GCC unroll 16
-  for (int64_t i = 0; i < Simd<T>::lanes; ++i) result[i] = function(i);
-  return result;
+// Lane i of the result is lane function(i) of u and v together. Clang has no `__builtin_shuffle`, and GCC before 12 no
+// `__builtin_shufflevector`.
+template <class T, class Function, int64_t... I>
+INLINE V<T> shuffle(V<T> u, V<T> v, Function function, std::integer_sequence<int64_t, I...>) {
+#ifdef __clang__
+  return __builtin_shufflevector(u, v, function(I)...);
+#else
+  return __builtin_shuffle(u, v, decltype(u > v){function(I)...});
+#endif
+}
+template <class T, class Function> INLINE V<T> shuffle(V<T> u, V<T> v, Function function) {
+  return shuffle<T>(u, v, function, std::make_integer_sequence<int64_t, Simd<T>::lanes>{});
 }
 
 // --- activations ---------------------------------------------------------------------------------------------------
@@ -220,8 +226,9 @@ template <class T> T total(int64_t count, const T* a) {
 // Vectors u and v together are segments of WIDTH numbers. Add the second half of each segment to its first half,
 // which gives as many segments of half the width: one vector.
 template <int64_t WIDTH, class T> INLINE V<T> fold(V<T> u, V<T> v) {
-  const auto first = lanes<T>([](int64_t i) { return i / (WIDTH / 2) * WIDTH + i % (WIDTH / 2); });
-  return __builtin_shuffle(u, v, first) + __builtin_shuffle(u, v, first + WIDTH / 2);
+  const auto first = [](int64_t i) { return i / (WIDTH / 2) * WIDTH + i % (WIDTH / 2); };
+  const auto second = [=](int64_t i) { return first(i) + WIDTH / 2; };
+  return shuffle<T>(u, v, first) + shuffle<T>(u, v, second);
 }
 
 // sum_k a[p, k] b[k] for COUNT rows from p on, one segment of the result each. Rows past the last of `rows` repeat
@@ -252,8 +259,10 @@ template <int64_t COUNT, class T> INLINE V<T> dots(int64_t p, int64_t rows, int6
 // separate the even from the odd segments.
 template <class T> INLINE void transpose_square(const T* from, int64_t from_ld, T* to, int64_t to_ld) {
   constexpr int64_t L = Simd<T>::lanes, S = 16 / sizeof(T);
-  const auto zip = lanes<T>([](int64_t i) { return i / S * S + i % S / 2 + i % 2 * L; });
-  const auto even = lanes<T>([](int64_t i) { return i / S * 2 * S + i % S; });
+  const auto zip = [](int64_t i) { return i / S * S + i % S / 2 + i % 2 * L; };
+  const auto zip_rest = [=](int64_t i) { return zip(i) + S / 2; };
+  const auto even = [](int64_t i) { return i / S * 2 * S + i % S; };
+  const auto odd = [=](int64_t i) { return even(i) + S; };
   V<T> row[L], next[L];
 #pragma GCC unroll 16
   for (int64_t i = 0; i < L; ++i, from += from_ld) row[i] = load(from);
@@ -263,12 +272,12 @@ template <class T> INLINE void transpose_square(const T* from, int64_t from_ld, 
     for (int64_t n = 0; n < L / 2; ++n)
       if (done < S) {
         const int64_t i = n / (S / 2) * S + n % (S / 2);
-        next[2 * n] = __builtin_shuffle(row[i], row[i + S / 2], zip);
-        next[2 * n + 1] = __builtin_shuffle(row[i], row[i + S / 2], zip + S / 2);
+        next[2 * n] = shuffle<T>(row[i], row[i + S / 2], zip);
+        next[2 * n + 1] = shuffle<T>(row[i], row[i + S / 2], zip_rest);
       } else {
         const int64_t i = n / S * 2 * S + n % S;
-        next[n] = __builtin_shuffle(row[i], row[i + S], even);
-        next[n + L / 2] = __builtin_shuffle(row[i], row[i + S], even + S);
+        next[n] = shuffle<T>(row[i], row[i + S], even);
+        next[n + L / 2] = shuffle<T>(row[i], row[i + S], odd);
       }
 #pragma GCC unroll 16
     for (int64_t i = 0; i < L; ++i) row[i] = next[i];
