@@ -1,6 +1,10 @@
 # The targets; `make` alone lists them. No environment needs to be active: everything runs from .venv.
 
-PYTHON ?= $(shell command -v python3.11 || echo python3)
+# Each version that pyproject.toml names, and the first that runs here. (A name on the path may be a shim that does not.)
+SUPPORTED := $(shell sed -n 's/.*Python :: \(3\.[0-9]*\)".*/\1/p' pyproject.toml)
+PYTHONS   ?= $(SUPPORTED:%=python%)
+PYTHON    ?= $(shell for name in $(PYTHONS) python3; do $$name -c '' 2>/dev/null && echo $$name && exit; done; echo python3)
+
 CORES  ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 STUDY  ?= flux
 LEVEL  ?= rounding
@@ -11,19 +15,21 @@ OUT    ?= results/redrawn/$(STUDY)
 BIN       := .venv/bin
 INSTALLED := .venv/.installed
 PIP       := -m pip --disable-pip-version-check install --quiet
-UV        := $(shell grep '^uv==' requirements.lock)
+UV        := $(shell command -v uv || echo $(BIN)/uv)
+SYNC      := $(UV) pip install --quiet --python $(BIN)/python --requirement requirements.lock
 SMK_FILES := Snakefile workflow
 
-REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
-	echo "metabench needs Python 3.11, but '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo not there);" \
-	     "name another: make PYTHON=python3.11 ..." >&2; exit 1; }
+REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] not in "$(SUPPORTED)".split())' 2>/dev/null || { \
+	echo "metabench needs Python $(firstword $(SUPPORTED)) to $(lastword $(SUPPORTED)), but '$(PYTHON)' is" \
+	     "$$($(PYTHON) --version 2>/dev/null || echo not there);" \
+	     "name another: make PYTHON=python$(firstword $(SUPPORTED)) ..." >&2; exit 1; }
 
 # Byte code is compiled once, at the first import. If the environment forbids that, as container images often do, each of
 # the hundreds of processes of a study or of the tests would compile all of it again, for seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup benchmark smoke atlas docs report ui figures verify reference soak bench growth literature test test-units test-views test-workflow test-studies test-faults test-cluster setup-cluster check format lock
+.PHONY: help setup benchmark smoke atlas docs report ui figures verify reference soak bench growth literature test test-units test-views test-workflow test-studies test-faults test-cluster test-pythons setup-cluster check format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -99,6 +105,9 @@ test-faults: setup ## Plant faults in copies of the code, and check that the tes
 test-cluster: setup-cluster ## Run the smoke study on a SLURM cluster on this machine (needs root, slurm-wlm and munge)
 	$(BIN)/pytest -p no:cacheprovider tests/cluster
 
+test-pythons: setup ## Run the smoke study with each of PYTHONS, in an environment of its own, and compare the bytes
+	$(BIN)/python tests/pythons.py --cores $(CORES) $(PYTHONS)
+
 check: setup ## Check format, style, types and rules; change nothing
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -111,33 +120,38 @@ format: setup ## Format Python and Snakemake files
 	$(BIN)/ruff format
 	$(BIN)/snakefmt $(SMK_FILES)
 
-lock: ## Update requirements.lock (new versions may give new numbers)
-	@$(REQUIRE_PYTHON)
-	$(PYTHON) -m venv --clear .venv-lock
-	.venv-lock/bin/python $(PIP) --upgrade setuptools
-	.venv-lock/bin/python $(PIP) --editable '.[dev]'
+lock: setup ## Update uv.lock and requirements.lock (new versions may give new numbers)
+	$(BIN)/uv lock --upgrade
 	{ sed -n '/^#/p' requirements.lock; \
-	  .venv-lock/bin/python -m pip freeze --all --exclude pip --exclude metabench | sed 's/^\(torch==[^+]*\)+.*/\1/'; \
-	} > .venv-lock/lock
-	mv .venv-lock/lock requirements.lock
-	rm -r .venv-lock
+	  $(BIN)/uv export --quiet --frozen --extra dev --no-emit-project --no-hashes --no-annotate --no-header \
+	  | sed 's/ ;.*//; s/+cpu$$//' | uniq; \
+	} > .venv/requirements.lock
+	mv .venv/requirements.lock requirements.lock
 
-# The commands of an environment contain its folder. If they contain a different one, it was copied or moved here.
+# The commands of an environment contain its folder. If they contain a different one, it was copied or moved here. Its
+# Python is also a different one if the command line names one.
 ifneq ($(wildcard .venv),)
 ifneq ($(shell head -n 2 $(BIN)/metabench 2>/dev/null | grep -F "$$(pwd -P)/$(BIN)/" >/dev/null && echo ours),ours)
 $(INSTALLED): stray
+else ifeq ($(origin PYTHON),command line)
+ifneq ($(shell $(PYTHON) --version 2>&1),$(shell $(BIN)/python --version 2>&1))
+$(INSTALLED): stray
+endif
 endif
 endif
 
 .PHONY: stray
 stray:
-	@echo "The environment .venv belongs to a different folder or is incomplete; recreating it."
+	@$(REQUIRE_PYTHON)
+	@echo "The environment .venv belongs to a different folder or Python, or is incomplete; recreating it."
 	rm -rf .venv
 
+# PyTorch's own index has builds without CUDA. Where it cannot be reached, PyPI's build computes the same.
 $(INSTALLED): requirements.lock pyproject.toml setup.py metabench/learning/engine/kernel.cpp
 	@$(REQUIRE_PYTHON)
 	$(PYTHON) -m venv .venv
-	$(BIN)/python $(PIP) $(UV) && $(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.lock || \
+	$(UV) --version > /dev/null 2>&1 || $(BIN)/python $(PIP) $(shell grep '^uv==' requirements.lock) || true
+	$(SYNC) --torch-backend cpu || $(SYNC) || \
 		$(BIN)/python $(PIP) --no-compile --requirement requirements.lock # byte code is made when first imported
 	$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@

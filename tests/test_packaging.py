@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -37,6 +38,66 @@ LOCKED = {
     canonicalize_name(name): Version(version)
     for name, version in (line.split("==") for line in LOCK_LINES)
 }
+
+
+SUPPORTED = [
+    text.rpartition(" ")[2]
+    for text in PROJECT["classifiers"]
+    if re.fullmatch(r"Programming Language :: Python :: 3\.\d+", text)
+]
+
+
+def uv(*words):
+    """What the locked uv answers, without a network."""
+    line = [Path(sys.executable).parent / "uv", *words, "--offline", "--quiet"]
+    answer = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+def exported(python, system, *words):
+    """What uv.lock holds for a version of Python and a system."""
+    bare = ("--no-emit-project", "--no-hashes", "--no-annotate", "--no-header")
+    lines = map(Requirement, uv("export", "--frozen", "--extra", "dev", *bare, *words).splitlines())
+    where = {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "sys_platform": system,
+        "platform_python_implementation": "CPython",
+        "implementation_name": "cpython",
+    }
+    return {
+        canonicalize_name(line.name): Version(str(line.specifier).removeprefix("=="))
+        for line in lines
+        if line.marker is None or line.marker.evaluate(where)
+    }
+
+
+def test_pyproject_allows_the_pythons_that_it_names_and_no_others():
+    allowed = SpecifierSet(PROJECT["requires-python"])
+    minors = [int(version.removeprefix("3.")) for version in SUPPORTED]
+    assert minors == list(range(minors[0], minors[-1] + 1))
+    assert [minor for minor in range(50) if f"3.{minor}.0" in allowed] == minors
+
+
+def test_uv_lock_is_that_of_pyproject():
+    uv("lock", "--check")
+
+
+@pytest.mark.parametrize("python", SUPPORTED)
+@pytest.mark.parametrize("system", ["linux", "darwin"])
+def test_uv_lock_has_the_versions_of_the_other_lock(python, system):
+    found = exported(python, system)
+    assert {name: version.public for name, version in found.items()} == {
+        name: str(version) for name, version in LOCKED.items()
+    }
+
+
+def test_uv_lock_has_torch_without_cuda_unless_asked_otherwise():
+    default, other = exported("3.11", "linux"), exported("3.11", "linux", "--no-group", "cpu")
+    assert default["torch"].local == "cpu" and other["torch"].local is None
+    assert not [name for name in default if name.startswith(("cuda", "nvidia"))]
+    assert [name for name in other if name.startswith("nvidia")]
 
 
 def test_every_line_of_the_lock_is_a_plain_exact_version():

@@ -51,8 +51,10 @@ def copied(original: Path) -> Path:
     return shutil.copytree(original, original.with_name("copied"), symlinks=True)
 
 
-def run(folder: Path, *line: object) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *line: object, first: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder, with another folder first on the path."""
     kept = {name: value for name, value in environment().items() if name != "PYTHONPATH"}
+    kept["PATH"] = ":".join([*([str(first)] if first else []), kept["PATH"]])
     words = [str(word) for word in line]
     return subprocess.run(words, cwd=folder, capture_output=True, text=True, env=kept, check=False)
 
@@ -105,19 +107,39 @@ PYTHON = """#!/bin/sh
 case "$*" in
     "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
     *--editable*) echo "#!$(pwd -P)/.venv/bin/python" > .venv/bin/metabench ;;
+    *--requirement*) echo "pip" >> installers ;;
+    --version) echo "Python VERSION" ;;
+esac
+"""
+UV = """#!/bin/sh
+# Stands for uv: notes what it was asked to install, and fails where FAILS matches.
+case "$*" in
+    --version) ;;
+    FAILS) exit 1 ;;
+    *"--torch-backend cpu"*) echo "uv, for processors" >> installers ;;
+    *) echo "uv" >> installers ;;
 esac
 """
 
 
-@pytest.fixture
-def setup(tmp_path: Path) -> Callable[[Path], str]:
-    """A function that runs `make setup` in a folder, and returns what it says."""
-    python = tmp_path / "python"
-    python.write_text(PYTHON)
-    python.chmod(0o755)
+def command(path: Path, text: str) -> Path:
+    """Write a command."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
 
-    def made(folder: Path) -> str:
-        answer = run(folder, "make", "setup", f"PYTHON={python}")
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Callable[..., str]:
+    """A function that runs `make setup` in a folder, and returns what it says.
+
+    The version of the Python may be given, and a folder with commands that come first.
+    """
+
+    def made(folder: Path, version: str = "3.11.7", first: Path | None = None) -> str:
+        python = command(tmp_path / f"python-{version}", PYTHON.replace("VERSION", version))
+        answer = run(folder, "make", "setup", f"PYTHON={python}", first=first)
         assert answer.returncode == 0, answer.stderr
         return answer.stdout
 
@@ -137,7 +159,7 @@ ANEW = "belongs to a different folder"
 
 
 def test_make_makes_the_environment_of_a_copied_or_moved_checkout_anew(
-    setup: Callable[[Path], str], tmp_path: Path
+    setup: Callable[..., str], tmp_path: Path
 ) -> None:
     first = sources(tmp_path / "it's a $(touch HACKED) checkout")
     assert ANEW not in setup(first) and "Nothing to be done" in setup(first)
@@ -150,7 +172,7 @@ def test_make_makes_the_environment_of_a_copied_or_moved_checkout_anew(
 
 
 def test_make_leaves_the_environment_alone_that_a_link_leads_to(
-    setup: Callable[[Path], str], tmp_path: Path
+    setup: Callable[..., str], tmp_path: Path
 ) -> None:
     first, second = sources(tmp_path / "first"), sources(tmp_path / "second")
     setup(first)
@@ -160,9 +182,63 @@ def test_make_leaves_the_environment_alone_that_a_link_leads_to(
 
 
 def test_make_begins_an_environment_again_that_was_not_made_to_its_end(
-    setup: Callable[[Path], str], tmp_path: Path
+    setup: Callable[..., str], tmp_path: Path
 ) -> None:
     folder = sources(tmp_path / "first")
     setup(folder)
     (folder / ".venv/bin/metabench").unlink()
     assert ANEW in setup(folder) and "Nothing to be done" in setup(folder)
+
+
+def test_a_python_on_the_command_line_replaces_that_of_the_environment(
+    setup: Callable[..., str], tmp_path: Path
+) -> None:
+    folder = sources(tmp_path / "first")
+    setup(folder, "3.11.7")
+    assert ANEW in setup(folder, "3.13.5") and "Nothing to be done" in setup(folder, "3.13.5")
+
+
+def test_make_leaves_an_environment_alone_if_the_python_named_is_not_there(
+    setup: Callable[..., str], tmp_path: Path
+) -> None:
+    folder = sources(tmp_path / "first")
+    setup(folder)
+    answer = run(folder, "make", "setup", "PYTHON=python2.99")
+    assert answer.returncode != 0 and "but 'python2.99' is not there" in answer.stderr
+    assert (folder / ".venv/.installed").exists()
+
+
+def test_make_takes_the_first_supported_python_that_runs(tmp_path: Path) -> None:
+    folder, first = sources(tmp_path / "first"), tmp_path / "commands"
+    command(first / "python3.11", "#!/bin/sh\nexit 127\n")
+    command(first / "python3.12", PYTHON)
+    command(first / "python3.13", PYTHON)
+    assert " PYTHON=python3.12 " in run(folder, "make", first=first).stdout
+
+
+def test_make_says_in_one_line_which_python_it_needs(tmp_path: Path) -> None:
+    folder = sources(tmp_path / "first")
+    answer = run(folder, "make", "setup", f"PYTHON={sys.executable}", "SUPPORTED=3.97 3.98")
+    version = ".".join(map(str, sys.version_info[:3]))
+    assert answer.returncode != 0 and not (folder / ".venv").exists()
+    assert answer.stderr.splitlines()[0] == (
+        f"metabench needs Python 3.97 to 3.98, but '{sys.executable}' is Python {version}; "
+        "name another: make PYTHON=python3.97 ..."
+    )
+
+
+@pytest.mark.parametrize(
+    ("fails", "installer"),
+    [
+        ("nothing", "uv, for processors"),
+        ('*"--torch-backend cpu"*', "uv"),
+        ("*install*", "pip"),
+    ],
+)
+def test_make_installs_with_uv_and_torch_for_processors_where_it_can(
+    setup: Callable[..., str], tmp_path: Path, fails: str, installer: str
+) -> None:
+    folder = sources(tmp_path / "first")
+    uv = command(tmp_path / "commands" / "uv", UV.replace("FAILS", fails))
+    setup(folder, first=uv.parent)
+    assert (folder / "installers").read_text().splitlines() == [installer]
