@@ -41,9 +41,9 @@ include: "workflow/rules/report.smk"
 include: "workflow/rules/track.smk"
 
 
+# The default target: Snakemake does not count the rules of included files.
 rule all:
     """Everything a study leaves behind."""
-    default_target: True
     input:
         study.records,
         study.made_by("track_cells", "track_study"),

@@ -30,11 +30,6 @@ class Layout:
     root: Path
     trained_in: str | None = None
 
-    @classmethod
-    def of(cls, study: str, trained_in: str | None = None) -> Layout:
-        """Return the layout of a study by its name."""
-        return cls(RESULTS / study, trained_in)
-
     @property
     def training(self) -> Path:
         """The folder of the study that trains."""

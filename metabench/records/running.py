@@ -38,8 +38,12 @@ class Running:
         self.study.check()
 
     @classmethod
-    def start(cls, study: Study) -> Running:
+    def start(cls, study: Study, results: Path = RESULTS) -> Running:
         """Return a study as this machine runs it.
+
+        Args:
+            study: The study.
+            results: The folder of all studies.
 
         Raises:
             ArtifactError: It is trained in a study that does not exist.
@@ -47,10 +51,10 @@ class Running:
             EngineError: As `engine.name` does.
         """
         trained_in = study.config.trained_in
-        layout = Layout.of(study.name, trained_in)
+        layout = Layout(results / study.name, trained_in)
         if trained_in is None:
             return cls(study, layout, engine.name())
-        other = read(trained_in)
+        other = read(trained_in, results=results)
         _require_same_training(study, other.study)
         return cls(study, layout, other.engine)
 
@@ -71,7 +75,7 @@ class Running:
         write_text(self.layout.study, text)
 
 
-def read(given: str | Path, started: bool = True) -> Running:
+def read(given: str | Path, started: bool = True, results: Path = RESULTS) -> Running:
     """Return the study that a user or a rule names.
 
     Args:
@@ -79,6 +83,7 @@ def read(given: str | Path, started: bool = True) -> Running:
             which means results/NAME/study.json if the study was started, and config/NAME.yaml
             otherwise.
         started: Whether a name may mean a study as it is run, or only its file.
+        results: The folder of all studies.
 
     Raises:
         ConfigError: The file is not a study.
@@ -87,7 +92,7 @@ def read(given: str | Path, started: bool = True) -> Running:
     """
     path = Path(given)
     if path.suffix not in (".yaml", ".yml", ".json"):
-        places = [Layout(RESULTS / str(given)).study] if started else []
+        places = [Layout(results / str(given)).study] if started else []
         places.append(Path("config") / f"{given}.yaml")
         found = [place for place in places if place.is_file()]
         if not found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from metabench.workflow import checkout
 
@@ -15,12 +15,14 @@ MARK = "metabench: "
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def set_up(folder: Path) -> None:
+def set_up(snakemake: Any) -> None:
     """Set the environment of jobs, or end the program if they would run another checkout's code.
 
     Args:
-        folder: The folder of the Snakefile.
+        snakemake: Snakemake's workflow object, while it reads the Snakefile.
     """
+    # The workflow's own folder is another one where the Snakefile is a module of it.
+    folder = Path(snakemake.current_basedir.get_path_or_uri(secret_free=True))
     if reason := checkout.stray_snakefile(folder):
         refuse(reason)
     commands = str(Path(sys.executable).parent)

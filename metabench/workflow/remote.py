@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 
 from metabench.records import manifests
 from metabench.records.layout import Layout
-from metabench.workflow import commands
+from metabench.workflow import commands, modules
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class RemoteJob:
                 may have changed.
             snakemake: Snakemake's workflow object.
         """
-        commands.set_up(Path(snakemake.basedir))
-        return cls(Layout.of(str(content["study"])), snakemake)
+        commands.set_up(snakemake)
+        return cls(Layout(modules.results(snakemake) / str(content["study"])), snakemake)
 
     @property
     def tables(self) -> list[Path]:

@@ -16,7 +16,7 @@ from functools import cached_property
 from math import ceil
 from os.path import commonpath
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from metabench.analysis import tables
 from metabench.learning.engine import EngineError
@@ -31,7 +31,7 @@ from metabench.study.jobs import Study, TrainJob
 from metabench.views import figures
 from metabench.views.figures import Picture
 from metabench.views.tracking import store
-from metabench.workflow import commands, estimate, forking, outcome, staleness
+from metabench.workflow import commands, estimate, forking, modules, outcome, staleness
 from metabench.workflow.artefacts import Artefact, artefacts, batches, records_of
 from metabench.workflow.commands import MARK, refuse
 from metabench.workflow.progress import Job, StudyWatch, clock
@@ -52,6 +52,8 @@ class Workflow:
         lock: The study's lock, held while its jobs run.
         prepared: Snakemake's graph, once it knows what is stale.
         forks: The process that its jobs fork from, while they run on this machine.
+        is_module: Whether the Snakefile is a module of another workflow.
+        rule_name: Returns the name of one of its rules in that workflow.
         terminal: Display of its jobs, if a user is watching.
     """
 
@@ -61,7 +63,12 @@ class Workflow:
     lock: ExitStack | None = field(default=None, repr=False)
     prepared: Any = None
     forks: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    is_module: bool = False
+    rule_name: Callable[[str], str] = field(default=str, repr=False)
     terminal: Terminal | None = field(default=None, repr=False)
+
+    begun: ClassVar[set[Path]] = set()
+    """Folders of the studies that this process runs."""
 
     @classmethod
     def start(cls, content: Mapping[str, Any], snakemake: Any) -> Self:
@@ -74,22 +81,26 @@ class Workflow:
                 are reread, because Snakemake silently keeps the last of duplicate keys.
             snakemake: Its workflow object.
         """
-        commands.set_up(Path(snakemake.basedir))
-        names = [str(name) for name in snakemake.configfiles]
+        commands.set_up(snakemake)
+        is_module = modules.is_module(snakemake)
+        # The files of another workflow are not study files.
+        names = [] if is_module else [str(name) for name in snakemake.configfiles]
         try:
             for name in names:
                 configs.read(name)
             parsed = configs.parse(content, ", ".join(names) or "config")
-            found = cls(Running.start(Study(parsed).check()), snakemake)
+            running = Running.start(Study(parsed).check(), modules.results(snakemake))
+            found = cls(running, snakemake, is_module=is_module)
             found.running.require_predictions()
         except (ConfigError, EngineError, ArtifactError) as error:
             refuse(str(error))
+        found.rule_name = snakemake.modifier.modify_rulename
         if _reports():
             found.begin_report()
             return found
         found.announce()
         how = snakemake.output_settings
-        if not (how.verbose or how.dryrun or how.quiet):
+        if not (is_module or how.verbose or how.dryrun or how.quiet):
             found.take_over_terminal()
         return found
 
@@ -129,17 +140,22 @@ class Workflow:
         The lock is released when this process ends, for whatever reason. Snakemake's own lock would
         outlive a kill and is switched off in the profile.
         """
+        # Snakemake reads a module again for each of its `use rule` statements.
+        if self.layout.root in self.begun:
+            return
         try:
             self.lock = locks.take(self.layout.lock)
             if self.lock is None:
                 holder = locks.holder(self.layout.lock)
                 refuse(f"the study {self.name} is being run in this folder by process {holder}")
+            self.begun.add(self.layout.root)
             self.running.write()
             self._write_captions()
         except OSError as error:
             refuse(str(error))
         self.started = time.time()
-        if self.snakemake.local_exec and COMPUTING & self._needed().keys():
+        computing = set(map(self.rule_name, COMPUTING))
+        if self.snakemake.local_exec and computing & self._needed().keys():
             self.forks = forking.start()
         made = {str(path) for job in self.snakemake.dag.needrun_jobs() for path in job.output}
         jobs = {
@@ -211,6 +227,8 @@ class Workflow:
                 self.snakemake.persistence.save_iocache = lambda: None
             for target in self._targets():
                 self._require_known(target)
+            if self.is_module:
+                modules.add_hooks(self.snakemake, self.begin, self.explain)
             dag.forcefiles.update(map(str, self.outdated))
 
     def _targets(self) -> set[str]:
@@ -245,6 +263,8 @@ class Workflow:
 
     def explain(self) -> None:
         """Repeat the messages of the failed jobs after everything else."""
+        if not self.started:  # a module that was read again
+            return
         if self.terminal is not None:
             self.terminal.end()
         counts: dict[str, int] = {}
@@ -277,7 +297,7 @@ class Workflow:
         wanted |= {re.sub("_[0-9]+$", "", name) for name in wanted}  # the rules of batches
         found: set[Path] = set()
         for artefact in self.artefacts:
-            made = {artefact.job, str(artefact.path)}
+            made = {self.rule_name(artefact.job), str(artefact.path)}
             if artefact.path.name == manifests.NAME:  # it represents the files of its folder
                 made |= {name for name in wanted if Path(name).parent == artefact.path.parent}
             if wanted & made or found & set(artefact.made_of):

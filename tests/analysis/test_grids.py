@@ -19,6 +19,7 @@ from metabench.analysis.tables.breaking_points import breaks
 from metabench.learning.scores import scores
 from metabench.records import running
 from metabench.records.artifacts import ArtifactError
+from metabench.records.layout import Layout
 from metabench.study import protocols
 from metabench.study.config import ConfigError
 from metabench.views import figures
@@ -103,6 +104,17 @@ def test_nothing_is_trained_where_another_study_has_trained_it(done: SimpleNames
     assert (
         "trained_in" in json.loads((done.folder / "results/atlas/study.json").read_text())["study"]
     )
+
+
+def test_the_other_study_is_in_the_same_folder_of_results(
+    done: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(done.folder / "results", tmp_path / "benchmarks" / "results")
+    monkeypatch.chdir(tmp_path)
+    results = Path("benchmarks/results")
+    started = running.Running.start(small.study(atlas()), results)
+    assert started.layout == Layout(results / "atlas", "source")
+    assert started.layout.training == results / "source"
 
 
 @pytest.fixture

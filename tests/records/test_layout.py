@@ -6,7 +6,7 @@ import pytest
 
 from metabench.records.layout import RESULTS, Layout
 
-HERE = Layout.of("flux")
+HERE = Layout(RESULTS / "flux")
 CELLS = ("fomaml/inner-0.02_meta-0.01", "reptile/inner-0.02_meta-0.1")
 BLOCKS = ("0-9", "10-19")
 GROUPS = ("standard", "robustness")

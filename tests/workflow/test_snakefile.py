@@ -21,6 +21,8 @@ def workflow(root, *forced):
 
 def test_what_failed_jobs_said_is_repeated_once_with_how_many_said_it(tmp_path, capsys):
     found = workflow(tmp_path)
+    found.explain()
+    assert not capsys.readouterr().err, "nothing was started"
     found.started = 1000.0
     messages = {"a": "metabench: no disk", "b": "metabench: no disk", "c": "metabench: no torch"}
     for name, line in (messages | {"old": "metabench: long ago"}).items():
@@ -51,6 +53,14 @@ FORCED = {
 def test_forcing_a_rule_forces_what_is_made_of_its_files_and_nothing_else(tmp_path, rule):
     found = workflow(tmp_path, rule)
     assert {a.job for a in found.artefacts if a.path in found.forced} == FORCED[rule]
+
+
+def test_a_rule_of_a_module_is_forced_by_its_name_in_the_workflow(tmp_path):
+    for rule in ("mb_baselines", "mb_track_cells_0"):
+        found = workflow(tmp_path, rule)
+        found.rule_name = "mb_{}".format
+        expected = FORCED[rule.removeprefix("mb_")]
+        assert {a.job for a in found.artefacts if a.path in found.forced} == expected
 
 
 def test_forcing_a_file_forces_what_is_made_of_it_alone(tmp_path):
