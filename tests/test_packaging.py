@@ -184,6 +184,28 @@ def test_the_conda_environment_has_an_allowed_python_and_takes_the_rest_from_the
     )
 
 
+def test_the_container_has_an_allowed_python_the_locked_versions_and_an_ordinary_user():
+    text = (ROOT / "Containerfile").read_text(encoding="utf-8")
+    pythons = set(re.findall(r"^FROM \S+/python:([0-9.]+)-slim", text, re.MULTILINE))
+    assert len(pythons) == 1
+    assert Version(pythons.pop()) in SpecifierSet(PROJECT["requires-python"])
+    installs = re.findall(r"pip install (.+)$", text, re.MULTILINE)
+    assert [line.split("--no-cache-dir ")[1] for line in installs] == [
+        "--requirement requirements.lock",
+        "--no-deps --no-build-isolation --editable .",
+    ], "everything is in the lock"
+    *_, last = text.split("\nFROM ")
+    assert re.findall(r"^USER (\d+)$", last, re.MULTILINE) == ["1000"]
+
+
+def test_the_workflow_catalog_names_a_study_that_exists():
+    text = (ROOT / ".snakemake-workflow-catalog.yml").read_text(encoding="utf-8")
+    usage = yaml.safe_load(text)["usage"]
+    option, study = usage["mandatory-flags"]["flags"].split()
+    assert option == "--configfile" and (ROOT / study).is_file()
+    assert (ROOT / "config" / "README.md").is_file() and usage["report"] is True
+
+
 def test_the_version_is_the_same_in_pyproject_and_in_the_citation():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == PROJECT["version"]
