@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -285,9 +286,10 @@ def track_cells(running: Running, batch: str, store: str) -> int:
         raise ValueError(f"unknown batch {batch!r:.60}; choose from {', '.join(known)}")
     jobs = known[batch]
     with mirror.opened(running, store) as opened, Progress("track", len(jobs)) as progress:
-        for cell, seeds in jobs:
-            opened.track_block(cell, seeds)
-            progress.advance()
+        for cell, blocks in groupby(jobs, key=lambda job: job.cell):
+            seeds = [job.seeds for job in blocks]
+            opened.track_cell(cell, seeds)
+            progress.advance(len(seeds))
     return len(jobs)
 
 

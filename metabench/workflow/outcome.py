@@ -9,7 +9,7 @@ from metabench.analysis import frames
 from metabench.records import manifests
 from metabench.records.artifacts import ArtifactError
 from metabench.records.running import Running
-from metabench.views.tracking import store, ui
+from metabench.views.tracking import rest, store, ui
 from metabench.workflow import staleness
 from metabench.workflow.artefacts import Artefact, artefacts
 
@@ -74,9 +74,9 @@ def places(running: Running) -> list[str]:
     metabench = store.program("metabench")
     uri = store.uri_of(layout.root)
     look = f"{metabench} ui --study {study}"
-    if store.is_server(uri):
+    if rest.is_server(uri):
         with suppress(ArtifactError):  # it need not answer for the study to be finished
-            look = ui.page(store.shown(uri), ui.experiment(layout.root, study))
+            look = ui.page(rest.hidden(uri), ui.experiment(layout.root, study))
     return [
         f"leaderboard  {layout.tables / 'leaderboard.csv'}",
         f"figures      {layout.figures}",

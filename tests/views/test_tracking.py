@@ -1,5 +1,6 @@
 """A study in MLflow: its contents, and stores that were changed or copied."""
 
+import base64
 import json
 import os
 import shutil
@@ -21,13 +22,14 @@ from browser import in_a_browser, launched
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
+from mlflow.utils.credentials import read_mlflow_creds
 from pipeline import free_port
 from playwright.sync_api import Page
 
 from metabench import jobs
 from metabench.analysis import frames, tables
 from metabench.cli import main
-from metabench.records import artifacts, manifests
+from metabench.records import artifacts
 from metabench.records.artifacts import ArtifactError
 from metabench.records.layout import Layout
 from metabench.records.measured import COST_COLUMNS
@@ -37,7 +39,8 @@ from metabench.study.cells import Cell
 from metabench.study.jobs import seeds_of
 from metabench.views.drawing.reading import Tables
 from metabench.views.report import findings
-from metabench.views.tracking import contents, mirror, store, ui
+from metabench.views.tracking import contents, mirror, rest, runs, store, ui
+from metabench.views.tracking.contents import Content, Point
 from metabench.workflow.artefacts import batches
 
 FINISHED = "results/tiny"
@@ -60,7 +63,7 @@ def running(root: Path) -> Running:
 def track_block(root: Path, cell: Cell, seeds: str, name: str) -> None:
     """Mirror the runs of one block of a cell's seeds."""
     with mirror.opened(running(root), name) as opened:
-        opened.track_block(cell, seeds)
+        opened.track_cell(cell, [seeds])
 
 
 def track(root: Path) -> str:
@@ -101,14 +104,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = tmp_path_factory.mktemp("finished")
     root = folder / FINISHED
-    started = running(root)
-    started.write()
-    small.compute(started)
-    jobs.tables(started)
-    jobs.report(started)
-    (root / "figures").mkdir()
-    (root / "figures" / "curve.svg").write_text("<svg/>")
-    manifests.write(root / "figures", ["curve.svg"], {})
+    small.finish(running(root))
     MlflowClient(f"sqlite:///{root}/mlflow.db").search_experiments()
     return folder
 
@@ -398,7 +394,7 @@ def test_only_a_changed_run_is_replaced_a_lost_one_comes_back_and_a_foreign_one_
     jobs.tables(running(root))
     client.delete_run(before[GOOD.name, 2])  # as somebody might in MLflow's pages
     experiment = client.get_experiment_by_name("tiny").experiment_id
-    foreign = mirror._run_tags(("fomaml", "inner 0.02, meta 0.5", 0))
+    foreign = runs.run_tags(("fomaml", "inner 0.02, meta 0.5", 0))
     client.create_run(experiment, tags=foreign, run_name="of an older grid")
     name = store.store_name(root, "tiny")
     track_block(root, GOOD, "0-1", name)
@@ -417,8 +413,8 @@ def test_a_run_is_found_again_whatever_quotes_are_in_the_name_of_its_cell(folder
     with mirror.opened(running(root), store.store_name(root, "tiny")) as opened:
         for name in ("loss it's, meta 0.1", 'loss "it\'s"', "loss 50%_\\", "loss [it]*"):
             key = ("mine", name, 0)
-            made = opened.client.create_run(opened.experiment, tags=mirror._run_tags(key))
-            (found,) = opened._children(mirror._called(name))[key]
+            made = opened.client.create_run(opened.experiment, tags=runs.run_tags(key))
+            (found,) = opened.runs.children(runs.called(name))[key]
             assert found.info.run_id == made.info.run_id
 
 
@@ -441,14 +437,14 @@ def test_a_job_killed_half_way_leaves_no_second_run_behind(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = folder / FINISHED
-    name, write = store.store_name(root, "tiny"), mirror.Mirror._write_files
+    name, write = store.store_name(root, "tiny"), runs.Runs._write_files
 
-    def killed(self: mirror.Mirror, run_id: str, files: dict[str, bytes]) -> None:
+    def killed(self: runs.Runs, run: Run, files: dict[str, bytes]) -> None:
         if "theta.safetensors" in files and len(children(self.client)) == 2:
             raise KeyboardInterrupt
-        write(self, run_id, files)
+        write(self, run, files)
 
-    monkeypatch.setattr(mirror.Mirror, "_write_files", killed)
+    monkeypatch.setattr(runs.Runs, "_write_files", killed)
     with pytest.raises(KeyboardInterrupt):
         track_block(root, GOOD, "0-1", name)
     client = MlflowClient(store.uri_of(root))
@@ -482,7 +478,7 @@ def test_a_changed_uri_is_another_store_and_back_again_is_the_first(
     track_block(root, GOOD, "2-2", first)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/other.db")
     assert store.store_name(root, "tiny") != first
-    with pytest.raises(store.StoreError, match="MLFLOW_TRACKING_URI now means"):
+    with pytest.raises(rest.StoreError, match="MLFLOW_TRACKING_URI now means"):
         track_block(root, GOOD, "2-2", first)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert store.store_name(root, "tiny") == first
@@ -644,7 +640,89 @@ def test_a_store_that_cannot_be_asked_is_the_newest_known(
     store.write_marker(marker, {}, {})
     assert first.endswith("-1")
     assert store.store_name(root, "tiny") == first.replace("-1", "-4")
-    assert "secret" not in store.shown(uri) or uri.startswith("postgresql")
+    assert "secret" not in rest.hidden(uri) and "secret" not in first
+
+
+@pytest.mark.parametrize(
+    "password", ["secret", "s@cret", "12345", "sec/ret", "5000/secret", "%40", "s:c"]
+)
+def test_a_message_says_the_address_of_a_server_without_its_user_and_password(
+    password: str,
+) -> None:
+    uri = f"https://me:{password}@host:5000/mlflow"
+    expected = "https://host:5000/mlflow"
+    assert rest.hidden(uri) == expected
+    assert rest.hidden(f"{uri} failed: no answer from {uri}!") == (
+        f"{expected} failed: no answer from {expected}!"
+    )
+
+
+def test_the_name_of_a_store_does_not_depend_on_the_user_or_the_password() -> None:
+    uris = ["http://host:5000", "http://me:secret@host:5000", "http://you:other@host:5000/"]
+    assert len({store.prefix(uri) for uri in uris}) == 1
+    assert store.prefix("http://host:5001") != store.prefix(uris[0])
+
+
+def test_user_and_password_are_read_where_mlflow_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in rest.CREDENTIALS:
+        monkeypatch.delenv(name, raising=False)
+    assert rest._authorization("http://host") == {}
+    (tmp_path / ".mlflow").mkdir()
+    file = tmp_path / ".mlflow" / "credentials"
+    file.write_text("[mlflow]\nmlflow_tracking_username = file\nmlflow_tracking_password = 1%2\n")
+    with pytest.raises(rest.StoreError, match=r"credentials cannot be read; write % as %%$"):
+        authorized("http://host")
+    file.write_text(file.read_text().replace("%", "%%"))
+    assert authorized("http://host") == "file:1%2" == authorized_by_mlflow()
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    assert authorized("http://host") == "me:secret" == authorized_by_mlflow()
+    assert authorized("http://you:%40@host") == "you:@"
+
+
+def authorized(uri: str) -> str:
+    """Return the user and the password that are sent to a server."""
+    kind, coded = rest._authorization(uri)["Authorization"].split()
+    assert kind == "Basic"
+    return base64.b64decode(coded).decode()
+
+
+def authorized_by_mlflow() -> str:
+    """Return the user and the password that MLflow's client would send."""
+    return ":".join(filter(None, read_mlflow_creds()))
+
+
+def test_a_run_is_written_in_as_few_requests_as_mlflow_allows() -> None:
+    of = runs.Runs(MlflowClient("http://127.0.0.1:9"), "1", "torch")
+    points = [Point("loss", 0.5, step) for step in range(1700)]
+    params = {f"p{n}": "1" for n in range(101)}
+    sizes = [
+        tuple(map(len, request))
+        for request in of._requests(Content("run", params, points, {"status": "ok"}, {}), 0)
+    ]
+    labels = len(contents.surroundings("torch")) + 1
+    assert sizes == [(800, 100, labels), (800, 1, 0), (100, 0, 0)]
+    assert all(sum(size) <= 1000 for size in sizes)
+
+
+def test_doubles_that_two_writers_left_are_gone_once_the_study_is_tracked(folder: Path) -> None:
+    root = folder / FINISHED
+    track(root)
+    client = MlflowClient(store.uri_of(root))
+    (first,) = [run for run in all_runs(client) if run.info.run_name.endswith("seed 2")][:1]
+    with mirror.opened(running(root), store.store_name(root, "tiny")) as opened:
+        cell, seed = first.data.tags["metabench.cell"], 2
+        (wanted,) = (cell_ for cell_ in STUDY.cells if cell_.name == cell)
+        content = contents.runs(running(root), wanted, "2-2")[seed]
+        tags = runs.run_tags((wanted.algorithm, cell, seed))
+        opened.runs.settle([runs.Wanted([], content, tags, 0)])
+    assert len(all_runs(client)) == RUNS + 2
+    track(root)
+    assert len(all_runs(client)) == RUNS + 1
+    assert len(children(client)) == RUNS
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import small
 import yaml
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from pipeline import BIN, copy, environment, free_port, serving
 
 from metabench.analysis import frames, tables
@@ -29,7 +30,7 @@ from metabench.learning import engine, training
 from metabench.records import artifacts, headers, locks, states
 from metabench.records.layout import Layout
 from metabench.study.jobs import Study, TrainJob
-from metabench.views.tracking import mirror, store
+from metabench.views.tracking import runs, store
 from metabench.workflow import artefacts
 
 LENGTH = 50_000
@@ -423,22 +424,22 @@ def test_a_store_that_another_program_holds_is_tracked_once_it_is_let_go(
 def test_a_server_that_dies_half_way_is_said_in_one_line_and_the_next_call_leaves_nothing_double(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port, write = free_port(), mirror.Mirror._write_files
+    port, write = free_port(), runs.Runs._write_files
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     with serving(SERVE, folder, port) as server:
 
-        def dying(self: mirror.Mirror, run_id: str, files: dict[str, bytes]) -> None:
-            if sorted(statuses(server.address)) == ["FINISHED", "RUNNING"]:
+        def dying(self: runs.Runs, run: Run, files: dict[str, bytes]) -> None:
+            if set(statuses(server.address)) == {"FINISHED", "RUNNING"}:
                 os.killpg(server.process.pid, signal.SIGKILL)
-            write(self, run_id, files)
+            write(self, run, files)
 
-        monkeypatch.setattr(mirror.Mirror, "_write_files", dying)
+        monkeypatch.setattr(runs.Runs, "_write_files", dying)
         start = time.monotonic()
         assert "it does not answer; start it and run again" in refused(track())
         assert time.monotonic() - start < 60
-    monkeypatch.setattr(mirror.Mirror, "_write_files", write)
+    monkeypatch.setattr(runs.Runs, "_write_files", write)
     with serving(SERVE, folder, port) as server:
-        assert sorted(statuses(server.address)) == ["FINISHED", "RUNNING"]
+        assert set(statuses(server.address)) == {"FINISHED", "RUNNING"}
         run(track())
         assert statuses(server.address) == ["FINISHED"] * 4
 

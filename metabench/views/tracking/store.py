@@ -14,22 +14,21 @@ generation begins.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import sqlite3
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, unquote
 
 from metabench.records import locks
 from metabench.records.artifacts import ArtifactError, Header, replacing
 from metabench.records.provenance import digest
+from metabench.views.tracking import rest
+from metabench.views.tracking.rest import SECONDS, StoreError
 
 ARTIFACTS_TAG = "metabench.artifacts"
 """Tag of an experiment: the folder of its artifacts, if metabench chose it."""
@@ -38,13 +37,9 @@ DIGEST_TAG = "metabench.digest"
 """Tag of a run: a digest of everything that it shows."""
 
 SQLITE = "sqlite:///"
-# Snakemake asks the store at every start, so a dead server must not cost more than moments.
-SECONDS = 3.0
-"""Seconds to wait for an answer when only reading."""
 
-
-class StoreError(ConnectionError):
-    """A store that cannot be read or written."""
+BUSY = 30.0
+"""Seconds to wait for a server before writing to it, which others may be using."""
 
 
 def uri_of(root: Path) -> str:
@@ -52,16 +47,6 @@ def uri_of(root: Path) -> str:
     return (
         os.environ.get("MLFLOW_TRACKING_URI", "").strip()
         or f"{SQLITE}{(root / 'mlflow.db').as_posix()}"
-    )
-
-
-def shown(uri: str) -> str:
-    """Return a URI without its password."""
-    parts = urlsplit(uri)
-    return (
-        urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-        if "@" in parts.netloc
-        else uri
     )
 
 
@@ -101,8 +86,11 @@ def artifact_folder(uri: str) -> str | None:
 
 
 def prefix(uri: str) -> str:
-    """Return the part of a store's name that represents its URI."""
-    return digest(uri.rstrip("/"))[:8]
+    """Return the part of a store's name that represents its URI.
+
+    The password is left out: names of stores are public, and it may change.
+    """
+    return digest(rest.hidden(uri).rstrip("/"))[:8]
 
 
 def generation_tag(uri: str) -> str:
@@ -226,9 +214,9 @@ def _experiment_tags(uri: str, study: str) -> dict[str, str]:
     file = database(uri)
     if file:
         return _sqlite_tags(file, study)
-    if is_server(uri):
+    if rest.is_server(uri):
         return _server_tags(uri, study)
-    raise StoreError(f"{shown(uri)} cannot be read without a driver")
+    raise StoreError(f"{rest.hidden(uri)} cannot be read without a driver")
 
 
 def require_answer(uri: str, study: str) -> None:
@@ -244,13 +232,8 @@ def require_answer(uri: str, study: str) -> None:
                 connection.execute("ROLLBACK")
         except sqlite3.DatabaseError as error:
             raise StoreError(error) from None
-    elif is_server(uri):
-        _server_tags(uri, study)
-
-
-def is_server(uri: str) -> bool:
-    """Return whether a URI is that of a server, which has its own pages."""
-    return uri.startswith(("http://", "https://"))
+    elif rest.is_server(uri):
+        rest.experiment(uri, study, BUSY)
 
 
 def experiment(uri: str, study: str) -> str | None:
@@ -261,7 +244,7 @@ def experiment(uri: str, study: str) -> str | None:
     """
     file = database(uri)
     if file is None:
-        found = _server_experiment(uri, study)
+        found = rest.experiment(uri, study)
         return str(found["experiment_id"]) if found else None
     query = "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'active'"
     rows = _read_only(file, query, [study])
@@ -294,38 +277,7 @@ def _read_only(file: Path, query: str, values: list[str]) -> list[Any]:
 
 
 def _server_tags(uri: str, study: str) -> dict[str, str]:
-    return {tag["key"]: tag["value"] for tag in _server_experiment(uri, study).get("tags", [])}
-
-
-def _server_experiment(uri: str, study: str) -> dict[str, Any]:
-    """Return a server's information on a study's experiment, empty if there is none."""
-    method = f"{shown(uri).rstrip('/')}/api/2.0/mlflow/experiments/get-by-name"
-    address = f"{method}?{urlencode({'experiment_name': study})}"
-    request = urllib.request.Request(address, headers=_authorization(uri))
-    try:
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-            found = dict(json.load(answer)["experiment"])
-    except urllib.error.HTTPError as error:
-        # A proxy or a wrong address answers 404 as well, without the words of MLflow.
-        if error.code == 404 and b"RESOURCE_DOES_NOT_EXIST" in error.read():
-            return {}
-        raise StoreError(error) from None
-    except (OSError, ValueError, KeyError) as error:
-        raise StoreError(f"no answer from an MLflow server: {error}") from None
-    # MLflow still finds a deleted experiment by its name.
-    return found if found.get("lifecycle_stage", "active") == "active" else {}
-
-
-def _authorization(uri: str) -> dict[str, str]:
-    """Return the header that MLflow's own client would send."""
-    parts, environment = urlsplit(uri), os.environ
-    if token := environment.get("MLFLOW_TRACKING_TOKEN"):
-        return {"Authorization": f"Bearer {token}"}
-    user = unquote(parts.username or "") or environment.get("MLFLOW_TRACKING_USERNAME", "")
-    password = unquote(parts.password or "") or environment.get("MLFLOW_TRACKING_PASSWORD", "")
-    if not user:
-        return {}
-    return {"Authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
+    return {tag["key"]: tag["value"] for tag in rest.experiment(uri, study).get("tags", [])}
 
 
 @contextmanager
@@ -338,5 +290,5 @@ def only_writer(root: Path, uri: str) -> Iterator[None]:
     # Studies may share a sqlite file, so its lock is beside it. A server orders requests itself,
     # and only the jobs of this study must not interfere.
     path = file.with_name(f"{file.name}.lock") if file else root / "track" / ".lock"
-    with locks.alone(path, f"which writes to {shown(uri)}"):
+    with locks.alone(path, f"which writes to {rest.hidden(uri)}"):
         yield

@@ -5,27 +5,18 @@ By default MLflow shows its page for language models; the address here is that o
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NamedTuple
 
 from metabench.records.artifacts import ArtifactError
-from metabench.views.tracking import store
-from metabench.views.tracking.store import StoreError
-
-HOST = "127.0.0.1"
-
-SECONDS = 180.0
-"""Seconds to wait for a server, which a busy machine imports slowly."""
+from metabench.views.tracking import processes, rest, store
+from metabench.views.tracking.processes import HOST
+from metabench.views.tracking.rest import StoreError
 
 
 def page(server: str, experiment: str) -> str:
@@ -44,9 +35,9 @@ def experiment(root: Path, study: str) -> str:
     try:
         found = store.experiment(uri, study)
     except StoreError as error:
-        raise ArtifactError(f"{store.shown(uri)} cannot be read: {error}") from None
+        raise ArtifactError(f"{rest.hidden(uri)} cannot be read: {error}") from None
     if found is None:
-        raise ArtifactError(f"the study {study} is not in {store.shown(uri)}; run it first")
+        raise ArtifactError(f"the study {study} is not in {rest.hidden(uri)}; run it first")
     return found
 
 
@@ -76,54 +67,12 @@ def serving(root: Path, port: int) -> Iterator[Server]:
         ArtifactError: The port is taken, or MLflow does not start.
     """
     uri = store.uri_of(root)
-    if store.is_server(uri):
-        yield Server(store.shown(uri), None)
+    if rest.is_server(uri):
+        yield Server(rest.hidden(uri), None)
         return
-    with socket.socket() as taken:
-        if not taken.connect_ex((HOST, port)):
-            raise ArtifactError(f"port {port} is in use; choose another with --port")
-    with TemporaryFile() as log, _server(store.absolute(uri), port, log.fileno()) as process:
-        address = f"http://{HOST}:{port}"
-        deadline = time.monotonic() + SECONDS
-        while not _answers(address):
-            if process.poll() is not None or time.monotonic() > deadline:
-                log.seek(0)
-                *_, last = log.read().decode(errors="replace").splitlines() or [
-                    "it printed nothing"
-                ]
-                raise ArtifactError(f"MLflow does not start: {last}")
-            time.sleep(0.2)
+    processes.require_free(port)
+    address = f"http://{HOST}:{port}"
+    command = processes.mlflow(port, "--workers", "1", "--backend-store-uri", store.absolute(uri))
+    ready = partial(processes.answers, address)
+    with TemporaryFile() as log, processes.serving("MLflow", command, log, ready, {}) as process:
         yield Server(address, process)
-
-
-@contextmanager
-def _server(uri: str, port: int, log: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Run MLflow's server, and end it with everything that it started."""
-    command = [str(Path(sys.executable).with_name("mlflow")), "server", "--workers", "1"]
-    command += ["--backend-store-uri", uri, "--host", HOST, "--port", str(port)]
-    without_jobs = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(
-        command, env=without_jobs, stdout=log, stderr=log, start_new_session=True
-    )
-    try:
-        yield process
-    finally:
-        _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a server and its workers, by force if necessary."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=10)
-            return
-
-
-def _answers(address: str) -> bool:
-    try:
-        urllib.request.urlopen(f"{address}/health", timeout=5).close()
-    except OSError:
-        return False
-    return True
