@@ -11,6 +11,8 @@ LEVEL  ?= rounding
 KILLS  ?= 200
 TABLES ?= results/reference/$(STUDY)/tables
 OUT    ?= results/redrawn/$(STUDY)
+DATA   ?= results/mlflow-server
+PORT   ?= 5000
 
 BIN       := .venv/bin
 INSTALLED := .venv/.installed
@@ -29,15 +31,17 @@ REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup benchmark smoke atlas docs report ui figures verify reference soak bench growth literature test test-units test-views test-workflow test-studies test-faults test-cluster test-pythons setup-cluster check format lock
+.PHONY: help setup benchmark smoke atlas docs report ui server figures verify reference soak bench growth literature test test-units test-views test-workflow test-studies test-faults test-cluster test-pythons test-server setup-cluster setup-server check format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
-	@echo "Variables: CORES=$(CORES) STUDY=$(STUDY) PYTHON=$(PYTHON) TABLES=$(TABLES) OUT=$(OUT) LEVEL=$(LEVEL) KILLS=$(KILLS)"
+	@echo "Variables: CORES=$(CORES) STUDY=$(STUDY) PYTHON=$(PYTHON) TABLES=$(TABLES) OUT=$(OUT) LEVEL=$(LEVEL) KILLS=$(KILLS) DATA=$(DATA) PORT=$(PORT)"
 
 setup: $(INSTALLED) ## Create .venv with the locked versions (again only when they change)
 
 setup-cluster: .venv/.cluster ## Add the plugins that let Snakemake submit jobs to a cluster
+
+setup-server: .venv/.server ## Add what a shared MLflow server needs beside PostgreSQL
 
 benchmark: setup ## Run the study in config/STUDY.yaml on CORES cores (VERBOSE=1: with Snakemake's listing of jobs)
 	@$(BIN)/metabench plan --config config/$(STUDY).yaml > /dev/null # a wrong file ends here, before Snakemake reads it
@@ -64,6 +68,9 @@ figures: setup ## Draw all figures from the tables in TABLES into OUT
 ui: setup ## Show the runs of a tracked study in MLflow, until Ctrl-C
 	$(BIN)/metabench ui --study $(STUDY)
 
+server: setup-server ## Serve MLflow for several users at PORT, with PostgreSQL in the folder DATA, until Ctrl-C
+	@$(BIN)/metabench server --data "$(DATA)" --port $(PORT)
+
 verify: setup ## Compare the finished study's tables with the reference at LEVEL: identical, rounding or consistent
 	$(BIN)/metabench verify --tables results/$(STUDY)/tables --reference results/reference/$(STUDY)/tables --level $(LEVEL)
 
@@ -88,7 +95,7 @@ test: setup ## Run the checks and all tests, two parts at a time
 	  check test-studies test-units test-views test-workflow test-faults
 
 test-units: setup ## Run all tests except views and workflow, and the docstring examples
-	$(BIN)/pytest -p no:cacheprovider -m "not workflow and not faults" --ignore tests/views --ignore tests/workflow --ignore tests/cluster
+	$(BIN)/pytest -p no:cacheprovider -m "not workflow and not faults" --ignore tests/views --ignore tests/workflow --ignore tests/cluster --ignore tests/server
 
 test-views: setup ## Run the tests of figures, the report and MLflow
 	$(BIN)/pytest -p no:cacheprovider -m "not workflow" tests/views
@@ -107,6 +114,9 @@ test-cluster: setup-cluster ## Run the smoke study on a SLURM cluster on this ma
 
 test-pythons: setup ## Run the smoke study with each of PYTHONS, in an environment of its own, and compare the bytes
 	$(BIN)/python tests/pythons.py --cores $(CORES) $(PYTHONS)
+
+test-server: setup-server ## Track studies on a shared MLflow server on this machine (needs PostgreSQL)
+	$(BIN)/pytest -p no:cacheprovider tests/server
 
 check: setup ## Check format, style, types and rules; change nothing
 	$(BIN)/ruff format --check
@@ -164,4 +174,9 @@ $(INSTALLED): requirements.lock pyproject.toml setup.py metabench/learning/engin
 # Most machines have no scheduler, and Snakemake loads every plugin that is installed at each start.
 .venv/.cluster: $(INSTALLED)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --requirement pyproject.toml --extra cluster
+	@touch $@
+
+# Most users track in a file, which needs neither PostgreSQL nor user names.
+.venv/.server: $(INSTALLED)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --requirement pyproject.toml --extra server
 	@touch $@

@@ -466,26 +466,27 @@ def track_study(running: Running, store: str) -> None:
     click.echo(jobs.track_study(running, store))
 
 
-@main.command()
-@study_option
-@click.option(
+port_option = click.option(
     "--port",
     type=click.IntRange(1, 65_535),
     default=5000,
     show_default=True,
     help="Where MLflow listens, on this machine alone.",
 )
+
+
+@main.command()
+@study_option
+@port_option
 @click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
 def ui(running: Running, port: int, opened: bool) -> None:
     """Show a study's runs in MLflow: print the address of their page, and serve it until Ctrl-C."""
-    import signal
     import webbrowser
     from contextlib import suppress
 
     from metabench.views.tracking import ui as pages
 
-    for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal ends the server too
-        signal.signal(number, signal.default_int_handler)
+    _end_like_ctrl_c()
     root, study = running.layout.root, running.study.name
     experiment = pages.experiment(root, study)
     with suppress(KeyboardInterrupt), pages.serving(root, port) as server:
@@ -497,6 +498,55 @@ def ui(running: Running, port: int, opened: bool) -> None:
             click.echo("serving until Ctrl-C", err=True)
             server.process.wait()
             answer("MLflow's server has ended", 2)
+
+
+SERVED = """\
+MLflow: {address}
+The user admin adds users at {address}/#/admin; its first password is in
+{folder}/admin-password
+A study is tracked there with
+  export MLFLOW_TRACKING_URI={address}
+  export MLFLOW_TRACKING_USERNAME=... MLFLOW_TRACKING_PASSWORD=...\
+"""
+
+
+@main.command()
+@click.option("--data", type=FOLDER, required=True, help="Folder of the database and artifacts.")
+@port_option
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=2,
+    show_default=True,
+    help="Processes of MLflow that answer requests.",
+)
+def server(data: Path, port: int, workers: int) -> None:
+    """Serve MLflow for several users until Ctrl-C: PostgreSQL, user names, artifacts.
+
+    A second start with the same folder finds everything again.
+    """
+    import time
+    from contextlib import suppress
+
+    from metabench.views.tracking import server as shared
+
+    _end_like_ctrl_c()
+    with suppress(KeyboardInterrupt), shared.running(data, port, workers) as found:
+        click.echo(SERVED.format(address=found.address, folder=data))
+        click.echo("serving until Ctrl-C", err=True)
+        while True:
+            for name, process in found.processes.items():
+                if process.poll() is not None:
+                    answer(f"{name} has ended; see the logs in {data}", 2)
+            time.sleep(1)
+
+
+def _end_like_ctrl_c() -> None:
+    """Let a closed terminal and a request to end do the same as Ctrl-C."""
+    import signal
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
 
 
 @main.command(hidden=True)

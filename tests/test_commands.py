@@ -103,6 +103,7 @@ RUN = {
 NOT_RUN = {
     "make": "it would set up an environment first; what it would run is checked as the rest is",
     "metabench table": "it prints; test_every_format_is_a_choice_of_the_command tests the output",
+    "metabench server": "it serves until it is stopped; `make test-server` runs it",
     "metabench ui": "it serves until it is stopped; tests of tracking serve in the same way",
     "pytest": "these are tests themselves",
     "python": "tests compare what they write with what is there",
