@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -23,8 +25,8 @@ MINUTES = 60.0
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A finished study of 200 runs, of which one job tracks all."""
-    return finished(tmp_path_factory.mktemp("study"), "half", cells=10, seeds=20)
+    """A finished study of 60 runs, of which one job tracks all."""
+    return finished(tmp_path_factory.mktemp("study"), "half", cells=6, seeds=10)
 
 
 def experiment(client: MlflowClient, name: str) -> str:
@@ -113,7 +115,7 @@ def test_a_study_that_is_killed_half_way_is_tracked_again_without_doubles(
         process.communicate()
         kept = {run.info.run_id for run in children(client, "half") if run.info.end_time}
         assert len(children(client, "half")) < len(study.keys)
-    assert "200 runs of half are in MLflow" in study.tracked_by(anna)[-1]
+    assert "60 runs of half are in MLflow" in study.tracked_by(anna)[-1]
     runs = assert_whole(anna, "half", study.keys)
     assert kept <= {run.info.run_id for run in runs}, "what was complete is kept"
     study.tracked_by(anna)
@@ -142,6 +144,37 @@ def test_a_study_of_another_user_is_read_and_cannot_be_changed(
     assert {run.info.run_id for run in assert_whole(anna, "half", study.keys)} == before
 
 
+def test_a_user_to_whom_the_owner_grants_it_tracks_the_same_study(
+    anna: User, study: Study, shared: Server
+) -> None:
+    study.tracked_by(anna)
+    before = {run.info.run_id for run in assert_whole(anna, "half", study.keys)}
+    cleo = served.add_user(shared, "cleo")
+    with anna.acting() as client:
+        number = experiment(client, "half")
+    granted = {"resource_type": "experiment", "resource_id": number, "permission": "MANAGE"}
+    anna.posts("3.0/mlflow/users/permissions/grant", {"username": cleo.name, **granted})
+    with cleo.acting() as client:
+        client.delete_run(min(before))
+    assert "60 runs" in study.tracked_by(cleo)[-1]
+    after = {run.info.run_id for run in assert_whole(anna, "half", study.keys)}
+    assert before - after == {min(before)}, "only the deleted run is written again"
+
+
+def test_nobody_without_a_user_name_sees_anything(shared: Server, anna: User, study: Study) -> None:
+    study.tracked_by(anna)
+    with anna.acting() as client:
+        run = children(client, "half")[0].info.run_id
+    for place in (
+        "api/2.0/mlflow/experiments/get-by-name?experiment_name=half",
+        f"api/2.0/mlflow/artifacts/list?run_id={run}",
+        f"get-artifact?path=theta.safetensors&run_uuid={run}",
+        "api/2.0/mlflow-artifacts/artifacts?path=",
+    ):
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{shared.address}/{place}")
+
+
 def test_a_wrong_password_is_one_line_and_the_right_one_mends_it(anna: User, study: Study) -> None:
     study.tracked_by(anna)
     wrong = anna._replace(password="another-secret")
@@ -152,7 +185,7 @@ def test_a_wrong_password_is_one_line_and_the_right_one_mends_it(anna: User, stu
             "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD and run again"
         )
         assert code == "exit code 2" and wrong.password not in line
-    assert "200 runs" in study.tracked_by(anna)[-1]
+    assert "60 runs" in study.tracked_by(anna)[-1]
 
 
 def test_no_password_is_in_results_logs_or_the_store(

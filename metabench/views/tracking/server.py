@@ -33,6 +33,9 @@ from metabench.views.tracking.processes import HOST
 DATABASE = "postgresql:///postgres"
 """The database that `initdb` creates, at the place that the variables PGHOST and PGUSER name."""
 
+CONNECTIONS = 50
+"""Connections for each process of MLflow, which opens up to fifteen for runs, models and users."""
+
 AUTH = f"""\
 [mlflow]
 # Every user reads all experiments; who creates one may change it and give others permissions.
@@ -71,7 +74,11 @@ def running(folder: Path, port: int, workers: int) -> Iterator[Shared]:
     _require_packages()
     processes.require_free(port)
     folder = folder.absolute()
-    with _alone(folder), _database(folder) as database, _mlflow(folder, port, workers) as mlflow:
+    with (
+        _alone(folder),
+        _database(folder, CONNECTIONS * workers) as database,
+        _mlflow(folder, port, workers) as mlflow,
+    ):
         yield Shared(f"http://{HOST}:{port}", {"MLflow": mlflow, "PostgreSQL": database})
 
 
@@ -93,7 +100,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _database(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _database(folder: Path, connections: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run PostgreSQL while the body runs; create its files if there are none."""
     data = folder / "postgres"
     if not data.exists():
@@ -103,6 +110,7 @@ def _database(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         # The process that started it was killed, as the lock proves.
         _call(data, "pg_ctl", "stop", "--mode", "fast", "--pgdata", str(data))
     command = [_program("postgres", data), "-D", str(data), "-k", str(data), "-h", ""]
+    command += ["-N", str(connections)]
     with (
         (folder / "postgres.log").open("a+b") as log,
         processes.serving("PostgreSQL", command, log, ready, {}, _owner(), signal.SIGINT) as found,
