@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -209,3 +210,17 @@ def test_the_workflow_catalog_names_a_study_that_exists():
 def test_the_version_is_the_same_in_pyproject_and_in_the_citation():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == PROJECT["version"]
+
+
+def test_an_installed_package_has_every_file_that_its_source_has(tmp_path):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    unwanted = shutil.ignore_patterns("__pycache__", "*.so")
+    shutil.copytree(ROOT / "metabench", tmp_path / "metabench", ignore=unwanted)
+    command = [sys.executable, "setup.py", "--quiet", "build_py", "--build-lib", "installed"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    source, installed = (
+        {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        for folder in (tmp_path / "metabench", tmp_path / "installed" / "metabench")
+    )
+    assert installed == source

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from hashlib import sha256
 from importlib import metadata
@@ -39,6 +39,9 @@ SOURCES = (".", "../Snakefile", "../workflow", "../requirements.lock")
 """Paths, relative to the package, whose changes or new files make a checkout dirty.
 """
 
+BESIDE = ("*.cpp", "*.csv", "*.csv.gz")
+"""The files that a module's code may read: C++ and data in its folder."""
+
 ARITHMETIC = ("ATEN_", "DNNL_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_")
 """Beginnings of the names of environment variables that may change the bits of a product."""
 
@@ -62,7 +65,7 @@ def config_digest(settings: Any) -> str:
 def code_digest(*modules: str) -> str:
     """Return the digest of the source of modules and of everything they import from this package.
 
-    This includes C++ files.
+    This includes the C++ and data files in their folders.
 
     Args:
         modules: Full names, for instance ``metabench.learning.training`` and
@@ -74,18 +77,22 @@ def code_digest(*modules: str) -> str:
         name = waiting.pop()
         if name not in found:
             path = _path(name)
-            more = [] if name.endswith(".py") else sorted(path.parent.glob("*.cpp"))
+            more = [] if name.endswith(".py") else _matching(path.parent.glob, *BESIDE)
             found[name] = digest(b"".join(file.read_bytes() for file in (path, *more)))
             waiting += _imports(path.read_text(encoding="utf-8"))
     return config_digest(found)
 
 
 def package_digest() -> str:
-    """Return the digest of the whole package's source."""
-    files = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.cpp")])
+    """Return the digest of the whole package's source and data."""
+    files = _matching(PACKAGE.rglob, "*.py", *BESIDE)
     return config_digest(
         {str(path.relative_to(PACKAGE)): digest(path.read_bytes()) for path in files}
     )
+
+
+def _matching(find: Callable[[str], Iterator[Path]], *patterns: str) -> list[Path]:
+    return sorted(file for pattern in patterns for file in find(pattern))
 
 
 def _path(module: str) -> Path:

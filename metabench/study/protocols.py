@@ -233,3 +233,7 @@ def require_showcase(tasks: TaskDistribution, parameters: Showcase) -> None:
             f"showcase of family {tasks.family} takes {known}; got {shorten(list(parameters))} "
             f"(showcase)"
         )
+    try:
+        tasks.one(**parameters)
+    except ValueError as error:
+        raise ConfigError(f"{error} (showcase)") from error

@@ -17,15 +17,21 @@ from metabench.learning.randomness import BLOCK
 from metabench.learning.tasks import (
     FAMILIES,
     Bank,
+    DigitsDistribution,
+    MultimodalDistribution,
     PlaneWaveDistribution,
+    SeaTemperatureDistribution,
     SineDistribution,
     SineOrLine,
     SineOrLineDistribution,
     TaskStream,
     distribution,
+    recorded,
 )
+from metabench.learning.tasks.recorded import RecordedDistribution
 from metabench.learning.training import train
 from metabench.study import config
+from metabench.study.messages import ConfigError
 from metabench.views.figures import step_sizes
 
 VARIANTS = {
@@ -39,8 +45,20 @@ VARIANTS = {
     "plane waves of other ranges": PlaneWaveDistribution(
         amplitude=(1.0, 2.0), direction=(1.0, 4.0), domain=(-1.0, 3.0), grid_points=8
     ),
+    "two modes": MultimodalDistribution(modes=2),
+    "three modes of other ranges": MultimodalDistribution(
+        modes=3, curvature=(1.0, 2.0), center=(0.0, 1.0), domain=(-1.0, 3.0)
+    ),
+    "three digits": DigitsDistribution(classes=(7, 9, 8), grid_points=9, domain=(-1.0, 3.0)),
 }
 every_variant = pytest.mark.parametrize("tasks", VARIANTS.values(), ids=VARIANTS)
+ENDLESS = {
+    name: tasks for name, tasks in VARIANTS.items() if not isinstance(tasks, RecordedDistribution)
+}
+every_endless_variant = pytest.mark.parametrize("tasks", ENDLESS.values(), ids=ENDLESS)
+RECORDED = {name: tasks for name, tasks in VARIANTS.items() if name not in ENDLESS}
+every_recorded_variant = pytest.mark.parametrize("tasks", RECORDED.values(), ids=RECORDED)
+PARTS = ("training", "validation-bank", "test-bank")
 SEEDS = (4, 0, 9)
 
 
@@ -124,7 +142,8 @@ def test_the_baselines_of_a_family_are_finite_under_every_protocol(tasks):
     protocol = settings.BaselineProtocol(
         shots=5, support=support, updates=1, gaussian_process_length_scale=2.0
     )
-    showcase = {name: 1.0 for name in inspect.signature(tasks.one).parameters}
+    every = inspect.signature(tasks.one).parameters
+    showcase = {name: 1982.0 if name == "year" else 1.0 for name in every}
     given = small.baseline_settings({"right": protocol}, tasks=tasks, showcase=showcase)
     found = evaluate(given)
     measured = {name.split("/")[-1] for name in found if name.startswith("test/")}
@@ -201,7 +220,7 @@ def test_a_noisy_run_does_not_depend_on_its_neighbours(tasks):
             assert torch.equal(kind(alone).y[:, 0], kind(stack).y[:, run])
 
 
-@every_variant
+@every_endless_variant
 @pytest.mark.parametrize("count", [1, 7, 100])
 def test_a_run_visits_as_many_training_tasks_as_there_are_and_each_seed_has_its_own(tasks, count):
     few = tasks.model_copy(update={"training_tasks": count})
@@ -217,7 +236,7 @@ def test_a_run_visits_as_many_training_tasks_as_there_are_and_each_seed_has_its_
     assert len(set.union(*visited)) == count * len(SEEDS)
 
 
-@every_variant
+@every_endless_variant
 def test_training_tasks_are_visited_equally_often(tasks):
     few = tasks.model_copy(update={"training_tasks": 10})
     drawn = parameters(TaskStream(few, (0,), 3).block(0).drawn)
@@ -232,7 +251,7 @@ def test_the_points_of_a_training_task_are_fresh_at_every_visit(tasks):
     assert x.unique().numel() == x.numel()
 
 
-@every_variant
+@every_endless_variant
 def test_a_bank_has_as_many_tasks_as_it_is_asked_for_however_few_are_trained_on(tasks):
     few = tasks.model_copy(update={"training_tasks": 3})
     held = parameters(Bank(0, "test-bank", few, 200).drawn)
@@ -254,6 +273,23 @@ SHOWCASES = [
         "plane-wave",
         {"amplitude": 4.0, "phase": 1.0, "direction": 0.7},
         lambda x: 4 * torch.sin((cos(0.7) + sin(0.7)) * x + 1),
+    ),
+    ("multimodal", {"mode": 0.0, "scale": 4.0, "center": -1.0}, lambda x: 4 * torch.sin(x + 1)),
+    ("multimodal", {"mode": 1.0, "scale": -2.0, "bias": 0.5}, lambda x: 0.5 - 2 * x),
+    (
+        "multimodal",
+        {"mode": 2.0, "scale": -0.1, "center": 2.0, "bias": 3.0},
+        lambda x: 3 - 0.1 * (x - 2) ** 2,
+    ),
+    (
+        "multimodal",
+        {"mode": 3.0, "scale": 2.0, "center": 1.0, "bias": -1.0},
+        lambda x: 2 * torch.tanh(x - 1) - 1,
+    ),
+    (
+        "multimodal",
+        {"mode": 4.0, "scale": -2.0, "center": 1.0, "bias": 3.0},
+        lambda x: 3 - 2 * (x - 1).abs(),
     ),
 ]
 
@@ -339,6 +375,126 @@ def test_a_task_is_a_wave_or_a_line():
     expected = torch.where(line == 1, slope * x + intercept, amplitude * torch.sin(x + phase))
     torch.testing.assert_close(drawn(x), expected)
     assert isinstance(drawn, SineOrLine) and 30 < int(drawn.line.sum()) < 70
+
+
+@pytest.mark.parametrize("modes", [2, 3, 5])
+def test_modes_are_equally_likely(modes):
+    drawn = Bank(0, "test-bank", MultimodalDistribution(modes=modes), 4000).drawn
+    found, counts = drawn.mode.unique(return_counts=True)
+    assert found.tolist() == list(range(modes))
+    expected = 4000 / modes
+    assert (counts - expected).abs().max() < 4 * sqrt(expected * (1 - 1 / modes))
+
+
+@pytest.mark.parametrize(
+    ("mode", "parameter", "low", "high"),
+    [
+        (0, "scale", 0.1, 5.0),
+        (0, "center", 0.0, pi),
+        (1, "scale", -3.0, 3.0),
+        (1, "bias", -3.0, 3.0),
+        (2, "center", -3.0, 3.0),
+        (2, "bias", -3.0, 3.0),
+        *[(mode, name, -3.0, 3.0) for mode in (3, 4) for name in ("scale", "center", "bias")],
+    ],
+)
+def test_the_parameters_of_a_mode_are_uniform_on_their_intervals(mode, parameter, low, high):
+    drawn = Bank(0, "test-bank", MultimodalDistribution(), 50_000).drawn
+    values = getattr(drawn, parameter)[drawn.mode == mode]
+    assert low <= values.min() < low + 0.01 and high - 0.01 < values.max() < high
+    assert abs(values.mean() - (low + high) / 2) < 3 * (high - low) / sqrt(12 * len(values))
+
+
+def test_sines_have_no_bias_and_lines_no_center():
+    drawn = Bank(0, "test-bank", MultimodalDistribution(), 1000).drawn
+    assert not drawn.bias[drawn.mode == 0].any() and not drawn.center[drawn.mode == 1].any()
+
+
+def test_half_of_the_quadratic_functions_open_downwards_and_their_curvature_is_uniform():
+    drawn = Bank(0, "test-bank", MultimodalDistribution(), 50_000).drawn
+    scales = drawn.scale[drawn.mode == 2]
+    for sizes in (scales[scales > 0], -scales[scales < 0]):
+        assert abs(len(sizes) / len(scales) - 0.5) < 3 * 0.5 / sqrt(len(scales))
+        assert 0.02 <= sizes.min() < 0.021 and 0.149 < sizes.max() < 0.15
+        assert abs(sizes.mean() - 0.085) < 3 * 0.13 / sqrt(12 * len(sizes))
+
+
+@every_recorded_variant
+def test_every_row_is_in_one_part_and_the_banks_draw_from_theirs(tasks):
+    rows = {name: set(tasks.rows(name).tolist()) for name in PARTS}
+    assert sum(map(len, rows.values())) == len(set.union(*rows.values()))
+    trained = parameters(TaskStream(tasks, (0,), 5).block(0).drawn)
+    assert set(trained.flatten().tolist()) == rows["training"]
+    for name in PARTS[1:]:
+        drawn = parameters(Bank(0, name, tasks, 5000).drawn)
+        assert set(drawn.flatten().tolist()) == rows[name]
+
+
+@every_recorded_variant
+def test_half_of_the_rows_are_trained_on_and_a_quarter_is_in_each_bank(tasks):
+    counts = [len(tasks.rows(name)) for name in PARTS]
+    shares = [count / sum(counts) for count in counts]
+    assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.02)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_images_of_a_part_show_the_classes_of_the_distribution(name):
+    shown = [DigitsDistribution(classes=(digit,)).rows(name).tolist() for digit in range(10)]
+    some, every = DigitsDistribution(classes=(3, 1)), DigitsDistribution()
+    assert some.rows(name).tolist() == shown[1] + shown[3]
+    assert every.rows(name).tolist() == [image for images in shown for image in images]
+    labels = recorded.table("digits.csv.gz")[:, -1]
+    assert all(set(labels[images].tolist()) == {digit} for digit, images in enumerate(shown))
+
+
+def test_at_the_centers_of_pixels_an_image_is_that_of_the_file():
+    tasks, table = DigitsDistribution(), recorded.table("digits.csv.gz")
+    assert table.shape == (1797, 65) and table[:, :64].max() == 16
+    images = tasks.at(torch.arange(1797))(tasks.grid)
+    torch.testing.assert_close(16 * images[..., 0], table[:, :64], rtol=0, atol=1e-12)
+
+
+def test_between_pixels_an_image_is_bilinear_and_beyond_them_it_is_constant():
+    tasks = DigitsDistribution()
+    task, step = tasks.one(image=8), 10 / 7
+    pixels = task(tasks.grid).reshape(8, 8)
+    (a, b), (c, d) = pixels[2:4, 3:5]
+    row, column = 0.25, 0.75
+    x = torch.tensor([[(2 + row) * step - 5, (3 + column) * step - 5], [7.0, 3 * step - 5]])
+    between = (1 - row) * ((1 - column) * a + column * b) + row * ((1 - column) * c + column * d)
+    expected = torch.stack([between, pixels[7, 3]])
+    torch.testing.assert_close(task(x)[:, 0], expected.float(), check_dtype=False)
+
+
+def test_a_year_has_the_monthly_means_of_the_file_and_lines_between_them():
+    task = SeaTemperatureDistribution().one(year=1997)
+    months = torch.linspace(-5, 5, 12, dtype=torch.float64)[:, None]
+    january, december = 23 + task(months)[[0, 11], 0]
+    assert (january, december) == (pytest.approx(23.70), pytest.approx(27.08))
+    middle = task((months[3:4] + months[4:5]) / 2)
+    torch.testing.assert_close(middle, task(months)[3:5].mean(0, keepdim=True))
+
+
+@pytest.mark.parametrize(
+    ("family", "showcase", "mistake"),
+    [
+        ("digits", {"image": 1797.0}, "image must be a whole number from 0 to 1796, got 1797"),
+        ("digits", {"image": 0.5}, "image must be a whole number from 0 to 1796, got 0.5"),
+        ("sea-temperature", {"year": 2011.0}, "from 1950 to 2010, got 2011"),
+        ("multimodal", {"mode": 5.0, "scale": 1.0}, "mode must be a whole number from 0 to 4"),
+    ],
+)
+def test_a_showcase_that_no_task_has_is_an_error_in_one_line(family, showcase, mistake):
+    content = small.content(tasks={"family": family}, showcase=showcase)
+    with pytest.raises(ConfigError, match=mistake) as error:
+        small.study(content)
+    assert str(error.value).endswith("(showcase)")
+
+
+def test_classes_are_put_in_order_and_given_once():
+    assert DigitsDistribution(classes=(9, 7)) == DigitsDistribution(classes=(7, 9))
+    with pytest.raises(ValueError, match="each class must be given once, got 7, 7"):
+        DigitsDistribution(classes=(7, 7))
 
 
 # Jobs and studies.

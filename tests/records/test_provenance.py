@@ -1,3 +1,4 @@
+import gzip
 import shutil
 
 import pytest
@@ -59,6 +60,8 @@ EVERYTHING = both(*NAMES) | {"baselines"}
         ("learning/optimizers.py", EVERYTHING),
         ("learning/tasks/sine_or_line.py", EVERYTHING),
         ("learning/tasks/plane_wave.py", EVERYTHING),
+        ("learning/tasks/sea_temperature.csv", EVERYTHING),
+        ("learning/tasks/DATA.md", set()),
         ("learning/fields.py", EVERYTHING),
         ("learning/training.py", TRAINING),
         ("learning/evaluation.py", EVERYTHING),
@@ -87,6 +90,15 @@ def test_editing_a_file_makes_stale_what_runs_it_and_nothing_else(tree, file, st
     path = tree / file
     path.write_text(path.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
     assert {name for name, value in digests().items() if value != before[name]} == stale
+
+
+def test_changing_compressed_data_makes_every_record_stale(tree):
+    before, package = digests(), provenance.package_digest()
+    path = tree / "learning/tasks/digits.csv.gz"
+    text = gzip.decompress(path.read_bytes()).decode()
+    path.write_bytes(gzip.compress(text.replace("0,0,5,", "0,0,6,", 1).encode(), mtime=0))
+    assert {name for name, value in digests().items() if value != before[name]} == EVERYTHING
+    assert provenance.package_digest() != package
 
 
 CUSTOM = """

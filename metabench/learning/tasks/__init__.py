@@ -11,8 +11,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from metabench.learning.tasks.digits import Digit, DigitsDistribution
 from metabench.learning.tasks.distribution import Points, Task, TaskDistribution, lattice, scale
+from metabench.learning.tasks.multimodal import Multimodal, MultimodalDistribution
 from metabench.learning.tasks.plane_wave import PlaneWave, PlaneWaveDistribution
+from metabench.learning.tasks.sea_temperature import SeaTemperature, SeaTemperatureDistribution
 from metabench.learning.tasks.sine import Sine, SineDistribution
 from metabench.learning.tasks.sine_or_line import SineOrLine, SineOrLineDistribution
 from metabench.learning.tasks.streams import Bank, TaskBlock, TaskStream
@@ -21,9 +24,15 @@ __all__ = [
     "FAMILIES",
     "AnyDistribution",
     "Bank",
+    "Digit",
+    "DigitsDistribution",
+    "Multimodal",
+    "MultimodalDistribution",
     "PlaneWave",
     "PlaneWaveDistribution",
     "Points",
+    "SeaTemperature",
+    "SeaTemperatureDistribution",
     "Sine",
     "SineDistribution",
     "SineOrLine",
@@ -38,14 +47,26 @@ __all__ = [
 ]
 
 AnyDistribution = Annotated[
-    SineDistribution | SineOrLineDistribution | PlaneWaveDistribution,
+    SineDistribution
+    | SineOrLineDistribution
+    | MultimodalDistribution
+    | PlaneWaveDistribution
+    | SeaTemperatureDistribution
+    | DigitsDistribution,
     Field(discriminator="family"),
 ]
 """The section `tasks` of a study."""
 
 FAMILIES: dict[str, type[TaskDistribution]] = {
     family.model_fields["family"].default: family
-    for family in (SineDistribution, SineOrLineDistribution, PlaneWaveDistribution)
+    for family in (
+        SineDistribution,
+        SineOrLineDistribution,
+        MultimodalDistribution,
+        PlaneWaveDistribution,
+        SeaTemperatureDistribution,
+        DigitsDistribution,
+    )
 }
 """The distribution class of each family."""
 

@@ -99,12 +99,22 @@ class TaskDistribution(Model, ABC):
     def draw(self, unit: Tensor) -> Task:
         """Map uniform numbers ``(..., task, width)`` on [0, 1) to tasks ``(..., task)``."""
 
+    def draw_held_out(self, unit: Tensor, bank: str) -> Task:
+        """Map uniform numbers to tasks of a bank, which recorded data keep apart from training.
+
+        Args:
+            unit: ``(..., task, width)``, on [0, 1).
+            bank: ``validation-bank`` or ``test-bank``.
+        """
+        return self.draw(unit)
+
     @abstractmethod
     def one(self, **parameters: float) -> Task:
         """Return one task with these parameters, for pictures.
 
         Raises:
             TypeError: The family has no such parameters.
+            ValueError: No task of the family has these values.
         """
 
     def basis(self, x: Tensor) -> list[Tensor] | None:

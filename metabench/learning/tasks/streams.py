@@ -187,7 +187,7 @@ class Bank:
         """The tasks, ``(task,)``."""
         width = self.distribution.width
         unit = uniforms(self._key, self.purpose, 0, width * self.tasks).reshape(self.tasks, width)
-        return self.distribution.draw(torch.from_numpy(unit))
+        return self.distribution.draw_held_out(torch.from_numpy(unit), self.purpose)
 
     def support(self, shots: int, interval: Interval) -> Points:
         """Return each task's support points, uniform on an interval, ``(task, shots, feature)``.
