@@ -57,6 +57,35 @@ FAULTS = {
         "self.phase[..., None, None] * x",
         (f"{FAMILIES}::test_a_task_is_a_wave_or_a_line",),
     ),
+    "every quadratic function opens upwards": Fault(
+        "learning/tasks/multimodal.py",
+        "torch.where(unit < 0.5, -size, size)",
+        "size",
+        (
+            f"{FAMILIES}::test_half_of_the_quadratic_functions_open_downwards_and_their_curvature_is_uniform",
+        ),
+    ),
+    "held-out tasks are those that were trained on": Fault(
+        "learning/tasks/recorded.py",
+        "return self._drawn(unit, bank)",
+        'return self._drawn(unit, "training")',
+        (f"{FAMILIES}::test_every_row_is_in_one_part_and_the_banks_draw_from_theirs",),
+    ),
+    "an image between its pixels is that of the pixel before": Fault(
+        "learning/tasks/recorded.py",
+        "fraction = position - before",
+        "fraction = torch.zeros_like(position)",
+        (
+            f"{FAMILIES}::test_between_pixels_an_image_is_bilinear_and_beyond_them_it_is_constant",
+            f"{FAMILIES}::test_a_year_has_the_monthly_means_of_the_file_and_lines_between_them",
+        ),
+    ),
+    "records do not depend on data files": Fault(
+        "records/provenance.py",
+        'BESIDE = ("*.cpp", "*.csv", "*.csv.gz")',
+        'BESIDE = ("*.cpp",)',
+        ("records/test_provenance.py::test_changing_compressed_data_makes_every_record_stale",),
+    ),
     "every seed trains on the same few tasks": Fault(
         "learning/tasks/streams.py",
         'uniforms(s, "train-tasks", 0,',
