@@ -423,10 +423,10 @@ def test_half_of_the_quadratic_functions_open_downwards_and_their_curvature_is_u
 def test_every_row_is_in_one_part_and_the_banks_draw_from_theirs(tasks):
     rows = {name: set(tasks.rows(name).tolist()) for name in PARTS}
     assert sum(map(len, rows.values())) == len(set.union(*rows.values()))
-    trained = parameters(TaskStream(tasks, (0,), 5).block(0).drawn)
+    trained = parameters(TaskStream(tasks, (0,), 20).block(0).drawn)
     assert set(trained.flatten().tolist()) == rows["training"]
     for name in PARTS[1:]:
-        drawn = parameters(Bank(0, name, tasks, 5000).drawn)
+        drawn = parameters(Bank(0, name, tasks, 10_000).drawn)
         assert set(drawn.flatten().tolist()) == rows[name]
 
 
@@ -487,7 +487,7 @@ def test_a_year_has_the_monthly_means_of_the_file_and_lines_between_them():
 def test_a_showcase_that_no_task_has_is_an_error_in_one_line(family, showcase, mistake):
     content = small.content(tasks={"family": family}, showcase=showcase)
     with pytest.raises(ConfigError, match=mistake) as error:
-        small.study(content)
+        small.study(content).check()
     assert str(error.value).endswith("(showcase)")
 
 
