@@ -9,14 +9,14 @@ Reference: Finn et al. 2017, arXiv:1703.03400, equation 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from metabench.learning.network import Network
 from metabench.learning.optimizers import INNER_OPTIMIZERS
-from metabench.learning.step_sizes import Sizes, clipped
+from metabench.learning.step_sizes import StepSize
 from metabench.learning.tasks import Points
 
 
@@ -42,7 +42,7 @@ def adapted(
     network: Network,
     phi: Tensor,
     batches: Points,
-    step_size: float | Tensor | Sizes,
+    step_size: StepSize,
     optimizer: str = "sgd",
 ) -> Tensor:
     """Take one gradient step on each batch and return the last parameters.
@@ -52,8 +52,7 @@ def adapted(
         phi: phi_0, the initial parameters, ``(..., P)``. Not changed.
         batches: Points of each step, ``(step, ..., point, feature)``. For full-batch descent, see
             `Points.repeated`.
-        step_size: alpha: one number, or a number for each network, ``(...,)``, or `Sizes` of its
-            parts.
+        step_size: As in `Network.descend`.
         optimizer: A key of `metabench.learning.optimizers.INNER_OPTIMIZERS`.
 
     Returns:
@@ -69,7 +68,7 @@ def predictions(
     network: Network,
     phi: Tensor,
     batches: Points,
-    step_size: float | Tensor | Sizes,
+    step_size: StepSize,
     x: Tensor,
     optimizer: str = "sgd",
     every: bool = True,
@@ -97,21 +96,16 @@ def path(
     network: Network,
     phi: Tensor,
     batches: Points,
-    step_size: float | Tensor | Sizes,
+    step_size: StepSize,
     optimizer: str = "sgd",
-    mapped: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Tensor]:
-    """Yield phi_0 .. phi_U of the steps of `adapted`.
-
-    If `mapped` is given, each gradient is first replaced by `mapped(gradient)`.
-    """
+    """Yield phi_0 .. phi_U of the steps of `adapted`."""
     rule = INNER_OPTIMIZERS[optimizer]
     memory = phi.new_zeros(rule.moments, *phi.shape)
     yield phi
     for done, batch in enumerate(batches.unbind()):
         _, gradient = network.loss_and_gradient(phi, *batch)
-        gradient = mapped(gradient) if mapped else gradient
-        direction, memory = rule.direction(clipped(gradient, step_size), memory, done)
+        direction, memory = rule.direction(network.used(gradient, step_size), memory, done)
         phi = network.stepped(phi, direction, step_size, done)
         yield phi
 

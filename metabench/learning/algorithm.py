@@ -26,7 +26,7 @@ from metabench.learning import adaptation
 from metabench.learning.hyperparameters import Hyperparameters
 from metabench.learning.network import Network
 from metabench.learning.predictive import Predictive
-from metabench.learning.step_sizes import Sizes
+from metabench.learning.step_sizes import Maps, Sizes, StepSize
 from metabench.learning.tasks import Points, TaskBlock, TaskDistribution
 
 Batch = tuple[Points, ...]
@@ -108,21 +108,21 @@ def descending(network: Network, theta: Tensor, question: Question, h: Any) -> T
 
 
 def descending_elementwise(
-    network: Network, start: Tensor, sizes: Sizes, question: Question
+    network: Network, start: Tensor, sizes: Sizes | Maps, question: Question
 ) -> Tensor:
-    """Adapt with a separate step size for each layer or parameter, and predict.
+    """Adapt with a separate step size for each layer or parameter, or with maps, and predict.
 
     Args:
         network: The network.
         start: Initial parameters, ``(..., P)``.
-        sizes: The step sizes.
+        sizes: The step sizes, or the maps of gradients.
         question: The request.
     """
     return _descended(network, start, sizes, question, question.optimizer or "sgd")
 
 
 def _descended(
-    network: Network, start: Tensor, size: float | Tensor | Sizes, question: Question, rule: str
+    network: Network, start: Tensor, size: StepSize, question: Question, rule: str
 ) -> Tensor:
     return adaptation.predictions(
         network, start, question.batches, size, question.x, rule, question.every

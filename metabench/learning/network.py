@@ -25,7 +25,7 @@ from metabench.learning.engine import fused
 from metabench.learning.engine.heads import MetaBatch
 from metabench.learning.engine.reference import Reference
 from metabench.learning.shape import Shape
-from metabench.learning.step_sizes import Descent, Size, Sizes
+from metabench.learning.step_sizes import Descent, Maps, Sizes, StepSize
 
 
 class Hidden(NamedTuple):
@@ -182,7 +182,7 @@ class Network(Shape):
         """Return the second of what `shifted_gradient` does, from the same arguments."""
         return self._engine(theta, shift, x, y).gradient_along_shift(theta, shift, x, y)
 
-    def descend(self, theta: Tensor, x: Tensor, y: Tensor, step_size: Size | Sizes) -> Tensor:
+    def descend(self, theta: Tensor, x: Tensor, y: Tensor, step_size: StepSize) -> Tensor:
         """Return the parameters after one gradient step on each of a sequence of batches.
 
             theta <- theta - step_size * grad L(theta; x_k, y_k),    k = 0, 1, ...
@@ -193,7 +193,7 @@ class Network(Shape):
                 theta.
             y: ``(step, ..., point, output)``, likewise.
             step_size: One number, or a number for each network, ``(...,)``, or `Sizes` of its
-                parts.
+                parts, or `Maps` of the gradients of its layers.
 
         Returns:
             The last parameters, ``(..., P)``.
@@ -227,6 +227,12 @@ class Network(Shape):
             v_k = v_{k+1} - H(phi_k; batch_k) (alpha_k * v_{k+1}) + w_k grad L(phi_k; x, y)
             d/dtheta = sum_t v_0,    d/dalpha_k = -sum_t grad L(phi_k; batch_k) * v_{k+1}
 
+        With `Maps`, C(g)_l = A_l G_l B_l takes the place of g, and C^T(v)_l = A_l^T V_l B_l^T that
+        of v in the product with H. G_l and V_l are grad L(phi_k; batch_k) and v_{k+1} at layer l:
+
+            d/dA_l = -alpha sum_t sum_k V_l B_l^T G_l^T
+            d/dB_l = -alpha sum_t sum_k G_l^T A_l^T V_l
+
         Args:
             theta: phi_0, ``(..., task, P)``. Not changed.
             descent: x, y and step_size of `descend`.
@@ -237,8 +243,9 @@ class Network(Shape):
 
         Returns:
             The gradient for theta, ``(..., P)``. With `Sizes`, also the gradient for the step
-            sizes, ``(..., step, layer)`` or ``(..., step, P)``; otherwise None. If one size serves
-            all steps, its gradient is summed over them.
+            sizes, ``(..., step, layer)`` or ``(..., step, P)``. If one size serves all steps, its
+            gradient is summed over them. With `Maps`, also the gradient for the maps, ``(...,
+            maps)``. Otherwise None.
 
         Raises:
             ValueError: The descent has no steps.
@@ -324,7 +331,7 @@ class Network(Shape):
         """
         differentiable = theta.requires_grad
         for other in others:
-            tensor = other.values if isinstance(other, Sizes) else other
+            tensor = other.values if isinstance(other, Sizes | Maps) else other
             differentiable = differentiable or (isinstance(tensor, Tensor) and tensor.requires_grad)
         covered = fused.covers(theta) and not differentiable
         kernel = fused.kernel(self.widths, self.activation) if covered else None

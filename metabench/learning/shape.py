@@ -11,8 +11,9 @@ from math import prod, sqrt
 import torch
 from torch import Tensor
 
+from metabench.learning import maps
 from metabench.learning.randomness import normals, uniforms
-from metabench.learning.step_sizes import Size, Sizes, descended
+from metabench.learning.step_sizes import Maps, Size, Sizes, StepSize, clipped, descended
 
 
 @dataclass(frozen=True)
@@ -128,11 +129,19 @@ class Shape:
             }[self.initialization]
             yield from [weight] * n * m + [bias] * m
 
-    def stepped(self, theta: Tensor, direction: Tensor, step_size: Size | Sizes, k: int) -> Tensor:
+    def used(self, gradient: Tensor, step_size: StepSize) -> Tensor:
+        """Return a gradient ``(..., P)`` as a step uses it: clipped or mapped."""
+        if isinstance(step_size, Maps):
+            return maps.mapped(self.widths, step_size.values, gradient)
+        return clipped(gradient, step_size)
+
+    def stepped(self, theta: Tensor, direction: Tensor, step_size: StepSize, k: int) -> Tensor:
         """Return theta - alpha_k * direction, all ``(..., P)``, with the step size of step k."""
         if isinstance(step_size, Sizes):
             return theta - self.scaled(direction, step_size, k)
-        return descended(theta, direction, step_size)
+        return descended(
+            theta, direction, step_size.size if isinstance(step_size, Maps) else step_size
+        )
 
     def clipped(
         self, step_size: Size, limit: float | None, dtype: torch.dtype = torch.float32

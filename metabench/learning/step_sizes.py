@@ -1,4 +1,4 @@
-"""Step sizes of networks, of their layers and of their parameters."""
+"""Step sizes of networks, of their layers and of their parameters, and maps of gradients."""
 
 from __future__ import annotations
 
@@ -25,11 +25,22 @@ class Sizes(NamedTuple):
         return self._replace(values=factor * self.values)
 
 
-Descent = tuple[Tensor, Tensor, Size | Sizes]
+class Maps(NamedTuple):
+    """Maps of the gradient of each layer before a step (`metabench.learning.maps`)."""
+
+    values: Tensor
+    """A_1, B_1, A_2, ..., ``(..., maps)``."""
+    size: float
+    """The step size."""
+
+
+StepSize = Size | Sizes | Maps
+
+Descent = tuple[Tensor, Tensor, StepSize]
 """Steps of descent: x and y of each step, ``(step, ..., point, .)``, and the step size."""
 
 
-def clipped(gradient: Tensor, step_size: Size | Sizes) -> Tensor:
+def clipped(gradient: Tensor, step_size: StepSize) -> Tensor:
     """Return a gradient as a step uses it: clipped if the step sizes have a limit."""
     if isinstance(step_size, Sizes) and step_size.limit < inf:
         return gradient.clamp(-step_size.limit, step_size.limit)

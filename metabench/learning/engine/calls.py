@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from metabench.learning.step_sizes import Size, Sizes
+from metabench.learning import maps
+from metabench.learning.step_sizes import Maps, Sizes, StepSize
 
 if TYPE_CHECKING:
     from metabench.learning.engine.fused import Kernel
@@ -38,6 +39,7 @@ ARRAYS = {
     "labels": Layout(2),
     "shift": Layout(1),
     "hidden": Layout(1),
+    "maps": Layout(1),
     "task_query": Layout(2, steps=True),
     "task_labels": Layout(2, steps=True),
 }
@@ -69,7 +71,7 @@ def run(
     operation: str,
     result: Tensor,
     arrays: dict[str, Tensor],
-    step_size: Size | Sizes = 0.0,
+    step_size: StepSize = 0.0,
     second: Tensor | None = None,
     every: int = 0,
 ) -> None:
@@ -89,7 +91,9 @@ def run(
         TypeError, ValueError: As in `_prepared_job`.
     """
     limit = None
-    if isinstance(step_size, Sizes):
+    if isinstance(step_size, Maps):
+        arrays["maps"], step_size = step_size
+    elif isinstance(step_size, Sizes):
         limit = C_TYPES[arrays["theta"].dtype](step_size.limit)
         values = step_size.values
         # The kernel takes a stride of 0 over steps as one size for all of them. An expanded tensor
@@ -161,6 +165,8 @@ def _prepared_job(
     job.length = shapes["sizes"][-1] if "sizes" in shapes else 1
     if operation == "gradient_through_context":
         job.length = shapes["v"][-1] // kernel.widths[1]
+    if "maps" in shapes:
+        job.length = shapes["maps"][-1]
     scattered = []
     for name, _, shape, strides in described:
         layout = ARRAYS[name]
@@ -194,6 +200,7 @@ def _require_fit(kernel: Kernel, operation: str, shapes: dict[str, Axes]) -> Non
         "labels": (outputs,),
         "shift": (width,),
         "hidden": (points * kernel.hidden,),
+        "maps": (maps.length(kernel.widths),),
         "task_query": (inputs,),
         "task_labels": (outputs,),
     }

@@ -18,7 +18,7 @@ from torch import Tensor
 from metabench.learning import engine
 from metabench.learning.engine.calls import C_TYPES, run
 from metabench.learning.engine.heads import MetaBatch, Sets
-from metabench.learning.step_sizes import Descent, Size, Sizes
+from metabench.learning.step_sizes import Descent, Maps, Sizes, StepSize
 
 ACTIVATIONS = ("tanh", "relu")
 
@@ -92,7 +92,7 @@ class Kernel:
         run(self, "hessian_product", product, {"theta": theta, "v": v, "query": x, "labels": y})
         return product
 
-    def descend(self, theta: Tensor, x: Tensor, y: Tensor, step_size: Size | Sizes) -> Tensor:
+    def descend(self, theta: Tensor, x: Tensor, y: Tensor, step_size: StepSize) -> Tensor:
         """Return the parameters after one gradient step on each batch."""
         phi = _like(theta)
         run(self, "descend", phi, {"theta": theta, "x": x, "y": y}, step_size)
@@ -104,7 +104,7 @@ class Kernel:
         """Return the gradients after a descent, summed along the last axis of the stack."""
         total = self._summed(theta)
         arrays = {"theta": theta, "query": x, "labels": y}
-        step_size: Size | Sizes = 0.0
+        step_size: StepSize = 0.0
         if after is not None:
             arrays["x"], arrays["y"], step_size = after
         run(self, "summed_gradient", total, arrays, step_size)
@@ -153,12 +153,14 @@ class Kernel:
     def gradient_through(
         self, theta: Tensor, descent: Descent, x: Tensor, y: Tensor, every: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the summed gradients through a descent, for theta and for the step sizes."""
+        """Return the summed gradients through a descent, for theta and for step sizes or maps."""
         total, along = self._summed(theta), None
         batches_x, batches_y, step_size = descent
         if isinstance(step_size, Sizes):
             kinds, *_, length = step_size.values.shape
             along = theta.new_empty(*theta.shape[:-2], kinds, length)
+        elif isinstance(step_size, Maps):
+            along = theta.new_empty(*theta.shape[:-2], step_size.values.shape[-1])
         arrays = {"theta": theta, "x": batches_x, "y": batches_y, "query": x, "labels": y}
         run(self, "gradient_through", total, arrays, step_size, along, every)
         return total, along

@@ -314,6 +314,42 @@ template <class T> struct Layer {
   T *h_change, *delta_change; // (points, ld): R{h}, R{dL/dz}
 };
 
+// Maps of a layer's gradient G, whose last row is that of the biases: G -> A G B.
+//
+// G = H^T D, where H = [h_{l-1}, 1] and D = dL/dz_l have a row for each point. Points are fewer than features, so the
+// factors are mapped and never G. With P = H A^T, Q = D B and, for a matrix V like G, E = P V and F = Q V^T:
+//
+//   A G B = P^T Q,   H (A^T V B^T) = E B^T,   D (A^T V B^T)^T = F A
+//   d/dA <V, A G B> = F^T H,   d/dB <V, A G B> = D^T E
+template <class T> struct Map {
+  int64_t in, out;                 // features of the layer
+  int64_t bias, ld, out_ld;        // the column of the 1 in H; columns of H and of D with padding
+  T *a, *a_columns, *along_a;      // A, A^T and the derivative with respect to A, (ld, ld)
+  T *b, *b_columns, *along_b;      // the same of B, (out_ld, out_ld)
+  T *h, *p, *d, *q;                // H and P, (points, ld); D and Q, (points, out_ld)
+  T *e, *f;                        // E, (points, out_ld); F, (points, ld)
+
+  // The parts of a product of H, P or F with a matrix: of the features, and of the bias.
+  INLINE Factors<T> features(const T* left, const T* weights, int64_t columns) const {
+    return {in, left, ld, 1, weights, columns};
+  }
+  INLINE Factors<T> ones(const T* left, const T* biases, int64_t columns) const {
+    return {1, left + bias, ld, 1, biases, columns};
+  }
+  // Call visit(address in A or B, address in a flat vector, length) for each piece of it. Return the end in the vector.
+  template <class U, class Visit> U* for_each_row_of_a(T* matrix, U* flat, Visit visit) const {
+    for (int64_t i = 0; i <= in; ++i, flat += in + 1) {
+      T* const row = matrix + (i < in ? i : bias) * ld;
+      visit(row, flat, in), visit(row + bias, flat + in, 1);
+    }
+    return flat;
+  }
+  template <class U, class Visit> U* for_each_row_of_b(T* matrix, U* flat, Visit visit) const {
+    for (int64_t i = 0; i < out; ++i, flat += out) visit(matrix + i * out_ld, flat, out);
+    return flat;
+  }
+};
+
 // What to do with the gradient g = dL/dp of a parameter at p, or of a vector of parameters from p on. Vectors like
 // theta have the same layout, so each is given by its constant distance from theta, and g goes straight from the
 // registers to where it is needed: no gradient is stored and read again.
@@ -354,6 +390,7 @@ struct Shape {
   int64_t points;         // the most of any pass
   int64_t tapes, slots;   // passes on tape at a time; vectors like theta, beside those of theta and of a sum
   int64_t scratch;        // numbers that the adaptation of heads needs
+  bool mapped;            // whether maps transform gradients
 };
 
 // The points of a run's tasks as rows: all support sets, then all query sets, or the one query set that all tasks
@@ -457,6 +494,7 @@ template <class T, class Activation> class Network {
 
  public:
   explicit Network(const Shape& shape) : inputs(shape.inputs), outputs(shape.outputs), hidden(shape.depth) {
+    if (shape.mapped) maps.resize(shape.depth + 1);
     arrange(shape, nullptr);
     memory = workspace<T>(size);
     if (!memory) return;
@@ -465,6 +503,8 @@ template <class T, class Activation> class Network {
     arrange(shape, memory);
     for (int64_t n = 0; n < 2 + shape.slots; ++n)
       std::fill(slot(n + 1) - padded(outputs), slot(n + 1), T(0));
+    for (Map<T>& map : maps)
+      std::fill_n(map.a, map.ld * map.ld, T(0)), std::fill_n(map.b, map.out_ld * map.out_ld, T(0));
   }
 
   explicit operator bool() const { return memory; }
@@ -546,6 +586,10 @@ template <class T, class Activation> class Network {
       layer.h = take(count), layer.delta = take(count), layer.curvature = take(count);
     }
     residual = take(outputs * padded(max_points));
+    for (Map<T>& map : maps) {
+      map.h = take(max_points * map.ld), map.p = take(max_points * map.ld);
+      map.d = take(max_points * map.out_ld), map.q = take(max_points * map.out_ld);
+    }
   }
 
   // Predictions, (points, outputs).
@@ -583,6 +627,79 @@ template <class T, class Activation> class Network {
   void descend(int64_t points, const T* x, const T* y, const T* sizes, T* gradient, T* to, T most) {
     backpropagate<true, true>(points, x, y, 1, SizedStep<T>{to - theta, sizes - theta, gradient - theta, most});
     bind(to);
+  }
+
+  // Read the maps from a flat vector: A_1, B_1, A_2, ...
+  void use_maps(const T* from) {
+    if (from == std::exchange(maps_from, from)) return;
+    const auto copy = [](T* at, const T* flat, int64_t n) { std::copy_n(flat, n, at); };
+    for (Map<T>& map : maps) {
+      from = map.for_each_row_of_b(map.b, map.for_each_row_of_a(map.a, from, copy), copy);
+      transpose_all(map.ld, map.a, map.a_columns), transpose_all(map.out_ld, map.b, map.b_columns);
+    }
+  }
+
+  void clear_along_maps() {
+    for (Map<T>& map : maps)
+      std::fill_n(map.along_a, map.ld * map.ld, T(0)), std::fill_n(map.along_b, map.out_ld * map.out_ld, T(0));
+  }
+
+  // Copy the derivatives with respect to the maps to a flat vector.
+  void write_along_maps(T* to) {
+    const auto copy = [](const T* at, T* flat, int64_t n) { std::copy_n(at, n, flat); };
+    for (Map<T>& map : maps)
+      to = map.for_each_row_of_b(map.along_b, map.for_each_row_of_a(map.along_a, to, copy), copy);
+  }
+
+  // Take a step of descent along A G B of each layer. Keeps on the tape what `pull_through_maps` needs.
+  void descend_mapped(int64_t points, const T* x, const T* y, T alpha, T* to) {
+    record(points, x, y);
+    for (size_t l = 0; l < maps.size(); ++l) map_factors(points, x, l);
+    const Step<T> put{to - theta, alpha};
+    for (size_t l = 0; l < hidden.size(); ++l) {
+      const Layer<T> layer = hidden[l];
+      const Map<T> map = maps[l];
+      const auto descend_rows = [&](int64_t rows, const T* p, T* parameters) {
+        product(
+            rows, layer.ld, zero, [&](int64_t i, int64_t j, U g) INLINED { put(parameters + i * layer.ld + j, g); },
+            Factors<T>{points, p, 1, map.ld, map.q, map.out_ld});
+      };
+      descend_rows(layer.in, map.p, layer.weight), descend_rows(1, map.p + map.bias, layer.bias);
+    }
+    const Map<T> map = maps.back();
+    const int64_t ld = hidden.back().ld;
+    product(
+        outputs, ld, zero, [&](int64_t o, int64_t j, U g) INLINED { put(weight + o * ld + j, g); },
+        Factors<T>{points, map.q, 1, map.out_ld, map.p, map.ld});
+    for (int64_t o = 0; o < outputs; ++o) {
+      T sum = 0;
+      for (int64_t p = 0; p < points; ++p) sum = std::fma(map.p[p * map.ld + map.bias], map.q[p * map.out_ld + o], sum);
+      put(bias + o, sum);
+    }
+    bind(to);
+  }
+
+  // v <- v - alpha H A^T v B^T, where H is the Hessian of the loss of the pass on the tape and v is like theta; add the
+  // derivatives of -alpha <v, A G B> with respect to A and B.
+  void pull_through_maps(int64_t points, const T* x, T alpha, T* v) {
+    for (size_t l = 0; l < maps.size(); ++l) {
+      const Map<T> map = maps[l];
+      if (l < hidden.size()) map_direction(points, hidden[l], map, v - theta);
+      else map_output_direction(points, map, v - theta);
+      const auto add = [=](int64_t rows, int64_t columns, const T* left, int64_t ld, const T* right, T* to) {
+        product(
+            rows, columns, zero,
+            [&](int64_t i, int64_t j, U g) INLINED {
+              T* const at = to + i * columns + j;
+              store(at, load(at) - alpha * g);
+            },
+            Factors<T>{points, left, 1, ld, right, columns});
+      };
+      add(map.in, map.ld, map.f, map.ld, map.h, map.along_a);
+      add(1, map.ld, map.f + map.bias, map.ld, map.h, map.along_a + map.bias * map.ld);
+      add(map.out, map.out_ld, map.d, map.out_ld, map.e, map.along_b);
+    }
+    add_hessian_product(points, x, AlongMaps{*this}, -alpha, v);
   }
 
   // Store in `result` the gradient of the query loss, summed over tasks, where only the head adapts. `adapt(head)`
@@ -641,7 +758,7 @@ template <class T, class Activation> class Network {
   //   R{g_{l-1}} = R{delta_l} W_l^T + delta_l V_l^T,   R{delta_l} = f'(z_l) R{g_l} + c_l R{h_l}
   //   R{dL/dW_l} = R{h_{l-1}}^T delta_l + h_{l-1}^T R{delta_l},   R{dL/db_l} = sum_points R{delta_l}
   void hessian_product(int64_t points, const T* x, const T* v, T factor, T* result) {
-    add_hessian_product<false>(points, x, v, factor, result);
+    add_hessian_product(points, x, AlongParameters{*this, points, x, v - theta}, factor, result);
   }
 
   // The same where v, (width), changes only the shift. Also stores the part of H v along the shift.
@@ -649,7 +766,7 @@ template <class T, class Activation> class Network {
     const Layer<T> first = hidden[0];
     std::memset(columns, 0, first.ld * sizeof(T));
     std::memcpy(columns, v, first.out * sizeof(T));
-    add_hessian_product<true>(points, x, columns, factor, sum);
+    add_hessian_product(points, x, AlongShift{columns}, factor, sum);
     first_sums(points, x, first.delta_change, along_shift);
   }
 
@@ -688,6 +805,12 @@ template <class T, class Activation> class Network {
       tape_size += 3 * max_points * layer.ld;
     }
     tape_size += outputs * padded(max_points);
+    for (size_t l = 0; l < maps.size(); ++l) {
+      Map<T>& map = maps[l];
+      map.in = l == 0 ? inputs : hidden[l - 1].out, map.out = l == hidden.size() ? outputs : hidden[l].out;
+      map.bias = padded(map.in), map.ld = map.bias + BLOCK, map.out_ld = padded(map.out);
+      tape_size += 2 * max_points * (map.ld + map.out_ld);
+    }
     parameters = bind(begin) - begin;
     T* at = begin + (2 + shape.slots) * parameters;
     const auto take = [&](int64_t count) { return std::exchange(at, at + count); };
@@ -697,6 +820,13 @@ template <class T, class Activation> class Network {
       layer.h_change = take(count), layer.delta_change = take(count);
     }
     residual_change = take(outputs * padded(max_points));
+    for (Map<T>& map : maps) {
+      const int64_t count = map.ld * map.ld, out_count = map.out_ld * map.out_ld;
+      map.a = take(count), map.a_columns = take(count), map.along_a = take(count);
+      map.b = take(out_count), map.b_columns = take(out_count), map.along_b = take(out_count);
+      map.e = take(max_points * map.out_ld), map.f = take(max_points * map.ld);
+    }
+    if (shape.mapped) output_rows = take(outputs * maps.back().ld), output_change = take(outputs * padded(max_points));
     tapes = take(shape.tapes * tape_size);
     scratch = take(shape.scratch);
     size = at - begin;
@@ -838,11 +968,70 @@ template <class T, class Activation> class Network {
     std::memcpy(result, columns, hidden[0].out * sizeof(T));
   }
 
-  // Implements `hessian_product`. If SHIFT, v changes only the biases of the first layer, and no
-  // product with V_l is computed.
-  template <bool SHIFT> void add_hessian_product(int64_t points, const T* x, const T* v, T factor, T* result) {
-    const int64_t offset = result - theta, direction = v - theta, ld = padded(points);
-    const auto along = [=](const T* parameter) INLINED { return parameter + direction; };
+  // A direction [V_l, v_l] enters a product with the Hessian only by h_{l-1} V_l + v_l and delta_l V_l^T. Each kind of
+  // direction gives products that compute these. It calls `use` with the start and the factors of the first, or with
+  // the factors of the second, for BLOCK features of h_{l-1} from i on. The last l is the output layer.
+  struct AlongParameters {
+    Network& network;
+    int64_t points;
+    const T* x;
+    int64_t distance;  // of the direction, a vector like theta, from theta
+
+    template <class Use> INLINE void forward(size_t l, Use use) const {
+      const Layer<T> layer = network.hidden[l];
+      const T *const weight = layer.weight + distance, *const bias = layer.bias + distance;
+      const auto start = [=](int64_t j) INLINED { return load(bias + j); };
+      if (l == 0) return use(start, Factors<T>{layer.in, x, layer.in, 1, weight, layer.ld});
+      const Layer<T> below = network.hidden[l - 1];
+      use(start, Factors<T>{layer.in, below.h, below.ld, 1, weight, layer.ld});
+    }
+    INLINE U output(int64_t p, int64_t o, U z) const {
+      const Layer<T> last = network.hidden.back();
+      const T *const weight = network.weight + distance, *const bias = network.bias + distance;
+      return z + (dots<L>(p, points, last.ld, last.h, weight + o * last.ld) + broadcast(bias[o]));
+    }
+    template <class Use> INLINE void backward(size_t l, int64_t i, Use use) const {
+      if (l == network.hidden.size()) {
+        const int64_t ld = padded(points), columns = network.hidden.back().ld;
+        return use(Factors<T>{network.outputs, network.residual, 1, ld, network.weight + distance + i, columns});
+      }
+      const Layer<T> layer = network.hidden[l];
+      network.transpose(layer, i, layer.weight + distance, network.direction_columns);
+      use(Factors<T>{layer.out, layer.delta, layer.ld, 1, network.direction_columns, BLOCK});
+    }
+  };
+
+  struct AlongShift {
+    const T* v;  // changes only the shift: it is added to the biases of the first layer
+
+    template <class Use> INLINE void forward(size_t l, Use use) const {
+      const T* const bias = l == 0 ? v : nullptr;
+      use([=](int64_t j) INLINED { return bias ? load(bias + j) : U{}; }, Factors<T>{});
+    }
+    INLINE U output(int64_t, int64_t, U z) const { return z; }
+    template <class Use> INLINE void backward(size_t, int64_t, Use use) const { use(); }
+  };
+
+  struct AlongMaps {  // A^T v B^T, of which `pull_through_maps` has computed E and F
+    Network& network;
+
+    template <class Use> INLINE void forward(size_t l, Use use) const {
+      const Map<T> map = network.maps[l];
+      use(zero, Factors<T>{map.out, map.e, map.out_ld, 1, map.b_columns, map.out_ld});
+    }
+    INLINE U output(int64_t p, int64_t o, U z) const {
+      return z + load(network.output_change + o * padded(network.max_points) + p);
+    }
+    template <class Use> INLINE void backward(size_t l, int64_t i, Use use) const {
+      const Map<T> map = network.maps[l];
+      use(map.features(map.f, map.a + i, map.ld), map.ones(map.f, map.a + map.bias * map.ld + i, map.ld));
+    }
+  };
+
+  // Implements `hessian_product`.
+  template <class Direction>
+  void add_hessian_product(int64_t points, const T* x, const Direction along, T factor, T* result) {
+    const int64_t offset = result - theta, ld = padded(points);
     const auto put = [=](auto* at, auto g) INLINED { store(at + offset, load(at + offset, g) + factor * g); };
     const Layer<T> first = hidden.front(), last = hidden.back();
     const auto store_change = [](const Layer<T>& layer) INLINED {
@@ -852,31 +1041,22 @@ template <class T, class Activation> class Network {
       };
     };
 
-    if constexpr (SHIFT)
-      for (int64_t p = 0; p < points; ++p)
-        for (int64_t j = 0; j < first.ld; j += L) store_change(first)(p, j, load(v + j));
-    else
-      product(
-          points, first.ld, [&](int64_t j) INLINED { return load(along(first.bias) + j); }, store_change(first),
-          Factors<T>{inputs, x, inputs, 1, along(first.weight), first.ld});
+    along.forward(0, [&](auto start, auto of_direction) INLINED {
+      product(points, first.ld, start, store_change(first), of_direction);
+    });
     for (size_t l = 1; l < hidden.size(); ++l) {
       const Layer<T> below = hidden[l - 1], layer = hidden[l];
       const Factors<T> of_h{layer.in, below.h_change, below.ld, 1, layer.weight, layer.ld};
-      if constexpr (SHIFT)
-        product(points, layer.ld, zero, store_change(layer), of_h);
-      else
-        product(
-            points, layer.ld, [&](int64_t j) INLINED { return load(along(layer.bias) + j); }, store_change(layer), of_h,
-            Factors<T>{layer.in, below.h, below.ld, 1, along(layer.weight), layer.ld});
+      along.forward(l, [&](auto start, auto of_direction) INLINED {
+        product(points, layer.ld, start, store_change(layer), of_h, of_direction);
+      });
     }
 
     const T scale = T(2) / T(points * outputs);
     for (int64_t o = 0; o < outputs; ++o) {
       T *const r = residual_change + o * ld, sum = 0;
       for (int64_t p = 0; p < points; p += L) {
-        U z = dots<L>(p, points, last.ld, last.h_change, weight + o * last.ld);
-        if constexpr (!SHIFT)
-          z += dots<L>(p, points, last.ld, last.h, along(weight) + o * last.ld) + broadcast(along(bias)[o]);
+        U z = along.output(p, o, dots<L>(p, points, last.ld, last.h_change, weight + o * last.ld));
         z *= broadcast(scale);
         std::memcpy(r + p, &z, std::min(L, points - p) * sizeof(T));
       }
@@ -889,11 +1069,9 @@ template <class T, class Activation> class Network {
     }
     for (int64_t i = 0; i < last.ld; i += BLOCK) {
       const Factors<T> of_delta{outputs, residual_change, 1, ld, weight + i, last.ld};
-      if constexpr (SHIFT)
-        layer_delta_change(points, last, i, of_delta);
-      else
-        layer_delta_change(points, last, i, of_delta,
-                           Factors<T>{outputs, residual, 1, ld, along(weight) + i, last.ld});
+      along.backward(hidden.size(), i, [&](auto... of_direction) INLINED {
+        layer_delta_change(points, last, i, of_delta, of_direction...);
+      });
     }
 
     for (size_t l = hidden.size() - 1; l > 0; --l) {
@@ -909,13 +1087,9 @@ template <class T, class Activation> class Network {
       for (int64_t i = 0; i < below.ld; i += BLOCK) {
         transpose(layer, i, layer.weight, columns);
         const Factors<T> of_delta{layer.out, layer.delta_change, layer.ld, 1, columns, BLOCK};
-        if constexpr (SHIFT) {
-          layer_delta_change(points, below, i, of_delta);
-        } else {
-          transpose(layer, i, along(layer.weight), direction_columns);
-          layer_delta_change(points, below, i, of_delta,
-                             Factors<T>{layer.out, layer.delta, layer.ld, 1, direction_columns, BLOCK});
-        }
+        along.backward(l, i, [&](auto... of_direction) INLINED {
+          layer_delta_change(points, below, i, of_delta, of_direction...);
+        });
       }
     }
     first_gradients(points, x, first.delta_change, put);
@@ -934,6 +1108,74 @@ template <class T, class Activation> class Network {
         above...);
   }
 
+  // Copy H and D of layer l from the tape, and compute P and Q.
+  NOINLINE void map_factors(int64_t points, const T* x, size_t l) {
+    const Map<T> map = maps[l];
+    for (int64_t p = 0; p < points; ++p) {
+      T *const h = map.h + p * map.ld, *const d = map.d + p * map.out_ld;
+      std::fill_n(h, map.ld, T(0)), std::fill_n(d, map.out_ld, T(0));
+      std::copy_n(l == 0 ? x + p * inputs : hidden[l - 1].h + p * hidden[l - 1].ld, map.in, h), h[map.bias] = 1;
+      if (l < hidden.size()) std::copy_n(hidden[l].delta + p * hidden[l].ld, map.out, d);
+      else for (int64_t o = 0; o < outputs; ++o) d[o] = residual[o * padded(points) + p];
+    }
+    product(
+        points, map.ld, zero, [&](int64_t p, int64_t j, U sum) INLINED { store(map.p + p * map.ld + j, sum); },
+        map.features(map.h, map.a_columns, map.ld), map.ones(map.h, map.a_columns + map.bias * map.ld, map.ld));
+    product(
+        points, map.out_ld, zero, [&](int64_t p, int64_t j, U sum) INLINED { store(map.q + p * map.out_ld + j, sum); },
+        Factors<T>{map.out, map.d, map.out_ld, 1, map.b, map.out_ld});
+  }
+
+  // Compute E and F of a hidden layer for the vector at a distance from theta.
+  NOINLINE void map_direction(int64_t points, Layer<T> layer, Map<T> map, int64_t distance) {
+    const T *const weight = layer.weight + distance, *const bias = layer.bias + distance;
+    product(
+        points, layer.ld, zero, [&](int64_t p, int64_t j, U sum) INLINED { store(map.e + p * map.out_ld + j, sum); },
+        map.features(map.p, weight, layer.ld), map.ones(map.p, bias, layer.ld));
+    const auto column = [&](int64_t i, const T* row) {
+      for (int64_t p = 0; p < points; p += L) {
+        const U sum = dots<L>(p, points, layer.ld, map.q, row);
+        for (int64_t n = p; n < std::min(p + L, points); ++n) map.f[n * map.ld + i] = sum[n - p];
+      }
+    };
+    if (layer.in < BLOCK) for (int64_t i = 0; i < layer.in; ++i) column(i, weight + i * layer.ld);
+    else for (int64_t i = 0; i < layer.in; i += BLOCK) {
+      transpose(layer, i, weight, direction_columns);
+      product(
+          points, BLOCK, zero, [&](int64_t p, int64_t j, U sum) INLINED { store(map.f + p * map.ld + i + j, sum); },
+          Factors<T>{layer.out, map.q, map.out_ld, 1, direction_columns, BLOCK});
+    }
+    column(map.bias, bias);
+  }
+
+  // The same of the output layer, whose weights are stored transposed.
+  NOINLINE void map_output_direction(int64_t points, Map<T> map, int64_t distance) {
+    for (int64_t o = 0; o < outputs; ++o) {
+      T* const row = output_rows + o * map.ld;
+      std::fill_n(row, map.ld, T(0)), std::copy_n(weight + distance + o * map.bias, map.in, row);
+      row[map.bias] = bias[distance + o];
+      for (int64_t p = 0; p < points; p += L) {
+        const U sum = dots<L>(p, points, map.ld, map.p, row);
+        for (int64_t n = p; n < std::min(p + L, points); ++n) map.e[n * map.out_ld + o] = sum[n - p];
+      }
+    }
+    product(
+        points, map.ld, zero, [&](int64_t p, int64_t j, U sum) INLINED { store(map.f + p * map.ld + j, sum); },
+        Factors<T>{outputs, map.q, map.out_ld, 1, output_rows, map.ld});
+    for (int64_t o = 0; o < outputs; ++o)
+      for (int64_t p = 0; p < points; ++p) {
+        T sum = 0;
+        for (int64_t k = 0; k < outputs; ++k) sum = std::fma(map.e[p * map.out_ld + k], map.b[o * map.out_ld + k], sum);
+        output_change[o * padded(max_points) + p] = sum;
+      }
+  }
+
+  // The transpose of a square matrix of n rows, a multiple of BLOCK.
+  static void transpose_all(int64_t n, const T* from, T* to) {
+    for (int64_t i = 0; i < n; i += L)
+      for (int64_t j = 0; j < n; j += L) transpose_square(from + i * n + j, n, to + j * n + i, n);
+  }
+
   // BLOCK rows of weights, from `row` on, as columns: (out, BLOCK). `product` reads its second factor along rows.
   void transpose(const Layer<T>& layer, int64_t row, const T* from, T* to) {
     for (int64_t i = 0; i < BLOCK; i += L)
@@ -948,6 +1190,9 @@ template <class T, class Activation> class Network {
   std::vector<Layer<T>> hidden;
   T *memory, *theta, *weight, *bias, *first_bias;
   T *tapes, *residual, *residual_change, *columns, *direction_columns, *shifted, *scratch;
+  std::vector<Map<T>> maps;  // of each layer, the output layer included
+  const T* maps_from = nullptr;
+  T *output_rows, *output_change;
 };
 
 // --- stacks --------------------------------------------------------------------------------------------------------
@@ -972,12 +1217,12 @@ template <class T> struct Job {
   int64_t activation, inputs, outputs, depth;
   const int64_t* widths;
   int64_t parameters, outer, inner, steps, points, queries;
-  int64_t length;  // of the step sizes: 1, the number of layers or the number of parameters; or of a context
+  int64_t length;  // of the step sizes: 1, the number of layers or the number of parameters; of a context; of the maps
   const T* limit;  // each number of a gradient is clipped to +-limit, if length > 1; null for no limit
   int64_t every;   // whether each step's parameters count or only the last; for heads and contexts, the number of steps
   Stack<T> theta, v;
   Steps<T> x, y, sizes;
-  Stack<T> query, labels, shift, hidden;
+  Stack<T> query, labels, shift, hidden, maps;
   Steps<T> task_query, task_labels;  // query sets of tasks; x and y are then support sets, and tasks stand for steps
   T *result, *second;
 };
@@ -986,7 +1231,8 @@ template <class T, class Body> int for_each(const Job<T>& job, const Shape& shap
 
 template <class T, class Body> int for_each(const Job<T>& job, int64_t tapes, int64_t slots, Body body) {
   const int64_t points = std::max(job.points, job.queries);
-  return for_each(job, Shape{job.inputs, job.outputs, job.depth, job.widths, points, tapes, slots, 0}, body);
+  const bool mapped = job.maps.at;
+  return for_each(job, Shape{job.inputs, job.outputs, job.depth, job.widths, points, tapes, slots, 0, mapped}, body);
 }
 
 template <class T, class Body> int for_each(const Job<T>& job, const Shape& shape, Body body) {
@@ -1017,6 +1263,7 @@ template <class T> T limit_of(const Job<T>& job) { return job.limit ? *job.limit
 template <class T, class Network>
 void step(const Job<T>& job, Network& network, int64_t i, int64_t j, int64_t k, T* to) {
   const T *const x = job.x(i, j, k), *const y = job.y(i, j, k), *const sizes = job.sizes(i, j, k);
+  if (job.maps.at) return network.use_maps(job.maps(i, j)), network.descend_mapped(job.points, x, y, *sizes, to);
   if (job.length == 1) return network.descend(job.points, x, y, *sizes, to);
   if (k == 0 || job.sizes.step) expand_sizes(job, network, sizes, network.slot(2));
   network.descend(job.points, x, y, network.slot(2), network.slot(3), to, limit_of(job));
@@ -1108,6 +1355,49 @@ template <class T> int predict_along(const Job<T>& job) {
   });
 }
 
+// Descend from phi(0) by step(k) to the query loss, and take its gradient v back through each step by back(k). Slot 1
+// takes the sum of v over the inner axis, which becomes the result.
+template <class T, class Network, class Slots, class Forth, class Back>
+void there_and_back(
+    const Job<T>& job, Network& network, int64_t i, int64_t j, Slots phi, T* v, Forth step, Back back) {
+  const int64_t steps = job.steps;
+  const T *const query = job.query(i, j), *const labels = job.labels(i, j);
+  const T weight = job.every ? T(1) / T(steps) : T(1);
+  T* const sum = network.slot(1);
+  network.read(job.theta(i, j), phi(0));
+  network.bind(phi(0));
+  for (int64_t k = 0; k < steps; ++k) network.use_tape(k), step(k);
+  network.use_tape(steps);
+  network.add_gradient(job.queries, query, labels, v, true, weight);
+  for (int64_t k = steps - 1; k >= 0; --k) {
+    network.use_tape(k);
+    network.bind(phi(k));
+    back(k);
+    if (!job.every || k == 0) continue;
+    network.use_tape(steps);
+    network.add_gradient(job.queries, query, labels, v, false, weight);
+  }
+  if (j == 0) std::fill(sum, sum + network.parameters, T(0));
+  for (int64_t p = 0; p < network.parameters; p += Simd<T>::lanes) store(sum + p, load(sum + p) + load(v + p));
+  if (j == job.inner - 1) network.write(sum, job.result + i * job.parameters);
+}
+
+// Where maps transform the gradients, with one step size. `second` takes the gradient with respect to the maps, (outer,
+// length of the maps).
+template <class T> int gradient_through_maps(const Job<T>& job) {
+  return for_each(job, job.steps + 1, job.steps + 2, [&](auto& network, int64_t i, int64_t j, int64_t) {
+    const auto phi = [&](int64_t k) { return network.slot(3 + k); };
+    const T alpha = *job.sizes(i, j, 0);
+    if (j == 0) network.clear_along_maps();
+    network.use_maps(job.maps(i, j));
+    there_and_back(
+        job, network, i, j, phi, network.slot(2),
+        [&](int64_t k) { network.descend_mapped(job.points, job.x(i, j, k), job.y(i, j, k), alpha, phi(k + 1)); },
+        [&](int64_t k) { network.pull_through_maps(job.points, job.x(i, j, k), alpha, network.slot(2)); });
+    if (j == job.inner - 1) network.write_along_maps(job.second + i * job.length);
+  });
+}
+
 // The gradient of the query loss after the last step, or of the mean of the query losses after each step, summed over
 // the inner axis: with respect to theta, (outer, parameters), and on request to the step sizes, (outer, steps or 1,
 // length).
@@ -1120,8 +1410,9 @@ template <class T> int predict_along(const Job<T>& job) {
 //
 // The inner loop's parameters and tapes of all steps are kept, since going back needs them in reverse order.
 template <class T> int gradient_through(const Job<T>& job) {
+  if (job.maps.at) return gradient_through_maps(job);
   const int64_t steps = job.steps, kinds = job.sizes.step ? steps : 1;
-  const T weight = job.every ? T(1) / T(steps) : T(1), limit = limit_of(job);
+  const T limit = limit_of(job);
   return for_each(job, steps + 1, 2 * steps + 2 * kinds + 3, [&](auto& network, int64_t i, int64_t j, int64_t) {
     int64_t next = 2;
     const auto take = [&](int64_t count) {
@@ -1129,44 +1420,30 @@ template <class T> int gradient_through(const Job<T>& job) {
       return [&network, first](int64_t n) { return network.slot(first + n); };
     };
     const auto phi = take(steps + 1), gradient = take(steps), sizes = take(kinds), along = take(kinds);
-    T *const v = take(1)(0), *const direction = take(1)(0), *const sum = network.slot(1);
-    const T *const query = job.query(i, j), *const labels = job.labels(i, j);
+    T *const v = take(1)(0), *const direction = take(1)(0);
     const auto kind_of = [&](int64_t k) { return kinds == 1 ? 0 : k; };
 
     if (j == 0 || job.sizes.inner)
       for (int64_t k = 0; k < kinds; ++k) expand_sizes(job, network, job.sizes(i, j, k), sizes(k));
-    if (j == 0) {
-      std::fill(sum, sum + network.parameters, T(0));
+    if (j == 0)
       for (int64_t k = 0; k < kinds; ++k) std::fill(along(k), along(k) + network.parameters, T(0));
-    }
-    network.read(job.theta(i, j), phi(0));
-    network.bind(phi(0));
-    for (int64_t k = 0; k < steps; ++k) {
-      network.use_tape(k);
-      T* const alpha = sizes(kind_of(k));
-      network.descend(job.points, job.x(i, j, k), job.y(i, j, k), alpha, gradient(k), phi(k + 1), limit);
-    }
-    network.use_tape(steps);
-    network.add_gradient(job.queries, query, labels, v, true, weight);
-    for (int64_t k = steps - 1; k >= 0; --k) {
-      T *const alpha = sizes(kind_of(k)), *const g = gradient(k), *const a = along(kind_of(k));
-      for (int64_t p = 0; p < network.parameters; p += Simd<T>::lanes) {
-        const V<T> g_p = load(g + p), clipped = clip(g_p, limit);
-        store(direction + p, clipped == g_p ? load(alpha + p) * load(v + p) : V<T>{});
-        if (job.second) store(a + p, load(a + p) - clipped * load(v + p));
-      }
-      network.use_tape(k);
-      network.bind(phi(k));
-      network.hessian_product(job.points, job.x(i, j, k), direction, T(-1), v);
-      if (!job.every || k == 0) continue;
-      network.use_tape(steps);
-      network.add_gradient(job.queries, query, labels, v, false, weight);
-    }
-    for (int64_t p = 0; p < network.parameters; p += Simd<T>::lanes) store(sum + p, load(sum + p) + load(v + p));
+    there_and_back(
+        job, network, i, j, phi, v,
+        [&](int64_t k) {
+          T* const alpha = sizes(kind_of(k));
+          network.descend(job.points, job.x(i, j, k), job.y(i, j, k), alpha, gradient(k), phi(k + 1), limit);
+        },
+        [&](int64_t k) {
+          T *const alpha = sizes(kind_of(k)), *const g = gradient(k), *const a = along(kind_of(k));
+          for (int64_t p = 0; p < network.parameters; p += Simd<T>::lanes) {
+            const V<T> g_p = load(g + p), clipped = clip(g_p, limit);
+            store(direction + p, clipped == g_p ? load(alpha + p) * load(v + p) : V<T>{});
+            if (job.second) store(a + p, load(a + p) - clipped * load(v + p));
+          }
+          network.hessian_product(job.points, job.x(i, j, k), direction, T(-1), v);
+        });
 
-    if (j < job.inner - 1) return;
-    network.write(sum, job.result + i * job.parameters);
-    for (int64_t k = 0; job.second && k < kinds; ++k) {
+    for (int64_t k = 0; j == job.inner - 1 && job.second && k < kinds; ++k) {
       T* const to = job.second + (i * kinds + k) * job.length;
       if (job.length == job.parameters) network.write(along(k), to);
       else {
@@ -1186,7 +1463,7 @@ template <class T, class Adapt> int through_heads(const Job<T>& job, int64_t dep
   const Sets sets{job.steps, job.points, job.queries, job.task_query.step == 0};
   const int64_t ld = padded(job.widths[job.depth - 1]), rows = sets.points() * job.inputs;
   const int64_t scratch = sets.tasks * (depth * (sets.shots + ld) + sets.queries + ld) + ld + spare + rows;
-  const Shape shape{job.inputs, job.outputs, job.depth, job.widths, sets.points(), 1, 0, scratch};
+  const Shape shape{job.inputs, job.outputs, job.depth, job.widths, sets.points(), 1, 0, scratch, false};
   return for_each(job, shape, [&](auto& network, int64_t i, int64_t j, int64_t n) {
     T* const x = network.scratch_end() - rows;
     for (int64_t t = 0; t < sets.tasks; ++t) {

@@ -12,10 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metabench.learning import maps
 from metabench.learning.engine import context, heads
 from metabench.learning.engine.heads import MetaBatch
 from metabench.learning.shape import Shape
-from metabench.learning.step_sizes import Descent, Size, Sizes, clipped
+from metabench.learning.step_sizes import Descent, Maps, Sizes, StepSize, clipped
 
 Layers = list[tuple[Tensor, Tensor]]
 """Weights ``(stack, fan_in, fan_out)`` and biases ``(stack, 1, fan_out)`` of each layer."""
@@ -157,7 +158,7 @@ class Reference:
         """Return the gradient of each network's loss along its shift."""
         return self.shifted_gradient(theta, shift, x, y)[1]
 
-    def descend(self, theta: Tensor, x: Tensor, y: Tensor, step_size: Size | Sizes) -> Tensor:
+    def descend(self, theta: Tensor, x: Tensor, y: Tensor, step_size: StepSize) -> Tensor:
         """Return the parameters after one gradient step on each batch."""
         for _, phi in self._path(theta, x, y, step_size):
             theta = phi
@@ -173,7 +174,7 @@ class Reference:
     def gradient_through(
         self, theta: Tensor, descent: Descent, x: Tensor, y: Tensor, every: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the summed gradients through a descent, for theta and for the step sizes."""
+        """Return the summed gradients through a descent, for theta and for step sizes or maps."""
         batches_x, batches_y, step_size = descent
         gradients, after = zip(*self._path(theta, *descent), strict=True)
         steps, before = len(after), (theta, *after[:-1])
@@ -182,11 +183,11 @@ class Reference:
         for k in reversed(range(steps)):
             if every or k == steps - 1:
                 v = v + weight * self.loss_and_gradient(after[k], x, y)[1]
-            used = clipped(gradients[k], step_size)
-            along.append(-used * v)
-            # A clipped gradient is constant, so v does not pass through it.
-            scaled = self.network.scaled(v, step_size, k).where(used == gradients[k], 0.0)
-            v = v - self.hessian_product(before[k], batches_x[k], batches_y[k], scaled)
+            of_size, of_gradient = self._through_step(gradients[k], v, step_size, k)
+            along.append(of_size)
+            v = v - self.hessian_product(before[k], batches_x[k], batches_y[k], of_gradient)
+        if isinstance(step_size, Maps):
+            return v.sum(-2), torch.stack(along).sum((0, -2))
         if not isinstance(step_size, Sizes):
             return v.sum(-2), None
         by_step = torch.stack(along[::-1], dim=-3).sum(-2)  # (..., step, P)
@@ -236,13 +237,26 @@ class Reference:
                 delta = self.function.backward(_times_transpose(delta, weight), h)
         return pieces
 
+    def _through_step(
+        self, gradient: Tensor, v: Tensor, step_size: StepSize, k: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gradients of <v, phi_{k+1}> for step sizes or maps, and of <v, -step> for g."""
+        if isinstance(step_size, Maps):
+            widths, (values, size) = self.network.widths, step_size
+            of_maps = -size * maps.along_maps(widths, values, gradient, v)
+            return of_maps, size * maps.pulled_back(widths, values, v)
+        used = clipped(gradient, step_size)
+        # A clipped gradient is constant, so v does not pass through it.
+        return -used * v, self.network.scaled(v, step_size, k).where(used == gradient, 0.0)
+
     def _path(
-        self, theta: Tensor, x: Tensor, y: Tensor, step_size: Size | Sizes
+        self, theta: Tensor, x: Tensor, y: Tensor, step_size: StepSize
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the gradient of each step and the parameters after the step."""
         for k, batch in enumerate(zip(x, y, strict=True)):
             _, gradient = self.loss_and_gradient(theta, *batch)
-            theta = self.network.stepped(theta, clipped(gradient, step_size), step_size, k)
+            used = self.network.used(gradient, step_size)
+            theta = self.network.stepped(theta, used, step_size, k)
             yield gradient, theta
 
     def _by_layer(self, numbers: Tensor) -> Tensor:
