@@ -18,7 +18,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from equations import Library, learned, meta_gradient
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from metabench.learning import algorithms, engine, training
+from metabench.learning import algorithms, engine, maps, training
 from metabench.learning.algorithm import query_points
 from metabench.learning.network import Network
 from metabench.learning.optimizers import EPSILON, SCHEDULES
@@ -92,15 +91,16 @@ def flops(settings: TrainSettings) -> int:
 
 
 def _maps(settings: TrainSettings) -> int:
-    """Count the operations of Meta-Curvature's maps: of each layer, three products from the left
-    and three from the right, for each task and inner step.
+    """Count the operations that Meta-Curvature's maps add.
+
+    In each task and inner step, three products of each map with matrices that have one row for each
+    point: a layer's gradient is a product of two such factors.
     """
     if settings.algorithm != "meta_curvature":
         return 0
     h: Any = settings.hyperparameters
-    layers = [(n + 1, m) for n, m in pairwise(settings.shape.widths)]
-    products = sum(3 * 2 * n * m * (n + m) for n, m in layers)
-    return h.meta_batch_size * h.inner_steps * products
+    values = maps.length(settings.shape.widths)
+    return h.meta_batch_size * h.inner_steps * 3 * 2 * h.shots * values
 
 
 def _gradients(settings: TrainSettings, counted: int) -> int:

@@ -13,10 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metabench.learning import algorithms, engine, training
+from metabench.learning import algorithms, engine, maps, training
 from metabench.learning.engine import EngineError, fused
 from metabench.learning.network import Network
-from metabench.learning.step_sizes import Sizes
+from metabench.learning.step_sizes import Maps, Sizes
 from metabench.records import headers
 
 needs_kernel = pytest.mark.skipif(engine.library() is None, reason="no kernel was compiled here")
@@ -97,6 +97,7 @@ def everything(network, theta, x, y, step_size):
         *of_hidden_layers(network, theta, x),
         *of_shifts(network, tasks, x, y),
         *of_sizes(network, tasks, x, y, batches),
+        *of_maps(network, tasks, x, y, batches, maps_near_identity(network, tasks)),
     )
 
 
@@ -129,6 +130,24 @@ def of_sizes(network, tasks, x, y, batches):
         found.append(network.descend(tasks, *batches, sizes))
         found.append(network.predict_along(tasks, (*batches, sizes), x))
     return found
+
+
+def maps_near_identity(network, tasks):
+    """Maps of each run, which its tasks share."""
+    runs = tasks[..., :1, 0].shape
+    change = 0.1 * noise(9, *runs, maps.length(network.widths), dtype=tasks.dtype)
+    return maps.identities(network.widths, tasks.dtype) + change
+
+
+def of_maps(network, tasks, x, y, batches, values):
+    """Descent along mapped gradients, and gradients through it."""
+    mapped = Maps(values, 0.01)
+    return (
+        *network.gradient_through(tasks, (*batches, mapped), x, y),
+        *network.gradient_through(tasks, (*batches, mapped), x, y, every=True),
+        network.descend(tasks, *batches, mapped),
+        network.predict_along(tasks, (*batches, mapped), x),
+    )
 
 
 @needs_kernel
@@ -401,6 +420,36 @@ def test_the_kernel_gives_a_slice_of_a_stack_the_bits_of_the_slice_alone_at_any_
             [a[runs] for a in together],
             0,
         )
+
+
+@pytest.mark.parametrize("hidden", [(64, 64), (40, 40), (5, 70)], ids=str)
+def test_mapped_gradients_of_a_run_do_not_notice_a_neighbour_that_diverges(hidden, each_engine):
+    network = Network((1, *hidden, 1))
+    theta = 0.3 * noise(0, 4, 3, network.parameters, dtype=torch.float32)
+    x, y = (noise(seed, 4, 3, 9, 1, dtype=torch.float32) for seed in (1, 2))
+    theta[1] *= 1e30
+    values = maps_near_identity(network, theta)
+
+    def of_runs(runs):
+        points = x[runs], y[runs]
+        batches = tuple(t.expand(2, *t.shape) for t in points)
+        return of_maps(network, theta[runs], *points, batches, values[runs])
+
+    together = of_runs(slice(None))
+    assert not together[0][1].isfinite().all()
+    for run in (0, 2):
+        for whole, alone in zip(together, of_runs(slice(run, run + 1)), strict=True):
+            same = whole.narrow(list(whole.shape).index(4), run, 1)
+            assert alone.isfinite().all()
+            assert_agree([same], [alone], 0 if each_engine == "fused" else 1e-6)
+
+
+@needs_kernel
+def test_maps_that_do_not_fit_the_network_are_refused():
+    theta, batches = 0.3 * noise(2, 2, 3, FLUX.parameters), tuple(t[None] for t in SETS)
+    values = noise(3, 2, 1, maps.length(FLUX.widths) - 1)
+    with pytest.raises(ValueError, match="cannot take"):
+        FLUX.gradient_through(theta, (*batches, Maps(values, 0.1)), *SETS)
 
 
 def inner_loop(network, steps):

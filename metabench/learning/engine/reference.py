@@ -240,7 +240,7 @@ class Reference:
     def _through_step(
         self, gradient: Tensor, v: Tensor, step_size: StepSize, k: int
     ) -> tuple[Tensor, Tensor]:
-        """Return the gradients of <v, phi_{k+1}> for step sizes or maps, and of <v, -step> for g."""
+        """Return the gradients of <v, -step> for the step sizes or maps and of <v, step> for g."""
         if isinstance(step_size, Maps):
             widths, (values, size) = self.network.widths, step_size
             of_maps = -size * maps.along_maps(widths, values, gradient, v)
