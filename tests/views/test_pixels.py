@@ -26,7 +26,7 @@ def as_drawn(figure: Figure) -> np.ndarray:
 
 def test_no_pixel_is_far_from_what_was_drawn(tmp_path):
     with medium.settings():
-        pixels.write(drawing(), tmp_path / "a.png", {})
+        pixels.write(drawing(), tmp_path / "a.png")
         wanted = as_drawn(drawing())
     found = Image.open(tmp_path / "a.png")
     assert found.mode == "P"
@@ -39,7 +39,7 @@ def test_no_pixel_is_far_from_what_was_drawn(tmp_path):
 def test_the_same_figure_gives_the_same_bytes_in_less_room(tmp_path):
     with medium.settings():
         for name in ("a.png", "b.png"):
-            pixels.write(drawing(), tmp_path / name, {"Software": None})
+            pixels.write(drawing(), tmp_path / name)
         drawing().savefig(tmp_path / "full.png")
     first, second, full = (
         (tmp_path / name).read_bytes() for name in ("a.png", "b.png", "full.png")

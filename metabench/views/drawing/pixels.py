@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -16,11 +16,11 @@ SETTLED = 1000
 """Pixels, of half a million, that may still change colour when the palette is final."""
 
 
-def write(figure: Figure, path: Path, metadata: dict[str, Any]) -> None:
+def write(figure: Figure, path: Path) -> None:
     """Write a figure as PNG; equal figures give equal bytes."""
-    drawn = BytesIO()
-    figure.savefig(drawn, format="png", metadata=metadata)
-    picture = Image.open(drawn).convert("RGB")  # figures are opaque
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")  # figures are opaque
     # Maximum coverage keeps rare colours, such as that of one thin line; k-means then moves each to
     # the middle of the colours it represents. No dithering: its dots would look like data.
     few = picture.quantize(

@@ -122,7 +122,6 @@ def inches(text: str, size: float = 7) -> float:
 
 METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": None},
-    "png": {"Software": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 """Metadata that matplotlib would otherwise add: the time and its version."""
@@ -134,14 +133,15 @@ KINDS = ("svg", "png")
 def save(figure: Figure, stem: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
     """Write a figure in some formats; equal figures give equal bytes."""
     FigureCanvasAgg(figure)
-    figure.draw_without_rendering()
+    if layout := figure.get_layout_engine():
+        layout.execute(figure)
     figure.set_layout_engine(None)  # computed once; "none" would have each file compute it again
     written = []
     for kind in kinds:
         path = stem.with_name(f"{stem.name}.{kind}")
         with replacing(path) as temporary:
             if kind == "png":
-                pixels.write(figure, temporary, METADATA[kind])
+                pixels.write(figure, temporary)
             else:
                 figure.savefig(temporary, format=kind, metadata=METADATA[kind])
         written.append(path)

@@ -176,7 +176,7 @@ def draw_all(
         folder: The study's tables.
         out: Where to write.
         advance: Called after each figure.
-        kinds: What kinds of files, of `style.METADATA`.
+        kinds: What kinds of files: png, svg or pdf.
         look: What they are drawn for, of `medium.MEDIA`. Without titles in figures, `CAPTIONS` says
             what each of them shows.
 
