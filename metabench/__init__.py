@@ -68,7 +68,7 @@ _NAMES = {
     "metabench.learning.linear": ("product", "solve"),
     "metabench.learning.network": ("Network",),
     "metabench.learning.predictive": ("Predictive",),
-    "metabench.learning.step_sizes": ("Sizes",),
+    "metabench.learning.step_sizes": ("Maps", "Sizes"),
     "metabench.learning.randomness": ("normals", "permutations", "uniforms"),
     "metabench.learning.tasks": (
         "Points",

@@ -23,7 +23,9 @@ Hyperparameters OuterLoop InnerLoop ContextSize InnerOptimizer InnerStepSize Inn
 MetaBatchSize MetaOptimizer MetaSchedule MetaStepSize Queries Shots Word
 Count Field Interval NotNegative Number Positive
 """
-ARITHMETIC = "Network Predictive Sizes gradient_of product solve normals permutations uniforms"
+ARITHMETIC = """
+Network Maps Predictive Sizes gradient_of product solve normals permutations uniforms
+"""
 TASKS = "Points Task TaskBlock TaskDistribution lattice scale"
 PUBLIC = " ".join((ADAPTATION, ALGORITHM, HYPERPARAMETERS, ARITHMETIC, TASKS)).split()
 """Take none away without a word in the changelog: somebody's file imports it."""

@@ -19,9 +19,10 @@ from metabench.learning.linear import product
 Widths = tuple[int, ...]
 
 
-def identities(widths: Widths, dtype: torch.dtype) -> Tensor:
-    """Return the maps that change nothing, ``(maps,)``."""
-    return torch.cat([torch.eye(size, dtype=dtype).flatten() for size in _orders(widths)])
+def identities(widths: Widths) -> Tensor:
+    """Return the maps that change nothing, ``(maps,)``, float64."""
+    eyes = [torch.eye(size, dtype=torch.float64) for size in _orders(widths)]
+    return torch.cat([eye.flatten() for eye in eyes])
 
 
 def length(widths: Widths) -> int:
@@ -47,7 +48,7 @@ def mapped(widths: Widths, maps: Tensor, gradient: Tensor) -> Tensor:
 def pulled_back(widths: Widths, maps: Tensor, v: Tensor) -> Tensor:
     """Return A_l^T V_l B_l^T of all layers. The arguments are those of `mapped`."""
     layers = zip(_pairs(widths, maps), _layers(widths, v), strict=True)
-    return _flat([product(product(a.mT, v_l), b.mT) for (a, b), v_l in layers])
+    return _flat([product(product(_transposed(a), v_l), _transposed(b)) for (a, b), v_l in layers])
 
 
 def along_maps(widths: Widths, maps: Tensor, gradient: Tensor, v: Tensor) -> Tensor:
@@ -67,7 +68,9 @@ def along_maps(widths: Widths, maps: Tensor, gradient: Tensor, v: Tensor) -> Ten
     found = []
     layers = _pairs(widths, maps), _layers(widths, gradient), _layers(widths, v)
     for (a, b), g, v_l in zip(*layers, strict=True):
-        found += [product(product(v_l, b.mT), g.mT), product(g.mT, product(a.mT, v_l))]
+        g_t = _transposed(g)
+        found.append(product(product(v_l, _transposed(b)), g_t))
+        found.append(product(g_t, product(_transposed(a), v_l)))
     return _flat(found)
 
 
@@ -89,6 +92,15 @@ def _layers(widths: Widths, vector: Tensor) -> list[Tensor]:
     shapes = [(n + 1, m) for n, m in pairwise(widths)]
     pieces = vector.split([n * m for n, m in shapes], dim=-1)
     return [piece.unflatten(-1, shape) for piece, shape in zip(pieces, shapes, strict=True)]
+
+
+def _transposed(matrix: Tensor) -> Tensor:
+    """Return the transpose as a copy.
+
+    A view is passed on as it is from a stack of one run, and copied by `product` from larger ones.
+    The products of the two round differently.
+    """
+    return matrix.mT.contiguous()
 
 
 def _flat(matrices: list[Tensor]) -> Tensor:

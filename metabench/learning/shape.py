@@ -82,6 +82,11 @@ class Shape:
         """Slice of the flat vector that holds the biases of the first layer."""
         return slice(self._sizes[0], sum(self._sizes[:2]))
 
+    @property
+    def identity_maps(self) -> Tensor:
+        """The values of `Maps` that leave gradients as they are, ``(maps,)``, float64."""
+        return maps.identities(self.widths)
+
     def layers(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
         """View a stack of flat vectors as layers.
 

@@ -136,7 +136,7 @@ def maps_near_identity(network, tasks):
     """Maps of each run, which its tasks share."""
     runs = tasks[..., :1, 0].shape
     change = 0.1 * noise(9, *runs, maps.length(network.widths), dtype=tasks.dtype)
-    return maps.identities(network.widths, tasks.dtype) + change
+    return network.identity_maps.to(tasks.dtype) + change
 
 
 def of_maps(network, tasks, x, y, batches, values):

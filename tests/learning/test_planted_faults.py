@@ -248,8 +248,8 @@ FAULTS = {
     ),
     "a map is not transposed on the way back": Fault(
         "learning/maps.py",
-        "_flat([product(product(a.mT, v_l), b.mT) for (a, b), v_l in layers])",
-        "_flat([product(product(a, v_l), b.mT) for (a, b), v_l in layers])",
+        "product(product(_transposed(a), v_l), _transposed(b)) for",
+        "product(product(a, v_l), _transposed(b)) for",
         ("learning/test_engine.py::test_both_engines_say_the_same_to_rounding",),
     ),
     "the labels of the test bank are exported": Fault(

@@ -21,7 +21,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metabench.learning import maps
 from metabench.learning.adaptation import one_copy_per_task
 from metabench.learning.algorithm import (
     Adaptation,
@@ -49,8 +48,7 @@ class Hyperparameters(InnerLoop):
 def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
     """Return the initial weights of each seed, then an identity for each map."""
     theta = initial_weights(network, seeds, h)
-    identities = maps.identities(network.widths, theta.dtype)
-    return torch.cat([theta, identities.expand(len(seeds), -1)], dim=-1)
+    return torch.cat([theta, network.identity_maps.expand(len(seeds), -1)], dim=-1)
 
 
 def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparameters) -> Tensor:
