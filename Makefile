@@ -156,7 +156,7 @@ stray:
 	@echo "The environment .venv belongs to a different folder or Python, or is incomplete; recreating it."
 	rm -rf .venv
 
-# PyTorch's own index has builds without CUDA. Where it cannot be reached, PyPI's build computes the same.
+# PyTorch's own index has builds without CUDA. Where it cannot be reached, PyPI's build has to do.
 $(INSTALLED): requirements.lock pyproject.toml setup.py metabench/learning/engine/kernel.cpp
 	@$(REQUIRE_PYTHON)
 	$(PYTHON) -m venv .venv
