@@ -8,8 +8,8 @@ process writes all records, and Snakemake only decides what is left to do. A row
 part of one study:
 
     dry run            Snakemake decides what to do: before, with all records, after
-    run                the whole study; without root and control groups, the jobs that fork from a
-                       prepared process are missing in its processor seconds
+    run                the whole study; its processor seconds are Snakemake's and the commands',
+                       without those of the jobs, which fork from a prepared process
     records            all training, evaluation and baseline jobs in one process
     jobs of ...        the jobs of a rule, as Snakemake times them
     tables, ... alone  the command by itself
@@ -28,6 +28,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
+from math import ceil, isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,10 +52,6 @@ AGAIN = ("tables", "figures", "report")
 FILES = ("train", "checkpoints", "evaluate", "tables", "figures", "report.html", "logs")
 FILES += ("benchmarks", "track", "mlflow.db", "mlartifacts")
 """What a study leaves in its folder."""
-
-
-GROUP = Path("/sys/fs/cgroup/cpuacct") / f"metabench-{os.getpid()}"
-"""The control group of this process, if it may have one."""
 
 
 class Part(NamedTuple):
@@ -86,30 +83,9 @@ def study(training_jobs: int) -> dict[str, Any]:
     return {**content, **changed, "cells": [kept | cells]}
 
 
-def count_processor_seconds() -> None:
-    """Put this process and all that it starts into a control group, which counts their time.
-
-    The system does not add the time of a process to that of its parent unless the parent waits for
-    it, and nobody waits for forked jobs.
-    """
-    try:
-        GROUP.mkdir()
-        (GROUP / "cgroup.procs").write_text(str(os.getpid()))
-    except OSError as error:
-        print(f"whole: forked jobs are not counted: {error}", file=sys.stderr)
-
-
-def processor_seconds() -> float:
-    """Return the processor seconds of everything so far."""
-    if GROUP.is_dir():
-        return int((GROUP / "cpuacct.usage").read_text()) / 1e9
-    used = os.times()
-    return used.children_user + used.children_system
-
-
 def command(folder: Path, *line: str) -> dict[str, float]:
     """Run a command in a folder to its end; return its seconds, processor seconds and memory."""
-    before, used_before = time.perf_counter(), processor_seconds()
+    before = time.perf_counter()
     with (folder / "output").open("wb") as output:
         actions = [(os.POSIX_SPAWN_DUP2, output.fileno(), stream) for stream in (1, 2)]
         program = str(BIN / line[0])
@@ -122,7 +98,7 @@ def command(folder: Path, *line: str) -> dict[str, float]:
         raise SystemExit(f"whole: {line}: {(folder / 'output').read_text()[-500:]}")
     return {
         "seconds": time.perf_counter() - before,
-        "processor_seconds": processor_seconds() - used_before,
+        "processor_seconds": used.ru_utime + used.ru_stime,
         "peak_megabytes": used.ru_maxrss / 1000,
     }
 
@@ -198,6 +174,70 @@ def _size(training_jobs: int, part: str, place: Path) -> Part:
     return Part(training_jobs, part, len(files), megabytes=size)
 
 
+SHOWN = {
+    "dry run before": ("processor_seconds", "processor seconds"),
+    "dry run with records": ("processor_seconds", "processor seconds"),
+    "dry run after": ("processor_seconds", "processor seconds"),
+    "run": ("seconds", "seconds"),
+    "jobs of train": ("seconds", "seconds"),
+    "jobs of evaluate": ("seconds", "seconds"),
+    "jobs of track": ("seconds", "seconds"),
+    "records": ("processor_seconds", "processor seconds"),
+    "tables alone": ("processor_seconds", "processor seconds"),
+    "figures alone": ("processor_seconds", "processor seconds"),
+    "report alone": ("processor_seconds", "processor seconds"),
+    "files of tables": ("megabytes", "MB"),
+    "files of report.html": ("megabytes", "MB"),
+    "files of mlflow.db": ("megabytes", "MB"),
+    "MLflow rows of metrics": ("count", "rows"),
+}
+"""What the page on scaling shows of each part: a column and its unit."""
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """Return the parts of each measured study as a table in Markdown."""
+    sizes = sorted(rows["training_jobs"].unique())
+    found = rows.set_index(["part", "training_jobs"])
+    lines = [
+        f"| part | unit | {' | '.join(map(str, sizes))} |",
+        f"| --- | --- |{' ---: |' * len(sizes)}",
+    ]
+    for part, (column, unit) in SHOWN.items():
+        values = [found[column].get((part, size), float("nan")) for size in sizes]
+        cells = ["" if isnan(value) else _number(value) for value in values]
+        lines.append(f"| {part} | {unit} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def projection(rows: pd.DataFrame, cells: int, seeds: int, block: int) -> str:
+    """Return in words what the workflow around a large study costs, in proportion to 100 jobs.
+
+    Args:
+        rows: The measured table. Its studies have one protocol and two runs per training job.
+        cells: Number of cells.
+        seeds: Number of seeds.
+        block: Seeds per training job.
+    """
+    at = rows.set_index(["training_jobs", "part"])
+    least = min(rows["training_jobs"])
+    large, small = at.loc[WHOLE], at.loc[least]
+    used = large.loc["run", "processor_seconds"] - small.loc["run", "processor_seconds"]
+    jobs, runs = cells * ceil(seeds / block), cells * seeds
+    scheduling = used / (WHOLE - least) * jobs / 3600
+    share = runs / (2 * WHOLE)
+    tracking = large.loc["jobs of track", "seconds"] * share / 3600
+    metrics = large.loc["MLflow rows of metrics", "count"] * share / 1e6
+    store = large.loc["files of mlflow.db", "megabytes"] * share / 1e3
+    return (
+        f"| {block} | {jobs:,} | {scheduling:.2g} | {runs:,} | {tracking:.2g} | {metrics:.3g} | "
+        f"{store:.2g} |"
+    )
+
+
 def main() -> None:
     """Measure and write; a finished size is kept if a later one is interrupted."""
     parser = argparse.ArgumentParser(
@@ -212,7 +252,6 @@ def main() -> None:
         return
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows: list[Part] = []
-    count_processor_seconds()
     with Progress("whole studies", len(arguments.sizes)) as progress:
         for size in arguments.sizes:
             folder = Path(tempfile.mkdtemp(prefix="metabench-whole-"))

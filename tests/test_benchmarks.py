@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))  # they are scripts, and no package
 import growth
 import speed
 import subjects
+import whole
 from workers import Worker, cores
 
 from metabench.learning.algorithms import NAMES
@@ -232,3 +233,16 @@ def test_ratios_are_of_medians_to_the_floor_and_to_the_best_peer_of_the_same_vec
         for vectors in ("avx512", "avx2"):
             ours = found.loc[(vectors, threads, "metabench torch")]
             assert (ours["ratio_to_floor"], ours["ratio_to_best_peer"]) == (3, 0.5)
+
+
+def test_the_page_on_scaling_shows_the_committed_table():
+    rows = whole.pd.read_csv(COMMITTED / "whole.csv")
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    assert whole.markdown(rows) in page
+    for block in (10, 100):
+        assert whole.projection(rows, 1000, 100, block) in page
+
+
+def test_a_study_of_many_training_jobs_has_as_many():
+    for jobs in (10, 100, 3000):
+        assert len(Study(config.parse(whole.study(jobs))).train_jobs) == jobs
