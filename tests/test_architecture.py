@@ -21,7 +21,7 @@ ONLY_IN = {
     "seaborn": ("views/",),
     "torch": ("learning/", "records/states.py"),
     "pandas": ("analysis/", "views/"),
-    "snakemake": ("workflow/snakefile.py",),
+    "snakemake": ("workflow/snakefile.py", "workflow/modules.py"),
     "PIL": ("views/",),
 }
 """Where a package may be imported; the files beside the folders may use torch too."""
