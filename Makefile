@@ -162,7 +162,7 @@ $(INSTALLED): requirements.lock pyproject.toml setup.py metabench/learning/engin
 	@$(REQUIRE_PYTHON)
 	$(PYTHON) -m venv .venv
 	$(UV) --version > /dev/null 2>&1 || $(BIN)/python $(PIP) $(shell grep '^uv==' requirements.lock) || true
-	$(SYNC) --torch-backend cpu || $(SYNC) || \
+	$(SYNC) --torch-backend cpu 2> /dev/null || $(SYNC) || \
 		$(BIN)/python $(PIP) --no-compile --requirement requirements.lock # byte code is made when first imported
 	$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
