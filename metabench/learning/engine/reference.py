@@ -187,7 +187,8 @@ class Reference:
             along.append(of_size)
             v = v - self.hessian_product(before[k], batches_x[k], batches_y[k], of_gradient)
         if isinstance(step_size, Maps):
-            return v.sum(-2), torch.stack(along).sum((0, -2))
+            # One axis after the other: the order of a sum over both depends on the stack.
+            return v.sum(-2), torch.stack(along).sum(0).sum(-2)
         if not isinstance(step_size, Sizes):
             return v.sum(-2), None
         by_step = torch.stack(along[::-1], dim=-3).sum(-2)  # (..., step, P)

@@ -14,7 +14,7 @@ from metabench.views.drawing.reading import Tables
 from metabench.views.report.board import number
 from metabench.views.report.charts.parts import Chart, Control, chart, parameters
 
-SHOWN_TASKS = 500
+SHOWN_TASKS = 200
 """The most test tasks that the chart shows."""
 
 LOW = 1e-5
