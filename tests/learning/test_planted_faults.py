@@ -131,8 +131,8 @@ FAULTS = {
     ),
     "FOMAML's query set is fresh points": Fault(
         "learning/algorithm.py",
-        "tasks.query(h.queries)",
-        "tasks.query(h.queries or len(tasks.grid))",
+        "return tasks.support(h.shots), tasks.query(h.queries)",
+        "return tasks.support(h.shots), tasks.query(h.queries or len(tasks.grid))",
         (f"{ALGORITHMS}::test_fomaml_draws_fresh_support_points_and_queries_the_grid",),
     ),
     "FOMAML takes the query gradient at the initialization": Fault(
@@ -469,7 +469,7 @@ FAULTS = {
         "dict(zip(MEASURES, measures, strict=True))",
         "dict(zip(MEASURES, found[0], strict=True))",
         (
-            "analysis/test_distributions.py::test_a_row_has_the_means_over_seeds_and_tasks_of_its_region",
+            "analysis/test_distributions.py::test_a_row_has_the_means_over_seeds_and_tasks_of_its_region[seen]",
         ),
     ),
     "a gradient goes through what was cut": Fault(

@@ -61,7 +61,7 @@ def _likelihoods(axes: Axes, rows: pd.DataFrame, looks: list[Style]) -> None:
             continue
         ends = np.clip([row.nll_lower, row.nll_upper], None, limit)
         axes.plot(ends, [place, place], color=look.colour, linewidth=1.2)
-        axes.plot(row.nll, place, look.marker, color=look.colour, markersize=4.5)
+        axes.plot(row.nll, place, marker=look.marker, color=look.colour, markersize=4.5)
     axes.set_yticks(range(len(rows)), [look.line for look in looks])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(visible=True, axis="x")
