@@ -148,6 +148,28 @@ def canvas(height: float, least: float = 0) -> Figure:
     return Figure(figsize=(max(medium().wide, least), height), layout="constrained")
 
 
+def canvas_of_panels(count: int, most: int, height: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure with some panels of x and y, which share their axes.
+
+    Args:
+        count: Number of panels.
+        most: The most panels in a row.
+        height: Height of a row.
+    """
+    columns = min(most, count)
+    rows = ceil(count / columns)
+    figure = canvas(0.8 + height * rows)
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in panels.flat[count:]:
+        axes.remove()
+    for axes in panels.flat[count - columns : count]:  # the lowest of each column
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("x")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("y")
+    return figure, list(panels.flat[:count])
+
+
 def canvas_of_one() -> Figure:
     """Return a figure for one panel, which a paper sets in one column."""
     return Figure(figsize=medium().narrow, layout="constrained")

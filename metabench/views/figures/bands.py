@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from math import ceil
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from metabench.views.drawing.medium import canvas, headline, legend_below, message
+from metabench.views.drawing.medium import canvas_of_panels, headline, legend_below, message
 from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import Style, titled
 
@@ -37,20 +35,10 @@ def draw(tables: Tables, noisy: str) -> Figure:
         name: found[found["cell"] == found["cell"].min()]
         for name, found in rows.groupby("algorithm")
     }
-    columns = min(COLUMNS, len(shown))
-    lines = ceil(len(shown) / columns)
-    figure = canvas(0.8 + 1.7 * lines)
-    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-    for axes, (name, found) in zip(panels.flat, shown.items(), strict=False):
+    figure, panels = canvas_of_panels(len(shown), COLUMNS, height=1.7)
+    for axes, (name, found) in zip(panels, shown.items(), strict=True):
         _band(axes, tables, noisy, found, tables.styles[str(name)])
-    for axes in panels.flat[len(shown) :]:
-        axes.remove()
-    for axes in panels.flat[len(shown) - columns : len(shown)]:
-        axes.tick_params(labelbottom=True)
-        axes.set_xlabel("x")
-    for axes in panels[:, 0]:
-        axes.set_ylabel("y")
-    legend_below(figure, panels[0, 0], 4)
+    legend_below(figure, panels[0], 4)
     headline(figure, titled(noisy, "protocol"), x=0.01, ha="left")
     return figure
 

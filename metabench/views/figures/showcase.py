@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from metabench.views.drawing.medium import canvas, headline, legend_below, medium, message
+from metabench.views.drawing.medium import (
+    canvas,
+    canvas_of_panels,
+    headline,
+    legend_below,
+    medium,
+    message,
+)
 from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import GREY, Style, titled
 
@@ -86,22 +92,12 @@ def _shown(tables: Tables, rows: pd.DataFrame, algorithm: str) -> Shown:
 
 def _curves(shown: list[Shown], points: pd.DataFrame) -> Figure:
     """Draw the first seed of each algorithm in full, the others faint."""
-    columns = min(COLUMNS, len(shown))
-    rows = ceil(len(shown) / columns)
-    figure = canvas(0.8 + 1.6 * rows)
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for axes, one in zip(panels.flat, shown, strict=False):
+    figure, panels = canvas_of_panels(len(shown), COLUMNS, height=1.6)
+    for axes, one in zip(panels, shown, strict=True):
         _predictions(axes, one)
         axes.plot("x", "y", "o", data=points, color="black", markersize=3.5, label=_count(points))
         axes.set_title(one.title)
-    for axes in panels.flat[len(shown) :]:
-        axes.remove()
-    for axes in panels.flat[len(shown) - columns : len(shown)]:  # the lowest of each column
-        axes.tick_params(labelbottom=True)
-        axes.set_xlabel("x")
-    for axes in panels[:, 0]:
-        axes.set_ylabel("y")
-    legend_below(figure, panels[0, 0], 4)
+    legend_below(figure, panels[0], 4)
     return figure
 
 
