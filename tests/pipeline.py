@@ -36,7 +36,9 @@ def copy(folder: Path) -> Path:
 
 def environment() -> dict[str, str]:
     """Return an unactivated shell's environment: the interpreter's folder is not on the path."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "PYTEST"))}
+    # With MAKEFLAGS, a make that tests start warns that it cannot share the jobs of another.
+    others = ("MLFLOW", "PYTEST", "MAKE", "MFLAGS")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(others)}
     return {**kept, "PATH": "/usr/local/bin:/usr/bin:/bin"}
 
 
