@@ -4,6 +4,7 @@ import ctypes
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -98,6 +99,15 @@ def everything(network, theta, x, y, step_size):
         *of_shifts(network, tasks, x, y),
         *of_sizes(network, tasks, x, y, batches),
         *of_maps(network, tasks, x, y, batches, maps_near_identity(network, tasks)),
+    )
+
+
+def of_adapting_parts(network, theta, scale, weight, support, query, steps):
+    """Gradients through the adaptation of a head, of a ridge regression and of a context."""
+    return (
+        network.gradient_through_head(theta, (support, query), 0.01, steps),
+        *network.gradient_through_ridge(theta, scale, (support, query)),
+        *network.gradient_through_context(theta, weight, (support, query), 0.1, steps),
     )
 
 
@@ -200,13 +210,7 @@ def test_both_engines_say_the_same_of_what_adapts_a_part(
     query_shape = (queries, features) if shared else (runs, tasks, queries, features)
     query = noise(5, *query_shape), noise(6, runs, tasks, queries, 1)
 
-    def of_parts(network, theta, scale, weight, support, query):
-        return (
-            network.gradient_through_head(theta, (support, query), 0.01, steps),
-            *network.gradient_through_ridge(theta, scale, (support, query)),
-            *network.gradient_through_context(theta, weight, (support, query), 0.1, steps),
-        )
-
+    of_parts = partial(of_adapting_parts, steps=steps)
     given = theta, scale, weight, support, query
     found = of_parts(network, *given)
     assert_agree(found, of_parts(Reference(widths, activation), *given), 1e-9)
@@ -608,7 +612,15 @@ def test_the_width_of_the_processors_vectors_has_no_part_in_a_number(tmp_path):
             theta = 0.3 * noise(0, 4, network.parameters, dtype=torch.float32)
             x, y = noise(1, 2, 4, 13, 1, dtype=torch.float32)
             expected = everything(network, theta, x, y, 0.01)
-            found = everything(computed_by(library, network), theta, x, y, 0.01)
+            narrow = computed_by(library, network)
+            found = everything(narrow, theta, x, y, 0.01)
+            scale, weight = (
+                noise(seed, 4, *shape, dtype=torch.float32).abs()
+                for seed, shape in ((2, ()), (3, (2, hidden[0])))
+            )
+            sets = [noise(seed, 2, 4, 3, 13, 1, dtype=torch.float32) for seed in (4, 5)]
+            expected += of_adapting_parts(network, theta, scale, weight, *sets, steps=2)
+            found += of_adapting_parts(narrow, theta, scale, weight, *sets, steps=2)
             for a, b in zip(found, expected, strict=True):
                 assert torch.equal(a, b)
 

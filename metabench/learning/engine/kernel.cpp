@@ -459,12 +459,13 @@ template <class T> T sum_of(int64_t count, const T* numbers) {
   return sum;
 }
 
-// Replace the lower triangle of a positive definite matrix by its Cholesky factor.
+// Replace the lower triangle of a positive definite matrix by its Cholesky factor. Multiply-adds of single numbers are
+// written out: which of them a compiler fuses depends on the vector width.
 template <class T> void factorize(int64_t n, T* a) {
   for (int64_t i = 0; i < n; ++i)
     for (int64_t j = 0; j <= i; ++j) {
       T sum = a[i * n + j];
-      for (int64_t k = 0; k < j; ++k) sum -= a[i * n + k] * a[j * n + k];
+      for (int64_t k = 0; k < j; ++k) sum = std::fma(-a[i * n + k], a[j * n + k], sum);
       a[i * n + j] = i == j ? std::sqrt(sum) : sum / a[j * n + j];
     }
 }
@@ -473,12 +474,12 @@ template <class T> void factorize(int64_t n, T* a) {
 template <class T> void solve(int64_t n, const T* root, T* b) {
   for (int64_t i = 0; i < n; ++i) {
     T sum = b[i];
-    for (int64_t k = 0; k < i; ++k) sum -= root[i * n + k] * b[k];
+    for (int64_t k = 0; k < i; ++k) sum = std::fma(-root[i * n + k], b[k], sum);
     b[i] = sum / root[i * n + i];
   }
   for (int64_t i = n - 1; i >= 0; --i) {
     T sum = b[i];
-    for (int64_t k = i + 1; k < n; ++k) sum -= root[k * n + i] * b[k];
+    for (int64_t k = i + 1; k < n; ++k) sum = std::fma(-root[k * n + i], b[k], sum);
     b[i] = sum / root[i * n + i];
   }
 }
@@ -1537,8 +1538,8 @@ template <class T> int gradient_through_ridge(const Job<T>& job) {
     solve(shots, K, z);
     head.template transposed<false>(z, a, -1, along);
     T along_log = 0;
-    for (int64_t p = 0; p < shots; ++p) along_log += z[p] * k[p];
-    job.second[n] -= lambda * along_log;
+    for (int64_t p = 0; p < shots; ++p) along_log = std::fma(z[p], k[p], along_log);
+    job.second[n] = std::fma(-lambda, along_log, job.second[n]);
     head.add(along, sum_of(head.sets.queries, head.r) - sum_of(shots, z));
     for (int64_t p = 0; p < shots; ++p) z[p] = -z[p];
   });
