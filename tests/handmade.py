@@ -272,6 +272,16 @@ def showcase() -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.concat(frames), pd.concat(points)
 
 
+def showcase_updates(pictures: pd.DataFrame) -> pd.DataFrame:
+    """Return the predictions of the first seed along the updates."""
+    first = pictures[pictures["seed"] == 0].drop(columns=["seed", "truth"])
+    frames = [
+        first.assign(update=update, prediction=first["before"] + part * first["after"])
+        for update, part in ((0, 0.0), (1, 0.5), (2, 1.0))
+    ]
+    return pd.concat(frames).drop(columns=["before", "after"])
+
+
 LEVELS = range(10, 100, 10)
 
 
@@ -342,6 +352,7 @@ def tables() -> dict[str, pd.DataFrame]:
         "trials.csv": trials(),
         "selection.csv": selection(),
         "showcase.csv": pictures,
+        "showcase_updates.csv": showcase_updates(pictures),
         "points.csv": points,
         "predictive.csv": predictive(),
         "tasks.parquet": tasks(),

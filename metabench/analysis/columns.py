@@ -53,10 +53,12 @@ KEYS = {
     ),
     "region": Column(
         TEXT,
-        "Part of the query grid: all, seen (inside the support interval), unseen (outside it).",
+        "Part of the query grid: all, seen (inside the support interval), unseen (outside it); or "
+        "its quarters by distance to the nearest support point, from nearest to farthest.",
     ),
     "update": Column(COUNT, "Gradient steps taken on the support set, from 0."),
     "x": Column(NUMBER, "Point at which the wave is evaluated."),
+    "prediction": Column(NUMBER, "Prediction there; of a distribution, its mean."),
 }
 
 COORDINATES = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from metabench.records.measured import COST_COLUMNS, REGIONS, CellRecord
+from metabench.records.measured import COST_COLUMNS, CellRecord
+from metabench.study.protocols import Regions
 
 
 def history(record: CellRecord) -> pd.DataFrame:
@@ -25,25 +26,29 @@ def history(record: CellRecord) -> pd.DataFrame:
     ).sort_values(["seed", "meta_iteration"], ignore_index=True)
 
 
-def curves(record: CellRecord, protocols: list[str]) -> pd.DataFrame:
+def curves(record: CellRecord, regions: Regions) -> pd.DataFrame:
     """Return the adaptation curve: a row for each protocol, step, region, seed and update.
 
     The loss is the mean over the tasks.
+
+    Args:
+        record: The measurements of a cell.
+        regions: The names of the regions of each protocol.
     """
     frames = []
-    for protocol in protocols:
+    for protocol, parts in regions.items():
         for step in record.steps(protocol):
             losses = record.losses(protocol, step)  # (region, update, run, task)
-            regions, updates = losses.shape[:2]
+            updates = losses.shape[1]
             index = pd.MultiIndex.from_product(
-                [REGIONS[:regions], range(updates), record.seeds],
+                [parts, range(updates), record.seeds],
                 names=["region", "update", "seed"],
             )
             frame = pd.DataFrame(
                 {"mean": losses.mean(-1).ravel(), "median": np.median(losses, axis=-1).ravel()},
                 index,
             )
-            sizes = np.tile(record.step_size(protocol, step), regions * updates)
+            sizes = np.tile(record.step_size(protocol, step), len(parts) * updates)
             frames.append(frame.reset_index().assign(protocol=protocol, step=step, step_size=sizes))
     head = {"algorithm": record.cell.algorithm, "cell": record.cell.name}
     order = [

@@ -71,6 +71,11 @@ def read(folder: Path, name: str) -> pd.DataFrame:
         raise ArtifactError(f"{path} is not a readable table: {_line(error)}") from None
 
 
+def exists(folder: Path, name: str) -> bool:
+    """Return whether a folder has a table."""
+    return _stored(folder / name).exists()
+
+
 def _stored(path: Path) -> Path:
     """Return the file that contains a table: its own, or the parquet file that replaces it."""
     packed = path.with_suffix(".parquet")

@@ -20,7 +20,7 @@ from metabench.records.running import Running
 from metabench.study.cells import Cell
 from metabench.study.config import StudyConfig
 from metabench.study.grids import singles
-from metabench.study.protocols import Groups
+from metabench.study.protocols import Groups, Regions, regions
 from metabench.study.schema import StudyProtocol
 
 Found = TypeVar("Found")
@@ -73,6 +73,11 @@ class Study:
     def protocols(self) -> dict[str, StudyProtocol]:
         """All protocols by name."""
         return {name: one for group in self.groups.values() for name, one in group.items()}
+
+    @cached_property
+    def regions(self) -> Regions:
+        """The names of the regions of each protocol."""
+        return regions(self.config.tasks, self.protocols)
 
     @property
     def single_protocols(self) -> list[str]:

@@ -33,6 +33,7 @@ BITS = {
     "curves.parquet": SHORT,
     "history.csv": SHORT,
     "showcase.csv": SHORT,
+    "showcase_updates.csv": SHORT,
     "tasks.parquet": SHORT,
 }
 """The tables that are reduced, and their significant binary digits; the others are unchanged."""

@@ -108,8 +108,7 @@ def approximates_a_gradient(s: Subject) -> Iterator[str]:
     def loss(theta: Tensor) -> Tensor:
         if s.predicts_variance:
             distribution = s.distribution(theta, support, query.x, updates=updates)
-            everywhere = {"all": torch.arange(query.y.shape[-2])}
-            return measures(distribution, query.y, everywhere)[0, NLL].sum(-1)  # (run,)
+            return measures(distribution, query.y)[NLL].mean(-1).sum(-1)  # (run,)
         predicted = s.predict(theta, support, query.x, updates=updates)[-1]
         return (predicted - query.y).square().mean((-2, -1)).sum(-1)
 

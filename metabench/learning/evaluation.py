@@ -2,8 +2,7 @@
 
     loss[region, update, run, task] = mean over the region of (prediction at phi_update - y)^2
 
-The region `all` is the query grid. If the support interval is not the whole domain, the region
-`seen` has the grid points inside it, and `unseen` those outside.
+`metabench.learning.held_out` has the regions of the query points.
 """
 
 from __future__ import annotations
@@ -18,29 +17,22 @@ from torch import Tensor
 
 from metabench.learning.adaptation import one_copy_per_task
 from metabench.learning.algorithm import Adaptation, Algorithm, Question
+from metabench.learning.held_out import (
+    HeldOut,
+    banks_under,
+    losses,
+    measures_distributions,
+    picture_support,
+    picture_updates,
+    picture_x,
+)
 from metabench.learning.network import Network
 from metabench.learning.predictive import Predictive, measures
-from metabench.learning.randomness import uniforms
-from metabench.learning.settings import (
-    Banks,
-    EvaluatedProtocol,
-    EvaluateSettings,
-    Protocol,
-    step_rule,
-)
-from metabench.learning.tasks import Bank, Points, Task, TaskDistribution, lattice, scale
+from metabench.learning.settings import EvaluatedProtocol, EvaluateSettings, Protocol, step_rule
+from metabench.learning.tasks import Points
 
 CHUNK = 16
 """Tasks to which each run of a stack adapts at a time: few, so that the stack stays in cache."""
-
-MARGIN = 0.05
-"""Margin of pictures on either side of the domain, as a fraction of its length."""
-
-PICTURE_POINTS = {1: 111, 2: 41}
-"""Points of a picture along each feature of x, by the number of features."""
-
-PICTURE = 2000
-"""Approximate total number of points of a picture with more features."""
 
 
 class Step(NamedTuple):
@@ -89,85 +81,8 @@ class Adapter:
         return self.adaptation.distribution(self.network, theta, question, self.h)
 
 
-Measure = Callable[[Tensor, Points, Step, Points], Tensor]
-"""Function from copies of theta, batches, step and query points to losses ``(..., task)``."""
-
-
-class HeldOut(NamedTuple):
-    """The data of a bank's tasks under one protocol."""
-
-    support: Points
-    """``(task, shots, feature)``."""
-    query: Points
-    """x is the grid ``(point, feature)`` or fresh points ``(task, point, feature)``; y is ``(task,
-    point, 1)``, without noise.
-    """
-    observed: Tensor
-    """Labels of the query points with noise, ``(task, point, 1)``."""
-    regions: dict[str, Tensor]
-    """Indices of the query points of each region."""
-
-
-def held_out(protocol: Protocol, tasks: TaskDistribution, purpose: str, count: int) -> HeldOut:
-    """Return held-out tasks under a protocol, float64.
-
-    Args:
-        protocol: The protocol.
-        tasks: Distribution of the training tasks, which the protocol may change.
-        purpose: Name of the bank, ``validation-bank`` or ``test-bank``.
-        count: Number of tasks.
-    """
-    distribution = protocol.distribution(tasks)
-    bank = Bank(protocol.bank, purpose, distribution, count)
-    support, query = bank.support(protocol.shots, protocol.support), bank.query(protocol.queries)
-    return HeldOut(support, query, bank.observed(query.y), regions(distribution, protocol))
-
-
-def banks_under(protocol: Protocol, tasks: TaskDistribution, banks: Banks) -> dict[str, HeldOut]:
-    """Return the held-out tasks under a protocol, by the name of their bank."""
-    return {
-        name: held_out(protocol, tasks, f"{name}-bank", count)
-        for name, count in (("test", banks.test), ("validation", banks.validation))
-    }
-
-
-def regions(distribution: TaskDistribution, protocol: Protocol) -> dict[str, Tensor]:
-    """Return the indices of the query points of each region.
-
-    Fresh query points differ between tasks, so they have only the region `all`.
-    """
-    if protocol.queries:
-        return {"all": torch.arange(protocol.queries)}
-    low, high = protocol.support
-    grid = distribution.grid
-    seen = ((grid >= low) & (grid <= high)).all(-1)
-    everywhere = {"all": torch.arange(len(grid))}
-    if bool(seen.all()):
-        return everywhere
-    return {**everywhere, "seen": seen.nonzero()[:, 0], "unseen": (~seen).nonzero()[:, 0]}
-
-
-def measures_distributions(protocol: Protocol, tasks: TaskDistribution) -> bool:
-    """Return whether predictive distributions are measured under a protocol.
-
-    They are distributions of labels, so labels must have noise, in training and under the protocol.
-    """
-    return bool(tasks.noise and protocol.distribution(tasks).noise)
-
-
-def losses(predicted: Tensor, y: Tensor, regions: dict[str, Tensor]) -> Tensor:
-    """Return the mean squared error of predictions on each region of the query points.
-
-    Args:
-        predicted: ``(..., task, point, 1)``.
-        y: Labels of the query points, ``(task, point, 1)``.
-        regions: Indices of the query points of each region.
-
-    Returns:
-        ``(region, ..., task)``.
-    """
-    square = (predicted - y).square_()[..., 0]
-    return torch.stack([square[..., index].mean(-1) for index in regions.values()])
+Measure = Callable[[Tensor, HeldOut, Points, Step], Tensor]
+"""Function from copies of theta, their tasks, batches and step to losses ``(..., task)``."""
 
 
 def adaptation_losses(
@@ -186,9 +101,8 @@ def adaptation_losses(
         Losses ``(region, update, run, task)``. Update 0 is before the first step.
     """
 
-    def measure(copies: Tensor, batches: Points, step: Step, query: Points) -> Tensor:
-        predicted = adapter.predict(copies, batches, query.x, step)
-        return losses(predicted, query.y, tasks.regions)
+    def measure(copies: Tensor, chunk: HeldOut, batches: Points, step: Step) -> Tensor:
+        return losses(adapter.predict(copies, batches, chunk.query.x, step), chunk)
 
     return _in_chunks(measure, theta, tasks, updates, step)
 
@@ -200,13 +114,12 @@ def final_losses(
 
     Arguments are those of `adaptation_losses`.
     """
-    everywhere = {"all": tasks.regions["all"]}
 
-    def measure(copies: Tensor, batches: Points, step: Step, query: Points) -> Tensor:
-        predicted = adapter.predict(copies, batches, query.x, step, every=False)
-        return losses(predicted, query.y, everywhere)[0]
+    def measure(copies: Tensor, chunk: HeldOut, batches: Points, step: Step) -> Tensor:
+        return losses(adapter.predict(copies, batches, chunk.query.x, step, every=False), chunk)[0]
 
-    return _in_chunks(measure, theta, tasks, updates, step)
+    everywhere = tasks._replace(regions={"all": tasks.regions["all"]})
+    return _in_chunks(measure, theta, everywhere, updates, step)
 
 
 def predictive_measures(
@@ -220,60 +133,25 @@ def predictive_measures(
         ``(region, measure, run, task)``; the measures are `metabench.learning.predictive.MEASURES`.
     """
 
-    def measure(copies: Tensor, batches: Points, step: Step, query: Points) -> Tensor:
-        predicted = adapter.distribution(copies, batches, query.x, step)
-        return measures(predicted, query.y, tasks.regions)
+    def measure(copies: Tensor, chunk: HeldOut, batches: Points, step: Step) -> Tensor:
+        predicted = adapter.distribution(copies, batches, chunk.query.x, step)
+        return chunk.by_region(measures(predicted, chunk.observed))
 
-    observed = tasks._replace(query=Points(tasks.query.x, tasks.observed))
-    return _in_chunks(measure, theta, observed, updates, step)
+    return _in_chunks(measure, theta, tasks, updates, step)
 
 
 def _in_chunks(measure: Measure, theta: Tensor, tasks: HeldOut, updates: int, step: Step) -> Tensor:
     """Return losses ``(..., task)``, computed for `CHUNK` tasks at a time."""
     chunks = []
     for start in range(0, len(tasks.query.y), CHUNK):
-        chunk = slice(start, start + CHUNK)
-        support, y = tasks.support.at(chunk), tasks.query.y[chunk]
-        on_grid = tasks.query.x.dim() == 2
-        x = tasks.query.x if on_grid else tasks.query.x[chunk]
-        copies = one_copy_per_task(theta, len(y))
+        chunk = tasks.at(slice(start, start + CHUNK))
+        copies = one_copy_per_task(theta, len(chunk.query.y))
         of_copies = step
         if step.size is not None:
             sizes = step.size.to(theta.dtype)[:, None].expand(copies.shape[:-1])
             of_copies = step._replace(size=sizes)
-        chunks.append(measure(copies, support.repeated(updates), of_copies, Points(x, y)))
+        chunks.append(measure(copies, chunk, chunk.support.repeated(updates), of_copies))
     return torch.cat(chunks, dim=-1)
-
-
-def cast(tasks: HeldOut, dtype: torch.dtype) -> HeldOut:
-    """Return held-out tasks converted to a floating-point type."""
-    support, query = tasks.support.to(dtype), tasks.query.to(dtype)
-    return HeldOut(support, query, tasks.observed.to(dtype), tasks.regions)
-
-
-def picture_x(distribution: TaskDistribution) -> Tensor:
-    """Return the points of pictures, ``(point, feature)``, float64: the domain and a margin."""
-    (low, high), features = distribution.domain, distribution.features
-    beyond = MARGIN * (high - low)
-    points = PICTURE_POINTS.get(features, max(2, int(PICTURE ** (1 / features))))
-    return lattice((low - beyond, high + beyond), points, features)
-
-
-def showcase_support(distribution: TaskDistribution, task: Task, protocol: Protocol) -> Points:
-    """Return the support points of the task in pictures, the same for every cell and seed.
-
-    Args:
-        distribution: Distribution of the tasks under the protocol, which has the noise of labels.
-        task: The task.
-        protocol: Protocol with the number and the interval of the points.
-    """
-    features = distribution.features
-    unit = torch.from_numpy(uniforms("showcase", "showcase", 0, protocol.shots * features))
-    x = scale(unit, protocol.support).unflatten(-1, (protocol.shots, features))
-    return Points(
-        x,
-        distribution.observed(task(x), lambda: uniforms("showcase", "showcase", 1, protocol.shots)),
-    )
 
 
 def evaluate(
@@ -312,7 +190,7 @@ def _under_protocol(
     """Yield the arrays of `evaluate` under one protocol."""
     adapter = adapter.under(protocol)
     banks = banks_under(protocol, settings.tasks, settings.banks)
-    test, validation = (cast(banks[name], theta.dtype) for name in ("test", "validation"))
+    test, validation = (banks[name].to(theta.dtype) for name in ("test", "validation"))
 
     def measured(tasks: HeldOut, step: Step) -> Tensor:
         return adaptation_losses(adapter, theta, tasks, protocol.updates, step)
@@ -375,9 +253,9 @@ def _step(
 def _showcase(
     settings: EvaluateSettings, adapter: Adapter, theta: Tensor, protocol: Protocol, step: Step
 ) -> Tensor:
-    """Return predictions before and after adaptation to the showcase task, ``(2, run, point)``."""
+    """Return predictions for the showcase task, ``(picture update, run, point)``."""
     predicted = adapter.predict(theta, *_pictured(settings, theta.dtype, protocol, step))
-    return predicted[[0, -1], ..., 0]
+    return predicted[picture_updates(protocol.updates), ..., 0]
 
 
 def _deviation(
@@ -393,7 +271,7 @@ def _pictured(
 ) -> tuple[Points, Tensor, Step]:
     """Return batches, query points and step of the showcase task."""
     task = settings.tasks.one(**settings.showcase)
-    points = showcase_support(protocol.distribution(settings.tasks), task, protocol).to(dtype)
+    points = picture_support(protocol.distribution(settings.tasks), task, protocol).to(dtype)
     if step.size is not None:
         step = step._replace(size=step.size.to(dtype))
     return points.repeated(protocol.updates), picture_x(settings.tasks).to(dtype), step

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metabench.learning.evaluation import HeldOut, banks_under, losses
 from metabench.learning.fields import Model
+from metabench.learning.held_out import HeldOut, banks_under, losses
 from metabench.learning.randomness import BLOCK
 from metabench.learning.settings import Banks, Protocol
 from metabench.learning.tasks import AnyDistribution, Points, TaskDistribution, TaskStream
@@ -52,7 +52,7 @@ def evaluate(settings: BankSettings, predictions: Mapping[str, NDArray[Any]]) ->
     for name, answers in predictions.items():
         tasks = settings.held_out(name)["test"]
         predicted = torch.from_numpy(answers)[..., None]
-        found[f"test/{name}"] = losses(predicted, tasks.query.y, tasks.regions)
+        found[f"test/{name}"] = losses(predicted, tasks)
     return found
 
 

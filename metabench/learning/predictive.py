@@ -6,8 +6,8 @@
     deviation    the predicted standard deviation: how sharp the distribution is
     coverage p   1 if y lies in the central interval of probability p, else 0
 
-Each is a mean over query points. The negative log likelihood is a proper scoring rule: no other
-distribution has a lower expected value than the true one. Coverage should be p.
+Each has a value at every query point. The negative log likelihood is a proper scoring rule: no
+other distribution has a lower expected value than the true one. Coverage should be p.
 
 Reference: Gneiting and Raftery 2007, "Strictly proper scoring rules, prediction, and estimation",
     doi:10.1198/016214506000001437.
@@ -38,21 +38,19 @@ class Predictive(NamedTuple):
     """Positive, ``(..., point, 1)``. It includes the noise of the labels."""
 
 
-def measures(predicted: Predictive, y: Tensor, regions: dict[str, Tensor]) -> Tensor:
-    """Return every one of `MEASURES` on each region of the query points.
+def measures(predicted: Predictive, y: Tensor) -> Tensor:
+    """Return every one of `MEASURES` at each query point.
 
     Args:
         predicted: Distributions of labels, ``(..., task, point, 1)``.
         y: Observed labels of the query points, ``(task, point, 1)``.
-        regions: Indices of the query points of each region.
 
     Returns:
-        ``(region, measure, ..., task)``.
+        ``(measure, ..., task, point)``.
     """
     distance = (y - predicted.mean).square() / predicted.variance
     nll = (log(2 * pi) + predicted.variance.log() + distance) / 2
     # The central interval of probability p reaches ndtri((1 + p) / 2) deviations on either side.
     reaches = [float(ndtri(0.5 + level / 200)) for level in LEVELS]
     covered = [(distance <= reach**2).to(nll.dtype) for reach in reaches]
-    every = torch.stack([nll, predicted.variance.sqrt(), *covered])[..., 0]
-    return torch.stack([every[..., index].mean(-1) for index in regions.values()])
+    return torch.stack([nll, predicted.variance.sqrt(), *covered])[..., 0]

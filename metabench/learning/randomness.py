@@ -38,10 +38,12 @@ PURPOSES = (
     "train-context",
     "validation-bank",
     "validation-bank-noise",
+    "validation-bank-outliers",
     "validation-bank-query",
     "validation-bank-query-noise",
     "test-bank",
     "test-bank-noise",
+    "test-bank-outliers",
     "test-bank-query",
     "test-bank-query-noise",
     "showcase",
@@ -106,6 +108,18 @@ def normals(unit: NDArray[np.float64], cut: float = np.inf) -> NDArray[np.float6
     low = ndtr(-cut)
     # The inverse of 0 is -inf. 2**-54 is half of the smallest positive uniform number.
     return ndtri(low + (1 - 2 * low) * np.maximum(unit, 2.0**-54))
+
+
+def students(unit: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return numbers of Student's t distribution with 3 degrees of freedom, with variance 1.
+
+    Args:
+        unit: Uniform numbers on [0, 1), of any shape.
+    """
+    from scipy.special import stdtrit
+
+    degrees = 3
+    return stdtrit(degrees, np.maximum(unit, 2.0**-54)) / np.sqrt(degrees / (degrees - 2))
 
 
 def permutations(

@@ -14,7 +14,15 @@ from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, mod
 from metabench.learning.fields import Count, Interval, Model, NotNegative, Number, Positive
 from metabench.learning.hyperparameters import Hyperparameters, value_text
 from metabench.learning.network import Network
-from metabench.learning.tasks import AnyDistribution, TaskDistribution, distribution
+from metabench.learning.tasks import (
+    AnyDistribution,
+    Placement,
+    TaskDistribution,
+    around,
+    distribution,
+    evenly,
+    scale,
+)
 
 META_ITERATIONS = 100_000_000
 """The largest number of meta-iterations of a cell."""
@@ -105,6 +113,13 @@ class Protocol(Model):
         queries: Number of fresh points on which the loss is measured; 0 selects the grid.
         domain: Interval of the query points; by default, that of the tasks.
         noise: Standard deviation of the noise on support labels; by default, that of the tasks.
+        placement: How the support points lie: random (uniform), or even (the centers of equal
+            parts).
+        gap: Interval without support points, inside `support`.
+        outliers: Number of support points with the label of a different point of their task.
+        regions: Parts of the query grid whose losses are also measured: the inside and the outside
+            of the support interval, or quarters of the grid by distance to the nearest support
+            point.
         optimizer: Optimizer of gradient steps; by default, the algorithm's own.
         tasks: Settings of the task distribution that this protocol changes.
         bank: Index of the banks of held-out tasks. Different indices have different tasks.
@@ -116,9 +131,30 @@ class Protocol(Model):
     queries: Annotated[int, Field(ge=0, le=10_000)] = 0
     domain: Interval | None = None
     noise: NotNegative | None = None
+    placement: Literal["random", "even"] = "random"
+    gap: Interval | None = None
+    outliers: Annotated[int, Field(ge=0, le=1000)] = 0
+    regions: Literal["support", "distance"] = "support"
     optimizer: Literal["sgd", "adam"] | None = None
     tasks: dict[str, Any] | None = None
     bank: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+    @property
+    def place(self) -> Placement:
+        """The placement of support points."""
+        place = evenly if self.placement == "even" else scale
+        return around(self.gap, place) if self.gap else place
+
+    @model_validator(mode="after")
+    def _support_points(self) -> Self:
+        if self.outliers > self.shots:
+            raise ValueError(f"outliers must be at most shots, got {self.outliers} of {self.shots}")
+        (low, high), (first, last) = self.support, self.gap or self.support
+        if self.gap and not low < first < last < high:
+            raise ValueError(
+                f"gap must lie inside support [{low:g}, {high:g}], got [{first:g}, {last:g}]"
+            )
+        return self
 
     def distribution(self, tasks: TaskDistribution) -> TaskDistribution:
         """Return the distribution of the tasks under this protocol.

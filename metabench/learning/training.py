@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from metabench.learning.algorithm import Algorithm, Batch
-from metabench.learning.evaluation import OWN, Adapter, Step, cast, final_losses, held_out
+from metabench.learning.evaluation import OWN, Adapter, Step, final_losses
+from metabench.learning.held_out import held_out
 from metabench.learning.hyperparameters import Hyperparameters, OuterLoop
 from metabench.learning.network import Network
 from metabench.learning.optimizers import OPTIMIZERS, SCHEDULES
@@ -202,8 +203,7 @@ def _validation(
     It measures the loss on the validation bank after the last update.
     """
     given = settings.validation
-    tasks = held_out(given.protocol, settings.tasks, "validation-bank", given.tasks)
-    tasks = cast(tasks, dtype)
+    tasks = held_out(given.protocol, settings.tasks, "validation-bank", given.tasks).to(dtype)
     adapter = adapter.under(given.protocol)
 
     def validate(theta: Tensor) -> Tensor:

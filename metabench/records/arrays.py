@@ -14,7 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from metabench.learning import algorithms, baselines, training
-from metabench.learning.evaluation import measures_distributions, picture_x, regions
+from metabench.learning.held_out import (
+    measures_distributions,
+    picture_updates,
+    picture_x,
+    region_names,
+)
 from metabench.learning.predictions import BankSettings
 from metabench.learning.predictive import MEASURES
 from metabench.learning.settings import (
@@ -65,7 +70,7 @@ OF_STEPS = (STEP_SIZE, VALIDATION, TEST)
 """The arrays of an evaluation for each protocol and step rule."""
 
 TUNING = Array("tuning", ("candidate", "run"), "float64")
-SHOWCASE = Array("showcase", ("stage", "run", "picture point"), "float32")
+SHOWCASE = Array("showcase", ("picture update", "run", "picture point"), "float32")
 PREDICTIVE = Array("predictive", ("region", "measure", "run", "test task"), "float32")
 DEVIATION = Array("deviation", ("run", "picture point"), "float32")
 OF_DISTRIBUTIONS = (PREDICTIVE, DEVIATION)
@@ -108,7 +113,7 @@ def evaluation(settings: EvaluateSettings, runs: int) -> Declared:
     for name, protocol in settings.protocols.items():
         sizes = _sizes(settings.tasks, protocol, settings.banks) | {
             "run": runs,
-            "stage": 2,
+            "picture update": len(picture_updates(protocol.updates)),
             "candidate": len(settings.tuning_step_sizes),
         }
         steps = adaptation.rules(protocol.steps)
@@ -155,7 +160,7 @@ def _sizes(tasks: TaskDistribution, protocol: Protocol, banks: Banks) -> dict[st
     features = tasks.features
     return {
         "one": 1,
-        "region": len(regions(protocol.distribution(tasks), protocol)),
+        "region": len(region_names(protocol.distribution(tasks), protocol)),
         "update": protocol.updates + 1,
         "measure": len(MEASURES),
         "test task": banks.test,

@@ -18,9 +18,6 @@ from metabench.records.provenance import config_digest
 from metabench.study.cells import Cell
 from metabench.study.jobs import Study, seeds_of
 
-REGIONS = ("all", "seen", "unseen")
-"""Parts of the query grid, in the order of the evaluation's region axis."""
-
 COST_COLUMNS = {
     "tasks": "tasks_seen",
     "gradient_evaluations": "gradient_evaluations",

@@ -29,7 +29,7 @@ SEED = "seed"
 
 COLUMNS = (BANK, PROTOCOL, "task", "point", PREDICTION)
 
-NOT_ASKED = {"updates", "optimizer"}
+NOT_ASKED = {"updates", "optimizer", "regions"}
 """Keys of a protocol that a method made elsewhere need not follow."""
 
 IN_TASKS = {"domain", "noise", "tasks"}

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 from pydantic import BaseModel
 
 from metabench.learning import baselines
-from metabench.learning.evaluation import measures_distributions
+from metabench.learning.held_out import measures_distributions
 from metabench.learning.predictions import BankSettings
 from metabench.learning.settings import (
     Banks,
@@ -32,6 +32,7 @@ from metabench.study import cell_groups, cells, grids, protocols
 from metabench.study.cells import Cell
 from metabench.study.limits import EVALUATIONS, SEED_BLOCK, SEEDS
 from metabench.study.messages import ConfigError, Mistakes, shorten
+from metabench.study.protocols import Regions
 from metabench.study.schema import Predicted, StudyConfig, StudyProtocol
 
 
@@ -153,13 +154,19 @@ class Study:
         return grids.singles(self.protocols)
 
     @property
+    def regions(self) -> Regions:
+        """The names of the regions of each protocol that has figures of its own."""
+        single = {name: self.protocols[name] for name in self.single_protocols}
+        return protocols.regions(self.config.tasks, single)
+
+    @property
     def noisy_protocols(self) -> list[str]:
         """Those under which predictive distributions are judged."""
         if not cell_groups.predict_variances(self.config):
             return []
-        tasks, protocols = self.config.tasks, self.protocols
+        tasks, known = self.config.tasks, self.protocols
         return [
-            name for name in self.single_protocols if measures_distributions(protocols[name], tasks)
+            name for name in self.single_protocols if measures_distributions(known[name], tasks)
         ]
 
     @cached_property

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from inspect import signature
 from typing import Any, NamedTuple
 
-from metabench.learning.evaluation import regions
+from metabench.learning.held_out import region_names, seen
 from metabench.learning.hyperparameters import value_text
 from metabench.learning.settings import Protocol, Showcase
 from metabench.learning.tasks import FAMILIES, TaskDistribution
@@ -25,6 +25,9 @@ SHOWN = 10
 
 Groups = dict[str, dict[str, StudyProtocol]]
 """The protocols of each group by name."""
+
+Regions = dict[str, tuple[str, ...]]
+"""Names of the regions of the query grid by protocol, in the order of the records' axis."""
 
 NO_CHANGES = {
     "domain": "is a key of the protocol itself",
@@ -84,6 +87,14 @@ def axes(group: Mapping[str, StudyProtocol]) -> dict[str, dict[str, Any]]:
     found = {key: {name: content.get(key) for name, content in contents.items()} for key in every}
     return {
         key: values for key, values in found.items() if len(set(map(repr, values.values()))) > 1
+    }
+
+
+def regions(tasks: TaskDistribution, protocols: Mapping[str, Protocol]) -> Regions:
+    """Return the names of each protocol's regions of the query grid, by protocol."""
+    return {
+        name: region_names(protocol.distribution(tasks), protocol)
+        for name, protocol in protocols.items()
     }
 
 
@@ -210,16 +221,21 @@ def value_in_words(value: Any) -> str:
 
 def _require_support(tasks: TaskDistribution, protocol: Protocol, place: str) -> None:
     """Raise ConfigError if support points may lie outside the domain, or span no grid point."""
+    if protocol.placement == "even" and tasks.features > 1:
+        raise ConfigError(
+            f"placement even is for tasks with one input; those of the family {tasks.family} have "
+            f"{tasks.features} ({place}.placement)"
+        )
     (low, high), (first, last) = tasks.domain, protocol.support
     if first < low or last > high:
         raise ConfigError(
             f"support must lie inside the domain [{low:g}, {high:g}], got [{first:g}, {last:g}] "
             f"({place}.support)"
         )
-    measured = regions(tasks, protocol)
-    if not all(len(points) for points in measured.values()):
+    if not (protocol.queries or seen(tasks.grid, protocol).any()):
         raise ConfigError(
-            f"support must hold a point of the grid, got [{first:g}, {last:g}] ({place}.support)"
+            f"support must hold a point of the grid outside of its gap, got [{first:g}, {last:g}] "
+            f"({place}.support)"
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from metabench.learning import engine
 from metabench.learning.evaluation import CHUNK
+from metabench.learning.held_out import QUARTERS
 from metabench.learning.network import Network
 from metabench.learning.pace import trial
 from metabench.learning.randomness import BLOCK
@@ -162,7 +163,7 @@ def evaluation_megabytes(running: Running, cell: Cell, group: str, seeds: str) -
     units = sum(network.widths[1:-1])
     predicted = points * (space.layers * units + 3 * updates)
     numbers = CHUNK * (space.evaluation * network.parameters + predicted)
-    regions = 3  # at most: all, seen and unseen
+    regions = 1 + len(QUARTERS)  # at most
     for protocol in protocols:
         rules = cell.value.adaptation.rules(protocol.steps)
         losses = regions * (1 + protocol.updates) * len(rules) * config.evaluation.tasks

@@ -391,8 +391,11 @@ OTHER_TASKS = [
     {"noise": 0.1},
     {"tasks": {"phase": [0.0, 1.0]}},
     {"bank": 1},
+    {"placement": "even"},
+    {"gap": [1.0, 2.0]},
+    {"outliers": 1},
 ]
-SAME_TASKS = [{"updates": 3}, {"optimizer": "adam"}]
+SAME_TASKS = [{"updates": 3}, {"optimizer": "adam"}, {"regions": "distance"}]
 
 
 def test_the_number_of_a_bank_depends_on_its_tasks_alone() -> None:

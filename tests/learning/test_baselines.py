@@ -15,7 +15,7 @@ from metabench.learning.baselines import (
     training_tasks,
     zero,
 )
-from metabench.learning.evaluation import held_out
+from metabench.learning.held_out import held_out
 from metabench.learning.scores import scores
 from metabench.learning.tasks import Bank, Points, Sine, SineDistribution, SineOrLineDistribution
 

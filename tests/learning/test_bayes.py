@@ -7,7 +7,7 @@ import torch
 
 from metabench.learning import baselines
 from metabench.learning.baselines import bayes
-from metabench.learning.evaluation import held_out
+from metabench.learning.held_out import held_out
 from metabench.learning.tasks import (
     PlaneWaveDistribution,
     Points,

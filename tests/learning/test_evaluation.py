@@ -3,17 +3,8 @@ import small
 import torch
 
 from metabench.learning import algorithms
-from metabench.learning.evaluation import (
-    CHUNK,
-    Step,
-    adaptation_losses,
-    cast,
-    evaluate,
-    final_losses,
-    held_out,
-    regions,
-    showcase_support,
-)
+from metabench.learning.evaluation import CHUNK, Step, adaptation_losses, evaluate, final_losses
+from metabench.learning.held_out import held_out, picture_support, picture_updates, regions
 from metabench.learning.network import Network
 from metabench.learning.tasks import Bank, Sine, SineDistribution
 
@@ -21,6 +12,8 @@ FLUX = SineDistribution()
 NETWORK = Network((1, 64, 64, 1))
 PLAIN = small.plain(NETWORK)
 RIGHT_HALF = (0.0, 5.0)
+ANY = torch.zeros(1, 1, 1)
+"""Support points, on which regions inside and outside an interval do not depend."""
 
 
 def thetas(*seeds):
@@ -28,7 +21,7 @@ def thetas(*seeds):
 
 
 def bank_of(tasks, purpose="test-bank", shots=5, interval=RIGHT_HALF):
-    return cast(held_out(small.protocol(shots, interval), FLUX, purpose, tasks), torch.float32)
+    return held_out(small.protocol(shots, interval), FLUX, purpose, tasks).to(torch.float32)
 
 
 def run(settings, theta):
@@ -57,7 +50,7 @@ def test_the_loss_of_the_last_update_alone_is_the_last_of_the_whole_curve(each_e
 
 
 def test_a_support_interval_splits_the_grid_into_seen_and_unseen():
-    found = regions(FLUX, small.protocol(5, RIGHT_HALF))
+    found = regions(FLUX, small.protocol(5, RIGHT_HALF), ANY)
     x = FLUX.grid[:, 0]
     assert list(found) == ["all", "seen", "unseen"]
     assert (x[found["seen"]] >= 0).all()
@@ -67,17 +60,17 @@ def test_a_support_interval_splits_the_grid_into_seen_and_unseen():
         == found["all"].tolist()
         == list(range(50))
     )
-    ends = regions(FLUX, small.protocol(5, (-5.0, FLUX.grid[10].item())))
+    ends = regions(FLUX, small.protocol(5, (-5.0, FLUX.grid[10].item())), ANY)
     assert ends["seen"].tolist() == list(range(11)), "an interval holds both its ends"
 
 
 def test_a_support_interval_of_the_whole_domain_leaves_nothing_unseen():
-    assert list(regions(FLUX, small.protocol(5, (-5.0, 5.0)))) == ["all"]
+    assert list(regions(FLUX, small.protocol(5, (-5.0, 5.0)), ANY)) == ["all"]
 
 
 def test_fresh_query_points_are_each_tasks_own_and_no_part_of_them_is_seen():
     protocol, bank = small.protocol(5, RIGHT_HALF, queries=7), Bank(0, "test-bank", FLUX, 20)
-    tasks = cast(held_out(protocol, FLUX, "test-bank", 20), torch.float32)
+    tasks = held_out(protocol, FLUX, "test-bank", 20).to(torch.float32)
     assert tasks.query.x.shape == tasks.query.y.shape == (20, 7, 1)
     assert tasks.query.x.unique().numel() == 140
     assert list(tasks.regions) == ["all"]
@@ -134,7 +127,7 @@ def test_an_evaluation_holds_every_protocol_and_step_size():
             expected[f"test/{protocol}/{step}"] = (count, updates, 2, 20)
             expected[f"validation/{protocol}/{step}"] = (updates, 2, 10)
             expected[f"step_size/{protocol}/{step}"] = (2,)
-        expected[f"showcase/{protocol}"] = (2, 2, 111)
+        expected[f"showcase/{protocol}"] = (len(picture_updates(updates - 1)), 2, 111)
     assert shapes == expected
 
 
@@ -199,11 +192,11 @@ def test_the_validation_losses_of_an_evaluation_are_of_the_validation_bank():
 
 def test_the_showcase_wave_is_fitted_better_after_adaptation():
     wave = Sine(torch.tensor(4.0, dtype=torch.float64), torch.tensor(1.0, dtype=torch.float64))
-    points = showcase_support(FLUX, wave, small.protocol(10, (-5.0, 5.0)))
+    points = picture_support(FLUX, wave, small.protocol(10, (-5.0, 5.0)))
     assert points.x.shape == (10, 1)
     torch.testing.assert_close(points.y, 4 * torch.sin(points.x + 1))
     settings = small.evaluate_settings("fomaml", hyperparameters={"inner_step_size": 0.01})
-    before, after = run(settings, thetas(0))["showcase/standard"]
+    before, *_, after = run(settings, thetas(0))["showcase/standard"]
     x = torch.linspace(-5.5, 5.5, 111, dtype=torch.float64)
     truth = 4 * torch.sin(x + 1)
     torch.testing.assert_close(before[0], NETWORK.predict(thetas(0)[0], x[:, None].float())[:, 0])

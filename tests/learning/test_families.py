@@ -12,7 +12,7 @@ from metabench import jobs
 from metabench.analysis import frames
 from metabench.learning import algorithms, settings
 from metabench.learning.baselines import evaluate, least_squares, names
-from metabench.learning.evaluation import held_out
+from metabench.learning.held_out import held_out
 from metabench.learning.randomness import BLOCK
 from metabench.learning.tasks import (
     FAMILIES,

@@ -15,7 +15,8 @@ import torch
 from torch.nn.functional import mse_loss
 
 from metabench.learning import algorithms
-from metabench.learning.evaluation import Step, adaptation_losses, held_out
+from metabench.learning.evaluation import Step, adaptation_losses
+from metabench.learning.held_out import held_out
 from metabench.learning.network import Network
 from metabench.learning.tasks import Bank, SineDistribution, TaskStream
 from metabench.learning.training import train

@@ -96,8 +96,8 @@ FAULTS = {
     ),
     "the noise of a bank is that of its points": Fault(
         "learning/tasks/streams.py",
-        'self._uniforms(f"{self.purpose}-noise", shots)',
-        "self._uniforms(self.purpose, shots)",
+        'partial(self._uniforms, f"{self.purpose}-noise", shots)',
+        "partial(self._uniforms, self.purpose, shots)",
         (f"{FAMILIES}::test_the_noise_of_a_label_has_nothing_to_do_with_its_point",),
     ),
     "Adam forgets that it began with nothing": Fault(
@@ -332,9 +332,9 @@ FAULTS = {
         ),
     ),
     "one number of x inside the support square is enough": Fault(
-        "learning/evaluation.py",
-        "seen = ((grid >= low) & (grid <= high)).all(-1)",
-        "seen = ((grid >= low) & (grid <= high)).any(-1)",
+        "learning/held_out.py",
+        "return inside.all(-1)",
+        "return inside.any(-1)",
         (f"{WIDTHS}::test_what_is_seen_is_the_support_square",),
     ),
     "the Gaussian process sees the first number of x": Fault(
@@ -345,8 +345,8 @@ FAULTS = {
     ),
     "the numbers of x are all the same": Fault(
         "learning/tasks/streams.py",
-        "return scale(unit, interval).unflatten(-1, (count, features))",
-        "return scale(unit[..., :count], interval)[..., None].expand(-1, -1, features)",
+        "return unit.unflatten(-1, (count, features))",
+        "return unit[..., :count, None].expand(-1, -1, features)",
         (f"{WIDTHS}::test_points_of_two_inputs_are_uniform_on_the_square_and_independent",),
     ),
     "a wave over a plane runs the other way": Fault(
@@ -446,8 +446,8 @@ FAULTS = {
     ),
     "distributions are measured on labels without noise": Fault(
         "learning/evaluation.py",
-        "Points(tasks.query.x, tasks.observed)",
-        "tasks.query",
+        "measures(predicted, chunk.observed)",
+        "measures(predicted, chunk.query.y)",
         ("learning/test_predictive.py::test_every_run_and_task_is_measured_on_its_noisy_labels",),
     ),
     "an interval leaves its probability out on either side": Fault(
@@ -576,6 +576,43 @@ FAULTS = {
         "kept = finite.all(-1)\n"
         "    mean = mean_interval(losses[kept] if kept.any() else losses, confidence)",
         (f"{TABLES}::test_one_diverged_seed_of_many_makes_the_mean_infinite_and_is_counted",),
+    ),
+    "outliers move their points, too": Fault(
+        "learning/tasks/streams.py",
+        "return Points(x, self.distribution.observed(x, self.drawn(labelled), noise))",
+        "return Points(labelled, self.distribution.observed(x, self.drawn(labelled), noise))",
+        (f"{PROTOCOLS}::test_outliers_are_the_first_points_with_labels_of_others_of_their_task",),
+    ),
+    "points of a gap are cut off, not moved": Fault(
+        "learning/tasks/distribution.py",
+        "torch.where(x < first, x, x + (last - first))",
+        "torch.where(x < first, x, x.clamp(min=last))",
+        (
+            f"{PROTOCOLS}::test_points_around_a_gap_are_uniform_on_both_islands_and_only_they_are_seen",
+        ),
+    ),
+    "growing noise is larger on average": Fault(
+        "learning/tasks/distribution.py",
+        "return sqrt(3) * from_center",
+        "return 2 * sqrt(3) * from_center",
+        (
+            f"{PROTOCOLS}::test_each_kind_of_noise_has_the_same_standard_deviation_and_a_shape_of_its_own[growing]",
+        ),
+    ),
+    "heavy tails have a larger standard deviation": Fault(
+        "learning/randomness.py",
+        "/ np.sqrt(degrees / (degrees - 2))",
+        "",
+        (
+            f"{PROTOCOLS}::test_each_kind_of_noise_has_the_same_standard_deviation_and_a_shape_of_its_own[heavy-tailed]",
+        ),
+    ),
+    "quarters of the grid are those of the first task": Fault(
+        "learning/held_out.py",
+        "parts = {n: at if at.dim() == 1 else at[tasks] for n, at in self.regions.items()}",
+        "parts = {n: at if at.dim() == 1 else at[:1].expand(len(at[tasks]), -1) "
+        "for n, at in self.regions.items()}",
+        (f"{PROTOCOLS}::test_the_quarters_of_each_task_are_its_own",),
     ),
     "every varied support set has the largest size": Fault(
         "learning/tasks/streams.py",

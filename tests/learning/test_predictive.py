@@ -12,14 +12,8 @@ from metabench.learning import baselines
 from metabench.learning.algorithm import Adaptation, descending
 from metabench.learning.algorithms import fomaml
 from metabench.learning.baselines import bayes, linear_model, processes, training_tasks
-from metabench.learning.evaluation import (
-    CHUNK,
-    OWN,
-    Adapter,
-    evaluate,
-    held_out,
-    predictive_measures,
-)
+from metabench.learning.evaluation import CHUNK, OWN, Adapter, evaluate, predictive_measures
+from metabench.learning.held_out import held_out
 from metabench.learning.network import Network
 from metabench.learning.predictive import LEVELS, MEASURES, Predictive, measures
 from metabench.learning.tasks import Bank, SineDistribution
@@ -40,13 +34,13 @@ def drawn(mean, deviation, factor=1.0):
 def of_labels(factor=1.0):
     """The mean of each measure over the tasks, by name."""
     predicted, y = drawn(1.5, 0.4, factor)
-    found = measures(predicted, y, EVERYWHERE)[0].mean(-1)
+    found = measures(predicted, y).mean(-1).mean(-1)
     return dict(zip(MEASURES, found.tolist(), strict=True))
 
 
 def test_the_measures_are_those_of_another_library():
     predicted, y = drawn(1.5, 0.4, factor=1.3)
-    found = dict(zip(MEASURES, measures(predicted, y, EVERYWHERE)[0], strict=True))
+    found = dict(zip(MEASURES, measures(predicted, y).mean(-1), strict=True))
     known = stats.norm(predicted.mean.numpy(), predicted.variance.sqrt().numpy())
     assert found["nll"].numpy() == pytest.approx(-known.logpdf(y.numpy()).mean((1, 2)), rel=1e-12)
     assert found["deviation"].numpy() == pytest.approx(0.4 * 1.3)
@@ -68,7 +62,8 @@ def test_the_true_distribution_covers_what_it_says_and_has_the_lowest_likelihood
 def test_each_region_has_the_measures_of_its_own_points():
     predicted, y = drawn(0.0, 1.0)
     halves = {"all": torch.arange(200), "seen": torch.arange(50), "unseen": torch.arange(50, 200)}
-    whole, seen, unseen = measures(predicted, y, halves)
+    tasks = held_out(small.protocol(5, (0.0, 5.0)), NOISY, "test-bank", len(y))
+    whole, seen, unseen = tasks._replace(regions=halves).by_region(measures(predicted, y))
     torch.testing.assert_close(whole, (50 * seen + 150 * unseen) / 200)
 
 
@@ -113,7 +108,8 @@ def test_every_run_and_task_is_measured_on_its_noisy_labels():
             batches = tasks.support.at(task).repeated(3)
             question = (batches, tasks.query.x, OWN)
             one = adapter.distribution(theta[run], *question)
-            expected = measures(one, tasks.observed[task], tasks.regions)
+            at_points = measures(one, tasks.observed[task])
+            expected = torch.stack([at_points[:, i].mean(-1) for i in tasks.regions.values()])
             torch.testing.assert_close(found[..., run, task], expected)
 
 

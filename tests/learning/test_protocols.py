@@ -6,9 +6,10 @@ import pytest
 import small
 import torch
 
-from metabench.learning import algorithms, settings
+from metabench.learning import algorithms, baselines, settings
 from metabench.learning.algorithm import Question
-from metabench.learning.evaluation import Step, adaptation_losses, cast, evaluate, held_out
+from metabench.learning.evaluation import Step, adaptation_losses, evaluate
+from metabench.learning.held_out import QUARTERS, held_out
 from metabench.learning.network import Network
 from metabench.learning.settings import Protocol
 from metabench.learning.tasks import Bank, SineDistribution, SineOrLineDistribution
@@ -65,7 +66,16 @@ def same(a, b):
 @pytest.mark.parametrize("algorithm", ["fomaml", "meta_sgd", "cavia", "joint", "ridge"])
 def test_a_protocol_that_repeats_what_holds_anyway_changes_no_bit(algorithm, each_engine):
     usual = algorithms.load(algorithm).adaptation.steps
-    values = {"noise": 0.0, "domain": FLUX.domain, "tasks": {}, "optimizer": "sgd", "steps": usual}
+    values = {
+        "noise": 0.0,
+        "placement": "random",
+        "outliers": 0,
+        "regions": "support",
+        "domain": FLUX.domain,
+        "tasks": {},
+        "optimizer": "sgd",
+        "steps": usual,
+    }
     plain = found(algorithm)
     for name, value in values.items():
         assert same(found(algorithm, protocol={name: value}), plain), name
@@ -109,6 +119,113 @@ def test_noise_of_a_protocol_is_that_of_tasks_with_the_same_noise():
     by_tasks = found("fomaml", tasks=FLUX.model_copy(update={"noise": 0.3}))
     assert same(by_protocol, by_tasks)
     assert not same(by_protocol, found("fomaml"))
+
+
+# Where support points lie, and labels that mislead.
+
+
+def support_of(**more):
+    return held_out(protocol(**more), FLUX, "test-bank", 200).support
+
+
+def test_even_points_are_the_centers_of_equal_parts_for_every_task():
+    assert support_of(placement="even").x[..., 0].unique(dim=0).tolist() == [
+        [0.5, 1.5, 2.5, 3.5, 4.5]
+    ]
+    one = support_of(placement="even", shots=1, support=(-5.0, 5.0))
+    assert one.x.unique().tolist() == [0.0]
+
+
+def test_points_around_a_gap_are_uniform_on_both_islands_and_only_they_are_seen():
+    more = {"support": (-5.0, 5.0), "gap": (-3.0, 1.0), "shots": 20}
+    tasks = held_out(protocol(**more), FLUX, "test-bank", 400)
+    x = tasks.support.x
+    assert not ((x > -3) & (x < 1)).any()
+    left, right = (x <= -3).double().mean(), (x >= 1).double().mean()
+    assert abs(left - 2 / 6) < 0.02 and abs(right - 4 / 6) < 0.02
+    assert x.min() < -4.99 and x.max() > 4.99
+    seen = FLUX.grid[tasks.regions["seen"], 0]
+    assert ((seen <= -3) | (seen >= 1)).all() and len(seen) + len(tasks.regions["unseen"]) == 50
+    even = support_of(**more | {"placement": "even", "shots": 3})
+    assert even.x[0, :, 0].tolist() == [-4.0, 2.0, 4.0]
+
+
+def test_outliers_are_the_first_points_with_labels_of_others_of_their_task():
+    clean, wrong = support_of(), support_of(outliers=2)
+    assert torch.equal(clean.x, wrong.x) and torch.equal(clean.y[:, 2:], wrong.y[:, 2:])
+    error = (wrong.y - clean.y)[:, :2]
+    assert (error != 0).all()
+    amplitude = bank_of(protocol()).drawn.amplitude
+    assert (wrong.y.abs().amax((1, 2)) <= amplitude).all()
+    # Labels at independent points of a wave: twice its variance, about A^2 / 2 each.
+    assert 0.8 < float(error.square().mean() / amplitude.square().mean()) < 1.2
+    assert torch.equal(support_of(outliers=1).y[:, :1], wrong.y[:, :1])
+
+
+@pytest.mark.parametrize("kind", ["normal", "heavy-tailed", "growing"])
+def test_each_kind_of_noise_has_the_same_standard_deviation_and_a_shape_of_its_own(kind):
+    more = {"support": (-5.0, 5.0), "shots": 200}
+    clean = support_of(**more)
+    noisy = support_of(**more, noise=0.5, tasks={"noise_kind": kind})
+    assert torch.equal(clean.x, noisy.x)
+    error = (noisy.y - clean.y) / 0.5
+    # The mean of the squares of heavy tails converges slowly.
+    assert abs(float(error.square().mean()) - 1) < (0.1 if kind == "heavy-tailed" else 0.03)
+    far = clean.x.abs() > 4
+    growth = float(error[far].square().mean() / error[clean.x.abs() < 1].square().mean())
+    tails = float((error.abs() > 4).double().mean())
+    assert (growth > 20) == (kind == "growing") and growth > 0.8
+    assert (tails > 0.003) == (kind == "heavy-tailed")
+
+
+def test_quarters_go_from_the_points_nearest_to_a_support_point_to_the_farthest():
+    tasks = held_out(protocol(regions="distance"), FLUX, "test-bank", 30)
+    assert list(tasks.regions) == ["all", *QUARTERS]
+    for task in range(30):
+        apart = (FLUX.grid - tasks.support.x[task, :, 0]).abs().amin(-1)
+        parts = [apart[tasks.regions[name][task]] for name in QUARTERS]
+        assert [len(part) for part in parts] == [13, 13, 12, 12]
+        assert torch.cat(parts).tolist() == sorted(apart.tolist())
+
+
+def test_the_loss_of_a_quarter_is_that_of_its_points():
+    given = found("fomaml", protocol={"regions": "distance", "steps": ("own",)})["test/p/own"]
+    whole = found("fomaml", protocol={"steps": ("own",)})["test/p/own"][0]
+    everywhere, *quarters = given
+    assert torch.equal(everywhere, whole)
+    sizes = torch.tensor([13, 13, 12, 12]) / 50
+    together = sum(size * part for size, part in zip(sizes, quarters, strict=True))
+    torch.testing.assert_close(together, everywhere)
+    assert quarters[0][-1].mean() < quarters[3][-1].mean()
+
+
+def test_the_quarters_of_each_task_are_its_own():
+    tasks = held_out(protocol(regions="distance"), FLUX, "test-bank", 20).to(torch.float32)
+    theta = theta_of("fomaml")
+    losses = adaptation_losses(small.plain(NETWORK), theta, tasks, 1, Step(torch.full((3,), 0.01)))
+    square = (NETWORK.predict(theta[0], tasks.query.x) - tasks.query.y).square()[..., 0]
+    for n, name in enumerate(QUARTERS, 1):
+        expected = [square[task, tasks.regions[name][task]].mean() for task in range(20)]
+        torch.testing.assert_close(losses[n, 0, 0], torch.stack(expected))
+
+
+def test_the_best_prediction_is_not_computed_for_labels_that_it_does_not_expect():
+    for more in ({"outliers": 1}, {"tasks": {"noise_kind": "growing"}}):
+        assert "bayes" in baselines.names(FLUX, protocol(noise=0.3))
+        assert "bayes" not in baselines.names(FLUX, protocol(noise=0.3, **more))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"outliers": 6}, "outliers must be at most shots, got 6 of 5"),
+        ({"gap": (-1.0, 2.0)}, r"gap must lie inside support \[0, 5\], got \[-1, 2\]"),
+        ({"gap": (2.0, 5.0)}, r"gap must lie inside support \[0, 5\], got \[2, 5\]"),
+    ],
+)
+def test_impossible_support_points_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        protocol(**wrong)
 
 
 def test_a_wider_query_domain_moves_the_query_points_and_nothing_else():
@@ -340,7 +457,7 @@ def test_equal_sizes_are_one_result_only_where_a_step_size_says_everything(algor
 
 def test_the_picture_is_drawn_with_the_first_step_rule():
     pictures = {
-        rules: found("fomaml", protocol={"steps": rules})["showcase/p"][1]
+        rules: found("fomaml", protocol={"steps": rules})["showcase/p"][-1]
         for rules in (("own", NUMBER), (NUMBER, "own"), (NUMBER,), ("own",))
     }
     assert torch.equal(pictures[NUMBER, "own"], pictures[NUMBER,])
@@ -350,7 +467,7 @@ def test_the_picture_is_drawn_with_the_first_step_rule():
 
 def test_losses_of_a_rule_are_those_of_its_step_size():
     given = protocol(steps=("own x 4",))
-    tasks = cast(held_out(given, FLUX, "test-bank", 20), torch.float32)
+    tasks = held_out(given, FLUX, "test-bank", 20).to(torch.float32)
     step = Step(torch.full((3,), 0.08, dtype=torch.float64))
     expected = adaptation_losses(small.plain(NETWORK), theta_of("fomaml"), tasks, 3, step)
     assert torch.equal(found("fomaml", protocols={"p": given})["test/p/own x 4"], expected)

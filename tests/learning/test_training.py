@@ -6,7 +6,8 @@ import small
 import torch
 
 from metabench.learning import algorithms, training
-from metabench.learning.evaluation import Step, final_losses, held_out
+from metabench.learning.evaluation import Step, final_losses
+from metabench.learning.held_out import held_out
 from metabench.learning.network import Network
 from metabench.learning.tasks import SineDistribution, TaskStream
 from metabench.learning.training import State, begin, train

@@ -16,7 +16,8 @@ from metabench.learning.algorithm import Question
 from metabench.learning.algorithms import NAMES, cavia, neural_process
 from metabench.learning.baselines import evaluate as evaluate_baselines
 from metabench.learning.baselines import names, processes, zero
-from metabench.learning.evaluation import evaluate, held_out, picture_x, regions
+from metabench.learning.evaluation import evaluate
+from metabench.learning.held_out import held_out, picture_x, regions
 from metabench.learning.network import Network
 from metabench.learning.tasks import (
     Bank,
@@ -535,11 +536,11 @@ def test_mini_batches_of_two_inputs_are_disjoint_parts_of_the_grid_with_their_la
 
 def test_what_is_seen_is_the_support_square():
     grid = PLANE.grid
-    found = regions(PLANE, small.protocol(5, (0.0, 5.0)))
+    found = regions(PLANE, small.protocol(5, (0.0, 5.0)), torch.zeros(1, 1, 2))
     assert (grid[found["seen"]] >= 0).all() and len(found["seen"]) == 16
     assert (grid[found["unseen"]] < 0).any(-1).all() and len(found["unseen"]) == 48
     assert sorted([*found["seen"].tolist(), *found["unseen"].tolist()]) == found["all"].tolist()
-    assert list(regions(PLANE, small.protocol(5, (-5.0, 5.0)))) == ["all"]
+    assert list(regions(PLANE, small.protocol(5, (-5.0, 5.0)), torch.zeros(1, 1, 2))) == ["all"]
 
 
 def test_the_gaussian_process_of_two_inputs_is_that_of_the_textbook():

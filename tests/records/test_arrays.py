@@ -171,7 +171,7 @@ def test_joined_blocks_of_seeds_are_what_all_seeds_at_once_give():
 def test_every_declared_array_is_joined_along_its_runs():
     """Axes of equal length would hide that blocks are joined along the wrong one."""
     sizes = {"run": 2, "region": 2, "update": 2, "test task": 2, "validation task": 2}
-    sizes |= {"candidate": 2, "stage": 2, "picture point": 2, "learned": 2, "moment": 2}
+    sizes |= {"candidate": 2, "picture update": 2, "picture point": 2, "learned": 2, "moment": 2}
     sizes |= {"evaluation": 2, "one": 1}
     known = (*arrays.STATE, *arrays.OF_STEPS, arrays.TUNING, arrays.SHOWCASE)
     declared = {array.name: (array, array.shape(sizes)) for array in known}

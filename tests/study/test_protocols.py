@@ -42,6 +42,10 @@ GRIDS = {
     "noise": ([None, 0, 0.1], ["x noise default", "x noise 0", "x noise 0.1"]),
     "support": ([[-5, 5], [0, 2.5]], ["x support -5 to 5", "x support 0 to 2.5"]),
     "domain": ([None, [-10, 10]], ["x domain default", "x domain -10 to 10"]),
+    "placement": (["random", "even"], ["x placement random", "x placement even"]),
+    "gap": ([None, [1, 2.5]], ["x gap default", "x gap 1 to 2.5"]),
+    "outliers": ([0, 2], ["x outliers 0", "x outliers 2"]),
+    "regions": (["support", "distance"], ["x regions support", "x regions distance"]),
     "optimizer": (["sgd", "adam"], ["x optimizer sgd", "x optimizer adam"]),
     "steps": ([["own"], ["own", "tuned"]], ["x steps own", "x steps own and tuned"]),
     "gaussian_process_length_scale": (

@@ -85,7 +85,9 @@ def names(config: StudyConfig | None = None) -> list[str]:
 def of_folder(folder: Path) -> list[str]:
     """Return the tables that a folder must contain: those of every study, and others it has."""
     return [
-        table.name for table in declared() if table.needed is None or (folder / table.name).exists()
+        table.name
+        for table in declared()
+        if table.needed is None or frames.exists(folder, table.name)
     ]
 
 

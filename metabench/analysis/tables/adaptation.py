@@ -15,7 +15,7 @@ from metabench.analysis.statistics.estimates import iqm, median, p95
 from metabench.analysis.statistics.intervals import crossed_intervals, mean_interval
 from metabench.analysis.statistics.resampling import Resamples
 from metabench.learning.scores import scores
-from metabench.records.measured import REGIONS, CellRecord
+from metabench.records.measured import CellRecord
 
 NAME = "adaptation.csv"
 CAPTION = """
@@ -98,7 +98,7 @@ def _statistics(
         found |= summarize(here, limits[region], confidence)
         if n == count - 1:
             found |= final_intervals(here, limits[region], draws, confidence)
-        place = {"region": REGIONS[region], "update": updates[n]}
+        place = {"region": study.regions[protocol][region], "update": updates[n]}
         rows.append({**place, **found, "seeds": seeds, "tasks": tasks})
     return rows
 

@@ -18,8 +18,9 @@ Distributions of labels of the showcase wave after a protocol's last update, for
 the cells in showcase.csv. Algorithms that predict no variance have no rows.
 """
 COLUMNS = {
-    "prediction": Column(NUMBER, "Mean of the distribution."),
-    "deviation": Column(NUMBER, "Its standard deviation, noise of the label included."),
+    "deviation": Column(
+        NUMBER, "Standard deviation of the distribution, noise of the label included."
+    ),
 }
 
 NAMING = ["algorithm", "cell", "role", "seed", "protocol"]

@@ -20,7 +20,7 @@ from metabench.analysis.statistics.pairs import (
     ratio_interval,
 )
 from metabench.learning.scores import scores
-from metabench.records.measured import REGIONS, CellRecord
+from metabench.records.measured import CellRecord
 
 NAME = "comparisons.csv"
 CAPTION = """
@@ -108,7 +108,7 @@ def _row(study: Study, role: str, protocol: str, region: int, pair: Pair) -> dic
         **dict(zip(SIDES, (*a[:4], *b[:4]), strict=True)),
         "role": role,
         "protocol": protocol,
-        "region": REGIONS[region],
+        "region": study.regions[protocol][region],
         **_columns("difference", difference),
         **_columns("ratio", ratio),
         "probability_of_improvement": probability.estimate,

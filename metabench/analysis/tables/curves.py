@@ -15,5 +15,4 @@ COLUMNS: dict[str, Column] = {}
 
 def build(study: Study) -> pd.DataFrame:
     """Return the table."""
-    protocols = list(study.protocols)
-    return joined(curves.curves(record, protocols) for record in study.cells)
+    return joined(curves.curves(record, study.regions) for record in study.cells)

@@ -13,7 +13,6 @@ from metabench.analysis.measured import Study
 from metabench.analysis.statistics.intervals import mean_interval
 from metabench.analysis.statistics.losses import Floats
 from metabench.learning.predictive import LEVELS, MEASURES
-from metabench.records.measured import REGIONS
 from metabench.study.cell_groups import predict_variances
 from metabench.study.config import StudyConfig
 
@@ -63,7 +62,7 @@ def _measured(study: Study) -> Iterator[tuple[dict[str, str], dict[str, Floats]]
     """Yield the names of a row and its measures ``(seed, task)``, by name."""
     for protocol in study.protocols:
         for head, found in _of_protocol(study, protocol):
-            for region, measures in zip(REGIONS, found, strict=False):
+            for region, measures in zip(study.regions[protocol], found, strict=True):
                 place = {**head, "protocol": protocol, "region": region}
                 yield place, dict(zip(MEASURES, measures, strict=True))
 

@@ -43,7 +43,8 @@ def build(study: Study) -> pd.DataFrame:
 def _rows(study: Study, record: CellRecord, protocol: str) -> pd.DataFrame:
     """Return the predictions of a cell's runs under one protocol."""
     x, truth = study.baselines["showcase/x"], study.baselines["showcase/truth"]
-    before, after = record.evaluation[f"showcase/{protocol}"]  # each (run, point)
+    predicted = record.evaluation[f"showcase/{protocol}"]  # (picture update, run, point)
+    before, after = predicted[0], predicted[-1]
     runs = len(record.seeds)
     return pd.DataFrame(np.tile(x, (runs, 1)), columns=of_x(x.shape[1])).assign(
         seed=np.repeat(record.seeds, len(x)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 from metabench.analysis.columns import COUNT, NUMBER, Column
 from metabench.analysis.measured import Study, name
 from metabench.analysis.selection import step_of
-from metabench.records.measured import REGIONS, CellRecord
+from metabench.records.measured import CellRecord
 
 NAME = "tasks.parquet"
 CAPTION = """
@@ -33,27 +34,28 @@ def build(study: Study) -> pd.DataFrame:
     """Return the table."""
     found = []
     for record in study.cells:
-        found += [_of_cell(record, protocol) for protocol in study.protocols]
-    for protocol in study.protocols:
+        found += [_of_cell(record, *regions) for regions in study.regions.items()]
+    for protocol, regions in study.regions.items():
         for head, seeds, losses in study.entrants(protocol):
-            found.append(_rows(losses, head, seeds or [NO_SEED]))
+            found.append(_rows(losses, regions, head, seeds or [NO_SEED]))
     order = ["algorithm", "cell", "seed", "protocol", "step", "region", "task"]
     table = pd.concat(found).sort_values(order, ignore_index=True)
     return table.astype(dict.fromkeys(REPEATED, "category"))
 
 
-def _of_cell(record: CellRecord, protocol: str) -> pd.DataFrame:
+def _of_cell(record: CellRecord, protocol: str, regions: Sequence[str]) -> pd.DataFrame:
     """Return the losses of a cell's runs under one protocol."""
     step = step_of(record, protocol)
     head = {**name(record), "protocol": protocol, "step": step}
-    return _rows(record.losses(protocol, step)[:, -1], head, list(record.seeds))
+    return _rows(record.losses(protocol, step)[:, -1], regions, head, list(record.seeds))
 
 
-def _rows(losses: Any, head: dict[str, str], seeds: list[int]) -> pd.DataFrame:
+def _rows(
+    losses: Any, regions: Sequence[str], head: dict[str, str], seeds: list[int]
+) -> pd.DataFrame:
     """Return losses ``(region, seed, task)`` as rows."""
-    regions, _, tasks = losses.shape
     index = pd.MultiIndex.from_product(
-        [REGIONS[:regions], seeds, range(tasks)], names=["region", "seed", "task"]
+        [regions, seeds, range(losses.shape[-1])], names=["region", "seed", "task"]
     )
     # A loss needs no more digits than the engine computes with.
     table = pd.DataFrame({"loss": losses.ravel().astype(np.float32)}, index)

@@ -26,13 +26,13 @@ from torch import Tensor
 from metabench.learning.baselines import bayes, linear_model, processes
 from metabench.learning.baselines.fixed import least_squares, zero
 from metabench.learning.baselines.predictor import Posterior, certain
-from metabench.learning.evaluation import (
+from metabench.learning.held_out import (
     HeldOut,
     banks_under,
     losses,
     measures_distributions,
+    picture_support,
     picture_x,
-    showcase_support,
 )
 from metabench.learning.predictive import measures
 from metabench.learning.settings import BaselineProtocol, BaselineSettings, Protocol
@@ -51,7 +51,7 @@ def names(trained: TaskDistribution, protocol: Protocol | None = None) -> tuple[
     """
     met = protocol.distribution(trained) if protocol else trained
     return (
-        *(["bayes"] if bayes.possible(met) else []),
+        *(["bayes"] if bayes.possible(met) and not (protocol and protocol.outliers) else []),
         "gaussian-process",
         "gaussian-process-fitted",
         *(["gaussian-process-periodic"] if trained.period else []),
@@ -87,7 +87,7 @@ def evaluate(settings: BaselineSettings) -> dict[str, Tensor]:
     arrays = {"showcase/x": x, "showcase/truth": task(x)}
     for name, protocol in settings.protocols.items():
         distribution = protocol.distribution(settings.tasks)
-        points = showcase_support(distribution, task, protocol)
+        points = picture_support(distribution, task, protocol)
         arrays[f"showcase/{name}/support"] = torch.cat([points.x, points.y], dim=-1)
         banks = banks_under(protocol, settings.tasks, settings.banks)
         factories = _posteriors(settings, protocol, banks["validation"])
@@ -96,10 +96,9 @@ def evaluate(settings: BaselineSettings) -> dict[str, Tensor]:
             posterior = factories[baseline]()
             for bank, tasks in banks.items():
                 labels = posterior(tasks.support, tasks.query.x)
-                measured = losses(labels.mean, tasks.query.y, tasks.regions)
-                arrays[f"{bank}/{name}/{baseline}"] = measured
+                arrays[f"{bank}/{name}/{baseline}"] = losses(labels.mean, tasks)
                 if bank == "test" and baseline in judged:
-                    measured = measures(labels, tasks.observed, tasks.regions)
+                    measured = tasks.by_region(measures(labels, tasks.observed))
                     arrays[f"predictive/{name}/{baseline}"] = measured
     return arrays
 

@@ -44,7 +44,7 @@ CHUNK = 4_000_000
 
 def possible(tasks: TaskDistribution) -> bool:
     """Return whether the best prediction can be computed for these tasks."""
-    if not isinstance(tasks, SineDistribution) or not tasks.noise:
+    if not isinstance(tasks, SineDistribution) or not tasks.noise or tasks.noise_kind != "normal":
         return False
     phases, frequencies = _nodes(tasks)
     return phases * frequencies <= MAX_NODES

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metabench.learning.baselines.predictor import Posterior
-from metabench.learning.evaluation import HeldOut
+from metabench.learning.held_out import HeldOut
 from metabench.learning.predictive import Predictive
 from metabench.learning.scores import scores
 from metabench.learning.tasks import Points, TaskBlock

@@ -12,7 +12,17 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from metabench.learning.tasks.digits import Digit, DigitsDistribution
-from metabench.learning.tasks.distribution import Points, Task, TaskDistribution, lattice, scale
+from metabench.learning.tasks.distribution import (
+    Placement,
+    Points,
+    Task,
+    TaskDistribution,
+    around,
+    evenly,
+    lattice,
+    mislabelled,
+    scale,
+)
 from metabench.learning.tasks.multimodal import Multimodal, MultimodalDistribution
 from metabench.learning.tasks.plane_wave import PlaneWave, PlaneWaveDistribution
 from metabench.learning.tasks.sea_temperature import SeaTemperature, SeaTemperatureDistribution
@@ -28,6 +38,7 @@ __all__ = [
     "DigitsDistribution",
     "Multimodal",
     "MultimodalDistribution",
+    "Placement",
     "PlaneWave",
     "PlaneWaveDistribution",
     "Points",
@@ -41,8 +52,11 @@ __all__ = [
     "TaskBlock",
     "TaskDistribution",
     "TaskStream",
+    "around",
     "distribution",
+    "evenly",
     "lattice",
+    "mislabelled",
     "scale",
 ]
 

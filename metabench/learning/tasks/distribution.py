@@ -1,16 +1,21 @@
 """Task distributions: maps from uniform numbers to functions, and the points that are observed.
 
-    y = f(x) + noise * normal
+    y = f(x) + noise * e(x)
 
 A family defines the functions. The domain, the query grid, the noise and the number of training
-tasks are settings of all families.
+tasks are settings of all families. The kinds of noise have E[e^2] = 1:
+
+    normal         standard normal
+    heavy-tailed   Student's t with 3 degrees of freedom, divided by its standard deviation
+    growing        standard normal, times sqrt(3) |x - center| / half-width of the domain
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple, Protocol
+from math import sqrt
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import torch
 from numpy.typing import NDArray
@@ -18,7 +23,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metabench.learning.fields import Count, Interval, Model, NotNegative
-from metabench.learning.randomness import normals
+from metabench.learning.randomness import normals, students
 
 
 class Points(NamedTuple):
@@ -65,6 +70,8 @@ class TaskDistribution(Model, ABC):
         grid_points: Number of points of the query grid, evenly spaced on the domain with both ends.
         noise: Standard deviation of the noise on labels in training and on support points. Losses
             are measured against the function without noise.
+        noise_kind: Distribution of the noise. The growing kind has this standard deviation on
+            average over the domain.
         training_tasks: Number of different tasks of a training run, which recur in random order; by
             default, every task is new.
     """
@@ -73,6 +80,7 @@ class TaskDistribution(Model, ABC):
     domain: Interval = (-5.0, 5.0)
     grid_points: Annotated[int, Field(ge=2, le=10_000)] = 50
     noise: NotNegative = 0.0
+    noise_kind: Literal["normal", "heavy-tailed", "growing"] = "normal"
     training_tasks: Count | None = None
 
     @property
@@ -126,14 +134,22 @@ class TaskDistribution(Model, ABC):
         """The common period of all tasks, or None."""
         return None
 
-    def observed(self, y: Tensor, draw: Callable[[], NDArray[Any]]) -> Tensor:
-        """Add the noise, if any, to labels ``(..., point, 1)``.
+    def observed(self, x: Tensor, y: Tensor, draw: Callable[[], NDArray[Any]]) -> Tensor:
+        """Add the noise, if any, to labels ``(..., point, 1)`` at x ``(..., point, feature)``.
 
         `draw` returns uniform numbers ``(..., point)``. It is not called without noise.
         """
         if not self.noise:
             return y
-        return y + self.noise * torch.from_numpy(normals(draw()))[..., None]
+        drawn = (students if self.noise_kind == "heavy-tailed" else normals)(draw())
+        noise = self.noise * torch.from_numpy(drawn)[..., None]
+        return y + (self._growth(x) * noise if self.noise_kind == "growing" else noise)
+
+    def _growth(self, x: Tensor) -> Tensor:
+        """Return the factor of growing noise; the mean of its square over the domain is 1."""
+        low, high = self.domain
+        from_center = (2 * x - low - high) / (high - low)
+        return sqrt(3) * from_center.square().mean(-1, keepdim=True).sqrt()
 
 
 def lattice(interval: Interval, points: int, features: int) -> Tensor:
@@ -142,7 +158,35 @@ def lattice(interval: Interval, points: int, features: int) -> Tensor:
     return torch.cartesian_prod(*[axis] * features).reshape(-1, features)
 
 
+Placement = Callable[[Tensor, Interval], Tensor]
+"""A map from uniform numbers ``(..., point, feature)`` to points of an interval."""
+
+
 def scale(unit: Tensor, interval: Interval) -> Tensor:
     """Map uniform numbers on [0, 1) to an interval."""
     low, high = interval
     return low + (high - low) * unit
+
+
+def mislabelled(x: Tensor, other: Tensor) -> Tensor:
+    """Return the points whose labels are given to x: other points, and x beyond their number."""
+    return torch.cat([other, x[..., other.shape[-2] :, :]], dim=-2)
+
+
+def evenly(unit: Tensor, interval: Interval) -> Tensor:
+    """Return the centers of equal parts of an interval, one for each point, whatever is drawn."""
+    points = unit.shape[-2]
+    parts = (torch.arange(points, dtype=unit.dtype) + 0.5) / points
+    return scale(parts[:, None], interval).expand_as(unit)
+
+
+def around(gap: Interval, place: Placement) -> Placement:
+    """Return a placement on an interval without a gap, in each feature of x."""
+    first, last = gap
+
+    def placed(unit: Tensor, interval: Interval) -> Tensor:
+        low, high = interval
+        x = place(unit, (low, high - (last - first)))
+        return torch.where(x < first, x, x + (last - first))
+
+    return placed

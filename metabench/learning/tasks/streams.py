@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,14 @@ from torch import Tensor
 
 from metabench.learning.fields import Interval
 from metabench.learning.randomness import BLOCK, permutations, uniforms
-from metabench.learning.tasks.distribution import Points, Task, TaskDistribution, scale
+from metabench.learning.tasks.distribution import (
+    Placement,
+    Points,
+    Task,
+    TaskDistribution,
+    mislabelled,
+    scale,
+)
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ class TaskBlock:
         Points are uniform on the domain.
         """
         x = self._points("train-support", shots)
-        return Points(x, self._observed(self.drawn(x), "train-support-noise"))
+        return Points(x, self._observed(x, "train-support-noise"))
 
     def varied_support(self, least: int, most: int, least_width: float) -> Points:
         """Return support sets of random sizes on random intervals, in the shape of `support`.
@@ -100,7 +107,7 @@ class TaskBlock:
         unit = self._uniforms("train-support", most * distribution.features)
         x = scale((1 - widths) * places + widths * unit, distribution.domain)
         x = x.unflatten(-1, (most, distribution.features))
-        y = self._observed(self.drawn(x), "train-support-noise")
+        y = self._observed(x, "train-support-noise")
         beyond = torch.arange(most) >= least + (sizes * (most - least + 1)).floor()
         return Points(x, y.masked_fill(beyond[..., None], torch.nan))
 
@@ -115,7 +122,7 @@ class TaskBlock:
             grid; and y ``(iteration, run, task, point, 1)``.
         """
         x = self._points("train-query", points) if points else self.grid
-        y = self._observed(self.drawn(x), "train-query-noise")
+        y = self._observed(x, "train-query-noise")
         return Points(x if points else x.expand(len(y), *x.shape), y)
 
     def mini_batches(self, count: int, shots: int) -> Points:
@@ -143,9 +150,10 @@ class TaskBlock:
             lambda seed, block: permutations(seed, "train-shuffle", block, BLOCK, length)
         )
 
-    def _observed(self, y: Tensor, purpose: str) -> Tensor:
+    def _observed(self, x: Tensor, purpose: str) -> Tensor:
+        """Return labels of the tasks at x, with noise."""
         return self.stream.distribution.observed(
-            y, lambda: self._uniforms(purpose, y.shape[-2]).numpy()
+            x, self.drawn(x), lambda: self._uniforms(purpose, x.shape[-2]).numpy()
         )
 
     def _uniforms(self, purpose: str, width: int) -> Tensor:
@@ -189,14 +197,25 @@ class Bank:
         unit = uniforms(self._key, self.purpose, 0, width * self.tasks).reshape(self.tasks, width)
         return self.distribution.draw_held_out(torch.from_numpy(unit), self.purpose)
 
-    def support(self, shots: int, interval: Interval) -> Points:
-        """Return each task's support points, uniform on an interval, ``(task, shots, feature)``.
+    def support(
+        self, shots: int, interval: Interval, place: Placement = scale, outliers: int = 0
+    ) -> Points:
+        """Return each task's support points, ``(task, shots, feature)``.
 
-        A larger support set begins with the points of a smaller one. Protocols share their draws
-        up to scale.
+        A larger support set begins with the points of a smaller one. Protocols share their draws.
+
+        Args:
+            shots: Number of points.
+            interval: Interval of x.
+            place: Map from uniform numbers to points of the interval.
+            outliers: How many of the first points have the label of a different point, which is
+                uniform on the domain.
         """
-        x = self._points(self.purpose, shots, interval)
-        return Points(x, self.distribution.observed(self.drawn(x), lambda: self._noise(shots)))
+        x = place(self._unit(self.purpose, shots), interval)
+        other = self._unit(f"{self.purpose}-outliers", outliers) if outliers else x[:, :0]
+        labelled = mislabelled(x, scale(other, self.distribution.domain))
+        noise = partial(self._uniforms, f"{self.purpose}-noise", shots)
+        return Points(x, self.distribution.observed(x, self.drawn(labelled), noise))
 
     def query(self, points: int = 0) -> Points:
         """Return each task's query set without noise: fresh points, or the grid.
@@ -209,29 +228,25 @@ class Bank:
             ``(task, point, 1)``.
         """
         if points:
-            x = self._points(f"{self.purpose}-query", points, self.distribution.domain)
+            x = scale(self._unit(f"{self.purpose}-query", points), self.distribution.domain)
         else:
             x = self.distribution.grid
         return Points(x, self.drawn(x))
 
-    def observed(self, y: Tensor) -> Tensor:
-        """Return labels as they would be observed at query points, from y of `query`."""
-        purpose = f"{self.purpose}-query-noise"
-        return self.distribution.observed(y, lambda: self._uniforms(purpose, y.shape[-2]))
+    def observed(self, query: Points) -> Tensor:
+        """Return labels as they would be observed at query points."""
+        noise = partial(self._uniforms, f"{self.purpose}-query-noise", query.y.shape[-2])
+        return self.distribution.observed(query.x, query.y, noise)
 
-    def _points(self, purpose: str, count: int, interval: Interval) -> Tensor:
-        """Draw points of each task, ``(task, count, feature)``."""
+    def _unit(self, purpose: str, count: int) -> Tensor:
+        """Draw points of each task on the unit cube, ``(task, count, feature)``."""
         features = self.distribution.features
         unit = torch.from_numpy(self._uniforms(purpose, count * features))
-        return scale(unit, interval).unflatten(-1, (count, features))
+        return unit.unflatten(-1, (count, features))
 
     @property
     def _key(self) -> str:
         return f"bank {self.number}"
-
-    def _noise(self, shots: int) -> NDArray[np.float64]:
-        """Return the uniform numbers from which the noise of the labels is computed."""
-        return self._uniforms(f"{self.purpose}-noise", shots)
 
     def _uniforms(self, purpose: str, count: int) -> NDArray[np.float64]:
         """Return uniform numbers for each task, ``(task, count)``."""

@@ -30,6 +30,10 @@ TITLES = {
     "phase": "phase",
     "frequency": "frequency",
     "family": "family of tasks",
+    "noise_kind": "kind of noise",
+    "placement": "placement of support points",
+    "gap": "interval without support points",
+    "outliers": "support points with a wrong label",
 }
 """Labels of axes; others have the name of their key."""
 

@@ -40,6 +40,10 @@ class Tables:
             self._read[name] = frames.read(self.folder, name)
         return self._read[name]
 
+    def __contains__(self, name: str) -> bool:
+        """Return whether the study has a table."""
+        return frames.exists(self.folder, name)
+
     def rows(self, table: str, **where: Any) -> pd.DataFrame:
         """Return the rows of a table whose columns have these values."""
         found = self[table]
@@ -96,7 +100,7 @@ class Tables:
     @cached_property
     def noisy_protocols(self) -> list[str]:
         """Those under which predictive distributions were measured."""
-        if not (self.folder / "predictive.csv").exists():
+        if "predictive.csv" not in self:
             return []
         found = set(self["predictive.csv"]["protocol"])
         return [name for name in self.protocols if name in found]

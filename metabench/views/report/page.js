@@ -9,9 +9,12 @@ const ERRORS = 1; // Vega's level of messages: it warns of empty layers
 const views = {};
 let highlighted = "";
 
+// The value of a slider is a position, for which its words stand beside it.
+const valueOf = (control) => control.type === "range" ? control.valueAsNumber : control.value;
+
 function choices(chart) {
-  const controls = document.querySelectorAll(`select[data-chart="${chart}"]`);
-  return Object.fromEntries([...controls].map((one) => [one.dataset.control, one.value]));
+  const controls = document.querySelectorAll(`[data-chart="${chart}"]`);
+  return Object.fromEntries([...controls].map((one) => [one.dataset.control, valueOf(one)]));
 }
 
 function withChoices(spec, chosen) {
@@ -72,7 +75,14 @@ function highlight(title) {
 function changed(control) {
   const { chart, control: name } = control.dataset;
   if (name === "scale") draw(chart);
-  else views[chart].signal(name, control.value).run();
+  else views[chart].signal(name, valueOf(control)).run();
+}
+
+for (const slider of document.querySelectorAll("input[data-chart]")) {
+  slider.addEventListener("input", () => {
+    slider.nextElementSibling.value = slider.dataset.words.split(" ")[slider.valueAsNumber];
+    changed(slider);
+  });
 }
 
 for (const control of document.querySelectorAll("select[data-chart]")) {

@@ -140,7 +140,7 @@ def runs(running: Running, cell: Cell, seeds: str) -> dict[int, Content]:
     """Return the content of each run of a block, by seed."""
     record = running.reader.block(cell, seeds)
     history = curves.history(record).groupby("seed")
-    of_updates = curves.curves(record, running.study.single_protocols).groupby("seed")
+    of_updates = curves.curves(record, running.study.regions).groupby("seed")
     sources = _sources(running, cell, seeds)
     found = {}
     for run, seed in enumerate(record.seeds.tolist()):

@@ -15,11 +15,19 @@ class Control(NamedTuple):
         name: The parameter; `scale` is that of the vertical axis.
         label: Its label.
         values: The choices, of which the first is the default.
+        slider: Whether they are the positions of a slider. The last is the default then, and the
+            parameter is the position.
     """
 
     name: str
     label: str
     values: tuple[str, ...]
+    slider: bool = False
+
+    @property
+    def default(self) -> str | int:
+        """The first value of the parameter."""
+        return len(self.values) - 1 if self.slider else self.values[0]
 
 
 class Chart(NamedTuple):
@@ -47,7 +55,7 @@ def interval(lower: Any, upper: Any) -> str:
 
 def parameters(*controls: Control) -> list[alt.Parameter]:
     """Return the parameters of a chart: the reader's choices and the highlighted cell."""
-    chosen = [alt.param(name=control.name, value=control.values[0]) for control in controls]
+    chosen = [alt.param(name=control.name, value=control.default) for control in controls]
     return [*chosen, alt.param(name="highlight", value="")]
 
 

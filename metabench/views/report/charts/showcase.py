@@ -1,6 +1,10 @@
-"""One wave before and after adaptation."""
+"""One wave along the updates of adaptation."""
 
 from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Iterator
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -8,72 +12,82 @@ import pandas as pd
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.charts.parts import Chart, Control, chart, colours, parameters
 
-SHOWN_SEEDS = 3
-"""The most seeds whose predictions a report contains."""
+ALONG = "showcase_updates.csv"
 
 
 def showcase(tables: Tables, choice: Control, confidence: float) -> Chart | None:
-    """Return the chart of one wave before and after adaptation."""
-    rows = tables["showcase.csv"]
+    """Return the chart of one wave along the updates."""
+    if ALONG not in tables:
+        return None  # in two dimensions predictions are maps: see the figures
+    rows = tables[ALONG]
     rows = rows[rows["protocol"].isin(choice.values)]
-    if not len(rows) or "x" not in rows:
-        return None  # in two dimensions it is a map: see the figures
-    rows = rows[rows["seed"] < SHOWN_SEEDS]
+    if not len(rows):
+        return None
     first = rows.groupby(["algorithm", "protocol"])["cell"].transform("min")
-    data = _predictions(tables, rows[rows["cell"] == first])
-    names = sorted(rows["algorithm"].unique())
-    styles = pd.DataFrame(
-        {"label": tables.styles[name].line, "colour": tables.styles[name].colour} for name in names
-    )
+    truth = tables.rows("showcase.csv", seed=0)[["protocol", "x", "truth"]].drop_duplicates()
+    updates = sorted(rows["update"].unique())
+    most = 2 * float(truth["truth"].abs().max())
+    data = pd.DataFrame(_curves(tables, rows[rows["cell"] == first], updates, most))
+    styles = data.drop_duplicates("label")
     who = Control("algorithm", "algorithm", tuple(sorted(styles["label"])))
-    when = Control("when", "predictions", ("after", "before"))
-    base = (
-        alt.Chart(data)
-        .transform_filter("datum.protocol == protocol && datum.label == algorithm")
-        .transform_calculate(y="datum[when]")
-        .encode(x=alt.X("x:Q", title="x"))
+    when = Control("position", "updates", tuple(map(str, updates)), slider=True)
+    base = alt.Chart(data).transform_filter(
+        "datum.protocol == protocol && datum.label == algorithm"
     )
-    truth = (
-        base.transform_filter("datum.seed == 0")
+    x = alt.X("x:Q", title="x")
+    before = (
+        base.transform_calculate(y="datum.along[0]")
+        .mark_line(strokeDash=[4, 3], strokeWidth=1, color="#6e6e6e")
+        .encode(x=x, y="y:Q")
+    )
+    curve = (
+        base.transform_calculate(y="datum.along[position]")
+        .mark_line(clip=True)
+        .encode(x=x, y="y:Q", color=colours(styles).legend(None), tooltip=["label", "x", "y:Q"])
+    )
+    wave = (
+        alt.Chart(truth.round(3))
+        .transform_filter("datum.protocol == protocol")
         .mark_line(strokeDash=[2, 2], color="black")
-        .encode(y=alt.Y("truth:Q", title="y").scale(zero=False))
-    )
-    curve = base.mark_line(clip=True).encode(
-        y="y:Q",
-        color=colours(styles).legend(None),
-        detail="seed:N",
-        opacity=alt.condition("datum.seed == 0", alt.value(1), alt.value(0.35)),
-        tooltip=["label", "seed", "x", "y:Q"],
+        .encode(x=x, y=alt.Y("truth:Q", title="y").scale(domain=[-most, most]))
     )
     points = (
         alt.Chart(_points(tables, choice.values))
         .transform_filter("datum.protocol == protocol")
         .mark_point(filled=True, color="black", size=60)
-        .encode(x="x:Q", y="y:Q", tooltip=["x", "y"])
+        .encode(x=x, y="y:Q", tooltip=["x", "y"])
     )
     return chart(
         "showcase",
         "One wave",
-        f"Predictions for one wave by the first of {min(SHOWN_SEEDS, rows['seed'].nunique())} "
-        "seeds (the others faint), before adaptation and after a protocol's last update, of the "
-        "published cell or else the selected one; algorithms with a step size of their own adapt "
-        "with it, others with the study's common one. The dotted line is the wave, the points are "
-        "the support points; a curve ends where it leaves the chart. This is an illustration: no "
-        "conclusion is based on it. Tables: showcase.csv, points.csv.",
+        "Predictions for one wave by the first seed of the published cell, or else the selected "
+        "one; move the slider from before adaptation (dashed grey) to the protocol's last update. "
+        "Algorithms with a step size of their own adapt with it, others with the study's common "
+        "one. The dotted line is the wave, the points are the support points; a curve ends where "
+        "it leaves the chart. This is an illustration: no conclusion is based on it. Tables: "
+        "showcase_updates.csv, showcase.csv, points.csv.",
         (choice, who, when),
-        (truth + curve + points).add_params(*parameters(choice, who, when)),
+        (wave + before + curve + points).add_params(*parameters(choice, who, when)),
         height=280,
     )
 
 
-def _predictions(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the predictions of each seed, and the wave; a gap where one leaves the picture."""
-    most = 2 * float(rows["truth"].abs().max())
-    labels = {name: style.line for name, style in tables.styles.items()}
-    heights = rows[["truth", "before", "after"]]
-    shown = heights.where(heights.abs() < most).round(3)
-    points = rows[["protocol", "seed", "x"]].round({"x": 3})
-    return points.assign(label=rows["algorithm"].map(labels), **shown)
+def _curves(
+    tables: Tables, rows: pd.DataFrame, updates: list[int], most: float
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each point of a curve, with the prediction at each position of the slider.
+
+    Beyond the last update of a protocol the last prediction stays, and there is a gap where one
+    leaves the picture.
+    """
+    for (algorithm, protocol), mine in rows.groupby(["algorithm", "protocol"]):
+        style = tables.styles[str(algorithm)]
+        curves = mine.pivot(index="x", columns="update", values="prediction")
+        found = [bisect(list(curves.columns), update) - 1 for update in updates]
+        place = {"protocol": protocol, "label": style.line, "colour": style.colour}
+        for x, values in zip(curves.index, curves.to_numpy(), strict=True):
+            along = [round(float(values[n]), 2) if abs(values[n]) < most else None for n in found]
+            yield {**place, "x": round(float(x), 2), "along": along}
 
 
 def _points(tables: Tables, protocols: tuple[str, ...]) -> pd.DataFrame:
