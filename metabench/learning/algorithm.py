@@ -9,8 +9,9 @@ algorithm knows the layout of its vector.
 
 Training calls `sample` for each block of meta-iterations and `meta_gradient` for each of its
 meta-iterations. The outer optimizer, which is the same for all algorithms, descends along the
-result. Evaluation calls `adaptation.predict`. Most algorithms begin with the initial weights of the
-seed and adapt by plain gradient descent, so these are the defaults.
+result. An algorithm that needs nothing between two steps may define a sixth function, `descend`,
+which takes many in one call. Evaluation calls `adaptation.predict`. Most algorithms begin with the
+initial weights of the seed and adapt by plain gradient descent, so these are the defaults.
 """
 
 from __future__ import annotations
@@ -155,6 +156,9 @@ class Algorithm:
             theta ``(run, M)`` and the data of a meta-iteration.
         begin: Returns the initial values of each seed, ``(run, M)``, float64.
         adaptation: Adaptation at test time.
+        descend: Returns theta ``(run, M)`` after a step of plain descent along `meta_gradient` for
+            each iteration of data from `sample`, in one call and with the same bits. None if each
+            step needs a call of its own. The last argument is the step size.
     """
 
     hyperparameters: type[Hyperparameters]
@@ -163,6 +167,7 @@ class Algorithm:
     meta_gradient: Callable[[Network, Tensor, Batch, Any], Tensor]
     begin: Callable[[Network, tuple[int, ...], Any], Tensor] = initial_weights
     adaptation: Adaptation = DESCENT
+    descend: Callable[[Network, Tensor, Batch, float], Tensor] | None = None
 
 
 def support_and_query(tasks: TaskBlock, h: Any) -> Batch:

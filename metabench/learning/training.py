@@ -135,8 +135,12 @@ def train(
     interval = settings.validation.interval
 
     @lru_cache(maxsize=1)  # consecutive meta-iterations share a block
+    def data(block: int) -> Batch:
+        return tuple(points.to(dtype) for points in algorithm.sample(stream.block(block), h))
+
+    @lru_cache(maxsize=1)
     def batches(block: int) -> list[Batch]:
-        return _batches(algorithm.sample(stream.block(block), h), dtype)
+        return _batches(data(block))
 
     def steps(theta: Tensor, memory: Tensor, start: int, stop: int) -> Steps:
         """Yield theta and the optimizer's memory after each meta-iteration from `start` on."""
@@ -149,10 +153,19 @@ def train(
             theta, memory = optimizer.step(theta, gradient, memory, size, i)
             yield theta, memory
 
+    def last(theta: Tensor, memory: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Return what `steps` yields last, in fewer calls where the algorithm allows."""
+        if algorithm.descend is None or not _plain(h):
+            return _last(steps(theta, memory, start, stop))
+        for block, part in _parts(start, stop):
+            batches = tuple(points.at(part) for points in data(block))
+            theta = algorithm.descend(network, theta, batches, h.meta_step_size)
+        return theta, memory
+
     while state.meta_iteration < total:
         start = state.meta_iteration
         stop = min((start // interval + 1) * interval, total)
-        theta, memory = _last(steps(state.theta, state.memory, start, stop))
+        theta, memory = last(state.theta, state.memory, start, stop)
         diverged_at = state.diverged_at
         if (~_finite(theta) & (diverged_at == 0)).any():
             # A theta that is not finite stays so, so one check for each interval suffices. To find
@@ -190,9 +203,21 @@ def _first_not_finite(steps: Steps, start: int, stop: int, runs: int) -> Tensor:
     return torch.where(finite.all(0), 0, start + 1 + (~finite).int().argmax(0))
 
 
-def _batches(block: Batch, dtype: torch.dtype) -> list[Batch]:
+def _batches(block: Batch) -> list[Batch]:
     """Return the data of each meta-iteration of a block."""
-    return list(zip(*(points.to(dtype).unbind() for points in block), strict=True))
+    return list(zip(*(points.unbind() for points in block), strict=True))
+
+
+def _plain(h: OuterLoop) -> bool:
+    """Return whether all outer steps are plain descent with one size."""
+    return (h.meta_optimizer, h.meta_schedule, h.meta_clip) == ("sgd", "constant", None)
+
+
+def _parts(start: int, stop: int) -> Iterator[tuple[int, slice]]:
+    """Yield the blocks of meta-iterations from start to stop, and the part of each."""
+    for block in range(start // BLOCK, -(-stop // BLOCK)):
+        first = block * BLOCK
+        yield block, slice(max(start - first, 0), min(stop - first, BLOCK))
 
 
 def _validation(

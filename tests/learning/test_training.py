@@ -1,4 +1,5 @@
 import gc
+from dataclasses import replace
 from math import sqrt
 
 import pytest
@@ -14,6 +15,7 @@ from metabench.learning.training import State, begin, train
 
 ALGORITHMS = ("fomaml", "joint", "reptile")
 FLUX = Network((1, 64, 64, 1))
+RELU = {"activation": "relu"}
 
 
 def run(settings, seeds, **more):
@@ -90,6 +92,34 @@ def test_going_on_from_any_state_gives_the_same_bits(each_engine):
         assert torch.equal(again.validation_loss, whole[-1].validation_loss)
 
 
+JOINT = algorithms.load("joint")
+DIVERGING = {"network": RELU, "hyperparameters": {"meta_step_size": 1.0}}
+
+
+@pytest.mark.parametrize("changes", [{}, DIVERGING], ids=["", "diverging"])
+def test_steps_in_one_call_have_the_bits_of_steps_one_after_the_other(changes, each_engine):
+    settings = small.train_settings("joint", 1012, validation={"interval": 303}, **changes)
+    together, singly = (
+        train(settings, (0, 1, 2), algorithm) for algorithm in (JOINT, replace(JOINT, descend=None))
+    )
+    assert bool(together.diverged_at.any()) == bool(changes)
+    for a, b in zip(together[1:], singly[1:], strict=True):
+        assert same_bits(a, b)
+
+
+@pytest.mark.parametrize(
+    "rule", [{"meta_optimizer": "adam"}, {"meta_schedule": "linear"}, {"meta_clip": 0.1}]
+)
+def test_only_steps_of_plain_descent_are_taken_in_one_call(rule):
+    def descend(network, theta, batches, size):
+        raise AssertionError("called")
+
+    called = replace(JOINT, descend=descend)
+    with pytest.raises(AssertionError, match="called"):
+        train(small.train_settings("joint", 3), (0, 1), called)
+    train(small.train_settings("joint", 3, hyperparameters=rule), (0, 1), called)
+
+
 def test_a_finished_training_is_left_as_it_is():
     settings = small.train_settings("fomaml", 5)
     done = run(settings, (0,))
@@ -164,7 +194,7 @@ def test_the_outer_update_is_that_of_its_optimizer_at_the_size_of_its_schedule(o
 
 # The ReLU network under FOMAML with a meta step of 0.15: some seeds diverge within 30
 # meta-iterations, others do not.
-RISKY = {"network": {"activation": "relu"}, "hyperparameters": {"meta_step_size": 0.15}}
+RISKY = {"network": RELU, "hyperparameters": {"meta_step_size": 0.15}}
 SEEDS = tuple(range(8))
 
 

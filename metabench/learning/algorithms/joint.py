@@ -53,10 +53,27 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     return gradient
 
 
+def descend(network: Network, theta: Tensor, batches: Batch, step_size: float) -> Tensor:
+    """Return theta after a step along `meta_gradient` for each batch.
+
+    Args:
+        network: The network.
+        theta: ``(run, P)``.
+        batches: Points of all tasks, ``(iteration, run, point, feature)``.
+        step_size: Step size.
+
+    Returns:
+        ``(run, P)``.
+    """
+    (points,) = batches
+    return network.descend(theta, *points, step_size)
+
+
 ALGORITHM = Algorithm(
     hyperparameters=Hyperparameters,
     cost=cost,
     sample=sample,
     meta_gradient=meta_gradient,
     adaptation=YARDSTICK,
+    descend=descend,
 )
