@@ -79,6 +79,7 @@ WRONG = {
     "clipped_labels": ("learns_from_every_point", "labels of the support set change nothing"),
     "constant": ("predicts_with_what_it_learned", "do not depend on x"),
     "decays": ("learns_from_every_task", "labels of task 0 of 3 change nothing"),
+    "descends_as_another": ("descends_along_its_direction", "differs from steps along"),
     "does_not_adapt": ("moves_with_its_steps", "update 1 changes no prediction"),
     "double_precision": ("returns_the_right_shape", "must keep the type torch.float32"),
     "falsely_plain": ("is_plain_where_it_says_so", "not gradient descent from theta"),

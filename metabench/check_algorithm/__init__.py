@@ -66,6 +66,7 @@ CHECKS: tuple[Check, ...] = (
     trainings.trains_to_finite_losses,
     trainings.resumes_from_a_checkpoint,
     trainings.fits_the_outer_optimizers,
+    trainings.descends_along_its_direction,
     trainings.learns,
     surroundings.works_with_other_networks_and_tasks,
     surroundings.leaves_global_states_alone,

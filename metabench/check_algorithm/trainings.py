@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from metabench.check_algorithm.subject import State, Subject, must, same
+from metabench.learning.step_sizes import descended
 from metabench.learning.tasks import SineDistribution
 from metabench.records import artifacts, headers, states
 
@@ -60,6 +61,18 @@ def fits_the_outer_optimizers(s: Subject) -> None:
                 bool(other.train(4).theta.isfinite().all()),
                 f"theta is not finite after 4 meta-iterations with {name} {getattr(other.h, name)}",
             )
+
+
+def descends_along_its_direction(s: Subject) -> None:
+    """Outer steps that it takes in one call have the bits of one step after the other."""
+    if s.algorithm.descend is None:
+        return
+    theta, size = s.begin(), 0.1
+    batches = tuple(points.at(slice(3)).to(theta.dtype) for points in s.sample())
+    found = s.algorithm.descend(s.network, theta, batches, size)
+    for k in range(3):
+        theta = descended(theta, s.gradient(theta, tuple(p.at(k) for p in batches)), size)
+    must(same(found, theta), "descend differs from steps along meta_gradient")
 
 
 def learns(s: Subject) -> None:
