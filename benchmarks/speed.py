@@ -13,8 +13,9 @@ figure.
 
 A floor is the time of the matrix products alone, at the rate of a library's best product; ratios
 are to the lowest. Peers (benchmarks/subjects.py) draw their random numbers in advance and do not
-validate, which favours them. Each must agree with metabench after some meta-iterations, in float32
-and float64; otherwise the command stops and names it.
+validate. So metabench is timed twice: the whole job, and the job at equal work. Each peer must
+agree with metabench after some meta-iterations, in float32 and float64; otherwise the command stops
+and names it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from subjects import CHECKED, PEERS, PRODUCTS, STACK, TOLERANCE, engines, peers_of, workloads
+from subjects import (
+    CHECKED,
+    EQUAL_WORK,
+    PEERS,
+    PRODUCTS,
+    STACK,
+    TOLERANCE,
+    engines,
+    peers_of,
+    workloads,
+)
 from workers import Worker, cores, microseconds, together
 
 from metabench.learning import engine
@@ -71,7 +82,8 @@ def subjects(algorithm: str) -> list[Subject]:
     floors = [Subject(f"floor {library}", 0) for library in PRODUCTS if find_spec(library)]
     first, *others = engines()
     ours = [first, *(others if "pytorch loop" in peers_of(algorithm) else ())]  # torch takes long
-    return [*floors, *(Subject(f"metabench {engine}", STACK) for engine in ours), *peers]
+    jobs = [f"metabench {engine}" for engine in ours]
+    return [*floors, *(Subject(name, STACK) for name in (*jobs, EQUAL_WORK + first)), *peers]
 
 
 WIDEST, *NARROWER = [kind for kind in engine.kinds() if kind != "native"] or ["native"]
@@ -144,6 +156,7 @@ def table(measured: pd.DataFrame) -> pd.DataFrame:
 
 COLUMNS = {
     "metabench": Subject("metabench fused", STACK),
+    "at equal work": Subject(f"{EQUAL_WORK}fused", STACK),
     "JAX": Subject("jax", STACK),
     "JAX, 1 run": Subject("jax", 1),
     "torch.func": Subject("torch.func", STACK),
@@ -153,11 +166,14 @@ COLUMNS = {
 
 OURS = COLUMNS["metabench"]
 
+RATIOS = ["over JAX", "equal work over JAX", "over the floor"]
+
 
 def markdown(rows: pd.DataFrame) -> str:
     """Return the medians on one core as a table with one row per algorithm.
 
-    If there are measurements with narrower vectors, the last columns show them.
+    If there are measurements with narrower vectors, the last columns show them. Columns without any
+    measurement are left out.
     """
     rows = rows[rows["threads"] == 1]
     widest, *narrower = (
@@ -165,8 +181,7 @@ def markdown(rows: pd.DataFrame) -> str:
         for _, group in rows.groupby("vectors", sort=False)
     )
     kinds = [f"{kind.upper()}: metabench" for kind in rows["vectors"].unique()[1:]]
-    ratios = ["over JAX", "over the floor"]
-    head = ["", *COLUMNS, *ratios, *(title for kind in kinds for title in (kind, *ratios))]
+    head = ["", *COLUMNS, *RATIOS, *(title for kind in kinds for title in (kind, *RATIOS))]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
     names = widest.index.get_level_values("algorithm").unique()
     for name in sorted(names, key=lambda name: widest["median"][name, *OURS]):
@@ -175,14 +190,16 @@ def markdown(rows: pd.DataFrame) -> str:
         for kind in narrower:
             line += [_digits(kind["median"][name, *OURS]), *_ratios(kind, name)]
         lines.append(line)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    measured = (column for column in zip(*lines, strict=True) if any(column[2:]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*measured, strict=True))
 
 
 def _ratios(rows: pd.DataFrame, algorithm: str) -> list[str]:
-    """Format metabench's time over that of JAX, if that was measured, and over the floor."""
-    ours, jax = ((algorithm, *COLUMNS[name]) for name in ("metabench", "JAX"))
-    over_jax = f"{rows['median'][ours] / rows['median'][jax]:.2f}" if jax in rows.index else ""
-    return [over_jax, f"{rows['ratio_to_floor'][ours]:.2f}"]
+    """Format metabench's time over that of JAX, the same at equal work, and over the floor."""
+    names = ("metabench", "at equal work", "JAX")
+    ours, equal, jax = (rows["median"].get((algorithm, *COLUMNS[name])) for name in names)
+    over_jax = [f"{time / jax:.2f}" if time and jax else "" for time in (ours, equal)]
+    return [*over_jax, f"{rows['ratio_to_floor'][algorithm, *OURS]:.2f}"]
 
 
 def _digits(time: float | None) -> str:

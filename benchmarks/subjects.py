@@ -5,8 +5,8 @@ A subject is called repeatedly; each call does `iterations` meta-iterations, cou
 
 The job is the real one: random draws, outer update, validation and a checkpoint each interval.
 Peers start from the same weights (`Algorithm.begin`) and see the same points (`Algorithm.sample`),
-drawn and rounded in advance. They run no validation and write no checkpoints, which favours them.
-Each is compared with metabench before it is timed.
+drawn and rounded in advance. They run no validation and write no checkpoints. Therefore metabench
+is also timed at their work: `EqualWork`. Each peer is compared with metabench before it is timed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from metabench.learning import algorithms, engine, maps, training
-from metabench.learning.algorithm import query_points
+from metabench.learning.algorithm import Batch, query_points
 from metabench.learning.network import Network
 from metabench.learning.optimizers import EPSILON, SCHEDULES
 from metabench.learning.randomness import BLOCK
@@ -210,17 +211,53 @@ class Job:
 
     def __call__(self) -> None:
         """Continue from the end of the last call."""
-        done = self.state.meta_iteration if self.state else 0
-        settings = self.settings.model_copy(update={"meta_iterations": done + self.interval})
-        with tempfile.TemporaryDirectory() as folder, using(self.engine):
+        with tempfile.TemporaryDirectory() as folder:
 
             def checkpoint(state: training.State) -> None:
                 path = Path(folder) / "checkpoint.safetensors"
                 artifacts.write(path, states.from_state(state), {})
 
+            self.advance(checkpoint)
+
+    def advance(self, after_interval: Callable[[training.State], None]) -> None:
+        """Train for one more interval."""
+        done = self.state.meta_iteration if self.state else 0
+        settings = self.settings.model_copy(update={"meta_iterations": done + self.interval})
+        with using(self.engine):
             self.state = training.train(
-                settings, self.seeds, self.algorithm, self.state, checkpoint
+                settings, self.seeds, self.algorithm, self.state, after_interval
             )
+
+
+class EqualWork(Job):
+    """The training job with the work of a peer: no draws, no checkpoints, and nearly no validation.
+
+    Like a peer it repeats the first block of points, drawn and rounded in advance. A validation of
+    two tasks, the fewest, remains.
+    """
+
+    def __init__(self, settings: TrainSettings, stack: int, engine: str) -> None:
+        super().__init__(_quick(settings, settings.validation.interval), stack, engine)
+        drawn = tuple(points.to(torch.float32) for points in _block(settings, stack))
+        self.algorithm = replace(self.algorithm, sample=lambda block, h: drawn)
+
+    def __call__(self) -> None:
+        """Continue from the end of the last call."""
+        self.advance(lambda state: None)
+
+
+def _quick(settings: TrainSettings, interval: int) -> TrainSettings:
+    """Return the settings with an interval of validation, and as few tasks as possible for it."""
+    quick = {"tasks": 2, "interval": interval}
+    validation = settings.validation.model_copy(update=quick)
+    return settings.model_copy(update={"validation": validation})
+
+
+def _block(settings: TrainSettings, stack: int) -> Batch:
+    """Return the first block of an algorithm's points."""
+    h: Any = settings.hyperparameters
+    stream = TaskStream(settings.tasks, tuple(range(stack)), h.meta_batch_size)
+    return algorithms.load(settings.algorithm).sample(stream.block(0), h)
 
 
 class Peer(ABC):
@@ -276,8 +313,7 @@ def _points(settings: TrainSettings, stack: int, dtype: torch.dtype) -> list[tup
     point, 1)``; x of a shared grid, ``(iteration, point, 1)``.
     """
     h: Any = settings.hyperparameters
-    stream = TaskStream(settings.tasks, tuple(range(stack)), h.meta_batch_size)
-    batch = algorithms.load(settings.algorithm).sample(stream.block(0), h)
+    batch = _block(settings, stack)
     if settings.algorithm in ("reptile", "fomaml_tail"):  # their steps come before their runs
         batch = tuple(Points(p.x.movedim(1, 3), p.y.movedim(1, 3)) for p in batch)
     if settings.algorithm == "joint":  # it puts the points of all tasks together
@@ -505,6 +541,10 @@ class Jax(Functional):
         return torch.cat([t.reshape(self.stack, -1) for t in leaves], dim=-1)
 
 
+EQUAL_WORK = "metabench at equal work "
+"""What the names of `EqualWork` begin with; the engine follows."""
+
+
 def peers_of(algorithm: str) -> dict[str, tuple[int, ...]]:
     """Return the stacks of each peer that implements an algorithm."""
     return {
@@ -531,9 +571,7 @@ def check(peer: Peer) -> float:
     Raises:
         Disagreement: It is more than `TOLERANCE`.
     """
-    quick = {"tasks": 2, "interval": CHECKED}
-    validation = peer.settings.validation.model_copy(update=quick)
-    settings = peer.settings.model_copy(update={"validation": validation})
+    settings = _quick(peer.settings, CHECKED)
     seeds, dtype = tuple(range(peer.stack)), peer.start.dtype
     peer.advance(CHECKED)
     theta, distances = peer.theta, []
@@ -580,6 +618,8 @@ def make(name: str, settings: TrainSettings, stack: int) -> Floor | Job | Peer:
     """
     if name.startswith("floor "):
         return Floor(settings, name.removeprefix("floor "))
+    if name.startswith(EQUAL_WORK):
+        return EqualWork(settings, stack, name.removeprefix(EQUAL_WORK))
     if name not in PEERS:
         return Job(settings, stack, name.removeprefix("metabench "))
     peer = PEERS[name][0](settings, stack)

@@ -19,6 +19,7 @@ import subjects
 import whole
 from workers import Worker, cores
 
+from metabench.learning import training
 from metabench.learning.algorithms import NAMES
 from metabench.study import config
 from metabench.study.jobs import Study
@@ -148,6 +149,43 @@ def test_a_peer_that_returns_no_numbers_is_refused():
         next(peer.models[0].parameters()).fill_(torch.nan)
     with pytest.raises(subjects.Disagreement):
         subjects.check(peer)
+
+
+@pytest.mark.parametrize("algorithm", ["joint", "fomaml"])
+def test_equal_work_trains_as_the_job_does_on_points_drawn_in_advance(algorithm, monkeypatch):
+    settings = WORKLOADS[algorithm]
+    validation = settings.validation.model_copy(update={"interval": 5})
+    settings = settings.model_copy(update={"validation": validation})
+    first = subjects.engines()[0]
+    job = subjects.make(f"metabench {first}", settings, 2)
+    equal = subjects.make(f"{subjects.EQUAL_WORK}{first}", settings, 2)
+    job()
+    monkeypatch.setattr(training.TaskStream, "block", lambda stream, number: None)  # no draws
+    monkeypatch.setattr(subjects.artifacts, "write", None)  # no checkpoints
+    equal()
+    assert torch.equal(job.state.theta, equal.state.theta)
+    assert job.state.meta_iteration == equal.state.meta_iteration == 5
+    assert equal.settings.validation.tasks == 2 < job.settings.validation.tasks
+    assert job.iterations == equal.iterations == 10
+
+
+def test_a_table_shows_equal_work_once_it_is_measured():
+    rows = [
+        ("avx512", name, "joint", stack, 1, 1.0, median, 1.0, median / 2, median / 3)
+        for name, stack, median in (
+            ("metabench fused", 10, 6.0),
+            (f"{subjects.EQUAL_WORK}fused", 10, 3.0),
+            ("jax", 10, 12.0),
+        )
+    ]
+    columns = ["vectors", "subject", "algorithm", "stack", "threads", "minimum", "median"]
+    columns += ["maximum", "ratio_to_floor", "ratio_to_best_peer"]
+    table = speed.pd.DataFrame(rows, columns=columns)
+    head, _, line = (row.strip("| ").split(" | ") for row in speed.markdown(table).splitlines())
+    assert head[:3] == ["metabench", "at equal work", "JAX"]
+    assert line[1:] == ["6", "3", "12", "0.50", "0.25", "3.00"]
+    before = speed.markdown(table[table["subject"] != f"{subjects.EQUAL_WORK}fused"])
+    assert before.splitlines()[-1].endswith("| 6 | 12 | 0.50 | 3.00 |")
 
 
 COMMITTED = ROOT / "results" / "reference" / "speed"
