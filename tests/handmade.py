@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from metabench.analysis.columns import QUARTERS
 from metabench.records import manifests
+from metabench.views.drawing.reading import Fields
 
 SEEDS, TASKS = 3, 40
 PROTOCOLS = {"standard": 4, "robustness": 3}  # updates
@@ -16,6 +18,9 @@ GRIDS = {  # group: axis: values
     "where": {"support": ["-5 to 0", "0 to 5"]},
     "both": {"shots": [5, 10], "noise": [0.0, 0.5]},
 }
+FIELDS = Fields(["standard"], list(GRIDS), noisy=["standard"], distant=["standard"])
+"""What the figures of one protocol and all grids are about."""
+
 CELLS = [  # algorithm, cell, role, inner and meta step size, meta-iterations, diverged seeds
     ("fomaml", "f1", "published", 0.02, 0.01, 400, 0),
     ("fomaml", "f2", "grid", 0.02, 0.1, 400, 2),
@@ -61,7 +66,8 @@ def steps(algorithm: str) -> list[str]:
 
 
 def regions(protocol: str) -> list[str]:
-    return ["all", "seen", "unseen"] if protocol == "robustness" else ["all"]
+    parts = {"robustness": ["seen", "unseen"], "standard": list(QUARTERS)}
+    return ["all", *parts.get(protocol, [])]
 
 
 def statistics(loss: float, diverged: int, last: bool) -> dict[str, Any]:
@@ -282,6 +288,18 @@ def showcase_updates(pictures: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(frames).drop(columns=["before", "after"])
 
 
+def gallery(pictures: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
+    """Return predictions on tasks of four percentiles; the worst have diverged."""
+    curves = pictures[pictures["seed"] == 0].rename(columns={"truth": "y", "after": "prediction"})
+    heads = curves[["algorithm", "cell", "role", "protocol", "seed"]].drop_duplicates()
+    shots = points.assign(shot=points.groupby("protocol").cumcount()).merge(heads, on="protocol")
+    rows = pd.concat([curves.drop(columns="before"), shots])
+    worse = {5.0: 0.01, 50.0: 0.3, 95.0: 40.0, 99.9: np.inf}
+    return pd.concat(
+        rows.assign(percentile=percentile, task=7, loss=loss) for percentile, loss in worse.items()
+    )
+
+
 LEVELS = range(10, 100, 10)
 
 
@@ -353,6 +371,7 @@ def tables() -> dict[str, pd.DataFrame]:
         "selection.csv": selection(),
         "showcase.csv": pictures,
         "showcase_updates.csv": showcase_updates(pictures),
+        "gallery.csv": gallery(pictures, points),
         "points.csv": points,
         "predictive.csv": predictive(),
         "tasks.parquet": tasks(),

@@ -58,7 +58,10 @@ KEYS = {
     ),
     "update": Column(COUNT, "Gradient steps taken on the support set, from 0."),
     "x": Column(NUMBER, "Point at which the wave is evaluated."),
-    "prediction": Column(NUMBER, "Prediction there; of a distribution, its mean."),
+    "y": Column(NUMBER, "Label of a support point, or value of the task at x."),
+    "prediction": Column(NUMBER, "Prediction at x; of a distribution, its mean."),
+    "task": Column(COUNT, "Number of the task in the test bank."),
+    "loss": Column(NUMBER, "Mean squared error on the region's grid points."),
 }
 
 COORDINATES = {
@@ -66,6 +69,9 @@ COORDINATES = {
     "x2": Column(NUMBER, "Second coordinate of that point."),
 }
 """Columns instead of x where tasks have several inputs."""
+
+QUARTERS = ("nearest", "near", "far", "farthest")
+"""The quarters of the query grid, as `metabench.learning.held_out` names them."""
 
 ORACLE = "least-squares"
 """A baseline that knows the basis functions of the tasks: not a contender, and on no axis."""

@@ -31,6 +31,7 @@ PRECISION = 2.0**-SHORT
 BITS = {
     "adaptation.csv": 24,  # as many as float32 has: pages print numbers of this table
     "curves.parquet": SHORT,
+    "gallery.csv": SHORT,
     "history.csv": SHORT,
     "showcase.csv": SHORT,
     "showcase_updates.csv": SHORT,

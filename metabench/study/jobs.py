@@ -169,6 +169,17 @@ class Study:
             name for name in self.single_protocols if measures_distributions(known[name], tasks)
         ]
 
+    @property
+    def distant_protocols(self) -> list[str]:
+        """Those whose losses are measured by distance to the nearest support point."""
+        known = self.protocols
+        return [name for name in self.single_protocols if known[name].regions == "distance"]
+
+    @property
+    def recurring(self) -> bool:
+        """Whether cells differ in their number of training tasks."""
+        return len({cell.tasks.training_tasks for cell in self.cells}) > 1
+
     @cached_property
     def grids(self) -> list[str]:
         """The groups of protocols that are grids."""

@@ -29,6 +29,7 @@ from metabench.study.cells import Cell
 from metabench.study.config import ConfigError
 from metabench.study.jobs import Study, TrainJob
 from metabench.views import figures
+from metabench.views.drawing.reading import Fields
 from metabench.views.figures import Picture
 from metabench.views.tracking import store
 from metabench.workflow import commands, estimate, forking, modules, outcome, staleness
@@ -356,9 +357,15 @@ class Workflow:
     def pictures(self) -> list[Picture]:
         """The subjects of the figures: each group of protocols has some."""
         study = self.running.study
-        return figures.of_study(
-            sorted(study.single_protocols), study.grids, sorted(study.noisy_protocols)
+        protocols = sorted(study.single_protocols)
+        fields = Fields(
+            protocol=protocols,
+            grid=study.grids,
+            noisy=sorted(study.noisy_protocols),
+            distant=sorted(study.distant_protocols),
+            recurring=protocols if study.recurring else [],
         )
+        return figures.of_study(fields)
 
     @property
     def figure_entries(self) -> dict[Path, dict[str, Any]]:

@@ -26,7 +26,7 @@ SAME = {"f1": "inner 0.02, meta 0.01", "f2": "inner 0.02, meta 0.1", "f3": "inne
 SAME |= {"r1": SAME["f1"], "r2": SAME["f2"], "j1": SAME["f1"], "n1": SAME["f1"], "a1": SAME["f1"]}
 """Cells of different algorithms with the same names, in the order of the names that they had."""
 
-PICTURES = figures.of_study(["standard"], list(handmade.GRIDS), ["standard"])
+PICTURES = figures.of_study(handmade.FIELDS)
 FAMILIES = {p.stem if "grid" in p.fields else p.family.key: p for p in PICTURES}
 every_family = pytest.mark.parametrize("family", FAMILIES)
 

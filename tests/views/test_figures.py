@@ -12,18 +12,22 @@ from docutils.core import publish_parts
 from handmade import GRIDS, PROTOCOLS, SEEDS
 
 from metabench.analysis import frames
+from metabench.analysis.columns import QUARTERS
 from metabench.records import manifests
 from metabench.records.artifacts import ArtifactError
 from metabench.views import figures
 from metabench.views.drawing import medium, style
 from metabench.views.drawing.lines import lines
-from metabench.views.drawing.reading import Tables
+from metabench.views.drawing.reading import Fields, Tables
 from metabench.views.figures import (
     adaptation,
     candidates,
     comparisons,
+    distance,
+    gallery,
     profiles,
     step_sizes,
+    training_tasks,
     trials,
     validation_curves,
 )
@@ -51,14 +55,17 @@ def published(tables: Tables, algorithm: str) -> str:
 
 
 def test_the_tables_made_by_hand_have_columns_of_real_ones() -> None:
-    real = small.ROOT / "results" / "reference" / "flux-noisy" / "tables"
+    reference = small.ROOT / "results" / "reference"
     for name, table in handmade.tables().items():
-        assert set(table.columns) <= set(frames.read(real, name).columns), name
+        study = "flux-noisy" if name in ("predictive.csv", "bands.csv") else "flux"
+        real = frames.read(reference / study / "tables", name)
+        assert set(table.columns) <= set(real.columns), name
 
 
 def test_the_files_are_exactly_those_that_the_names_promise(drawn: list[Path]) -> None:
     names = list(PROTOCOLS)
-    stems = [picture.stem for picture in figures.of_study(names, list(GRIDS), names)]
+    fields = Fields(names, list(GRIDS), names, ["standard"])
+    stems = [picture.stem for picture in figures.of_study(fields)]
     assert len(set(stems)) == len(stems)
     assert {path.name for path in drawn[0].parent.iterdir()} == {
         manifests.NAME,
@@ -107,9 +114,47 @@ def test_the_same_tables_give_the_same_bytes(
     )
     assert ran.stdout.strip() == "False"  # no torch
     again = list((tmp_path / "again").iterdir())
-    assert len(again) == 2 * len(figures.families())
+    # Cells of these tables do not differ in their training tasks, so one family has no figure.
+    assert len(again) == 2 * (len(figures.families()) - 1)
     for path in again:
         assert path.read_bytes() == (drawn[0].parent / path.name).read_bytes(), path.name
+
+
+def test_the_predictions_at_percentiles_are_drawn_with_their_losses(tables: Tables) -> None:
+    panels = gallery.draw(tables, "standard").axes
+    titles = [axes.get_title() for axes in panels[:4]]
+    assert titles == ["5 %: loss 0.01", "50 %: loss 0.3", "95 %: loss 40", "99.9 %: loss inf"]
+    truth, prediction, points = panels[0].lines
+    rows = tables.rows("gallery.csv", protocol="standard", percentile=5.0, algorithm="fomaml")
+    assert len(points.get_xdata()) == rows["shot"].notna().sum() > 0
+    assert len(truth.get_xdata()) == len(prediction.get_xdata()) == rows["shot"].isna().sum()
+    assert panels[0].get_ylim() == panels[3].get_ylim() == pytest.approx((-1.2, 1.2), abs=0.01)
+
+
+def test_a_quarter_of_the_grid_has_a_mark_for_each_method(tables: Tables) -> None:
+    (axes,) = distance.draw(tables, "standard").axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == list(QUARTERS)
+    rows = tables.rows("adaptation.csv", protocol="standard", region="far", step="own", cell="f1")
+    scores = {round(float(line.get_ydata()[2]), 6) for line in axes.lines if len(line.get_ydata())}
+    assert round(float(rows["score"].iloc[-1]), 6) in scores
+
+
+def test_cells_that_differ_in_their_training_tasks_alone_share_a_line(tmp_path: Path) -> None:
+    made = handmade.tables()
+    cells = made["cells.csv"]
+    count = cells["cell"].map({"f1": 10.0, "f2": 100.0})
+    made["cells.csv"] = cells.assign(
+        meta_step_size=0.01, inner_step_size=0.02, training_tasks=count
+    )
+    found = Tables(handmade.write(made, tmp_path / "tables"))
+    assert found.fields.recurring == found.protocols
+    (axes,) = training_tasks.draw(found, "standard").axes
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["10", "100", "all new"]
+    (fomaml,) = [line for line in axes.lines if len(line.get_xdata()) == 3]
+    assert [round(float(x)) for x in fomaml.get_xdata()] == [0, 1, 2]
+    board = found.rows("leaderboard.csv", protocol="standard", step="own", algorithm="fomaml")
+    assert list(fomaml.get_ydata()) == list(board.set_index("cell")["score"][["f1", "f2", "f3"]])
+    assert not Tables(handmade.write(handmade.tables(), tmp_path / "plain")).fields.recurring
 
 
 def test_a_protocol_of_a_grid_has_no_figures_of_its_own(tmp_path: Path) -> None:
@@ -159,15 +204,16 @@ def test_every_progress_step_is_one_figure(
 def test_the_names_of_figures_are_known_without_seaborn() -> None:
     """The workflow asks for them each time that it starts, and seaborn takes a second to import."""
     code = (
-        "import sys; from metabench.views.figures import of_study;"
-        "print(len(of_study(['standard'])), 'seaborn' in sys.modules)"
+        "import sys; from metabench.views.drawing.reading import Fields;"
+        "from metabench.views.figures import of_study;"
+        "print(len(of_study(Fields(['standard']))), 'seaborn' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.split() == ["11", "False"]
+    assert ran.stdout.split() == ["12", "False"]
 
 
 def test_every_figure_has_a_heading_labels_and_a_caption_in_the_report() -> None:
-    for picture in figures.of_study(["standard", "one-shot"], ["shots"]):
+    for picture in figures.of_study(Fields(["standard", "one-shot"], ["shots"])):
         assert picture.family.category and picture.labels
         # Snakemake adds links to every caption; a paragraph must end before them.
         parts = publish_parts(picture.family.caption, settings_overrides={"report_level": 2})
@@ -175,7 +221,7 @@ def test_every_figure_has_a_heading_labels_and_a_caption_in_the_report() -> None
 
 
 def test_a_figure_says_what_fills_its_name() -> None:
-    found = {p.stem: p for p in figures.of_study(["one-shot"])}
+    found = {p.stem: p for p in figures.of_study(Fields(["one-shot"]))}
     assert found["showcase_one-shot"].labels == {"protocol": "one-shot"}
     assert found["adaptation_one-shot_score"].labels == {
         "protocol": "one-shot",
@@ -207,7 +253,7 @@ def test_a_file_in_the_folder_is_a_figure_and_nothing_else_need_name_it(
     monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path)])
     figures.families.cache_clear()
     try:
-        found = {picture.stem: picture for picture in figures.of_study(["standard"])}
+        found = {picture.stem: picture for picture in figures.of_study(Fields(["standard"]))}
     finally:
         monkeypatch.undo()
         figures.families.cache_clear()

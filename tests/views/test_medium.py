@@ -18,7 +18,7 @@ from metabench.views.drawing import medium
 from metabench.views.drawing.reading import Tables
 from metabench.views.figures import Picture
 
-PICTURES = figures.of_study(["standard"], list(handmade.GRIDS), ["standard"])
+PICTURES = figures.of_study(handmade.FIELDS)
 of_each = pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.stem)
 
 
@@ -48,7 +48,7 @@ def test_a_figure_for_a_paper_is_as_wide_as_a_column_and_nothing_leaves_it(
     picture: Picture, drawn: dict[tuple[str, str], Figure]
 ) -> None:
     figure = drawn[picture.stem, "paper"]
-    one = picture.family.key in ("adaptation", "profiles")
+    one = picture.family.key in ("adaptation", "distance", "profiles")
     assert figure.get_figwidth() == (3.5 if one else 7.2)
     for name, box in rendered.boxes(figure).items():
         assert rendered.within(box), name

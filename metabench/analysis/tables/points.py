@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from metabench.analysis.columns import NUMBER, Column, of_x
+from metabench.analysis.columns import Column, of_x
 from metabench.analysis.measured import Study
 
 NAME = "points.csv"
 CAPTION = "Support points of the showcase wave."
-COLUMNS = {"y": Column(NUMBER, "Value of the wave at a support point.")}
+COLUMNS: dict[str, Column] = {}
 
 
 def build(study: Study) -> pd.DataFrame:

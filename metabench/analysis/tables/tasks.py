@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from metabench.analysis.columns import COUNT, NUMBER, Column
+from metabench.analysis.columns import Column
 from metabench.analysis.measured import Study, name
 from metabench.analysis.selection import step_of
 from metabench.records.measured import CellRecord
@@ -18,10 +18,7 @@ CAPTION = """
 Loss of each run on each test task at the last update, at the step size by which its cell is judged:
 its own or, if it has none, the tuned one. Seed -1 means a baseline or predictions without seeds.
 """
-COLUMNS = {
-    "task": Column(COUNT, "Number of the task in the test bank."),
-    "loss": Column(NUMBER, "Mean squared error on the region's grid points."),
-}
+COLUMNS: dict[str, Column] = {}
 
 ORDER = ["algorithm", "cell", "seed", "protocol", "step", "region", "task", "loss"]
 REPEATED = ("algorithm", "cell", "protocol", "step", "region")

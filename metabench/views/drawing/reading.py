@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from metabench.analysis import frames
-from metabench.analysis.columns import ORACLE
+from metabench.analysis.columns import ORACLE, QUARTERS
 from metabench.study.grids import singles
 from metabench.views.drawing.style import Style, styles
 
@@ -21,6 +22,24 @@ LEAST = 1e-5
 
 MANY = 6
 """The most algorithms for which a figure shows two lines and a band each."""
+
+
+class Fields(NamedTuple):
+    """What the figures of a study are about, by the field in their names.
+
+    Args:
+        protocol: The protocols that are groups by themselves.
+        grid: The groups of protocols that are grids.
+        noisy: The protocols under which predictive distributions are measured.
+        distant: The protocols whose losses are measured by distance to the support points.
+        recurring: The protocols, if cells differ in their number of training tasks.
+    """
+
+    protocol: Sequence[str]
+    grid: Sequence[str] = ()
+    noisy: Sequence[str] = ()
+    distant: Sequence[str] = ()
+    recurring: Sequence[str] = ()
 
 
 class Tables:
@@ -92,6 +111,17 @@ class Tables:
         """The protocols with their own figures: those that are not in a grid."""
         return sorted(singles(set(self["adaptation.csv"]["protocol"])))
 
+    @property
+    def fields(self) -> Fields:
+        """What the figures are about."""
+        return Fields(
+            protocol=self.protocols,
+            grid=self.grids,
+            noisy=self.noisy_protocols,
+            distant=self._measured_in(QUARTERS[0]),
+            recurring=self.protocols if "training_tasks" in self["cells.csv"] else [],
+        )
+
     @cached_property
     def grids(self) -> list[str]:
         """The groups of protocols that are grids, in the order of the study file."""
@@ -108,7 +138,11 @@ class Tables:
     @cached_property
     def protocols_with_regions(self) -> list[str]:
         """Protocols whose support does not cover the whole domain."""
-        found = set(self.rows("adaptation.csv", region="unseen")["protocol"])
+        return self._measured_in("unseen")
+
+    def _measured_in(self, region: str) -> list[str]:
+        """Return the protocols whose losses are also measured in a region."""
+        found = set(self.rows("adaptation.csv", region=region)["protocol"])
         return [name for name in self.protocols if name in found]
 
     @cached_property

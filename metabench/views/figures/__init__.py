@@ -3,7 +3,7 @@
 Each file of this folder declares and draws one family of figures:
 
     NAME       name of its files without suffix, with fields in braces
-    CHOICES    values of fields other than `protocol`, `grid` and `noisy` (optional)
+    CHOICES    values of fields that are not those of a study (optional)
     CATEGORY   its heading in the report
     CAPTION    its caption in the report, in reStructuredText
     draw       draws one figure from the tables of a study and the fields of its name
@@ -29,7 +29,7 @@ from metabench.records import manifests
 from metabench.records.artifacts import write_text
 from metabench.records.provenance import code_digest, made_from
 from metabench.views.drawing import medium, style
-from metabench.views.drawing.reading import Tables
+from metabench.views.drawing.reading import Fields, Tables
 
 PACKAGES = ("matplotlib", "pillow", "seaborn", "numpy", "pandas")
 """The packages on whose versions the bytes of a figure may depend."""
@@ -113,27 +113,20 @@ def _family(name: str) -> Family:
     )
 
 
-def of_study(
-    protocols: Sequence[str], grids: Sequence[str] = (), noisy: Sequence[str] = ()
-) -> list[Picture]:
+def of_study(fields: Fields) -> list[Picture]:
     """Return the figures of a study, which are known before it runs.
 
-    Args:
-        protocols: The protocols that are groups by themselves.
-        grids: The groups of protocols that are grids.
-        noisy: The protocols under which predictive distributions are measured.
-
     Example:
-        >>> [picture.stem for picture in of_study(["standard"], ["shots"])][:3]
+        >>> [picture.stem for picture in of_study(Fields(protocol=["standard"]))][:3]
         ['adaptation_standard_score', 'adaptation_standard_mean', 'candidates']
     """
-    fields = {"protocol": protocols, "grid": grids, "noisy": noisy}
-    return [picture for family in families() for picture in _pictures(family, fields)]
+    values = fields._asdict()
+    return [picture for family in families() for picture in _pictures(family, values)]
 
 
 def of_tables(tables: Tables) -> list[Picture]:
     """Return the figures of the study that has these tables."""
-    return of_study(tables.protocols, tables.grids, tables.noisy_protocols)
+    return of_study(tables.fields)
 
 
 def _pictures(family: Family, fields: Mapping[str, Sequence[str]]) -> Iterator[Picture]:
