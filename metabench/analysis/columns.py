@@ -77,7 +77,7 @@ ORACLE = "least-squares"
 """A baseline that knows the basis functions of the tasks: not a contender, and on no axis."""
 
 JUDGED = ("own", "tuned")
-"""The step sizes by which a cell is judged: the first that it has, else its own first one."""
+"""The step sizes by which a cell is judged: the first that it has, else the first by name."""
 
 HYPERPARAMETERS = {
     "meta_iterations": Column(COUNT, "Number of outer updates."),
@@ -239,9 +239,17 @@ def with_whole_counts(table: pd.DataFrame, own: Mapping[str, Column]) -> pd.Data
     return table.astype(dict.fromkeys(counts, "Int64"))
 
 
+def precedence(step: str) -> tuple[int, str]:
+    """Return the sort key of step sizes: that of the size by which a cell is judged is the least.
+
+    Example:
+        >>> sorted(["fixed 0.05", "tuned", "common", "own"], key=precedence)
+        ['own', 'tuned', 'common', 'fixed 0.05']
+    """
+    return (JUDGED.index(step) if step in JUDGED else len(JUDGED)), step
+
+
 def judged(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of a table at the step sizes by which cells are judged."""
-    order = {step: n for n, step in enumerate(JUDGED)}
-    place = table["step"].map(order).fillna(len(order))
-    first = table.assign(place=place).sort_values(["place", "step"], kind="stable")
+    first = table.sort_values("step", key=lambda steps: steps.map(precedence), kind="stable")
     return table.loc[first.drop_duplicates(["algorithm", "cell", "protocol"]).index.sort_values()]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metabench.analysis.columns import JUDGED
+from metabench.analysis.columns import precedence
 from metabench.analysis.measured import Study
 from metabench.analysis.statistics.losses import Floats, Integers
 from metabench.records.measured import CellRecord
@@ -159,8 +159,7 @@ def algorithms(study: Study) -> list[str]:
 
 def step_of(record: CellRecord, protocol: str) -> str:
     """Return the kind of step size by which a cell is judged: its own, else the tuned one."""
-    steps = record.steps(protocol)
-    return next((step for step in JUDGED if step in steps), steps[0])
+    return min(record.steps(protocol), key=precedence)
 
 
 def shown(study: Study, algorithm: str, protocol: str) -> list[CellRecord]:

@@ -13,6 +13,7 @@ import pandas as pd
 import yaml
 
 from metabench.analysis import frames
+from metabench.analysis.columns import judged
 from metabench.analysis.measured import BEYOND
 from metabench.learning import algorithms
 from metabench.study.messages import ConfigError
@@ -32,8 +33,8 @@ def groups(tables: Path, best: int) -> list[dict[str, Any]]:
         ArtifactError: The tables cannot be read.
         ConfigError: Their study varies more than hyperparameters, or an algorithm is not known.
     """
-    scores = frames.read(tables, "selection.csv")
-    scores = scores[scores["step"] != "common"].sort_values(["validation_score", "cell"])
+    scores = judged(frames.read(tables, "selection.csv"))
+    scores = scores.sort_values(["validation_score", "cell"])
     kept = scores.groupby(["algorithm", "protocol"]).head(best)[["algorithm", "cell"]]
     cells = frames.read(tables, "cells.csv")
     if beyond := [name for name in BEYOND if name in cells.columns]:

@@ -8,11 +8,15 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from metabench.analysis.columns import JUDGED
+from metabench.analysis.columns import judged
 from metabench.views.drawing.reading import Tables
 
 PUBLISHED: dict[str, Any] = {"linestyle": "-", "linewidth": 1.5}
 SELECTED: dict[str, Any] = {"linestyle": (0, (4, 1.5)), "linewidth": 1.0}
+STEPS = ("own", "common", "tuned")
+"""The step sizes at which a published cell is drawn: the first that it has, else the first by name.
+"""
+
 DASHES = ((1, 1), (4, 1, 1, 1), (6, 2), (3, 1, 1, 1, 1, 1))
 """Dash patterns of the baselines' lines, in order."""
 
@@ -44,24 +48,21 @@ class Line(NamedTuple):
         return table[keys]
 
 
-def lines(
-    tables: Tables, protocol: str, steps: tuple[str, ...] = ("own", "common", "tuned")
-) -> list[Line]:
+def lines(tables: Tables, protocol: str) -> list[Line]:
     """Return the lines of a protocol.
 
-    Each algorithm has its published cells, at their own step size or else the first of `steps` they
-    have, and its selected cell (at the own step size, else the tuned one) if that is a different
+    Each algorithm has its published cells, at their own step size or else the first of `STEPS` that
+    they have, and its selected cell (at the step size by which it is judged) if that is a different
     line. If there are too many algorithms for that, each has only its selected cell, the best score
     first. Baselines follow.
     """
     board = tables.rows("leaderboard.csv", protocol=protocol)
-    board = board[board["step"].isin(steps)]
     if tables.crowded:
         return [*_one_each(tables, board), *_baselines(tables, protocol)]
     found: dict[tuple[str, str, str], Line] = {}
     for algorithm in tables.every_algorithm:
         mine = board[board["algorithm"] == algorithm]
-        for line in [*_published(tables, mine, steps), *_selected(tables, mine)]:
+        for line in [*_published(tables, mine), *_selected(tables, mine)]:
             found.setdefault(line[:3], line)
     return [*found.values(), *_baselines(tables, protocol)]
 
@@ -77,20 +78,18 @@ def _one_each(tables: Tables, board: pd.DataFrame) -> Iterator[Line]:
         yield line._replace(label=tables.styles[line.algorithm].label, look=line.look | PUBLISHED)
 
 
-def _published(tables: Tables, board: pd.DataFrame, steps: tuple[str, ...]) -> Iterator[Line]:
+def _published(tables: Tables, board: pd.DataFrame) -> Iterator[Line]:
     for cell, rows in board[board["role"] == "published"].groupby("cell"):
-        step = next(s for s in steps if s in set(rows["step"]))
+        known = sorted(rows["step"])
+        step = next((step for step in STEPS if step in known), known[0])
         yield _line(tables, rows["algorithm"].iloc[0], str(cell), step, "", PUBLISHED)
 
 
 def _selected(tables: Tables, board: pd.DataFrame) -> Iterator[Line]:
-    chosen = board[board["selected"].astype(bool)]
-    for step in JUDGED:
-        for row in chosen[chosen["step"] == step].itertuples():
-            only = len(set(board[board["role"].isin(["published", "grid"])]["cell"])) == 1
-            note = "" if only else ", selected"
-            yield _line(tables, row.algorithm, row.cell, step, note, SELECTED)
-            return
+    candidates = judged(board[board["role"].isin(["published", "grid"])])
+    note = ", selected" if len(candidates) > 1 else ""
+    for row in candidates[candidates["selected"].astype(bool)].itertuples():
+        yield _line(tables, row.algorithm, row.cell, row.step, note, SELECTED)
 
 
 def _baselines(tables: Tables, protocol: str) -> Iterator[Line]:

@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from metabench.analysis.columns import judged
 from metabench.views.drawing.medium import canvas, message
 from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import loss_axis, titled
@@ -27,9 +28,8 @@ ROW = 0.26
 
 def draw(tables: Tables) -> Figure:
     """Draw the candidates of each algorithm in a row, a panel for each protocol."""
-    table = tables["selection.csv"]
-    table = table[table["step"] != "common"]
-    table = table[table.groupby(["algorithm", "protocol", "step"])["cell"].transform("size") > 1]
+    table = judged(tables["selection.csv"])
+    table = table[table.groupby(["algorithm", "protocol"])["cell"].transform("size") > 1]
     if not len(table):
         return message("Every algorithm of this study has one candidate alone.")
     order = _order(table)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from metabench.analysis.columns import judged
 from metabench.views.drawing.medium import canvas, medium, message
 from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import Style, inches, loss_axis, titled
@@ -30,10 +31,14 @@ PANEL = 2.4
 
 def draw(tables: Tables) -> Figure:
     """Draw scores with their intervals, a panel for each protocol."""
-    board = tables["leaderboard.csv"]
-    board = board[board["role"].isin(["published", "equal-budget"]) & (board["step"] == "own")]
-    if "equal-budget" not in set(board["role"]):
+    board = judged(tables["leaderboard.csv"])
+    board = board[board["protocol"].isin(tables.protocols)]
+    budgeted = board[board["role"] == "equal-budget"]
+    if not len(budgeted):
         return message("This study has no cell that was given another's budget.")
+    # Algorithms without their step size have no fair place beside them.
+    alike = board["step"].isin(budgeted["step"])
+    board = board[alike & board["role"].isin(["published", "equal-budget"])]
     rows = board.sort_values(["point_gradients", "algorithm", "role", "cell"])
     cell_keys = ["algorithm", "cell", "role", "point_gradients"]
     cells = list(rows[cell_keys].drop_duplicates().itertuples(index=False))
@@ -51,8 +56,9 @@ def draw(tables: Tables) -> Figure:
     for axes, protocol in zip(panels.flat, tables.protocols, strict=False):
         here = rows[rows["protocol"] == protocol].set_index(["algorithm", "cell"])
         for place, cell in enumerate(cells):
-            row = here.loc[(cell.algorithm, cell.cell)]
-            _draw(axes, row, place, tables.styles[cell.algorithm])
+            if (cell.algorithm, cell.cell) in here.index:
+                row = here.loc[(cell.algorithm, cell.cell)]
+                _draw(axes, row, place, tables.styles[cell.algorithm])
         _style_axes(axes, tables, protocol, here)
     panels[0, 0].set_yticks(range(len(cells)), labels)
     panels[0, 0].set_ylim(len(cells) - 0.5, -0.5)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from metabench.analysis.columns import judged
 from metabench.views.drawing.medium import canvas, legend_below, message
 from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import Style, loss_axis
@@ -99,9 +100,9 @@ def _cells(tables: Tables) -> list[Cell]:
 
 
 def _selected(tables: Tables, algorithm: str) -> pd.Series[str]:
-    """Return the cells that validation selects under some protocol, at their own or tuned step."""
-    rows = tables.rows("selection.csv", algorithm=algorithm, selected=True)
-    return rows.loc[rows["step"] != "common", "cell"].drop_duplicates()
+    """Return the cells that validation selects under some protocol."""
+    rows = judged(tables.rows("selection.csv", algorithm=algorithm))
+    return rows.loc[rows["selected"].astype(bool), "cell"].drop_duplicates()
 
 
 def _draw(axes: Axes, cell: Cell, column: str, seeds: bool) -> None:

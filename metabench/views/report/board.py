@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from metabench.analysis.columns import CHOSEN, MEASURES
+from metabench.analysis.columns import CHOSEN, MEASURES, judged
 from metabench.views.drawing.reading import Tables
 
 
@@ -41,8 +41,8 @@ COLUMNS = (
     Column(
         "step",
         "step",
-        "The step size of adaptation: the algorithm's own, one common to all, or "
-        "tuned on validation tasks.",
+        "The step size of adaptation: the algorithm's own, one common to all, tuned on validation "
+        "tasks, or what the protocol says.",
         False,
     ),
     Column("updates", "updates", "Number of adaptation updates."),
@@ -81,6 +81,7 @@ COPIED = (
 def rows(tables: Tables, protocols: Collection[str]) -> list[dict[str, Any]]:
     """Return the leaderboard's rows: after the last update, and after the selected one."""
     board = _under(tables["leaderboard.csv"], protocols)
+    board = board.assign(judged=board.index.isin(judged(board).index))
     last = tables["adaptation.csv"].groupby("protocol")["update"].max()
     found = []
     for row in board.to_dict("records"):
@@ -93,6 +94,7 @@ def rows(tables: Tables, protocols: Collection[str]) -> list[dict[str, Any]]:
                 "role": row["role"],
                 "protocol": row["protocol"],
                 "step": row["step"],
+                "judged": row["judged"],
                 "selected": bool(row["selected"]),
                 "last": {
                     "updates": None if baseline else int(last[row["protocol"]]),

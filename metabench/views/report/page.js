@@ -119,6 +119,8 @@ function fill(select, values) {
 const labels = new Map(board.map((row) => [row.algorithm, row.label]));
 const named = [...labels].sort((a, b) => a[1].localeCompare(b[1]));
 fill(find("board-algorithm"), named);
+const steps = new Set(board.map((row) => row.step).filter((step) => step !== "none"));
+fill(find("board-step"), [...steps].map((step) => [step, step]));
 const leader = board.filter((row) => row.selected).sort((a, b) => a.chosen.score - b.chosen.score)[0];
 const compared = new Set(pairs.flatMap((pair) => [pair.algorithm_a, pair.algorithm_b]));
 fill(find("board-reference"), named.filter(([algorithm]) => compared.has(algorithm)));
@@ -130,7 +132,7 @@ function wanted(row) {
   if (row.protocol !== find("board-protocol").value) return false;
   if (algorithm && row.algorithm !== algorithm) return false;
   const step = find("board-step").value;
-  if (step === "usual" ? row.step === "common" : step && row.step !== step) return false;
+  if (step === "judged" ? !row.judged : step && row.step !== step) return false;
   if (role === "best") return row.selected || ["published", "baseline", "predictions"].includes(row.role);
   return !role || row.role === role || (role === "selected" && row.selected);
 }

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from metabench.analysis import curves, frames
+from metabench.analysis.columns import judged
 from metabench.records import artifacts, headers, manifests
 from metabench.records.artifacts import Header
 from metabench.records.measured import COST_COLUMNS, CellRecord
@@ -311,13 +312,12 @@ def description(running: Running) -> str:
 def _headline(leaderboard: pd.DataFrame, study: Study) -> list[Point]:
     """Return the score of predictions, and of each cell that stands for its algorithm.
 
-    Cells are those at their own or tuned step. Protocols of a grid are too many for a page; the
-    tables have them.
+    Protocols of a grid are too many for a page; the tables have them.
     """
+    leaderboard = judged(leaderboard)
     stands = (leaderboard["role"] != "grid") | leaderboard["selected"]
     shown = leaderboard["protocol"].isin(study.single_protocols)
-    other = (leaderboard["step"] == "common") | (leaderboard["role"] == "baseline")
-    rows = leaderboard[stands & shown & ~other]
+    rows = leaderboard[stands & shown & (leaderboard["role"] != "baseline")]
     return [Point(_row_name(row), float(row["score"])) for _, row in rows.iterrows()]
 
 

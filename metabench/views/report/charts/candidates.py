@@ -7,6 +7,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from metabench.analysis.columns import judged
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.board import number
 from metabench.views.report.charts.parts import Chart, Control, chart, parameters
@@ -14,8 +15,8 @@ from metabench.views.report.charts.parts import Chart, Control, chart, parameter
 
 def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     """Return the map of all candidates over two of their hyperparameters."""
-    board = tables["leaderboard.csv"]
-    board = board[board["role"].isin(["published", "grid"]) & (board["step"] != "common")]
+    board = judged(tables["leaderboard.csv"])
+    board = board[board["role"].isin(["published", "grid"])]
     board = board.sort_values("validation_score", ascending=False)  # the best is drawn last
     axes = [name for name in tables.hyperparameters if board[name].nunique() > 1]
     if len(board) < 3 or not axes:
