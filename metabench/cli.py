@@ -382,8 +382,9 @@ def literature(rows: Path | None, studies: Path | None, running: Running | None,
 def verify(source: Path, reference: Path, level: str, out: Path | None) -> None:
     """Compare tables with those of a reference; exit with 1 if they do not reach a level.
 
-    identical: every file has the same bytes. rounding: equal except for the rounding of a different
-    processor. consistent: no further apart than two trainings with different random numbers.
+    identical: every table has the same values. rounding: equal except for the rounding of a
+    different processor. consistent: no further apart than two trainings with different random
+    numbers.
     """
     from metabench.analysis import frames
     from metabench.analysis.verification.compare import compare

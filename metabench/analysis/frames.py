@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,25 @@ def read(folder: Path, name: str) -> pd.DataFrame:
 def exists(folder: Path, name: str) -> bool:
     """Return whether a folder has a table."""
     return _stored(folder / name).exists()
+
+
+def content_digest(path: Path) -> str:
+    """Return the SHA-256 of a parquet table's content: names, types and exact values of columns.
+
+    The bytes of the file also depend on how it was compressed.
+
+    Raises:
+        ArtifactError: It cannot be read.
+    """
+    found = sha256()
+    for name, column in read(path.parent, path.name).items():
+        found.update(f"{name} {column.dtype}\n".encode())
+        values = column.to_numpy()
+        if values.dtype.kind not in "biuf":
+            values, words = pd.factorize(column)
+            found.update(json.dumps(list(words)).encode())
+        found.update(values.tobytes())
+    return found.hexdigest()
 
 
 def _stored(path: Path) -> Path:

@@ -54,7 +54,8 @@ grid is kept for all tasks.
 def write(folder: Path, out: Path) -> None:
     """Write a folder of reduced tables, and finally their manifest.
 
-    Under `made`, the manifest identifies the full tables: the digest of each file, and that of all.
+    Under `made`, the manifest identifies the full tables: the digest of each file, that of all, and
+    that of the content of each parquet table.
 
     Args:
         folder: Full tables with their manifest.
@@ -68,7 +69,9 @@ def write(folder: Path, out: Path) -> None:
         raise ArtifactError(f"{folder} is a reference already; make one from a study's full tables")
     out.mkdir(parents=True, exist_ok=True)
     names = [_write_table(folder, name, out) for name in header["files"]]
-    made = {"content": header["content"], "files": header["files"]}
+    packed = [name for name in header["files"] if name.endswith(".parquet")]
+    tables = {name: frames.content_digest(folder / name) for name in packed}
+    made = {"content": header["content"], "files": header["files"], "tables": tables}
     manifests.write(out, names, {**header, "kind": "reference", "made": made})
 
 
@@ -123,8 +126,10 @@ def shortened(values: NDArray[Any], bits: int) -> NDArray[Any]:
     return np.where(np.isfinite(values) & ~np.isfinite(short), values, short)
 
 
-def made(folder: Path) -> Mapping[str, str]:
+def made(folder: Path) -> Mapping[str, set[str]]:
     """Return the digests of the full tables behind a folder, by name; none if it is full.
+
+    They are those of the file and, of a parquet table, also that of its content.
 
     Raises:
         ArtifactError: The folder is reduced, and a file does not match its manifest.
@@ -136,8 +141,11 @@ def made(folder: Path) -> Mapping[str, str]:
     if not isinstance(header, dict) or "made" not in header:
         return {}
     try:
-        return dict(manifests.read(folder)["made"]["files"])
-    except (LookupError, TypeError, ValueError):
+        found = manifests.read(folder)["made"]
+        # Older references know only the files.
+        tables = found.get("tables", {})
+        return {name: {digest, tables.get(name, digest)} for name, digest in found["files"].items()}
+    except (AttributeError, LookupError, TypeError, ValueError):
         raise ArtifactError(
             f"{folder / manifests.NAME} does not name the reference's original tables"
         ) from None

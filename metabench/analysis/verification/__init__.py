@@ -1,6 +1,6 @@
 """Compare tables with reference tables of the same study, at three levels.
 
-    identical    every file has the same bytes
+    identical    every table has the same columns, types and values, to the last digit
     rounding     every run has the reference's losses, up to how another processor rounds
     consistent   losses differ no more than those of a second training with new random numbers
 

@@ -21,7 +21,7 @@ class Verification:
     """The result of a comparison.
 
     Args:
-        files: Whether each table has the reference's bytes.
+        files: Whether each table has the reference's content, to the last digit.
         cells: A row for each cell and protocol, as `compare` describes.
         deviations: The deviation of each column from the reference's, as
             `metabench.analysis.verification.rounding.compare_values` describes.
@@ -47,8 +47,8 @@ class Verification:
         return self.reached in LEVELS[: LEVELS.index(level) + 1]
 
     def short_of(self, level: str) -> pd.DataFrame:
-        """Return the rows of `cells` that do not reach a level; bytes are compared by file."""
-        # Bytes belong to files and not to cells, so `identical` asks a cell only for `rounding`.
+        """Return the rows of `cells` that do not reach a level; `identical` is compared by file."""
+        # A table belongs to no cell, so `identical` asks a cell only for `rounding`.
         enough = LEVELS[1 : max(LEVELS.index(level), 1) + 1]
         return self.cells[~self.cells["level"].isin(enough)]
 
@@ -58,7 +58,7 @@ def compare(folder: Path, reference: Path) -> Verification:
 
     The columns of `Verification.cells` in addition to those that name the row:
 
-    - `level`: the strictest that it reaches, ignoring bytes;
+    - `level`: the strictest that it reaches, `identical` left out;
     - `runs`: its number of runs;
     - `drifted`: the seeds of those that have drifted apart by rounding;
     - `deviation`: the largest distance to which the tolerance applies;
@@ -96,7 +96,7 @@ def _drifted(runs: pd.DataFrame) -> str:
 
 
 def _level(row: Any) -> str:
-    """Return the strictest level that a cell reaches under a protocol, ignoring bytes."""
+    """Return the strictest level that a cell reaches under a protocol; tables are `identical`."""
     # A baseline without seeds has no row in the tests, so `consistent` may be nan.
     consistent = row.consistent is True
     if row.deviation <= TOLERANCE and (consistent or not row.drifted):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,8 @@ class Pair:
     Args:
         fresh: The tables to be judged.
         reference: The tables of the reference.
-        identical: Whether each file has the same bytes as the reference's.
+        identical: Whether each table has the same content as the reference's: the same bytes or, in
+            parquet, at least the same columns, types and values.
         reduced: Whether the compared values are reduced as by `metabench.analysis.reduction`.
     """
 
@@ -73,9 +75,10 @@ def match(folder: Path, reference: Path) -> Pair:
     """
     digests, known_digests = _digests(folder), _digests(reference)
     names = of_folder(reference)  # which may be older than a table that studies have by now
-    identical = {name: digests.get(name) == known_digests.get(name) for name in names}
+    none: set[str] = set()
+    identical = {name: bool(digests.get(name, none) & known_digests[name]) for name in names}
     reduced = bool(reduction.made(folder) or reduction.made(reference))
-    fresh, known = read(folder), {}
+    fresh, known = {name: _read(folder, name) for name in names}, {}
     for name in dict.fromkeys((*KEYS, *names)):
         if identical[name]:
             # The reference was reduced from this very file, so nothing need be lost to rounding.
@@ -89,9 +92,19 @@ def match(folder: Path, reference: Path) -> Pair:
     return Pair(fresh, known, identical, reduced and not all(identical.values()))
 
 
-def _digests(folder: Path) -> Mapping[str, str]:
-    """Return the digest of each full table of a folder, or of those behind a reduced folder."""
-    return reduction.made(folder) or {name: _digest(folder / name) for name in of_folder(folder)}
+def _digests(folder: Path) -> Mapping[str, set[str]]:
+    """Return the digests of each full table of a folder, or of those behind a reduced folder.
+
+    A table without any is in the other folder alone.
+    """
+    known = reduction.made(folder) or {name: _known(folder / name) for name in of_folder(folder)}
+    return defaultdict(set, known)
+
+
+def _known(path: Path) -> set[str]:
+    """Return the digest of a table's file and, of a parquet table, also that of its content."""
+    packed = path.suffix == ".parquet"
+    return {_digest(path), *([frames.content_digest(path)] if packed else [])}
 
 
 def read(folder: Path) -> Tables:

@@ -68,7 +68,7 @@ def _line(row: Any) -> list[str]:
 
 def _legend() -> Iterator[str]:
     yield "How to read the table"
-    yield "  level: the strictest level that this cell reaches under this protocol, ignoring bytes"
+    yield "  level: the strictest that this cell reaches under this protocol, except for identical"
     yield (
         "  deviation: the largest difference in values that rounding barely moves; "
         f"up to {np.expm1(TOLERANCE):.1%} counts as rounding"
@@ -89,7 +89,7 @@ def _legend() -> Iterator[str]:
 
 def _certainty(found: Verification) -> Iterator[str]:
     yield "Certainty"
-    yield "  identical: certain; one different byte in any file fails it"
+    yield "  identical: certain; one different digit in any table fails it"
     yield (
         f"  rounding: detects a change of {np.expm1(TOLERANCE):.1%} in the losses of any run that "
         "has not drifted apart, or in the median and interquartile mean of any cell whose runs "
