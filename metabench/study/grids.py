@@ -103,6 +103,17 @@ def size(model: type[BaseModel], content: Mapping[str, Any]) -> int:
     return prod(len(values(model, key, value)) for key, value in content.items())
 
 
+def of_any_length(model: type[BaseModel], key: str) -> bool:
+    """Return whether a value of a key is a list of any length, unlike an interval."""
+    field = model.model_fields.get(key)
+    return field is not None and _has_any_length(field.annotation)
+
+
+def _has_any_length(annotation: Any) -> bool:
+    parts = get_args(annotation)
+    return Ellipsis in parts or any(map(_has_any_length, parts))
+
+
 def _is_list_of_values(model: type[BaseModel], key: str, value: Any) -> bool:
     if not isinstance(value, list):
         return False

@@ -134,9 +134,13 @@ class _Group(NamedTuple):
 
     def called(self, point: Mapping[str, Any]) -> str:
         """Return the name of a protocol, which mentions the key in its group's name only once."""
-        values = [f"{key.replace('_', ' ')} {value_in_words(point[key])}" for key in self.varied]
+        values = [f"{key.replace('_', ' ')} {self._value(key, point)}" for key in self.varied]
         named = [] if self.varied == [self.name] else [self.name]
         return " ".join([*named, ", ".join(values)]).strip()
+
+    def _value(self, key: str, point: Mapping[str, Any]) -> str:
+        model = StudyProtocol if key in self.own else self.family
+        return value_in_words(point[key], grids.of_any_length(model, key))
 
 
 def _group(config: StudyConfig, name: str, content: dict[str, Any]) -> _Group:
@@ -209,13 +213,22 @@ def _changed(tasks: TaskDistribution, changes: dict[str, Any], place: str) -> Ta
     return check(family, {**kept, **changes}, place=place)
 
 
-def value_in_words(value: Any) -> str:
-    """Format a value for a protocol's name."""
+def value_in_words(value: Any, several: bool = False) -> str:
+    """Format a value for a protocol's name.
+
+    Args:
+        value: The value.
+        several: Whether numbers in a list are separate values and not the ends of an interval.
+
+    Example:
+        >>> value_in_words([0.0, 5.0]), value_in_words([7, 8, 9], several=True)
+        ('0 to 5', '7 and 8 and 9')
+    """
     if value is None:
         return "default"
     if not isinstance(value, list):
         return value_text(value)
-    is_interval = all(isinstance(item, int | float) for item in value)
+    is_interval = not several and all(isinstance(item, int | float) for item in value)
     return (" to " if is_interval else " and ").join(value_in_words(item) for item in value)
 
 

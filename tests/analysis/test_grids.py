@@ -15,6 +15,7 @@ import small
 from metabench import jobs
 from metabench.analysis import frames, measured, tables
 from metabench.analysis.statistics.estimates import cvar
+from metabench.analysis.tables import axes
 from metabench.analysis.tables.breaking_points import breaks
 from metabench.learning.scores import scores
 from metabench.records import running
@@ -170,6 +171,12 @@ def test_axes_say_what_varies_and_how_to_draw_it(done: SimpleNamespace) -> None:
     both = table[table["group"] == "both"]
     assert list(both["axis"].unique()) == ["amplitude", "frequency"] and len(both) == 8
     assert done.started.study.grids == list(table["group"].unique())
+
+
+def test_the_values_of_an_axis_are_named_as_in_protocols() -> None:
+    assert axes._value_text([0.0, 5.0]) == "0 to 5"
+    assert axes._value_text([7, 8]) == "7 and 8"
+    assert axes._value_text(["own", "fixed 0.05"]) == "own and fixed 0.05"
 
 
 def test_an_axis_is_a_key_whose_values_differ() -> None:

@@ -68,6 +68,14 @@ def test_no_key_is_missing_above():
     assert GRIDS.keys() | {"tasks"} == StudyProtocol.model_fields.keys()
 
 
+def test_numbers_that_are_no_interval_are_joined_by_and():
+    found = protocols(steps=[[0.05, 0.01], ["own"]])
+    assert list(found) == ["x steps 0.05 and 0.01", "x steps own"]
+    digits = {"tasks": {"family": "digits"}, "showcase": {"image": 0}}
+    found = protocols(digits, tasks={"classes": [[7, 8], [7, 8, 9]]})
+    assert list(found) == ["x classes 7 and 8", "x classes 7 and 8 and 9"]
+
+
 def test_a_group_is_the_product_of_its_lists_and_those_of_its_tasks():
     tasks = {"amplitude": [[0.1, 5.0], [5.0, 10.0]], "frequency": [1.0, 2.0]}
     found = protocols(shots=[5, 10], noise=[0.0, 0.1], updates=7, tasks=tasks)

@@ -63,15 +63,15 @@ def test_further_hyperparameters_are_panels_words_among_them(tmp_path: Path) -> 
         meta_step_size=[0.1, 0.2],
         inner_step_size=[0.01, 0.02],
         hidden=["32", "64-64"],
-        strength=[3, 10],
+        weight_decay=[3, 10],
     )
     found = panels(tmp_path, rows)
     assert {(panel.down, panel.across) for panel in found} == {
         ("inner step size", "meta step size")
     }
     assert [panel.title for panel in found] == [
-        f"prox\nhidden {hidden}\nstrength {strength}"
-        for hidden, strength in product(["32", "64-64"], [3, 10])
+        f"prox\nhidden {hidden}\nweight decay {decay}"
+        for hidden, decay in product(["32", "64-64"], [3, 10])
     ]
 
 

@@ -66,11 +66,14 @@ def test_its_picture_maps_truth_and_predictions_and_no_figure_fails(root: Path) 
     ]
     for axes, column in zip(panels, ("truth", "before", "after"), strict=True):
         (image,) = axes.images
-        ordered = first.sort_values(["x2", "x1"])[column]  # rows upwards, columns to the right
+        ordered = first.sort_values(["x1", "x2"])[column]  # rows downwards, columns to the right
         np.testing.assert_array_equal(np.asarray(image.get_array()).ravel(), ordered)
         edge = 5.5 + 11 / 40 / 2  # half a pixel beyond the last point
-        assert image.origin == "lower"
-        np.testing.assert_allclose(image.get_extent(), [-edge, edge, -edge, edge])
+        assert image.origin == "upper"
+        np.testing.assert_allclose(image.get_extent(), [-edge, edge, edge, -edge])
+        (circles,) = axes.collections
+        points = tables.rows("points.csv", protocol="standard")
+        np.testing.assert_allclose(circles.get_offsets(), points[["x2", "x1"]])
 
 
 def test_an_initialization_is_used_on_points_with_both_coordinates(

@@ -62,10 +62,10 @@ def _rows(study: Study, group: str) -> Iterator[dict[str, Any]]:
 
 
 def _value_text(value: Any) -> str:
-    """Return a value in words; several step rules of a protocol become one text."""
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return " and ".join(value)
-    return value_in_words(value)
+    """Return a value in words; several step rules or classes become one text."""
+    # The ends of an interval are never of type int here.
+    several = isinstance(value, list) and all(isinstance(item, str | int) for item in value)
+    return value_in_words(value, several)
 
 
 def _number(value: Any) -> float:

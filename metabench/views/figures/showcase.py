@@ -30,9 +30,9 @@ are the first seed, faint lines all other seeds; grey dashed before, coloured af
 Algorithms with a step size of their own adapt with it, others with the study's common one. Curves
 that leave the axes have diverged; a panel counts the seeds whose predictions are not finite. This
 illustrates one task and one draw of points, the same for all algorithms; no conclusion is based on
-it. If x has two coordinates, the panels are maps of the first seed. Circles are the sampled points
-in the colour of their labels; values beyond the scale have the colour of its ends, and non-finite
-values are grey.
+it. If x has two coordinates, the panels are maps of the first seed, the first coordinate downwards
+like the rows of an image. Circles are the sampled points in the colour of their labels; values
+beyond the scale have the colour of its ends, and non-finite values are grey.
 """
 
 BEFORE: dict[str, Any] = {"color": GREY, "linestyle": (0, (4, 1.5)), "linewidth": 1.0}
@@ -140,22 +140,22 @@ def _maps(shown: list[Shown], points: pd.DataFrame) -> Figure:
         first = one.rows[one.rows["seed"] == one.rows["seed"].min()]
         for axes, column in zip(row, PANELS, strict=True):
             image = _map(axes, first, column, scale)
-            axes.scatter("x1", "x2", c="y", data=points, s=18, edgecolors="black", **scale)
-        row[0].set_ylabel(f"{one.title}\nx2")
+            axes.scatter("x2", "x1", c="y", data=points, s=18, edgecolors="black", **scale)
+        row[0].set_ylabel(f"{one.title}\nx1")
     for axes, name in zip(panels[0], PANELS.values(), strict=True):
         axes.set_title(name)
     for axes in panels[-1]:
-        axes.set_xlabel("x1")
+        axes.set_xlabel("x2")
     figure.colorbar(image, ax=panels, label="y", extend="both", shrink=0.9 / len(shown))
     return figure
 
 
 def _map(axes: Axes, rows: pd.DataFrame, column: str, scale: dict[str, Any]) -> AxesImage:
-    """Draw the values of a column over the plane, each at the centre of its pixel."""
-    values = rows.pivot(index="x2", columns="x1", values=column)
+    """Draw the values of a column as an image: x1 numbers its rows from the top, x2 its columns."""
+    values = rows.pivot(index="x1", columns="x2", values=column)
     axes.set_facecolor(GREY)
-    edges = (*_edges(values.columns), *_edges(values.index))
-    return axes.imshow(values, origin="lower", extent=edges, aspect="equal", **scale)
+    edges = (*_edges(values.columns), *_edges(values.index)[::-1])
+    return axes.imshow(values, origin="upper", extent=edges, aspect="equal", **scale)
 
 
 def _edges(middles: pd.Index) -> tuple[float, float]:

@@ -274,7 +274,8 @@ def _note(names: Iterable[str], values: Iterable[Any]) -> str:
     lines = []
     for name, value in zip(names, values, strict=True):
         if not pd.isna(value) and (name, value) not in PLAIN:
-            lines.append(SETTINGS.get((name, value)) or titled(name, _value_text(value)))
+            known = SETTINGS.get((name, value))
+            lines.append(known or titled(name.replace("_", " "), _value_text(value)))
     return "".join(f"\n{line}" for line in lines)
 
 
