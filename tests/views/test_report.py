@@ -29,7 +29,8 @@ from metabench.views.drawing import style
 from metabench.views.drawing.reading import Tables
 from metabench.views.report import board, charts, findings
 from metabench.views.report.board import number
-from metabench.views.report.charts.parts import interval
+from metabench.views.report.charts.differences import differences
+from metabench.views.report.charts.parts import Control, interval
 
 REFERENCE = ROOT / "results" / "reference"
 
@@ -310,6 +311,36 @@ def test_a_map_has_a_field_for_each_method_and_point_with_the_numbers_of_the_tab
         shown = dict(part.split(" ", 1) for part in row["point"].split(", "))
         assert shown == {axis: str(at[row["protocol"], axis]) for axis in shown}
         assert {row["x"], row["y"]} == set(shown.values()) and len(shown) == 2
+
+
+def test_differences_over_two_things_are_those_of_the_table(tmp_path: Path) -> None:
+    tables = Tables(handmade.write(handmade.tables(), tmp_path / "tables"))
+    drawn = differences(tables, Control("protocol", "protocol", ("standard",)), 0.95)
+    assert drawn is not None
+    (rows,) = drawn.spec["datasets"].values()
+    assert [(row["x"], row["y"]) for row in rows] == [
+        ("0.0", "5"),
+        ("0.5", "5"),
+        ("0.0", "10"),
+        ("0.5", "10"),
+    ]
+    assert {(row["a"], row["b"]) for row in rows} == {("FOMAML", "Reptile")}
+    assert [row["difference"] for row in rows] == [0.0, 0.1, 0.2, 0.3]
+    assert [row["certain"] for row in rows] == [False, True, True, True]
+    assert rows[3]["interval"] == "[0.14, 3.0]" and rows[3]["interval turned"] == "[-3.0, -0.14]"
+    assert rows[0]["shade"] == 0 and rows[3]["shade"] == 1
+    assert [control.values for control in drawn.controls[1:]] == [
+        ("FOMAML", "Reptile"),
+        ("Reptile", "FOMAML"),
+    ]
+
+
+def test_a_study_without_such_grids_has_no_map_of_differences(tmp_path: Path) -> None:
+    found = handmade.tables()
+    found["axes.csv"] = found["axes.csv"].query("group != 'both'")
+    tables = Tables(handmade.write(found, tmp_path / "tables"))
+    choice = Control("protocol", "protocol", ("standard",))
+    assert differences(tables, choice, 0.95) is None
 
 
 @in_a_browser

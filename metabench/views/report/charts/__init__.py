@@ -13,6 +13,7 @@ import altair as alt
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.charts.adaptation import adaptation
 from metabench.views.report.charts.candidates import candidates
+from metabench.views.report.charts.differences import differences
 from metabench.views.report.charts.distributions import distributions
 from metabench.views.report.charts.grids import grids
 from metabench.views.report.charts.maps import maps
@@ -39,6 +40,7 @@ def every(tables: Tables, protocols: Sequence[str], confidence: float) -> list[C
         distributions,
         grids,
         maps,
+        differences,
         showcase,
     )
     with alt.data_transformers.enable("default", max_rows=None):

@@ -22,9 +22,7 @@ BESIDE = 24
 
 def maps(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     """Return maps of scores over grids of two axes or more, which few studies have."""
-    known = [Grid(tables, name) for name in tables.grids]
-    parts = [part for grid in known if len(grid.axes) > 1 for part in grid.slices]
-    rows = [row for title, grid in parts for row in _rows(grid, title)]
+    rows = [row for title, grid in two_things(tables) for row in _rows(grid, title)]
     if not rows:
         return None
     data = pd.DataFrame(rows)
@@ -34,8 +32,8 @@ def maps(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     base = (
         alt.Chart()
         .encode(
-            x=_place("x").axis(labelAngle=-45),
-            y=_place("y"),
+            x=places("x").axis(labelAngle=-45),
+            y=places("y"),
             opacity=alt.condition(
                 "highlight == '' || highlight == datum.title", alt.value(1), alt.value(0.25)
             ),
@@ -86,7 +84,21 @@ def maps(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     )
 
 
-def _place(name: str) -> Any:
+def two_things(tables: Tables) -> list[tuple[str, Grid]]:
+    """Return the grids of two axes, and those of more axes in slices, each with its title."""
+    known = [Grid(tables, name) for name in tables.grids]
+    return [part for grid in known if len(grid.axes) > 1 for part in grid.slices]
+
+
+def varied(grid: Grid, title: str) -> str:
+    """Return what a grid varies in words; the title is that of its further axes."""
+    down, across = grid.axes
+    return ", ".join(
+        filter(None, (f"{grid.name}: {across.title} (across) and {down.title}", title))
+    )
+
+
+def places(name: str) -> Any:
     """Return an axis of a map, its values in the order of the study file."""
     kind = alt.X if name == "x" else alt.Y
     return kind(f"{name}:N", title=None, sort=alt.EncodingSortField(f"place {name}", "min"))
@@ -94,25 +106,24 @@ def _place(name: str) -> Any:
 
 def _rows(grid: Grid, title: str) -> Iterator[dict[str, Any]]:
     """Yield a row for each method and point of a grid; the title is that of its further axes."""
-    down, across = grid.axes
-    varied = f"{grid.name}: {across.title} (across) and {down.title}"
     for method in grid.methods:
         for row in grid.of(method).to_dict("records"):
-            x, y = _at(across, row), _at(down, row)
             known = row_labels(grid, method, row)
-            yield (
-                known
-                | values(row)
-                | {
-                    "grid": ", ".join(filter(None, (varied, title))),
-                    "method": known["label"],
-                    "x": across.values[x],
-                    "y": down.values[y],
-                    "place x": x,
-                    "place y": y,
-                    "point": f"{across.name} {across.values[x]}, {down.name} {down.values[y]}",
-                }
-            )
+            where = {"grid": varied(grid, title), "method": known["label"]}
+            yield known | values(row) | where | place_on(grid, row)
+
+
+def place_on(grid: Grid, row: dict[str, Any]) -> dict[str, Any]:
+    """Return where a row of a grid is on its map."""
+    down, across = grid.axes
+    x, y = _at(across, row), _at(down, row)
+    return {
+        "x": across.values[x],
+        "y": down.values[y],
+        "place x": x,
+        "place y": y,
+        "point": f"{across.name} {across.values[x]}, {down.name} {down.values[y]}",
+    }
 
 
 def _at(axis: Axis, row: dict[str, Any]) -> int:

@@ -1,0 +1,111 @@
+"""Who is better where: the paired difference of two methods over grids of two things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from metabench.views.drawing.grids import Grid
+from metabench.views.drawing.reading import Tables
+from metabench.views.report.board import number
+from metabench.views.report.charts.maps import place_on, places, two_things, varied
+from metabench.views.report.charts.parts import Chart, Control, chart, interval, parameters
+
+UNCERTAIN = "#e4e4e4"
+"""Colour of a difference whose interval includes 0."""
+
+
+def differences(tables: Tables, choice: Control, confidence: float) -> Chart | None:
+    """Return the map of the difference of two methods over grids of two axes or more."""
+    rows = [row for title, grid in two_things(tables) for row in _rows(grid, title)]
+    if not rows:
+        return None
+    data = _shaded(pd.DataFrame(rows))
+    names = tuple(dict.fromkeys([*data["a"], *data["b"]]))
+    which = Control("grid", "what varies", tuple(data["grid"].unique()))
+    first = Control("first", "method", names)
+    second = Control("second", "minus", (*names[1:], names[0]))
+    base = (
+        alt.Chart(data)
+        .transform_filter("datum.grid == grid")
+        .transform_filter(
+            "datum.a == first && datum.b == second || datum.a == second && datum.b == first"
+        )
+        .transform_calculate(
+            sign="datum.a == first ? 1 : -1",
+            apart="datum.sign * datum.difference",
+            shown="datum.sign * datum.shade",
+            interval="datum.sign > 0 ? datum.interval : datum['interval turned']",
+        )
+        .encode(
+            x=places("x").axis(labelAngle=-45),
+            y=places("y"),
+            tooltip=["point", "apart:Q", "interval:N"],
+        )
+    )
+    colour = alt.Color("shown:Q").scale(scheme="blueorange", domain=[-1, 1]).legend(None)
+    field = base.mark_rect(stroke="white").encode(
+        color=alt.condition("datum.certain", colour, alt.value(UNCERTAIN))
+    )
+    text = base.mark_text(fontSize=10).encode(
+        text=alt.Text("apart:Q", format="+.2~r"),
+        color=alt.condition(
+            "datum.certain && abs(datum.shown) > 0.75", alt.value("white"), alt.value("black")
+        ),
+        opacity=alt.condition("datum.certain", alt.value(1), alt.value(0.6)),
+    )
+    return chart(
+        "differences",
+        "Who is better where",
+        "Difference of two methods' mean scores after the last update, paired on seeds and tasks, "
+        "over two things that a group of protocols varies: blue where the first method is better, "
+        "orange where the second is, the darker the further apart relative to the rest of the "
+        f"map; grey where the {confidence:.0%} interval includes 0. Published cells, and those at "
+        "equal budgets, are compared with each other and with the baselines; a pair that was not "
+        f"compared has no map. Over {tables.size(data['protocol'].iloc[0])}. Tables: "
+        "comparisons.csv, axes.csv.",
+        (which, first, second),
+        (field + text).add_params(*parameters(which, first, second)),
+        height=280,
+    )
+
+
+def _shaded(data: pd.DataFrame) -> pd.DataFrame:
+    """Add shades from -1 to 1: each difference relative to the largest of its pair and grid.
+
+    The root of the ratio still shows small differences as different from 0.
+    """
+    far = data["difference"].abs()
+    most = far.groupby([data["grid"], data["a"], data["b"]]).transform("max")
+    shade = np.sign(data["difference"]) * np.sqrt(far / most.where(most > 0, 1))
+    return data.assign(shade=shade.round(3))
+
+
+def _rows(grid: Grid, title: str) -> Iterator[dict[str, Any]]:
+    """Yield a row for each compared pair and point of a grid."""
+    labels = {(m.algorithm, m.cell): m.label.replace("\n", "") for m in grid.methods}
+    columns = [name for name in grid.rows if name.startswith("place ")]
+    at = grid.rows[["protocol", *columns]].drop_duplicates()
+    compared = grid.tables.rows("comparisons.csv", region="all")
+    compared = compared[compared["role"].isin(["published", "equal-budget"])]
+    for row in compared.merge(at, on="protocol").to_dict("records"):
+        a, b = (labels.get((row[f"algorithm_{side}"], row[f"cell_{side}"])) for side in "ab")
+        if a is None or b is None:
+            continue
+        ends = row["difference_lower"], row["difference_upper"]
+        lower, upper = map(number, ends)
+        turned = [number(-end) for end in ends[::-1]]
+        yield place_on(grid, row) | {
+            "grid": varied(grid, title),
+            "protocol": row["protocol"],
+            "a": a,
+            "b": b,
+            "difference": number(row["difference"]),
+            "certain": bool(ends[0] > 0 or ends[1] < 0),
+            "interval": interval(lower, upper),
+            "interval turned": interval(*turned),
+        }
