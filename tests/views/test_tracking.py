@@ -809,7 +809,7 @@ which depends on how busy the machine is."""
 
 @in_a_browser
 @pytest.mark.slow
-def test_a_browser_shows_the_runs_their_curves_two_beside_each_other_and_a_figure(
+def test_a_browser_shows_the_runs_their_curves_two_beside_each_other_a_figure_and_the_report(
     tracked: Tracked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, client, _ = tracked
@@ -845,6 +845,19 @@ def test_a_browser_shows_the_runs_their_curves_two_beside_each_other_and_a_figur
         assert all(name in compared.inner_text("body") for name in names)
         figure = opened(f"{of_run}/{study.run_id}/artifacts/figures/curve.svg", "text=curve.svg")
         figure.wait_for_selector("img", state="attached")
+        report = opened(
+            f"{of_run}/{study.run_id}/artifacts/report.html", "iframe.mlflow-html-iframe"
+        )
+        inside = report.frame_locator("iframe.mlflow-html-iframe")
+        inside.locator("body[data-drawn=yes]").wait_for(timeout=60_000)
+        assert inside.locator("#chart-adaptation svg path").count()
+        rows = inside.locator("#board tbody tr")
+        assert rows.count() > 1
+        inside.locator("#board-algorithm").select_option("fomaml")
+        assert set(rows.locator("td:first-child").all_inner_texts()) == {"FOMAML"}
+        inside.locator("button[data-copy=csv]").click()
+        inside.get_by_text("copied as csv").wait_for()
+        inside.get_by_role("link", name="Leaderboard").click()
     known = by_place.pop(EMPTY)
     for place, messages in by_place.items():
         of_the_page = {
