@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logit, ndtr, stdtrit
+from scipy.special import logit, ndtr, ndtri, stdtrit
 
 from metabench.analysis.statistics.estimates import WindowMean
 from metabench.analysis.statistics.losses import Floats, Scale, checked
@@ -29,9 +30,9 @@ def mean_interval(losses: ArrayLike, confidence: float = 0.95, scale: Scale = "l
 
         Var(mean) = max(MS_seed + MS_task - MS_residual, MS_seed, MS_task) / (S B)
 
-    Degrees of freedom are Satterthwaite's. On the log scale (delta method) the bounds are mean *
-    exp(-+ t SE / mean): positive, and closer to the stated coverage for skewed losses. One seed
-    alone: over tasks only.
+    Degrees of freedom are Satterthwaite's. The bounds are computed on the scale (delta method):
+    those of a loss are positive, those of a share lie in [0, 1]. On a curved scale they are farther
+    away, the more so the larger the standard error (`_arms`). One seed alone: over tasks only.
 
     Args:
         losses: ``(seed, task)``; if any is not finite, the result is (inf, nan, nan).
@@ -49,10 +50,11 @@ def mean_interval(losses: ArrayLike, confidence: float = 0.95, scale: Scale = "l
         return Interval(np.inf, np.nan, np.nan)
     mean = float(x.mean())
     slopes = {"raw": 1.0, "log": mean, "logit": mean * (1 - mean)}
+    curvatures = {"raw": 0.0, "log": 1.0, "logit": 1 - 2 * mean}
     # A slope of 0 means constant zeros or ones, which have no variance to divide by it.
     slope = slopes[scale] or 1.0
     variance, freedom = variance_of_mean(x, slope)
-    return _t_interval(mean, variance, freedom, confidence, scale)
+    return _t_interval(mean, variance, freedom, confidence, scale, curvatures[scale])
 
 
 def variance_of_mean(x: Floats, slope: float) -> tuple[float, float]:
@@ -168,13 +170,44 @@ def _freedom(variance: float, parts: Floats, degrees: NDArray[np.number]) -> flo
 
 
 def _t_interval(
-    estimate: float, variance: float, freedom: float, confidence: float, scale: Scale
+    estimate: float,
+    variance: float,
+    freedom: float,
+    confidence: float,
+    scale: Scale,
+    curvature: float = 0.0,
 ) -> Interval:
-    """Return estimate -+ t sqrt(variance) on its scale."""
+    """Return the estimate with bounds at the distances of `_arms` on its scale."""
     if not (freedom and np.isfinite(estimate)):
         return Interval(estimate, np.nan, np.nan)
-    half = float(stdtrit(freedom, (1 + confidence) / 2) * np.sqrt(variance))
-    return Interval(estimate, _moved(estimate, -half, scale), _moved(estimate, half, scale))
+    below, above = _arms(variance, freedom, confidence, curvature)
+    return Interval(estimate, _moved(estimate, -below, scale), _moved(estimate, above, scale))
+
+
+def _arms(
+    variance: float, freedom: float, confidence: float, curvature: float
+) -> tuple[float, float]:
+    """Return how far below and above the estimate the bounds lie, on its scale.
+
+        h^2 = (t s)^2 + (2 z^2 k s^2)^2,   below = h / r,   above = h r,   r = 1 + k h / 4
+
+    s is the standard error and z the normal quantile. k is the second derivative of the mean by its
+    transform, over the first: 0 on the raw scale, 1 on the log scale, 1 - 2 mean on the logit
+    scale. A negative k swaps the two distances.
+
+    Values that vary by factors are skewed. A sample without one of their rare large values has a
+    mean that is too low and a standard error that is too small, as its square root: so the standard
+    error halfway to the upper bound is about r times the estimated one. The second term of h is of
+    a higher order in s, so it vanishes for large samples. Its factor 2 was chosen by simulation
+    (docs/decisions/0022-intervals-of-skewed-means.md).
+    """
+    level = (1 + confidence) / 2
+    half = float(stdtrit(freedom, level) * np.sqrt(variance))
+    if curvature == 0:
+        return half, half
+    half = math.hypot(half, 2 * float(ndtri(level)) ** 2 * curvature * variance)
+    ratio = 1 + abs(curvature) * half / 4
+    return (half / ratio, half * ratio) if curvature > 0 else (half * ratio, half / ratio)
 
 
 def _moved(estimate: float, step: float, scale: Scale) -> float:

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from metabench.analysis.statistics.intervals import Interval, mean_interval, variance_of_mean
-from metabench.analysis.statistics.losses import ROUNDING, matched
+from metabench.analysis.statistics.losses import ROUNDING, Floats, matched
 
 
 def probability_of_improvement(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
@@ -33,12 +33,45 @@ def probability_of_improvement(a: ArrayLike, b: ArrayLike, confidence: float = 0
 
 
 def difference_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Return the mean of a - b with its crossed t interval; both are finite, as scores are.
+    """Return the mean of score a - score b with its crossed interval.
+
+    The t interval of the paired differences, with bounds that move outwards as those of both scores
+    do, in proportion to the square of each score's correlation with the difference:
+
+        bound = t bound + r_a^2 move_a - r_b^2 move_b
+
+    A move is the distance from a score's bound on the raw scale to that on the logit scale
+    (`mean_interval`), so it knows how skewed the score is. What a and b share cancels; if b does
+    not vary, the bounds are those of a, less b. The interval stays within [-1, 1].
 
     They are matched as in `probability_of_improvement`.
     """
     x, y = matched(a, b)
-    return mean_interval(x - y, confidence, scale="raw")
+    estimate, *bounds = mean_interval(x - y, confidence, scale="raw")
+    moved = bounds + _moves(x, x - y, confidence) - _moves(y, x - y, confidence)
+    lower, upper = np.minimum(bounds[0], moved[0]), np.maximum(bounds[1], moved[1])
+    return Interval(estimate, *np.clip([lower, upper], -1, 1).tolist())
+
+
+def _moves(score: Floats, difference: Floats, confidence: float) -> Floats:
+    """Return r^2 times the moves of a score's bounds that belong to a (low, high) difference.
+
+    r is the correlation of the mean score with the mean difference.
+    """
+    rest = score - difference
+    of_score, of_rest, of_difference = (
+        variance_of_mean(values, slope=1.0)[0] for values in (score, rest, difference)
+    )
+    # Since the rest is score - difference, its variance has the covariance in it, twice.
+    covariance = (of_score + of_difference - of_rest) / 2
+    product = of_score * of_difference
+    if product == 0:
+        return np.zeros(2)
+    plain, skewed = (mean_interval(score, confidence, scale) for scale in ("raw", "logit"))
+    moves = np.subtract(skewed[1:], plain[1:])
+    share = min(covariance**2 / product, 1.0)
+    # A score that falls while the difference rises has its upper bound where that has its lower.
+    return share * (moves if covariance > 0 else moves[::-1])
 
 
 def ratio_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:

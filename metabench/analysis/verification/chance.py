@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 from scipy.stats import binomtest
 
-from metabench.analysis.statistics.intervals import Interval
+from metabench.analysis.statistics.intervals import Interval, mean_interval
 from metabench.analysis.statistics.losses import Floats
-from metabench.analysis.statistics.pairs import difference_interval
 from metabench.analysis.verification.distances import TOLERANCE, logarithms
 from metabench.analysis.verification.folders import CELL, ROW, Tables
 from metabench.learning.randomness import uniforms
@@ -118,7 +117,7 @@ def factor_interval(a: Floats, b: Floats, tests: int) -> Interval:
         return Interval(np.nan, 0, np.inf)
     if len(a) == 1:
         return Interval(float(np.exp(np.mean(a - b))), 0, np.inf)
-    estimate, lower, upper = difference_interval(a, b, 1 - ERROR / tests)
+    estimate, lower, upper = mean_interval(a - b, 1 - ERROR / tests, scale="raw")
     return Interval(_exp(estimate), _exp(lower), _exp(upper))
 
 
