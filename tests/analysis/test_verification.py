@@ -110,6 +110,15 @@ def test_files_that_are_no_tables_are_not_looked_at(fresh: Path, reference: Path
     assert verify(fresh, reference, "identical").exit_code == 0
 
 
+def test_a_reference_from_before_a_table_existed_is_compared_in_the_others(
+    fresh: Path, reference: Path
+) -> None:
+    (fresh / "gallery.csv").write_text("algorithm,cell\nfomaml,first\n")
+    assert verify(fresh, reference, "identical").exit_code == 0
+    answer = verify(reference, fresh)
+    assert answer.exit_code == 2 and "gallery.csv" in answer.output
+
+
 def test_a_flipped_last_digit_is_rounding_but_not_identical(fresh: Path, reference: Path) -> None:
     change(
         fresh,

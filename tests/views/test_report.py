@@ -31,6 +31,7 @@ from metabench.views.report import board, charts, findings
 from metabench.views.report.board import number
 from metabench.views.report.charts.differences import differences
 from metabench.views.report.charts.parts import Control, interval
+from metabench.views.report.charts.showcase import showcase
 
 REFERENCE = ROOT / "results" / "reference"
 
@@ -335,6 +336,19 @@ def test_differences_over_two_things_are_those_of_the_table(tmp_path: Path) -> N
     ]
 
 
+def test_a_wave_has_a_prediction_at_each_position_of_the_slider(tmp_path: Path) -> None:
+    tables = Tables(handmade.write(handmade.tables(), tmp_path / "tables"))
+    drawn = showcase(tables, Control("protocol", "protocol", ("standard",)), 0.95)
+    assert drawn is not None
+    slider = drawn.controls[-1]
+    assert slider.slider and slider.values == ("0", "1", "2") and slider.default == 2
+    rows = [row for data in drawn.spec["datasets"].values() for row in data if "along" in row]
+    along = tables.rows("showcase_updates.csv", algorithm="joint", protocol="standard")
+    curves = along.pivot(index="x", columns="update", values="prediction")
+    mine = [row for row in rows if row["label"] == tables.styles["joint"].line]
+    assert [row["along"] for row in mine] == curves.round(2).to_numpy().tolist()
+
+
 def test_a_study_without_such_grids_has_no_map_of_differences(tmp_path: Path) -> None:
     found = handmade.tables()
     found["axes.csv"] = found["axes.csv"].query("group != 'both'")
@@ -411,6 +425,25 @@ def test_the_leaderboard_sorts_filters_compares_and_copies(flux: tuple[Opened, P
         assert copied.startswith(start) and row[cell] in copied
         page.click(f"button[data-copy={kind}]")
         page.wait_for_function(f"find('copied').textContent === 'copied as {kind}'")
+    assert opened.messages == []
+
+
+@in_a_browser
+@pytest.mark.slow
+def test_the_slider_moves_a_prediction_along_its_updates(flux: tuple[Opened, Page]) -> None:
+    opened, page = flux
+    path = "document.querySelectorAll('#chart-showcase path[aria-roledescription=\"line mark\"]')"
+    curves = f"[...{path}].map((one) => one.getAttribute('d'))"
+    slider = page.locator("#showcase input[type=range]")
+    words = (slider.get_attribute("data-words") or "").split()
+    assert words[0] == "0" and page.text_content("#showcase output") == words[-1]
+    last = page.evaluate(curves)
+    slider.focus()
+    page.keyboard.press("Home")
+    assert page.text_content("#showcase output") == "0"
+    page.wait_for_function(f"JSON.stringify({curves}) !== {json.dumps(json.dumps(last))}")
+    page.keyboard.press("End")
+    page.wait_for_function(f"JSON.stringify({curves}) === {json.dumps(json.dumps(last))}")
     assert opened.messages == []
 
 

@@ -75,8 +75,7 @@ def match(folder: Path, reference: Path) -> Pair:
     """
     digests, known_digests = _digests(folder), _digests(reference)
     names = of_folder(reference)  # which may be older than a table that studies have by now
-    none: set[str] = set()
-    identical = {name: bool(digests.get(name, none) & known_digests[name]) for name in names}
+    identical = {name: bool(digests[name] & known_digests[name]) for name in names}
     reduced = bool(reduction.made(folder) or reduction.made(reference))
     fresh, known = {name: _read(folder, name) for name in names}, {}
     for name in dict.fromkeys((*KEYS, *names)):
