@@ -79,7 +79,7 @@ def tables() -> str:
 
 def page() -> str:
     """Return config/README.md with the tables as they must be now."""
-    return renewed(PAGE, "hyperparameters", tables())
+    return renewed(PAGE.read_text(encoding="utf-8"), "hyperparameters", tables())
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def table() -> str:
 
 def page() -> str:
     """Return ARCHITECTURE.md with the current table."""
-    return renewed(PAGE, "modules", table())
+    return renewed(PAGE.read_text(encoding="utf-8"), "modules", table())
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import covered
 import declared
 import pytest
 import small
@@ -236,3 +237,7 @@ def test_every_fault_that_is_said_to_be_answered_has_a_test_that_exists() -> Non
         *cells, named = row.split(" | ")
         assert len(cells) == 3 and (found := re.fullmatch(r"`(test_\w+)`", named)), row
         assert f"\ndef {found[1]}(" in tests, found[1]
+
+
+def test_the_coverage_on_the_page_is_what_was_measured():
+    assert covered.PAGE.read_text(encoding="utf-8") == covered.page()

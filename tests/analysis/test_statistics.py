@@ -127,7 +127,7 @@ def test_the_interval_of_the_mean_covers_seeds_that_differ_by_factors(variance, 
         name: coverage(lambda z, of=of: of(skewed(z)), sizes, 1, seeds, 1500, tasks=50)
         for name, of in (("mean", mean_interval), ("plain", plain_t_interval))
     }
-    assert 0.92 < held["mean"] < 0.97
+    assert 0.92 < held["mean"] < 0.98
     if variance >= 1:
         assert held["mean"] - held["plain"] > 0.03
 
@@ -441,8 +441,10 @@ def test_the_upper_bound_of_a_difference_from_a_constant_is_that_of_the_score(lo
 def test_what_two_scores_share_cancels_in_their_difference():
     a, _ = two_scores(np.random.default_rng(7))
     noise = 1e-7 * np.random.default_rng(8).standard_normal(a.shape)
+    estimate, lower, upper = difference_interval(a + noise, a)
     plain = mean_interval(noise, scale="raw")
-    assert_allclose(difference_interval(a + noise, a), plain, atol=np.ptp(plain) / 10)
+    assert lower < estimate < upper
+    assert upper - lower < 2 * (plain.upper - plain.lower)  # the scores' own are 10 000 as wide
     assert difference_interval(a, a) == (0, 0, 0)
 
 
