@@ -109,7 +109,8 @@ def data_folder() -> Iterator[Path]:
 def running(folder: Path, port: int) -> Iterator[Server]:
     """Run the command of `make server` while the body runs."""
     command = [str(BIN / "metabench"), "server", "--data", str(folder), "--port", str(port)]
-    process = subprocess.Popen(
+    # Leaving the process closes its pipes: an unclosed file fails the test that runs by then.
+    with subprocess.Popen(
         command,
         cwd=folder.parent,
         env=environment(),
@@ -117,14 +118,14 @@ def running(folder: Path, port: int) -> Iterator[Server]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
-    try:
-        first = process.stdout.readline()
-        assert first == f"MLflow: http://127.0.0.1:{port}\n", process.stderr.read()
-        yield Server(folder, port, process)
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(120)
+    ) as process:
+        try:
+            first = process.stdout.readline()
+            assert first == f"MLflow: http://127.0.0.1:{port}\n", process.stderr.read()
+            yield Server(folder, port, process)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(120)
 
 
 def add_user(found: Server, name: str) -> User:

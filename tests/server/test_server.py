@@ -171,8 +171,9 @@ def test_nobody_without_a_user_name_sees_anything(shared: Server, anna: User, st
         f"get-artifact?path=theta.safetensors&run_uuid={run}",
         "api/2.0/mlflow-artifacts/artifacts?path=",
     ):
-        with pytest.raises(urllib.error.HTTPError, match="401"):
+        with pytest.raises(urllib.error.HTTPError, match="401") as refused:
             urllib.request.urlopen(f"{shared.address}/{place}")
+        refused.value.close()
 
 
 def test_a_wrong_password_is_one_line_and_the_right_one_mends_it(anna: User, study: Study) -> None:
