@@ -75,9 +75,10 @@ def experiment(uri: str, study: str, seconds: float = SECONDS) -> dict[str, Any]
         with urllib.request.urlopen(request, timeout=seconds) as answer:
             found = dict(json.load(answer)["experiment"])
     except urllib.error.HTTPError as error:
-        # A proxy or a wrong address answers 404 as well, without the words of MLflow.
-        if error.code == 404 and b"RESOURCE_DOES_NOT_EXIST" in error.read():
-            return {}
+        with error:
+            # A proxy or a wrong address answers 404 as well, without the words of MLflow.
+            if error.code == 404 and b"RESOURCE_DOES_NOT_EXIST" in error.read():
+                return {}
         raise StoreError(ADVICE.get(error.code, error)) from None
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(f"no answer from an MLflow server: {error}") from None
