@@ -50,6 +50,14 @@ def key_of(run: Run) -> tuple[str, int]:
     return run.data.tags["metabench.cell"], int(run.data.tags["metabench.seed"])
 
 
+def wait_for_runs(client: MlflowClient, name: str, process: subprocess.Popen[str]) -> None:
+    """Wait until a running process has started to track the runs of a study's seeds."""
+    deadline = time.monotonic() + 20 * MINUTES
+    while client.get_experiment_by_name(name) is None or not children(client, name):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def assert_whole(user: User, name: str, keys: set[tuple[str, int]]) -> list[Run]:
     """Hold that a study has each of its runs once, complete and with its file, below its own."""
     with user.acting() as client:
@@ -67,10 +75,15 @@ def assert_whole(user: User, name: str, keys: set[tuple[str, int]]) -> list[Run]
     return runs
 
 
-def workflow(folder: Path, user: User) -> subprocess.Popen[str]:
-    """Start a small study that has the user's name, with Snakemake."""
+def prepared(folder: Path, user: User) -> Study:
+    """Write a small study that has the user's name into a copy of the workflow."""
     content = small.tiny(study=user.name, cells=[small.short_fomaml(30, [0.01, 0.02])])
     (copy(folder) / "config" / f"{user.name}.yaml").write_text(yaml.safe_dump(content))
+    return Study(folder, content)
+
+
+def workflow(folder: Path, user: User) -> subprocess.Popen[str]:
+    """Start the study that has the user's name, with Snakemake in a session of its own."""
     return subprocess.Popen(
         [str(BIN / "snakemake"), "--cores", "1", "--configfile", f"config/{user.name}.yaml"],
         cwd=folder,
@@ -78,6 +91,7 @@ def workflow(folder: Path, user: User) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -86,7 +100,8 @@ def test_two_studies_started_at_once_on_an_empty_database_are_side_by_side(
 ) -> None:
     with anna.acting() as client:
         assert [found.name for found in client.search_experiments()] == ["Default"]
-    started = {user: workflow(tmp_path / user.name, user) for user in (anna, ben)}
+    studies = {user: prepared(tmp_path / user.name, user) for user in (anna, ben)}
+    started = {user: workflow(study.folder, user) for user, study in studies.items()}
     for user, process in started.items():
         printed, _ = process.communicate(timeout=20 * MINUTES)
         assert process.returncode == 0, printed
@@ -94,10 +109,25 @@ def test_two_studies_started_at_once_on_an_empty_database_are_side_by_side(
         layout = tmp_path / user.name / "results" / user.name
         assert len(list((layout / "track").rglob("*.json"))) == 3
     for reader, owner in ((anna, ben), (ben, anna)):
-        cells = small.study(
-            yaml.safe_load((tmp_path / owner.name / "config" / f"{owner.name}.yaml").read_text())
-        ).cells
-        assert_whole(reader, owner.name, {(cell.name, seed) for cell in cells for seed in (0, 1)})
+        assert_whole(reader, owner.name, studies[owner].keys)
+
+
+def test_a_workflow_that_is_killed_as_it_tracks_leaves_no_doubles(
+    shared: Server, tmp_path: Path
+) -> None:
+    dora = served.add_user(shared, "dora")
+    study = prepared(tmp_path / dora.name, dora)
+    killed = workflow(study.folder, dora)
+    with dora.acting() as client:
+        wait_for_runs(client, dora.name, killed)
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.communicate()
+        ended = [run for run in children(client, dora.name) if run.info.end_time]
+        assert len(ended) < len(study.keys), "it was killed half way"
+    again = workflow(study.folder, dora)
+    printed, _ = again.communicate(timeout=20 * MINUTES)
+    assert again.returncode == 0, printed
+    assert_whole(dora, dora.name, study.keys)
 
 
 def test_a_study_that_is_killed_half_way_is_tracked_again_without_doubles(
@@ -107,10 +137,7 @@ def test_a_study_that_is_killed_half_way_is_tracked_again_without_doubles(
     command = ["track", "cells", "--study", path, "--batch", "cells_0", "--store", name]
     process = served.metabench(study.folder, anna, *command)
     with anna.acting() as client:
-        deadline = time.monotonic() + 5 * MINUTES
-        while client.get_experiment_by_name("half") is None or not children(client, "half"):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_for_runs(client, "half", process)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         kept = {run.info.run_id for run in children(client, "half") if run.info.end_time}
