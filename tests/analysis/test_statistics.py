@@ -83,15 +83,24 @@ def test_the_interval_of_the_mean_is_the_one_worked_out_by_hand():
     t, x = stats.t.ppf(0.975, 144 / 98), np.array([[1, 2], [3, 6]])
     half = t * sqrt(3)
     assert_allclose(mean_interval(x, scale="raw"), (3, 3 - half, 3 + half))
-    # On the log scale the mean 3 has the variance 3 / 3^2 and the curvature 1.
-    half = sqrt(t**2 / 3 + (2 * 1.959964**2 / 3) ** 2)
+    # On the log scale the mean 13 has the variance 3 / 13^2 and the curvature 1.
+    half = sqrt(t**2 * 3 / 13**2 + (2 * 1.959964**2 * 3 / 13**2) ** 2)
     below, above = half / (1 + half / 4), half * (1 + half / 4)
-    assert_allclose(mean_interval(x, scale="log"), (3, 3 * np.exp(-below), 3 * np.exp(above)))
-    # On the logit scale the mean 0.3 has the variance 0.03 / 0.21^2 and the curvature 1 - 0.6.
-    half = sqrt(t**2 * 0.03 / 0.21**2 + (2 * 1.959964**2 * 0.4 * 0.03 / 0.21**2) ** 2)
+    expected = 13, 13 * np.exp(-below), 13 * np.exp(above)
+    assert_allclose(mean_interval(x + 10, scale="log"), expected)
+    # On the logit scale the mean 0.3 has the variance 0.03 / 0.21^2, of which 0.3 count as skewness,
+    # and the curvature 1 - 0.6.
+    half = sqrt(t**2 * 0.03 / 0.21**2 + (2 * 1.959964**2 * 0.4 * 0.3) ** 2)
     below, above = half / (1 + 0.1 * half), half * (1 + 0.1 * half)
     bounds = special.expit(special.logit(0.3) + np.array([-below, above]))
     assert_allclose(mean_interval(x / 10, scale="logit"), (0.3, *bounds))
+
+
+def test_an_interval_says_something_of_a_mean_that_one_value_rules():
+    scores = np.ones((10, 400))
+    scores[3, 5] = 0.1
+    estimate, lower, upper = mean_interval(scores, scale="logit")
+    assert 0.9 < lower < 0.999 < estimate < upper < 1
 
 
 def test_the_interval_of_a_share_is_the_mirror_of_that_of_the_rest(losses):

@@ -614,6 +614,22 @@ FAULTS = {
         "for n, at in self.regions.items()}",
         (f"{PROTOCOLS}::test_the_quarters_of_each_task_are_its_own",),
     ),
+    "intervals do not know that seeds differ by factors": Fault(
+        "analysis/statistics/intervals.py",
+        "half = math.hypot(half, 2 * float(ndtri(level)) ** 2 * skewed)",
+        "half = math.hypot(half, 0 * skewed)",
+        (
+            "analysis/test_statistics.py::test_the_interval_of_the_mean_is_the_one_worked_out_by_hand",
+        ),
+    ),
+    "one value that rules a mean takes its interval to the end of the scale": Fault(
+        "analysis/statistics/intervals.py",
+        "curvature * min(variance, LARGEST_VARIANCE)",
+        "curvature * variance",
+        (
+            "analysis/test_statistics.py::test_an_interval_says_something_of_a_mean_that_one_value_rules",
+        ),
+    ),
     "every varied support set has the largest size": Fault(
         "learning/tasks/streams.py",
         "beyond = torch.arange(most) >= least +",

@@ -17,6 +17,10 @@ from metabench.analysis.statistics.resampling import Resamples, resampled
 LINK: dict[Scale, Callable[[Floats], Floats]] = {"raw": np.asarray, "log": np.log, "logit": logit}
 
 
+LARGEST_VARIANCE = 0.3
+"""The largest variance of a mean, on its scale, up to which its skewness widens the interval."""
+
+
 class Interval(NamedTuple):
     """An estimate and the bounds of its confidence interval; nan bounds where there is none."""
 
@@ -189,7 +193,7 @@ def _arms(
 ) -> tuple[float, float]:
     """Return how far below and above the estimate the bounds lie, on its scale.
 
-        h^2 = (t s)^2 + (2 z^2 k s^2)^2,   below = h / r,   above = h r,   r = 1 + k h / 4
+        h^2 = (t s)^2 + (2 z^2 k min(s^2, 0.3))^2,   below = h / r,   above = h r,   r = 1 + k h / 4
 
     s is the standard error and z the normal quantile. k is the second derivative of the mean by its
     transform, over the first: 0 on the raw scale, 1 on the log scale, 1 - 2 mean on the logit
@@ -199,13 +203,15 @@ def _arms(
     mean that is too low and a standard error that is too small, as its square root: so the standard
     error halfway to the upper bound is about r times the estimated one. The second term of h is of
     a higher order in s, so it vanishes for large samples. Its factor 2 was chosen by simulation
-    (docs/decisions/0022-intervals-of-skewed-means.md).
+    (docs/decisions/0022-intervals-of-skewed-means.md). It grows no further than in the simulations:
+    a larger s means that one value rules the mean, which then is not missing from the sample.
     """
     level = (1 + confidence) / 2
     half = float(stdtrit(freedom, level) * np.sqrt(variance))
     if curvature == 0:
         return half, half
-    half = math.hypot(half, 2 * float(ndtri(level)) ** 2 * curvature * variance)
+    skewed = curvature * min(variance, LARGEST_VARIANCE)
+    half = math.hypot(half, 2 * float(ndtri(level)) ** 2 * skewed)
     ratio = 1 + abs(curvature) * half / 4
     return (half / ratio, half * ratio) if curvature > 0 else (half * ratio, half / ratio)
 
