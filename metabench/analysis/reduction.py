@@ -39,7 +39,7 @@ BITS = {
 }
 """The tables that are reduced, and their significant binary digits; the others are unchanged."""
 
-EXACT = ("step_size", "x", "x1", "x2")
+EXACT = ("step_size", "percentile", "x", "x1", "x2")
 """Numbers that identify rows."""
 
 REGION_TASKS = 100

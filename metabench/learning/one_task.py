@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metabench.learning import algorithms
 from metabench.learning.adaptation import one_copy_per_task
+from metabench.learning.algorithm import Algorithm
 from metabench.learning.evaluation import Adapter, Step
 from metabench.learning.held_out import held_out, picture_x
 from metabench.learning.settings import EvaluateSettings, step_rule
@@ -32,6 +32,7 @@ class Curve(NamedTuple):
 
 def curve(
     settings: EvaluateSettings,
+    algorithm: Algorithm,
     protocol: str,
     theta: NDArray[Any],
     task: int,
@@ -42,13 +43,14 @@ def curve(
 
     Args:
         settings: Settings of the evaluation, of tasks with one feature.
+        algorithm: The algorithm.
         protocol: Name of the protocol.
         theta: What the run learned, ``(M,)``.
         task: Number of the task.
         rule: Step rule of the updates.
         step_size: The size that the rule gave this run.
     """
-    given, algorithm = settings.protocols[protocol], algorithms.load(settings.algorithm)
+    given = settings.protocols[protocol]
     tasks = held_out(given, settings.tasks, "test-bank", task + 1).at(slice(task, task + 1))
     bank = Bank(given.bank, "test-bank", given.distribution(settings.tasks), task + 1)
     x, learned = picture_x(settings.tasks), torch.from_numpy(theta)

@@ -37,9 +37,9 @@ def test_the_reference_is_the_default_study_in_full() -> None:
     runs = frames.read(REFERENCE / "tables", "runs.csv")
     kept = {path.name for path in (REFERENCE / "tables").iterdir()}
     assert {Path(name).stem for name in kept} == {
-        Path(name).stem for name in (*tables.names(), manifests.NAME)
+        Path(name).stem for name in (*tables.names(study.config), manifests.NAME)
     }
-    assert set(reduction.made(REFERENCE / "tables")) == set(tables.names())
+    assert set(reduction.made(REFERENCE / "tables")) == set(tables.names(study.config))
     assert len(runs) == len(study.cells) * study.config.seeds == 230
     assert set(runs["cell"]) == {cell.name for cell in study.cells}
     assert set(frames.read(REFERENCE / "tables", "leaderboard.csv")["tasks"]) == {1000}

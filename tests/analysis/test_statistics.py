@@ -88,7 +88,7 @@ def test_the_interval_of_the_mean_is_the_one_worked_out_by_hand():
     below, above = half / (1 + half / 4), half * (1 + half / 4)
     expected = 13, 13 * np.exp(-below), 13 * np.exp(above)
     assert_allclose(mean_interval(x + 10, scale="log"), expected)
-    # On the logit scale the mean 0.3 has the variance 0.03 / 0.21^2, of which 0.3 count as skewness,
+    # On the logit scale the mean 0.3 has the variance 0.03 / 0.21^2, of which 0.3 count as skew,
     # and the curvature 1 - 0.6.
     half = sqrt(t**2 * 0.03 / 0.21**2 + (2 * 1.959964**2 * 0.4 * 0.3) ** 2)
     below, above = half / (1 + 0.1 * half), half * (1 + 0.1 * half)

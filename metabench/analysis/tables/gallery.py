@@ -86,7 +86,8 @@ def _of_cell(planned: jobs.Study, record: CellRecord, protocol: str) -> Iterator
     settings = planned.evaluate_settings(record.cell, protocol)  # the protocol is a group alone
     for place in places(record.losses(protocol, rule)[0, -1]):
         size = float(record.step_size(protocol, rule)[place.run])
-        found = curve(settings, protocol, record.theta[place.run], place.task, rule, size)
+        theta = record.theta[place.run]
+        found = curve(settings, record.cell.value, protocol, theta, place.task, rule, size)
         points = pd.DataFrame(found.support, columns=["x", "y"]).rename_axis("shot").reset_index()
         rows = pd.DataFrame({"x": found.x, "y": found.y, "prediction": found.prediction})
         yield pd.concat([points, rows]).assign(

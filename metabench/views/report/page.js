@@ -259,17 +259,14 @@ function copied(kind) {
   return writers[kind]([head, ...shown().map((row) => keys.map((key) => text(row, key)))]).join("\n");
 }
 
-async function copy(kind) {
-  try {
-    await navigator.clipboard.writeText(copied(kind));
-  } catch { // a page opened from a file may not be allowed to
-    const area = document.createElement("textarea");
-    area.value = copied(kind);
-    document.body.append(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-  }
+// The clipboard's own functions are refused to pages from files, and to those within MLflow's.
+function copy(kind) {
+  const area = document.createElement("textarea");
+  area.value = copied(kind);
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
   find("copied").textContent = `copied as ${kind}`;
 }
 
@@ -279,3 +276,14 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
 
 fillBoard();
 Promise.all(Object.keys(charts).map(draw)).then(() => { document.body.dataset.drawn = "yes"; });
+
+// MLflow shows the page as an object in memory, whose parts have no addresses.
+
+if (location.protocol === "blob:") {
+  for (const link of document.querySelectorAll("a[href^='#']")) {
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      find(link.hash.slice(1)).scrollIntoView();
+    });
+  }
+}
