@@ -6,6 +6,7 @@ import pytest
 import small
 import torch
 
+from metabench.analysis import columns
 from metabench.learning import algorithms, baselines, settings
 from metabench.learning.algorithm import Question
 from metabench.learning.evaluation import Step, adaptation_losses, evaluate
@@ -180,7 +181,7 @@ def test_each_kind_of_noise_has_the_same_standard_deviation_and_a_shape_of_its_o
 
 def test_quarters_go_from_the_points_nearest_to_a_support_point_to_the_farthest():
     tasks = held_out(protocol(regions="distance"), FLUX, "test-bank", 30)
-    assert list(tasks.regions) == ["all", *QUARTERS]
+    assert list(tasks.regions) == ["all", *QUARTERS] and QUARTERS == columns.QUARTERS
     for task in range(30):
         apart = (FLUX.grid - tasks.support.x[task, :, 0]).abs().amin(-1)
         parts = [apart[tasks.regions[name][task]] for name in QUARTERS]
