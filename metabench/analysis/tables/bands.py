@@ -34,7 +34,7 @@ def needed(config: StudyConfig) -> bool:
 def build(study: Study) -> pd.DataFrame:
     """Return the table."""
     names = of_x(study.baselines["showcase/x"].shape[1])
-    order = [*NAMING, *names, *COLUMNS]
+    order = [*NAMING, *names, "prediction", *COLUMNS]
     found = [
         _rows(study, record, protocol)
         for protocol in study.single_protocols

@@ -78,9 +78,16 @@ function changed(control) {
   else views[chart].signal(name, valueOf(control)).run();
 }
 
+// What a position of a slider means depends on the protocol.
+function label(slider) {
+  const words = JSON.parse(slider.dataset.words)[choices(slider.dataset.chart).protocol];
+  slider.nextElementSibling.value = words[slider.valueAsNumber];
+}
+
 for (const slider of document.querySelectorAll("input[data-chart]")) {
+  label(slider);
   slider.addEventListener("input", () => {
-    slider.nextElementSibling.value = slider.dataset.words.split(" ")[slider.valueAsNumber];
+    label(slider);
     changed(slider);
   });
 }
@@ -104,6 +111,7 @@ function choose(protocol) {
     control.value = protocol;
     changed(control);
   }
+  document.querySelectorAll("input[data-chart]").forEach(label);
   fillBoard();
 }
 

@@ -16,7 +16,7 @@ from metabench.views.report.charts.parts import Chart, Control, chart, colours, 
 
 STATISTICS = ("score", "mean", "median", "failed")
 
-UPDATES = 50
+UPDATES = 20
 """The most updates of a line; of more, some between the first and the last are left out."""
 
 FAINT = 0.15

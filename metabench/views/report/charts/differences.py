@@ -44,7 +44,7 @@ def differences(tables: Tables, choice: Control, confidence: float) -> Chart | N
         .encode(
             x=places("x").axis(labelAngle=-45),
             y=places("y"),
-            tooltip=["point", "apart:Q", "interval:N"],
+            tooltip=["x", "y", "apart:Q", "interval:N"],
         )
     )
     colour = alt.Color("shown:Q").scale(scheme="blueorange", domain=[-1, 1]).legend(None)
@@ -66,7 +66,7 @@ def differences(tables: Tables, choice: Control, confidence: float) -> Chart | N
         "orange where the second is, the darker the further apart relative to the rest of the "
         f"map; grey where the {confidence:.0%} interval includes 0. Published cells, and those at "
         "equal budgets, are compared with each other and with the baselines; a pair that was not "
-        f"compared has no map. Over {tables.size(data['protocol'].iloc[0])}. Tables: "
+        f"compared has no map. Over {tables.size(tables.protocols[0])}. Tables: "
         "comparisons.csv, axes.csv.",
         (which, first, second),
         (field + text).add_params(*parameters(which, first, second)),
@@ -92,6 +92,8 @@ def _rows(grid: Grid, title: str) -> Iterator[dict[str, Any]]:
     at = grid.rows[["protocol", *columns]].drop_duplicates()
     compared = grid.tables.rows("comparisons.csv", region="all")
     compared = compared[compared["role"].isin(["published", "equal-budget"])]
+    cells = (compared["cell_a"] != "-") | (compared["cell_b"] != "-")
+    compared = compared[cells]  # a map of two baselines says nothing of a method
     for row in compared.merge(at, on="protocol").to_dict("records"):
         a, b = (labels.get((row[f"algorithm_{side}"], row[f"cell_{side}"])) for side in "ab")
         if a is None or b is None:
@@ -99,9 +101,9 @@ def _rows(grid: Grid, title: str) -> Iterator[dict[str, Any]]:
         ends = row["difference_lower"], row["difference_upper"]
         lower, upper = map(number, ends)
         turned = [number(-end) for end in ends[::-1]]
-        yield place_on(grid, row) | {
+        here = {key: value for key, value in place_on(grid, row).items() if key != "point"}
+        yield here | {
             "grid": varied(grid, title),
-            "protocol": row["protocol"],
             "a": a,
             "b": b,
             "difference": number(row["difference"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -15,14 +16,14 @@ class Control(NamedTuple):
         name: The parameter; `scale` is that of the vertical axis.
         label: Its label.
         values: The choices, of which the first is the default.
-        slider: Whether they are the positions of a slider. The last is the default then, and the
-            parameter is the position.
+        slider: If they are the positions of a slider, what each means by protocol. The last is the
+            default then, and the parameter is the position.
     """
 
     name: str
     label: str
     values: tuple[str, ...]
-    slider: bool = False
+    slider: Mapping[str, Sequence[str]] | None = None
 
     @property
     def default(self) -> str | int:

@@ -14,6 +14,9 @@ from metabench.views.report.charts.parts import Chart, Control, chart, colours, 
 
 ALONG = "showcase_updates.csv"
 
+EACH = 2
+"""One of this many points of a curve is shown."""
+
 
 def showcase(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     """Return the chart of one wave along the updates."""
@@ -30,7 +33,7 @@ def showcase(tables: Tables, choice: Control, confidence: float) -> Chart | None
     data = pd.DataFrame(_curves(tables, rows[rows["cell"] == first], updates, most))
     styles = data.drop_duplicates("label")
     who = Control("algorithm", "algorithm", tuple(sorted(styles["label"])))
-    when = Control("position", "updates", tuple(map(str, updates)), slider=True)
+    when = Control("position", "updates", tuple(map(str, updates)), _reached(rows, updates))
     base = alt.Chart(data).transform_filter(
         "datum.protocol == protocol && datum.label == algorithm"
     )
@@ -72,6 +75,14 @@ def showcase(tables: Tables, choice: Control, confidence: float) -> Chart | None
     )
 
 
+def _reached(rows: pd.DataFrame, updates: list[int]) -> dict[str, list[str]]:
+    """Return the update at each position of the slider: none is beyond its protocol's last."""
+    last = rows.groupby("protocol")["update"].max()
+    return {
+        str(name): [str(min(update, most)) for update in updates] for name, most in last.items()
+    }
+
+
 def _curves(
     tables: Tables, rows: pd.DataFrame, updates: list[int], most: float
 ) -> Iterator[dict[str, Any]]:
@@ -85,7 +96,7 @@ def _curves(
         curves = mine.pivot(index="x", columns="update", values="prediction")
         found = [bisect(list(curves.columns), update) - 1 for update in updates]
         place = {"protocol": protocol, "label": style.line, "colour": style.colour}
-        for x, values in zip(curves.index, curves.to_numpy(), strict=True):
+        for x, values in zip(curves.index[::EACH], curves.to_numpy()[::EACH], strict=True):
             along = [round(float(values[n]), 2) if abs(values[n]) < most else None for n in found]
             yield {**place, "x": round(float(x), 2), "along": along}
 
