@@ -172,6 +172,16 @@ def shown(study: Study, algorithm: str, protocol: str) -> list[CellRecord]:
     return [selection.records[selection.winner]]
 
 
+def pictured(study: Study) -> list[tuple[str, CellRecord]]:
+    """Return the protocols that have pictures, each with every cell that is shown under it."""
+    return [
+        (protocol, record)
+        for protocol in study.single_protocols
+        for name in algorithms(study)
+        for record in study.once(shown, name, protocol)
+    ]
+
+
 def selection_of(study: Study, algorithm: str, protocol: str, step: str) -> Selection:
     """Collect the validation scores that select an algorithm's cell."""
     records = candidates(study, algorithm)

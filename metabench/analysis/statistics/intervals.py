@@ -16,7 +16,6 @@ from metabench.analysis.statistics.resampling import Resamples, resampled
 
 LINK: dict[Scale, Callable[[Floats], Floats]] = {"raw": np.asarray, "log": np.log, "logit": logit}
 
-
 LARGEST_VARIANCE = 0.3
 """The largest variance of a mean, on its scale, up to which its skewness widens the interval."""
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from metabench.analysis.columns import NUMBER, Column, of_x
 from metabench.analysis.measured import Study
-from metabench.analysis.selection import algorithms, shown
+from metabench.analysis.selection import pictured
 from metabench.records.measured import CellRecord
 from metabench.study.cell_groups import predict_variances
 from metabench.study.config import StudyConfig
@@ -37,9 +37,7 @@ def build(study: Study) -> pd.DataFrame:
     order = [*NAMING, *names, "prediction", *COLUMNS]
     found = [
         _rows(study, record, protocol)
-        for protocol in study.single_protocols
-        for name in algorithms(study)
-        for record in study.once(shown, name, protocol)
+        for protocol, record in pictured(study)
         if f"deviation/{protocol}" in record.evaluation
     ]
     table = pd.concat(found) if found else pd.DataFrame(columns=order)

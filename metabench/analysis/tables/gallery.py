@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metabench.analysis.columns import COUNT, NUMBER, Column
 from metabench.analysis.measured import Study
-from metabench.analysis.selection import algorithms, shown, step_of
+from metabench.analysis.selection import pictured, step_of
 from metabench.learning.one_task import curve
 from metabench.records.measured import CellRecord
 from metabench.study import jobs
@@ -54,11 +54,7 @@ def build(study: Study) -> pd.DataFrame:
     """Return the table."""
     planned = jobs.Study(study.config)
     found = [
-        rows
-        for protocol in study.single_protocols
-        for name in algorithms(study)
-        for record in study.once(shown, name, protocol)
-        for rows in _of_cell(planned, record, protocol)
+        rows for protocol, record in pictured(study) for rows in _of_cell(planned, record, protocol)
     ]
     table = pd.concat(found) if found else pd.DataFrame(columns=ORDER)
     return table.sort_values([*KEYS, "shot", "x"], ignore_index=True)[ORDER]

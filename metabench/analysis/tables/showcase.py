@@ -7,7 +7,7 @@ import pandas as pd
 
 from metabench.analysis.columns import NUMBER, Column, of_x
 from metabench.analysis.measured import Study
-from metabench.analysis.selection import algorithms, shown
+from metabench.analysis.selection import pictured
 from metabench.records.measured import CellRecord
 
 NAME = "showcase.csv"
@@ -27,12 +27,7 @@ NAMING = ["algorithm", "cell", "role", "seed", "protocol"]
 
 def build(study: Study) -> pd.DataFrame:
     """Return the table."""
-    found = [
-        _rows(study, record, protocol)
-        for protocol in study.single_protocols
-        for name in algorithms(study)
-        for record in study.once(shown, name, protocol)
-    ]
+    found = [_rows(study, record, protocol) for protocol, record in pictured(study)]
     names = of_x(study.baselines["showcase/x"].shape[1])
     order = [*NAMING, *names, *COLUMNS]
     table = pd.concat(found) if found else pd.DataFrame(columns=order)

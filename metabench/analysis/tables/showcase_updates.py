@@ -6,7 +6,7 @@ import pandas as pd
 
 from metabench.analysis.columns import Column
 from metabench.analysis.measured import Study
-from metabench.analysis.selection import algorithms, shown
+from metabench.analysis.selection import pictured
 from metabench.learning.held_out import picture_updates
 from metabench.records.measured import CellRecord
 from metabench.study.config import StudyConfig
@@ -28,12 +28,7 @@ def needed(config: StudyConfig) -> bool:
 
 def build(study: Study) -> pd.DataFrame:
     """Return the table."""
-    found = [
-        _rows(study, record, protocol)
-        for protocol in study.single_protocols
-        for name in algorithms(study)
-        for record in study.once(shown, name, protocol)
-    ]
+    found = [_rows(study, record, protocol) for protocol, record in pictured(study)]
     table = pd.concat(found) if found else pd.DataFrame(columns=ORDER)
     return table.sort_values(ORDER[:-1], ignore_index=True)
 
