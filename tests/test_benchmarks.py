@@ -221,6 +221,22 @@ def test_the_readme_is_as_fast_as_the_committed_table():
     assert "Ten of twelve algorithms are faster than JAX, joint training is as fast" in readme
 
 
+def test_the_page_says_how_long_the_default_study_trains_and_its_floor():
+    rows = speed.pd.read_csv(COMMITTED / "speed.csv").query("vectors == 'avx512' and threads == 1")
+    floors = rows[rows["subject"].str.startswith("floor")].groupby("algorithm")["median"].min()
+    study = Study(config.load(ROOT / "config" / "flux.yaml"))
+    floor = sum(
+        cell.meta_iterations * study.config.seeds * floors[cell.algorithm] * 1e-6
+        for cell in study.cells
+        if cell.meta_iterations
+    )
+    jobs = speed.pd.read_csv(ROOT / "results" / "reference" / "flux" / "seconds.csv")
+    page = " ".join((ROOT / "docs" / "engine.md").read_text().split())
+    assert f"trains for {jobs['seconds'].sum():.0f} seconds of one core" in page
+    alone = f"alone take {floor:.0f} seconds, which is {floor / 120:.1f} minutes on two cores"
+    assert alone in page
+
+
 @pytest.mark.parametrize("vectors", ["avx512", "avx2"])
 def test_the_expected_times_of_algorithms_are_right_within_a_factor_of_one_and_a_half(
     vectors, tmp_path
