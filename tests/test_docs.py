@@ -202,6 +202,7 @@ def test_a_claim_holds_in_its_rows_and_stands_in_its_page(claim: dict[str, str])
 def test_the_readme_is_short_and_has_no_result_without_a_claim() -> None:
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 120 and not re.search(r"\d \[[\d-]", text)
+    assert text.count("![") == 1, "further figures are on the pages that discuss them"
 
 
 @pytest.mark.parametrize("page", ["docs/results.md", "docs/algorithms.md", "docs/robustness.md"])

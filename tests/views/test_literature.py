@@ -119,7 +119,18 @@ def test_the_pages_print_the_committed_tables():
     found, varied = literature.table(known, REFERENCE), literature.variations(known, REFERENCE)
     assert printed("docs/literature.md", "literature") == literature_markdown.table(found)
     assert printed("docs/literature.md", "variations") == literature_markdown.variations(varied)
-    assert printed("README.md", "literature") == literature_markdown.summary(found)
+    assert printed("docs/literature.md", "summary") == literature_markdown.summary(found)
+
+
+def test_the_readme_counts_the_verdicts():
+    verdicts = literature.table(literature.load(), REFERENCE)["verdict"].value_counts()
+    compared = verdicts.sum() - verdicts["not comparable"]
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"Of {compared} published numbers that can be compared" in readme
+    reproduced, better, worse = verdicts[["reproduced", "better", "worse"]]
+    assert (
+        f"{reproduced} are reproduced, {better} of ours are better and {worse} are worse" in readme
+    )
 
 
 def printed(page, name):
