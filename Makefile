@@ -31,7 +31,7 @@ REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup benchmark smoke atlas docs report ui server figures verify reference soak bench growth literature test test-units test-views test-workflow test-studies test-faults test-cluster test-pythons test-server setup-cluster setup-server check format lock
+.PHONY: help setup benchmark smoke atlas docs docs-links report ui server figures verify reference soak bench growth literature test test-units test-views test-workflow test-studies test-faults test-cluster test-pythons test-server setup-cluster setup-server check format lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,9 @@ report: setup ## Write results/STUDY/report.html of a finished study, and report
 docs: setup ## Build the documentation site, docs/_build/index.html
 	$(BIN)/sphinx-build -W --keep-going -q -d docs/_build/.doctrees docs docs/_build
 	@echo "docs/_build/index.html"
+
+docs-links: setup ## Check the links of the pages to other sites (needs a network)
+	$(BIN)/sphinx-build -b linkcheck -q -d docs/_build/.doctrees docs docs/_build/links
 
 figures: setup ## Draw all figures from the tables in TABLES into OUT
 	$(BIN)/metabench figures --tables "$(TABLES)" --out "$(OUT)"
