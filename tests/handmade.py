@@ -18,7 +18,9 @@ GRIDS = {  # group: axis: values
     "where": {"support": ["-5 to 0", "0 to 5"]},
     "both": {"shots": [5, 10], "noise": [0.0, 0.5]},
 }
-FIELDS = Fields(["standard"], list(GRIDS), noisy=["standard"], distant=["standard"])
+FIELDS = Fields(
+    ["standard"], list(GRIDS), noisy=["standard"], distant=["standard"], gridded=["standard"]
+)
 """What the figures of one protocol and all grids are about."""
 
 CELLS = [  # algorithm, cell, role, inner and meta step size, meta-iterations, diverged seeds

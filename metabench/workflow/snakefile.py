@@ -29,6 +29,7 @@ from metabench.study.cells import Cell
 from metabench.study.config import ConfigError
 from metabench.study.jobs import Study, TrainJob
 from metabench.views import figures
+from metabench.views.drawing import cell_grids
 from metabench.views.drawing.reading import Fields
 from metabench.views.figures import Picture
 from metabench.views.tracking import store
@@ -364,6 +365,7 @@ class Workflow:
             noisy=sorted(study.noisy_protocols),
             distant=sorted(study.distant_protocols),
             recurring=protocols if study.recurring else [],
+            gridded=protocols if cell_grids.form_grids(cell_grids.planned(study.cells)) else [],
         )
         return figures.of_study(fields)
 

@@ -1,11 +1,13 @@
 import shutil
 import subprocess
 import sys
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
 import handmade
 import numpy as np
+import pandas as pd
 import pytest
 import small
 from docutils.core import publish_parts
@@ -17,6 +19,7 @@ from metabench.records import manifests
 from metabench.records.artifacts import ArtifactError
 from metabench.views import figures
 from metabench.views.drawing import medium, style
+from metabench.views.drawing.contenders import contenders
 from metabench.views.drawing.lines import lines
 from metabench.views.drawing.reading import Fields, Tables
 from metabench.views.figures import (
@@ -25,6 +28,7 @@ from metabench.views.figures import (
     comparisons,
     distance,
     gallery,
+    grids,
     profiles,
     step_sizes,
     training_tasks,
@@ -32,6 +36,7 @@ from metabench.views.figures import (
     validation_curves,
 )
 from metabench.views.figures import showcase as showcase_figure
+from metabench.views.report.charts.matrix import _both_ways
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,7 @@ def test_the_tables_made_by_hand_have_columns_of_real_ones() -> None:
 
 def test_the_files_are_exactly_those_that_the_names_promise(drawn: list[Path]) -> None:
     names = list(PROTOCOLS)
-    fields = Fields(names, list(GRIDS), names, ["standard"])
+    fields = Fields(names, list(GRIDS), names, ["standard"], gridded=names)
     stems = [picture.stem for picture in figures.of_study(fields)]
     assert len(set(stems)) == len(stems)
     assert {path.name for path in drawn[0].parent.iterdir()} == {
@@ -209,7 +214,7 @@ def test_the_names_of_figures_are_known_without_seaborn() -> None:
         "print(len(of_study(Fields(['standard']))), 'seaborn' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.split() == ["12", "False"]
+    assert ran.stdout.split() == ["11", "False"]
 
 
 def test_every_figure_has_a_heading_labels_and_a_caption_in_the_report() -> None:
@@ -369,6 +374,86 @@ def test_the_matrix_has_who_beats_whom_and_marks_what_is_certain(tables: Tables)
     assert texts[3, 0].get_text() == "90" and texts[3, 0].get_fontweight() == "bold"
     assert texts[1, 0].get_fontweight() != "bold", "the interval holds zero"
     assert len(texts) == 12
+
+
+def test_percentages_are_those_of_the_report_whose_browser_rounds_a_half_up() -> None:
+    tables = Tables(small.ROOT / "results" / "reference" / "algorithms" / "tables")
+    found = contenders(tables, "robustness")
+    rows = tables.rows("comparisons.csv", role="selected", region="all")
+    pairs = _both_ways(tables, rows, ("robustness",))
+    in_report = {(row["a"], row["b"]): Decimal(row["probability"]) for row in pairs}
+    _, matrix = comparisons.draw(tables, "robustness").axes
+    shown = {}
+    for text in matrix.texts:
+        column, row = map(int, text.get_position())
+        shown[found[row].style.line, found[column].style.line] = text.get_text()
+    assert shown == {
+        pair: str(value.quantize(Decimal(1), ROUND_HALF_UP)) for pair, value in in_report.items()
+    }
+    assert Decimal("92.5") in in_report.values(), "otherwise nothing tells the rules apart"
+
+
+def test_a_method_without_steps_is_a_flat_line_with_one_mark(tmp_path: Path) -> None:
+    made = handmade.tables()
+    adapted = made["adaptation.csv"]
+    after = (adapted["cell"] == "a1") & (adapted["update"] > 0)
+    adapted.loc[after, ["mean", "median", "score"]] = [0.5, 0.25, 0.125]
+    adapted.loc[after, ["score_lower", "score_upper"]] = [0.1, 0.2]
+    found = Tables(handmade.write(made, tmp_path / "tables"))
+    axes = adaptation.draw(found, "standard", "score").axes[0]
+    labels = {str(line.get_label()): line for line in axes.get_lines()}
+    flat = labels[f"{published(found, 'anil')}, no steps"]
+    assert list(flat.get_ydata()) == [0.125, 0.125] and flat.get_markevery() == [-1]
+    assert [label for label in labels if label.endswith("no steps")] == [flat.get_label()]
+
+
+def arrows(axes: Any) -> list[tuple[str, float]]:
+    """Return the colour and the place of each arrow."""
+    marks = [line for line in axes.get_lines() if "arrow" in str(line.get_marker())]
+    return [(mark.get_color(), float(mark.get_xdata()[0])) for mark in marks]
+
+
+def test_lines_of_training_have_the_marks_of_their_algorithms_and_arrows_where_they_leave(
+    tmp_path: Path,
+) -> None:
+    made = handmade.tables()
+    history = made["history.csv"]
+    mine = history["cell"] == "f1"
+    last = history.loc[mine, "meta_iteration"].max()
+    history.loc[mine & (history["meta_iteration"] == last), "validation_loss"] = 1e6
+    found = Tables(handmade.write(made, tmp_path / "tables"))
+    axes = validation_curves.draw(found).axes[0]
+    look = found.styles["fomaml"]
+    line = next(line for line in axes.get_lines() if line.get_label() == look.label)
+    assert line.get_marker() == look.marker
+    assert arrows(axes) == [(look.colour, last)]
+
+
+def test_a_score_below_the_axis_of_a_grid_is_an_arrow(tmp_path: Path) -> None:
+    made = handmade.tables()
+    board = made["leaderboard.csv"]
+    low = (board["cell"] == "f1") & (board["protocol"] == "points shots 10")
+    board.loc[low, ["score", "score_lower", "score_upper"]] = [1e-6, 1e-7, 1e-5]
+    found = Tables(handmade.write(made, tmp_path / "tables"))
+    axes = grids.draw(found, "points").axes[0]
+    assert (found.styles["fomaml"].colour, 10) in arrows(axes)
+    assert axes.get_ylim()[0] < grids.LOW
+
+
+def test_maps_of_scores_and_of_their_difference_have_a_scale_each(tmp_path: Path) -> None:
+    made = handmade.tables()
+    pair = {"algorithm_a": "anil", "cell_a": "a1", "algorithm_b": "fomaml", "cell_b": "f1"}
+    ends = {"difference": 0.1, "difference_lower": 0.05, "difference_upper": 0.2}
+    compared = [
+        {**pair, **ends, "role": "published", "region": "all", "protocol": protocol}
+        for protocol in handmade.of_grids()
+        if protocol.startswith("both ")
+    ]
+    made["comparisons.csv"] = pd.concat([made["comparisons.csv"], pd.DataFrame(compared)])
+    found = Tables(handmade.write(made, tmp_path / "tables"))
+    panels = grids.draw(found, "both").axes
+    scales = [axes.get_ylabel() for axes in panels if axes.get_label() == "<colorbar>"]
+    assert scales == ["difference of mean scores", "mean score"]
 
 
 def test_trials_are_shown_of_algorithms_with_more_than_one(tables: Tables) -> None:

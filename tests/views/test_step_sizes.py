@@ -5,8 +5,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import handmade
+import pytest
 import rendered
+import small
 
+from metabench.analysis import frames
+from metabench.study import config
+from metabench.study.jobs import Study
+from metabench.views.drawing import cell_grids
 from metabench.views.drawing.reading import Tables
 from metabench.views.figures import step_sizes
 
@@ -159,8 +165,33 @@ def test_long_names_and_values_have_room(tmp_path: Path) -> None:
     assert all(shape.x1 <= figure.bbox.x1 and shape.y1 <= figure.bbox.y1 for shape in shapes)
 
 
-def test_a_study_without_anything_to_choose_says_so(tmp_path: Path) -> None:
-    tables = handmade.grid([{"algorithm": "random", "role": "published", "strength": None}])
-    read = Tables(handmade.write(tables, tmp_path / "tables"))
-    (text,) = step_sizes.draw(read, "standard").texts
-    assert text.get_text() == "No algorithm of this study has a step size or a grid."
+def form_grids(rows: list[dict[str, Any]]) -> bool:
+    """Return whether some cells form grids, and so have a figure of them."""
+    return cell_grids.form_grids(handmade.grid(rows)["cells.csv"])
+
+
+def test_a_study_without_anything_to_choose_has_no_figure_of_grids() -> None:
+    assert not form_grids([{"algorithm": "random", "role": "published", "strength": None}])
+
+
+def test_many_candidates_that_share_no_setting_have_no_figure_of_grids() -> None:
+    """Trials of a search: four hyperparameters, each drawn for each trial."""
+    trials = [
+        {"algorithm": "prox", "a": n % 2, "b": n // 2, "c": n % 3, "d": n % 5} for n in range(12)
+    ]
+    assert not form_grids(trials)
+    assert form_grids(trials[:5])
+    assert form_grids(cells("prox", a=[0, 1, 2], b=[0, 1, 2], c=[0, 1, 2]))
+
+
+REFERENCE = small.ROOT / "results" / "reference"
+STUDIES = [path.name for path in REFERENCE.iterdir() if (path / "tables" / "cells.csv").is_file()]
+
+
+@pytest.mark.parametrize("name", sorted(STUDIES))
+def test_a_study_knows_before_it_runs_whether_its_cells_form_grids(name: str) -> None:
+    study = Study(config.load(small.ROOT / "config" / f"{name}.yaml"))
+    tabled = frames.read(REFERENCE / name / "tables", "cells.csv")
+    planned = cell_grids.planned(study.cells)
+    assert cell_grids.form_grids(planned) == cell_grids.form_grids(tabled)
+    assert cell_grids.form_grids(tabled) == (name not in ("algorithms", "search"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -27,13 +29,18 @@ BARS = 0.02
 MARKS = 8
 """Approximate number of markers on a line."""
 
+ARROW = 0.04
+"""Distance between two arrows, as a fraction of the axis."""
+
+FLAT: dict[str, Any] = {"linestyle": (0, (8, 2)), "linewidth": 0.9, "markevery": [-1]}
+"""Style of the line of a trained method that takes no steps: only its end has a marker."""
+
 
 def curves(axes: Axes, tables: Tables, protocol: str, region: str, statistic: str) -> None:
     """Draw every line of a protocol and region.
 
     Bands are the table's intervals. If bands would hide each other, only the interval of the last
-    update is drawn, as a bar to its right; so are the intervals of baselines, which take no
-    updates.
+    update is drawn, as a bar to its right; so are the intervals of what takes no steps.
     """
     table = tables.rows("adaptation.csv", protocol=protocol, region=region)
     last, most = int(table["update"].max()), ceiling(tables.zero(protocol, statistic, region))
@@ -42,7 +49,7 @@ def curves(axes: Axes, tables: Tables, protocol: str, region: str, statistic: st
     bars, above, below = 0, 0, 0
     for line, rows in shown:
         _draw(axes, line, rows, statistic, last)
-        bar = line.step == "none" or tables.crowded
+        bar = tables.crowded or line.step == "none" or takes_no_steps(rows)
         if not bar:
             _band(axes, line, rows, statistic)
         losses = rows[statistic].to_numpy(dtype=float)
@@ -57,6 +64,18 @@ def curves(axes: Axes, tables: Tables, protocol: str, region: str, statistic: st
     axes.spines["bottom"].set_bounds(0, last)
     middle = 0.5 * last / axes.get_xlim()[1]
     axes.set_xlabel("updates (gradient steps on the support set)", x=middle)
+
+
+def takes_no_steps(rows: pd.DataFrame) -> bool:
+    """Return whether a method predicts from the support points at once, and takes no steps.
+
+    Its predictions after the first update are then those after every other. So are those of a cell
+    whose adaptations all diverged, but its losses are infinite.
+    """
+    after = rows.sort_values("update")[["mean", "median", "score"]].iloc[1:]
+    return len(after) > 1 and bool(
+        np.isfinite(after).all(axis=None) and (after.nunique() == 1).all()
+    )
 
 
 def ceiling(zero: float) -> float:
@@ -86,6 +105,9 @@ def _draw(axes: Axes, line: Line, rows: pd.DataFrame, statistic: str, last: int)
     y = np.where(np.isfinite(y), y, FAR)
     if line.step == "none":
         axes.plot([0, last], [y[-1], y[-1]], label=line.label, **without_marker(line.look))
+        return
+    if takes_no_steps(rows):
+        axes.plot([0, last], [y[-1], y[-1]], label=f"{line.label}, no steps", **line.look | FLAT)
         return
     axes.plot(x, y, label=_label(line, rows), markevery=max(1, last // MARKS), **line.look)
 
@@ -128,15 +150,28 @@ def _mark(
     """
     if not off.any():
         return False
-    height = 0.97 - 0.04 * place if way == "up" else 0.03 + 0.04 * place
+    height = 0.97 - ARROW * place if way == "up" else 0.03 + ARROW * place
+    arrow(axes, rows.loc[off, "update"].iloc[0], height, way, line.look["color"])
+    return True
+
+
+def arrow(axes: Axes, x: float, height: float, way: str, colour: str) -> None:
+    """Draw the arrow of a line that leaves the axis at x, up or down.
+
+    Args:
+        axes: The axes to draw on.
+        x: Where the line leaves.
+        height: Height of the arrow, as a fraction of the axis.
+        way: up or down.
+        colour: Colour of the line.
+    """
     axes.plot(
-        rows.loc[off, "update"].iloc[:1],
+        [x],
         [height],
         marker=rf"$\{way}arrow$",
         markersize=7,
         linestyle="",
         clip_on=False,
-        color=line.look["color"],
+        color=colour,
         transform=axes.get_xaxis_transform(),
     )
-    return True

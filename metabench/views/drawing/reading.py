@@ -12,10 +12,8 @@ import pandas as pd
 from metabench.analysis import frames
 from metabench.analysis.columns import ORACLE, QUARTERS
 from metabench.study.grids import singles
+from metabench.views.drawing.cell_grids import NAMING, form_grids
 from metabench.views.drawing.style import Style, styles
-
-NAMING = ("algorithm", "cell", "role")
-"""Columns of cells.csv that name a cell; all others are hyperparameters, of whatever algorithm."""
 
 LEAST = 1e-5
 """Baselines with a smaller score solve all tasks and would hide the differences of others."""
@@ -33,6 +31,7 @@ class Fields(NamedTuple):
         noisy: The protocols under which predictive distributions are measured.
         distant: The protocols whose losses are measured by distance to the support points.
         recurring: The protocols, if cells differ in their number of training tasks.
+        gridded: The protocols, if cells form grids of step sizes or of other hyperparameters.
     """
 
     protocol: Sequence[str]
@@ -40,6 +39,7 @@ class Fields(NamedTuple):
     noisy: Sequence[str] = ()
     distant: Sequence[str] = ()
     recurring: Sequence[str] = ()
+    gridded: Sequence[str] = ()
 
 
 class Tables:
@@ -120,6 +120,7 @@ class Tables:
             noisy=self.noisy_protocols,
             distant=self._measured_in(QUARTERS[0]),
             recurring=self.protocols if "training_tasks" in self["cells.csv"] else [],
+            gridded=self.protocols if form_grids(self["cells.csv"]) else [],
         )
 
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from math import floor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -185,6 +186,20 @@ def _tick_text(value: float) -> str:
     mantissa, exponent = f"{value:.0e}".split("e")
     factor = "" if mantissa == "1" else f"{mantissa}\\times"
     return f"${factor}10^{{{int(exponent)}}}$"
+
+
+def whole(value: float) -> str:
+    """Format a number without decimals; a half is rounded up.
+
+    The numbers of the report's charts are rounded in this way, by the browser. Python's own rule
+    would round a half to the even number: 92.5 to 92, and 56.5 to 56.
+
+    Example:
+        >>> whole(92.5), whole(56.49999999999999), whole(7.4)
+        ('93', '57', '7')
+    """
+    # Half of a percent comes from a binary fraction that may lie just below it.
+    return str(floor(round(value, 9) + 0.5))
 
 
 def compact(value: float) -> str:

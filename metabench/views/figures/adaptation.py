@@ -23,7 +23,8 @@ training and the random initialization with the study's common one. Dashed lines
 validation bank: the cell of the grid and, for joint training and the random initialization, the
 adaptation step size as well. Where there is no dashed line, validation selects the published cell.
 A selected cell may adapt with a different step size than the published one. Dotted horizontal lines
-are baselines that take no gradient steps.
+are baselines that take no gradient steps. Long dashes with one mark at their end are trained
+methods that take none either, and predict from the support points at once.
 
 Bands are intervals over seeds and tasks together (crossed design; 95 % unless the study sets a
 different level). The bars at the right are the intervals of the baselines, over tasks alone, and of

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from metabench.views.drawing.contenders import Contender, contenders, ranking
 from metabench.views.drawing.medium import canvas, headline, medium, message
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import inches, titled
+from metabench.views.drawing.style import inches, titled, whole
 
 NAME = "comparisons_{protocol}"
 CATEGORY = "Comparisons"
@@ -95,7 +95,7 @@ def _matrix(axes: Axes, tables: Tables, protocol: str, found: list[Contender]) -
         look: dict[str, Any] = {"fontweight": "bold"} if is_certain else {"style": "italic"}
         look["color"] = "white" if abs(value - 50) > 32 else "black"
         axes.text(
-            column, row, f"{value:.0f}", ha="center", va="center", fontsize=medium().field, **look
+            column, row, whole(value), ha="center", va="center", fontsize=medium().field, **look
         )
     names = [contender.style.label for contender in found]
     axes.set_xticks(range(len(found)), names, rotation=90)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from math import ceil
 from typing import Any
 
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from metabench.views.drawing.curves import ARROW, arrow
 from metabench.views.drawing.grids import Axis, Grid, Method
 from metabench.views.drawing.medium import canvas, headline, legend_below, medium
 from metabench.views.drawing.reading import Tables
@@ -26,7 +28,8 @@ CAPTION = """
 How a group of protocols that varies one thing or more changes the mean score after the last update:
 the loss divided by that of predicting zero on the same task and points, capped at 1, where an
 adaptation counts as failed. One axis: the mean score with its interval over seeds and tasks (left),
-and the share of adaptations that failed (right). Two axes: a map for each method, darker where the
+and the share of adaptations that failed (right); an arrow stands for a score below 0.0001, which
+is off the axis. Two axes: a map for each method, darker where the
 score is better; the last map is the difference of the first two published cells, hatched where its
 interval includes zero. More axes: these maps over the first two, for each value of the others.
 
@@ -37,6 +40,9 @@ each run tunes on validation tasks.
 
 LOW = 1e-4
 """Scores below are off the axis."""
+
+OFF = 1e-9
+"""Stands for such a score, so that the line leaves the axis through its bottom."""
 
 MAP = 1.8
 """Inches of a map at least."""
@@ -60,17 +66,25 @@ def _curves(grid: Grid) -> Figure:
     figure = canvas(3.6)
     left, right = figure.subplots(1, 2)
     known = []
+    below: Counter[float] = Counter()
     for method in grid.methods:
         rows = grid.of(method).sort_values(f"place {axis.name}")
         places = rows[f"place {axis.name}"].to_numpy(int)
         x = places if axis.scale == "order" else np.array(axis.numbers)[places]
-        left.plot(x, rows["score"], label=method.label, **method.look)
+        score, colour = rows["score"].to_numpy(float), method.look["color"]
+        shown = score >= LOW
+        left.plot(x, np.where(shown, score, OFF), label=method.label, **method.look)
         ends = rows["score_lower"], rows["score_upper"]
-        left.fill_between(x, *ends, color=method.look["color"], alpha=0.15, linewidth=0)
+        left.fill_between(x, *ends, where=shown, color=colour, alpha=0.15, linewidth=0)
+        for place in x[~shown]:
+            arrow(left, place, 0.03 + ARROW * below[place], "down", colour)
+            below[place] += 1
         right.plot(x, rows["failed"], **method.look)
-        known.append(rows["score"].to_numpy(float))
+        known.append(score)
     scores = np.concatenate(known)
     loss_axis(left, "y", scores[scores >= LOW])
+    if below:  # room for the arrows
+        left.set_ylim(bottom=LOW / 2)
     left.set_ylabel("mean score")
     right.set_ylim(-0.02, 1.02)
     right.yaxis.set_major_formatter(PercentFormatter(1))
@@ -126,8 +140,12 @@ def _maps(figure: FigureBase, grid: Grid, lines: int, columns: int) -> None:
     for axes, method in zip(panels.flat, methods, strict=False):
         _map(axes, _on_grid(grid, grid.of(method), "score"), "viridis_r", norm)
         axes.set_title(_wrapped(method.label), fontsize=medium().tick)
+    scaled = panels
     if pair is not None:
-        _draw_difference(panels.flat[len(methods)], pair)
+        row = len(methods) // columns
+        scaled = np.delete(panels, row, axis=0) if lines > 1 else panels
+        mappable = _draw_difference(panels.flat[len(methods)], pair)
+        _scale(figure, mappable, panels[row], "difference of mean scores")
         title = " −\n".join(method.label for method in _published(grid))
         panels.flat[len(methods)].set_title(title, fontsize=medium().tick)
     for axes in panels.flat[count:]:
@@ -139,8 +157,13 @@ def _maps(figure: FigureBase, grid: Grid, lines: int, columns: int) -> None:
         axes.tick_params(labelbottom=True)
     figure.supxlabel(across.title)
     figure.supylabel(down.title)
-    bar = figure.colorbar(ScalarMappable(norm, "viridis_r"), ax=panels, shrink=0.6, aspect=30)
-    bar.set_label("mean score")
+    _scale(figure, ScalarMappable(norm, "viridis_r"), scaled, "mean score")
+
+
+def _scale(figure: FigureBase, colours: ScalarMappable, panels: Any, label: str) -> None:
+    """Draw the scale of colours of some panels to their right."""
+    bar = figure.colorbar(colours, ax=panels, shrink=0.8, aspect=20)
+    bar.set_label(label)
     bar.outline.set_visible(False)
 
 
@@ -212,11 +235,12 @@ def _on_grid(grid: Grid, rows: pd.DataFrame, column: str) -> NDArray[np.float64]
     return whole.to_numpy(float)
 
 
-def _draw_difference(axes: Axes, pair: Pair) -> None:
-    """Draw the map of a difference, hatched where it is not certain."""
+def _draw_difference(axes: Axes, pair: Pair) -> ScalarMappable:
+    """Draw the map of a difference, hatched where it is not certain, and return its colours."""
     difference, certain = pair
     most = max(float(np.nanmax(np.abs(difference))), 1e-3)
-    _map(axes, difference, "PuOr", Normalize(-most, most))
+    norm = Normalize(-most, most)
+    _map(axes, difference, "PuOr", norm)
     for row, column in np.argwhere(~certain):
         axes.fill(
             column + np.array([-0.5, 0.5, 0.5, -0.5]),
@@ -226,3 +250,4 @@ def _draw_difference(axes: Axes, pair: Pair) -> None:
             linewidth=0,
             edgecolor="#888888",
         )
+    return ScalarMappable(norm, "PuOr")

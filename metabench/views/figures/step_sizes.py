@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,11 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from metabench.views.drawing.medium import canvas, headline, medium, message
+from metabench.views.drawing import cell_grids
+from metabench.views.drawing.cell_grids import STEP_SIZES
+from metabench.views.drawing.medium import canvas, headline, medium
 from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import broken, compact, inches, loss_axis, titled
 
-NAME = "step_sizes_{protocol}"
+NAME = "step_sizes_{gridded}"
 CATEGORY = "Step sizes"
 CAPTION = """
 Score of every cell of the step-size grids after the last update. Each field gives the mean score
@@ -33,15 +35,6 @@ diverged in training; the field gives their number. No run is left out of any me
 of a diverged run have the score 1. If a selected cell is at the edge of its grid, a better one may
 lie outside.
 """
-
-STEP_SIZES = ("inner_step_size", "meta_step_size")
-"""Hyperparameters that are preferred as axes."""
-
-SPARSE = 2.5
-"""The smallest mean number of fields per panel; with fewer, many panels would show no grids."""
-
-FEW = 8
-"""Number of panels that is always acceptable."""
 
 CMAP = "viridis_r"
 BAR = 0.9
@@ -119,15 +112,9 @@ class Grid(NamedTuple):
         return 0.7 + (0 if upright else max(beside, 0)) + field * max(len(self.horizontal.ticks), 2)
 
 
-def draw(tables: Tables, protocol: str) -> Figure:
+def draw(tables: Tables, gridded: str) -> Figure:
     """Draw the mean score after a protocol's last update, and the median loss below it."""
-    grids = [
-        grid for algorithm in _in_order(tables) for grid in _grids(tables, protocol, algorithm)
-    ]
-    if not grids:
-        return message("No algorithm of this study has a step size or a grid.")
-    if sum(len(grid.rows) for grid in grids) < SPARSE * len(grids) and len(grids) > FEW:
-        return message("The candidates of this study form no grids: see the figure of candidates.")
+    grids = [grid for name in _in_order(tables) for grid in _grids(tables, gridded, name)]
     norm = _norm(pd.concat(grid.rows for grid in grids)["score"])
     bands = _bands(grids)
     heights = [1.1 + 0.52 * max(len(grid.vertical.ticks) for grid in band) for band in bands]
@@ -142,8 +129,8 @@ def draw(tables: Tables, protocol: str) -> Figure:
     bar = figure.colorbar(ScalarMappable(norm, CMAP), cax=place)
     loss_axis(bar.ax, "y", np.array([norm.vmin, norm.vmax]), margin=1)
     bar.set_label("mean score after the last update")
-    what = f"mean score (median loss) over {tables.size(protocol)}"
-    headline(figure, f"{protocol} protocol: {what}")
+    what = f"mean score (median loss) over {tables.size(gridded)}"
+    headline(figure, f"{gridded} protocol: {what}")
     return figure
 
 
@@ -175,64 +162,31 @@ def _in_order(tables: Tables) -> list[str]:
     """Return the algorithms, those without an inner step size last."""
     names = sorted(set(tables["cells.csv"]["algorithm"]))
     inner = STEP_SIZES[0]
-    return sorted(names, key=lambda name: inner not in _settings(tables, name))
-
-
-def _settings(tables: Tables, algorithm: str) -> pd.DataFrame:
-    """Return the hyperparameters that an algorithm reads, step sizes first: a row for each cell."""
-    cells = tables.rows("cells.csv", algorithm=algorithm)
-    cells = cells[cells["role"].isin(["published", "grid"])].set_index("cell")
-    known = [name for name in tables.hyperparameters if cells[name].notna().any()]
-    sizes = [size for size in STEP_SIZES if size in known]
-    return cells[sizes + [name for name in known if name not in sizes]]
+    return sorted(
+        names, key=lambda name: inner not in cell_grids.settings(tables["cells.csv"], name)
+    )
 
 
 def _grids(tables: Tables, protocol: str, algorithm: str) -> Iterator[Grid]:
     """Yield the heat maps of an algorithm, one for each combination of other settings."""
-    settings = _settings(tables, algorithm)
+    known = cell_grids.settings(tables["cells.csv"], algorithm)
     board = tables.rows("leaderboard.csv", protocol=protocol, algorithm=algorithm)
-    board = board[board["cell"].isin(settings.index)]
+    board = board[board["cell"].isin(known.index)]
     steps = sorted(set(board["step"]))
     if "own" in steps:
         board, steps = board[board["step"] == "own"], ["own"]
 
     # The step of adaptation takes an axis where an algorithm has no step of its own.
-    axes = _axes(settings, 2 if steps == ["own"] else 1)
-    if not axes:
+    names = cell_grids.axes(known, 2 if steps == ["own"] else 1)
+    if not names:
         return
-    others = [name for name in tables.hyperparameters if name in _varied(settings)]
-    others = [name for name in others if name not in axes]
-    groups = settings.groupby(others, dropna=False) if others else [((), settings)]
-    for values, group in groups:
-        title = tables.styles[algorithm].label + _note(others, values)
+    for shared, group in cell_grids.panels(known, names):
+        title = tables.styles[algorithm].label + _note(shared)
         rows = board[board["cell"].isin(group.index)]
-        across = [_axis(group[name]) for name in axes]
+        across = [_axis(group[name]) for name in names]
         if len(across) < 2:
             across.insert(0, _axis_of_steps(steps))
         yield Grid(title, rows, *across)
-
-
-def _varied(settings: pd.DataFrame) -> list[str]:
-    """Return the hyperparameters that vary."""
-    return [str(name) for name in settings if settings[name].nunique(dropna=False) > 1]
-
-
-def _axes(settings: pd.DataFrame, count: int) -> list[str]:
-    """Return the hyperparameters on the axes, the vertical one first.
-
-    They are the first that vary. If fewer vary than there are axes, a constant step size is used.
-    """
-    varied = _varied(settings)
-    shapes = [tuple(pd.factorize(settings[name], use_na_sentinel=False)[0]) for name in varied]
-    # What varies only together with another is no grid, but settings that are given side by side.
-    free = [
-        name
-        for name, shape in zip(varied, shapes, strict=True)
-        if name in STEP_SIZES or shapes.count(shape) == 1
-    ]
-    fixed = [size for size in STEP_SIZES if size in settings and size not in varied]
-    chosen = [*free, *fixed][:count]
-    return sorted(chosen, key=list(settings.columns).index)
 
 
 def _axis(values: pd.Series) -> Axis:
@@ -269,10 +223,10 @@ def _value_text(value: Any) -> str:
     return broken(value) if isinstance(value, str) else f"{value:g}"
 
 
-def _note(names: Iterable[str], values: Iterable[Any]) -> str:
+def _note(shared: Mapping[str, Any]) -> str:
     """Format settings, one per line, without those at their default."""
     lines = []
-    for name, value in zip(names, values, strict=True):
+    for name, value in shared.items():
         if not pd.isna(value) and (name, value) not in PLAIN:
             known = SETTINGS.get((name, value))
             lines.append(known or titled(name.replace("_", " "), _value_text(value)))

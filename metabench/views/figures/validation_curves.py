@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from metabench.analysis.columns import judged
+from metabench.views.drawing.curves import ARROW, arrow
 from metabench.views.drawing.medium import canvas, legend_below, message
 from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import Style, loss_axis
@@ -26,8 +27,9 @@ Faint lines are the seeds, strong lines their mean; there is no interval. Solid 
 published cells, or the selected cells of each protocol if an algorithm has none. Dashed lines are
 cells that train until another algorithm's budget of point-gradients is spent; they start like the
 published cell and continue it. The dotted line is the initialization without training. Curves leave
-the axis above 30 times their median initial loss. If a seed diverges, a cross marks its last finite
-loss; the mean ends there, because no seed is left out of it, and the legend counts such seeds.
+the axis above 30 times their median initial loss; an arrow marks where a mean first does. If a seed
+diverges, a cross marks its last finite loss; the mean ends there, because no seed is left out of
+it, and the legend counts such seeds.
 """
 
 SPENT = {
@@ -42,6 +44,9 @@ LOOKS: dict[str, dict[str, Any]] = {
     "selected": {"linestyle": "-", "linewidth": 1.5},
     "equal-budget": {"linestyle": (0, (3, 1)), "linewidth": 1.5},
 }
+
+MARKS = 5
+"""Approximate number of markers on a line."""
 
 HIGH = 30
 """Limit of the axis, as a multiple of the curves' median initial loss."""
@@ -74,10 +79,11 @@ def draw(tables: Tables) -> Figure:
     figure = canvas(4.6)
     panels = figure.subplots(2, 2, sharey=True)
     for axes, (column, label) in zip(panels.flat, SPENT.items(), strict=True):
-        for cell in cells:
+        for n, cell in enumerate(cells):
             # Many algorithms leave no room for the lines of single seeds.
-            _draw(axes, cell, column, seeds=not tables.crowded)
-        _style_axes(axes, label)
+            _draw(axes, cell, column, seeds=not tables.crowded, first=n / len(cells))
+        most = _style_axes(axes, label)
+        _arrows(axes, cells, column, most)
     for axes in panels[:, 0]:
         axes.set_ylabel("validation MSE")
     legend_below(figure, panels[0, 0], 4 if tables.crowded else 3)
@@ -105,13 +111,25 @@ def _selected(tables: Tables, algorithm: str) -> pd.Series[str]:
     return rows.loc[rows["selected"].astype(bool), "cell"].drop_duplicates()
 
 
-def _draw(axes: Axes, cell: Cell, column: str, seeds: bool) -> None:
+def _wide(cell: Cell, column: str) -> pd.DataFrame:
+    """Return the losses of a cell, a row for each cost and a column for each seed."""
+    return cell.rows.pivot(index=column, columns="seed", values="validation_loss")
+
+
+def _draw(axes: Axes, cell: Cell, column: str, seeds: bool, first: float) -> None:
     """Draw a cell's loss against its cost.
 
     A faint line is a seed, a strong one their mean. A cross marks where a seed's loss stops being
     finite.
+
+    Args:
+        axes: The axes to draw on.
+        cell: The cell.
+        column: The cost.
+        seeds: Whether to draw the seeds.
+        first: Place of the first marker, as a share of the distance to the next.
     """
-    wide = cell.rows.pivot(index=column, columns="seed", values="validation_loss")
+    wide = _wide(cell, column)
     mean, colour, label = wide.mean(axis=1), cell.style.colour, _label(cell, wide)
     if len(wide) == 1:
         axes.axhline(mean.iloc[0], color=colour, label=f"{label} (untrained)", **UNTRAINED)
@@ -119,7 +137,9 @@ def _draw(axes: Axes, cell: Cell, column: str, seeds: bool) -> None:
     if seeds:
         axes.plot(wide.index, wide.mask(~np.isfinite(wide)), color=colour, **FAINT)
     known = mean.mask(~np.isfinite(mean))
-    axes.plot(wide.index, known, color=colour, label=label, **LOOKS[cell.role])
+    every = max(1, len(wide) // MARKS)
+    marks: dict[str, Any] = {"marker": cell.style.marker, "markevery": (int(first * every), every)}
+    axes.plot(wide.index, known, color=colour, label=label, **marks, **LOOKS[cell.role])
     _crosses(axes, wide, colour)
 
 
@@ -142,16 +162,29 @@ def _crosses(axes: Axes, wide: pd.DataFrame, colour: str) -> None:
             axes.plot(known.index, known, "x", color=colour, markersize=6, markeredgewidth=1.5)
 
 
-def _style_axes(axes: Axes, label: str) -> None:
-    """Fit a panel's axes to its lines."""
+def _arrows(axes: Axes, cells: list[Cell], column: str, most: float) -> None:
+    """Mark where the mean of each cell first exceeds the axis, whose largest loss is `most`."""
+    height = 1.03  # over the panel, where no line hides it
+    for cell in cells:
+        mean = _wide(cell, column).mean(axis=1)
+        above = mean.index[np.isfinite(mean) & (mean > most)]
+        if len(above):
+            arrow(axes, above[0], height, "up", cell.style.colour)
+            height += 1.5 * ARROW
+
+
+def _style_axes(axes: Axes, label: str) -> float:
+    """Fit a panel's axes to its lines, and return the largest loss that they may show."""
     lines = axes.get_lines()
     losses = np.concatenate([line.get_ydata() for line in lines]).astype(float)
     first = np.concatenate([np.asarray(line.get_ydata(), dtype=float)[:1] for line in lines])
     usual = np.median(first[np.isfinite(first)]) if np.isfinite(first).any() else np.inf
-    loss_axis(axes, "y", losses[losses < HIGH * usual])
+    most = float(HIGH * usual)
+    loss_axis(axes, "y", losses[losses < most])
     axes.set_xlim(left=0)
     if not np.isfinite(losses).any():  # then nothing else says how far the axis goes
         axes.set_xlim(right=np.concatenate([line.get_xdata() for line in lines]).max())
     axes.set_xlabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    return most
