@@ -2,22 +2,20 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import handmade
 import numpy as np
 import pandas as pd
 import pytest
-from browser import in_a_browser, launched
+from browser import in_a_browser
 from click.testing import CliRunner
-from playwright.sync_api import Browser, ConsoleMessage, Page
-from small import ROOT
+from playwright.sync_api import Browser, Page
+from reports import REFERENCE, Opened, data_of
 
 from metabench.analysis import frames
 from metabench.analysis.statistics.losses import ROUNDING
@@ -32,26 +30,6 @@ from metabench.views.report.board import number
 from metabench.views.report.charts.differences import differences
 from metabench.views.report.charts.parts import Control, interval
 from metabench.views.report.charts.showcase import showcase
-
-REFERENCE = ROOT / "results" / "reference"
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The pages of three studies."""
-    folder = tmp_path_factory.mktemp("reports")
-    studies = ("flux", "algorithms", "flux-atlas")
-    return {
-        study: report.write(REFERENCE / study / "tables", folder / f"{study}.html")
-        for study in studies
-    }
-
-
-def data_of(page: Path) -> dict[str, Any]:
-    """Return what a page's script works with."""
-    text = page.read_text(encoding="utf-8")
-    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text)
-    return json.loads(found)
 
 
 def test_a_page_says_what_it_was_made_from_and_is_not_large(written: dict[str, Path]) -> None:
@@ -214,55 +192,28 @@ def test_a_report_is_of_a_study_or_of_tables(line: list[str]) -> None:
 # In a browser.
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as found:
-        yield found
-
-
-class Opened:
-    """A page in a browser, with all that it said and asked for."""
-
-    def __init__(self, browser: Browser, file: Path, width: int) -> None:
-        self.messages: list[str] = []
-        self.requests: list[str] = []
-        self.page: Page = browser.new_page(viewport={"width": width, "height": 900})
-        self.page.on("console", self._record_message)
-        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(file.as_uri())
-        self.page.wait_for_selector("body[data-drawn=yes]", timeout=60_000)
-
-    def _record_message(self, message: ConsoleMessage) -> None:
-        self.messages.append(message.text)
-
-    def differences_are_those_of_the_scores(self) -> bool:
-        """Return whether each difference on the page is that of two scores, whatever is shown."""
-        return self.page.evaluate("""() => {
-            const near = (a, b) => Math.abs(a - b) <= 1e-5 * Math.max(1, Math.abs(a));
-            let found = 0;
-            for (const id of ["role", "step", "algorithm"]) find(`board-${id}`).value = "";
-            for (const { value: other } of find("board-reference").options) {
-                find("board-reference").value = other;
-                for (const after of ["chosen", "last"]) {
-                    find("board-after").value = after;
-                    const rows = shown();
-                    for (const row of rows.filter((one) => one.apart)) {
-                        found += 1;
-                        const references = rows.filter((one) => one.algorithm === other);
-                        const differences = references.map((one) => row.score - one.score);
-                        if (!differences.some((value) => near(value, row.apart.value)))
-                            return false;
-                    }
+def differences_are_those_of_the_scores(page: Page) -> bool:
+    """Return whether each difference on the page is that of two scores, whatever is shown."""
+    return page.evaluate("""() => {
+        const near = (a, b) => Math.abs(a - b) <= 1e-5 * Math.max(1, Math.abs(a));
+        let found = 0;
+        for (const id of ["role", "step", "algorithm"]) find(`board-${id}`).value = "";
+        for (const { value: other } of find("board-reference").options) {
+            find("board-reference").value = other;
+            for (const after of ["chosen", "last"]) {
+                find("board-after").value = after;
+                const rows = shown();
+                for (const row of rows.filter((one) => one.apart)) {
+                    found += 1;
+                    const references = rows.filter((one) => one.algorithm === other);
+                    const differences = references.map((one) => row.score - one.score);
+                    if (!differences.some((value) => near(value, row.apart.value)))
+                        return false;
                 }
             }
-            return found > 20;
-        }""")
-
-    def rows(self) -> list[list[str]]:
-        """Return the leaderboard as it is shown."""
-        lines = self.page.locator("#board tbody tr").all()
-        return [line.locator("td").all_inner_texts() for line in lines]
+        }
+        return found > 20;
+    }""")
 
 
 @pytest.fixture
@@ -409,7 +360,7 @@ def test_the_leaderboard_sorts_filters_compares_and_copies(flux: tuple[Opened, P
     page.select_option("#board-role", "selected")
     page.select_option("#board-reference", "fomaml")
     (row,) = opened.rows()
-    assert opened.differences_are_those_of_the_scores()
+    assert differences_are_those_of_the_scores(page)
     table = frames.read(REFERENCE / "flux" / "tables", "comparisons.csv")
     pair = table.query(
         "role == 'selected' and protocol == 'standard' and region == 'all'"

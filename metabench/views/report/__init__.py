@@ -28,6 +28,12 @@ SOURCES = ("page.html.j2", "page.css", "page.js")
 
 PROVENANCE = "provenance.json"
 
+BOARD = ("leaderboard.csv", "comparisons.csv")
+"""The tables of the leaderboard."""
+
+NOTHING: Header = {"content": "", "files": {}}
+"""The manifest of the comparison with published numbers of a study that covers none."""
+
 MADE = "<!-- made from "
 """Prefix of the first line of a page, which lists its inputs."""
 
@@ -47,10 +53,11 @@ def write(tables: Path, out: Path, literature: Path | None = None) -> Path:
         ArtifactError: A table is missing or damaged, or differs from its folder's manifest.
     """
     manifest = manifests.read(tables)
-    published = manifests.read(literature)["content"] if literature is not None else ""
-    made = json_text(header(manifest["content"], tables.parent / PROVENANCE, published))
-    text = page(Tables(tables), manifest, _study(tables), _published(literature))
-    write_text(out, f"{MADE}{made} -->\n{text}")
+    published = manifests.read(literature) if literature is not None else NOTHING
+    made = header(manifest["content"], tables.parent / PROVENANCE, published["content"])
+    files = {**manifest["files"], **published["files"]}
+    text = page(Tables(tables), files, _study(tables), _published(literature))
+    write_text(out, f"{MADE}{json_text(made)} -->\n{text}")
     return out
 
 
@@ -83,7 +90,7 @@ def read_header(path: Path) -> Header:
 
 def page(
     tables: Tables,
-    manifest: dict[str, Any],
+    files: dict[str, str],
     study: dict[str, Any],
     published: list[dict[str, Any]],
 ) -> str:
@@ -91,7 +98,7 @@ def page(
 
     Args:
         tables: Tables of the study.
-        manifest: Inputs of the tables.
+        files: Digest of each file of the tables.
         study: Name, source and main protocol of the study.
         published: Rows of the comparison with published numbers, often none.
     """
@@ -100,6 +107,7 @@ def page(
 
     from metabench.analysis.statistics.losses import ROUNDING
     from metabench.views.report import board, charts, findings
+    from metabench.views.report.charts.parts import OF_DIFFERENCES, OF_STATISTICS, Source
 
     main = study["protocol"]
     protocols = [main, *(name for name in tables.protocols if name != main)]
@@ -110,34 +118,63 @@ def page(
         raise ArtifactError(
             f"{tables.folder} has tables of another version of metabench: they lack {error}"
         ) from None
+    size = tables.size(main)
     template = Environment(
         loader=FileSystemLoader(HERE), undefined=StrictUndefined, autoescape=True
     ).get_template("page.html.j2")
     return template.render(
         study=study,
-        size=tables.size(study["protocol"]),
+        size=size,
         protocols=protocols,
         findings=findings.sentences(tables, protocols, study["confidence"]),
         confidence=f"{study['confidence']:.0%}",
         charts=drawn,
         columns=board.COLUMNS,
         published=published,
-        files=sorted(manifest["files"].items()),
-        manifest=manifest,
+        leaderboard=Source(size, BOARD, f"{OF_STATISTICS}; {OF_DIFFERENCES}"),
+        literature=Source(size, ("literature.csv",), OF_STATISTICS),
+        files=sorted(files.items()),
+        of_table={Path(name).stem: (name, digest) for name, digest in files.items()},
         style=(HERE / "page.css").read_text(encoding="utf-8"),
         script=(HERE / "page.js").read_text(encoding="utf-8"),
         library=library(),
         data=json_text(
             {
                 "study": study,
-                "board": rows,
+                "board": columns(rows),
                 "copiedFields": board.COPIED,
-                "pairs": board.pairs(tables, protocols),
+                "pairs": columns(board.pairs(tables, protocols)),
                 "rounding": ROUNDING,
-                "charts": {chart.name: chart.spec for chart in drawn},
+                "charts": {chart.name: _packed(chart.spec) for chart in drawn},
             }
         ),
     )
+
+
+def columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return rows as columns, which name each field once; the page's script makes rows of them.
+
+    A column with few different values is a list of these, and the place of each row's in it.
+
+    Example:
+        >>> columns([{"a": "x", "b": 1}, {"a": "x"}, {"a": "x", "b": 2}])
+        {'a': {'values': ['x'], 'at': [0, 0, 0]}, 'b': [1, None, 2]}
+    """
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: _column([row.get(name) for row in rows]) for name in names}
+
+
+def _column(found: list[Any]) -> list[Any] | dict[str, list[Any]]:
+    texts = [json_text(value) for value in found]
+    places = {text: n for n, text in enumerate(dict.fromkeys(texts))}
+    if 2 * len(places) > len(found):
+        return found
+    return {"values": [json.loads(text) for text in places], "at": [places[t] for t in texts]}
+
+
+def _packed(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the specification of a chart with its data as columns."""
+    return {**spec, "datasets": {name: columns(rows) for name, rows in spec["datasets"].items()}}
 
 
 def json_text(content: Any) -> str:

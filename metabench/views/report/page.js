@@ -1,7 +1,23 @@
 "use strict";
 
-const { board, charts, copiedFields, pairs, rounding } = JSON.parse(document.getElementById("data").textContent);
 const find = (id) => document.getElementById(id);
+const data = JSON.parse(find("data").textContent);
+const { charts, copiedFields, rounding } = data;
+
+// Rows come as columns, and a column with few values as these and the place of each row's.
+function rowsOf(packed) {
+  const columns = Object.entries(packed).map(([key, found]) => [
+    key, Array.isArray(found) ? found : found.at.map((place) => found.values[place]),
+  ]);
+  const count = columns.length ? columns[0][1].length : 0;
+  return Array.from({ length: count }, (_, n) => Object.fromEntries(columns.map(([key, found]) => [key, found[n]])));
+}
+
+const board = rowsOf(data.board);
+const pairs = rowsOf(data.pairs);
+for (const spec of Object.values(charts)) {
+  for (const [name, packed] of Object.entries(spec.datasets)) spec.datasets[name] = rowsOf(packed);
+}
 
 // Charts: a reader's choices are their parameters; only the kind of a scale needs a new chart.
 
@@ -28,18 +44,15 @@ function withChoices(spec, chosen) {
   for (const { encoding } of made.layer || made.spec?.layer || []) {
     const scaled = made.facet ? encoding.color : encoding.y;
     if (chosen.scale && scaled.scale) scaled.scale.type = chosen.scale;
-    if (!made.facet && encoding.color && encoding.color.legend) encoding.color.legend.columns = beside(240);
+    if (encoding.stroke?.legend) encoding.stroke.legend.columns = beside(240);
   }
   return made;
 }
 
-// A chart without the highlighted cell shows all of its cells as they are.
-const titles = Object.fromEntries(Object.entries(charts).map(([name, spec]) => [
-  name, new Set(Object.values(spec.datasets).flat().map((row) => row.title)),
-]));
-
-function highlightIn(name) {
-  return titles[name].has(highlighted) ? highlighted : "";
+// The title of an axis may be an expression of the reader's choices, after an equals sign.
+function withSignals(spec) {
+  const isExpression = (key, value) => ["title", "text"].includes(key) && String(value).startsWith("=");
+  return JSON.parse(JSON.stringify(spec), (key, value) => isExpression(key, value) ? { signal: value.slice(1) } : value);
 }
 
 const LABELS = 110; // pixels of the labels beside maps, and of the margins of the page
@@ -51,25 +64,39 @@ async function draw(name) {
     const sides = new Set(Object.values(spec.datasets).flat().map((row) => row.a)).size;
     find(`chart-${name}`).style.minWidth = `${220 + FIELD * sides}px`;
   }
-  const options = { renderer: "svg", logLevel: ERRORS, actions: { export: true, source: false, compiled: false, editor: false } };
+  const actions = { export: true, source: false, compiled: false, editor: false };
+  const options = { renderer: "svg", logLevel: ERRORS, patch: withSignals, actions };
   const { view } = await vegaEmbed(`#chart-${name}`, spec, options);
   views[name] = view;
   light(name);
   view.addEventListener("click", (event, item) => {
-    if (item && item.datum && item.datum.title) highlight(item.datum.title);
+    if (item && item.datum && item.datum.title) toggle(item.datum.title);
   });
 }
 
+// A chart without the highlighted cell shows all of its cells as they are.
 function light(name) {
-  views[name].signal("highlight", highlightIn(name)).run();
+  views[name].signal("highlight", choices(name).highlight || "").run();
 }
 
 function highlight(title) {
-  highlighted = title === highlighted ? "" : title;
-  Object.keys(views).forEach(light);
-  for (const row of document.querySelectorAll("#board tbody tr")) {
-    row.classList.toggle("highlight", row.dataset.title === highlighted);
+  highlighted = title;
+  for (const select of document.querySelectorAll("select[data-control=highlight]")) {
+    select.value = title;
+    if (select.selectedIndex < 0) select.value = "";
   }
+  Object.keys(views).forEach(light);
+  document.querySelectorAll("#board tbody tr").forEach(mark);
+}
+
+function toggle(title) {
+  highlight(title === highlighted ? "" : title);
+}
+
+function mark(row) {
+  const chosen = row.dataset.title === highlighted;
+  row.classList.toggle("highlight", chosen);
+  row.querySelector("button").setAttribute("aria-pressed", chosen);
 }
 
 function changed(control) {
@@ -95,6 +122,7 @@ for (const slider of document.querySelectorAll("input[data-chart]")) {
 for (const control of document.querySelectorAll("select[data-chart]")) {
   control.addEventListener("change", () => {
     if (control.dataset.control === "protocol") choose(control.value);
+    else if (control.dataset.control === "highlight") highlight(control.value);
     else changed(control);
     if (control.dataset.control !== "statistic") return;
     // Shares of failures are often 0, for which a logarithmic axis has no place.
@@ -129,10 +157,20 @@ const named = [...labels].sort((a, b) => a[1].localeCompare(b[1]));
 fill(find("board-algorithm"), named);
 const steps = new Set(board.map((row) => row.step).filter((step) => step !== "none"));
 fill(find("board-step"), [...steps].map((step) => [step, step]));
-const leader = board.filter((row) => row.selected).sort((a, b) => a.chosen.score - b.chosen.score)[0];
 const compared = new Set(pairs.flatMap((pair) => [pair.algorithm_a, pair.algorithm_b]));
 fill(find("board-reference"), named.filter(([algorithm]) => compared.has(algorithm)));
-if (leader) find("board-reference").value = leader.algorithm;
+
+// Until the reader chooses another, the reference is the best selected cell of the protocol.
+let referenceChosen = false;
+
+function lead() {
+  const { value } = find("board-protocol");
+  const selected = board.filter((row) => row.selected && row.protocol === value && compared.has(row.algorithm));
+  const [leader] = selected.sort((a, b) => a.chosen.score - b.chosen.score);
+  if (leader) find("board-reference").value = leader.algorithm;
+}
+
+find("board-reference").addEventListener("change", () => { referenceChosen = true; });
 
 function wanted(row) {
   const role = find("board-role").value;
@@ -201,23 +239,32 @@ function text(row, key) {
   return typeof row[key] === "string" ? row[key] : formatted(row[key]);
 }
 
+// A row is chosen by its button: the keyboard reaches it, and a click on it is one on the row.
+function button(label) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = label;
+  return made;
+}
+
 function fillBoard() {
+  if (!referenceChosen) lead();
   const body = document.createElement("tbody");
   for (const row of shown()) {
     const line = body.insertRow();
     line.dataset.title = row.title;
-    line.classList.toggle("highlight", row.title === highlighted);
-    line.addEventListener("click", () => highlight(row.title));
+    line.addEventListener("click", () => toggle(row.title));
     for (const head of columns) {
       const { key } = head.dataset;
       const field = line.insertCell();
-      field.textContent = text(row, key);
+      field.append(key === "label" ? button(row.label) : text(row, key));
       field.classList.toggle("number", head.classList.contains("number"));
       field.classList.toggle("cell", key === "cell");
       if (key === "difference" && row.apart) {
         field.classList.toggle("sure", row.apart.lower > 0 || row.apart.upper < 0);
       }
     }
+    mark(line);
   }
   document.querySelector("#board tbody").replaceWith(body);
   for (const head of columns) {

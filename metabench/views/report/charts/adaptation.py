@@ -12,9 +12,19 @@ from metabench.analysis.statistics.losses import ROUNDING
 from metabench.views.drawing.lines import Line, lines
 from metabench.views.drawing.reading import LEAST, Tables
 from metabench.views.report.board import number
-from metabench.views.report.charts.parts import Chart, Control, chart, colours, interval, parameters
-
-STATISTICS = ("score", "mean", "median", "failed")
+from metabench.views.report.charts.parts import (
+    OF_STATISTICS,
+    STATISTICS,
+    Chart,
+    Control,
+    Source,
+    chart,
+    chosen_title,
+    colours,
+    interval,
+    parameters,
+    points,
+)
 
 UPDATES = 20
 """The most updates of a line; of more, some between the first and the last are left out."""
@@ -29,44 +39,49 @@ DASHES = {"published": [1, 0], "selected": [5, 3], "baseline": [1, 2]}
 def adaptation(tables: Tables, choice: Control, confidence: float) -> Chart:
     """Return the chart of scores and losses against updates."""
     data = pd.DataFrame(_lines(tables, choice.values))
-    statistic = Control("statistic", "statistic", STATISTICS)
+    statistic = Control("statistic", "statistic", tuple(STATISTICS))
     base = (
         alt.Chart(data)
         .transform_filter("datum.protocol == protocol && datum.statistic == statistic")
         .encode(
             x=alt.X("update:Q", title="updates", axis=alt.Axis(tickMinStep=1)),
-            color=colours(data),
             detail="title:N",
             tooltip=["label", "cell", "step", "update", "value", "interval"],
         )
     )
-    height = alt.Y("shown:Q", title=None).scale(type="log")
+    height = alt.Y("shown:Q", title=chosen_title("statistic", STATISTICS)).scale(type="log")
     band = base.mark_area(strokeWidth=0).encode(
-        y=alt.Y("lower:Q").scale(type="log"), y2="upper:Q", opacity=_opacity(0.08)
+        y=alt.Y("lower:Q").scale(type="log"),
+        y2="upper:Q",
+        color=alt.Color("colour:N").scale(None),
+        opacity=_opacity(0.08),
     )
     dashes = alt.StrokeDash("kind:N").scale(domain=list(DASHES), range=list(DASHES.values()))
-    line = base.mark_line(strokeWidth=1.6).encode(
+    coloured = base.encode(stroke=colours(data))
+    line = coloured.mark_line(strokeWidth=1.6).encode(
         y=height, opacity=_opacity(1), strokeDash=dashes.legend(None)
     )
-    points = base.mark_point(filled=True, size=14).encode(y=height, opacity=_opacity(1))
+    marks = coloured.mark_point(size=40, strokeWidth=1.4).encode(
+        y=height, opacity=_opacity(1), **points(data)
+    )
     lost = (
-        base.transform_filter("datum.lost != null")
-        .mark_point(shape="triangle-up", size=60, filled=True)
+        coloured.transform_filter("datum.lost != null")
+        .mark_point(shape="triangle-up", size=60)
         .encode(y=alt.Y("lost:Q").scale(type="log"), opacity=_opacity(1))
     )
     return chart(
         "adaptation",
         "How fast they adapt",
-        f"Against the number of updates, over {tables.size(choice.values[0])}: mean score and mean "
-        f"loss with {confidence:.0%} intervals over seeds and tasks (t intervals, of the score on "
-        "the logit scale and of the mean loss on the log scale; a mean has none if an adaptation "
-        "diverged), median loss, or the share of adaptations no better than predicting zero. "
-        "Solid: published cells; dashed: selected cells; dotted: predictors without gradient "
-        "steps. Triangles mark values that are not finite. Predictors with a score below "
-        f"{LEAST:g} are not drawn, to leave room for the others. Click a name in the legend to see "
-        "it alone. Table: adaptation.csv.",
+        f"Against the number of updates: mean score and mean loss with {confidence:.0%} intervals "
+        "over seeds and tasks (a mean has none if an adaptation diverged), median loss, or the "
+        "share of adaptations no better than predicting zero. Solid: published cells; dashed: "
+        "selected cells; dotted: predictors without gradient steps. An algorithm has one marker, "
+        "hollow on its second line. Triangles mark values that are not finite. Predictors with a "
+        f"score below {LEAST:g} are not drawn, to leave room for the others. Click a name in the "
+        "legend to see it alone.",
+        Source(tables.size(choice.values[0]), ("adaptation.csv", "leaderboard.csv"), OF_STATISTICS),
         (choice, statistic, Control("scale", "scale", ("log", "linear"))),
-        (band + line + points + lost).add_params(*parameters(choice, statistic), _legend()),
+        (band + line + marks + lost).add_params(*parameters(choice, statistic), _legend()),
         height=320,
     )
 
@@ -102,6 +117,7 @@ def _about(tables: Tables, line: Line) -> dict[str, Any]:
     return {
         "label": line.label.replace("\n", ""),
         "colour": tables.styles[line.algorithm].colour,
+        "marker": tables.styles[line.algorithm].marker,
         "title": f"{line.algorithm} {line.cell}",
         "kind": "baseline" if line.step == "none" else chosen,
         "cell": line.cell,

@@ -10,7 +10,14 @@ import pandas as pd
 from metabench.analysis.columns import judged
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.board import number
-from metabench.views.report.charts.parts import Chart, Control, chart, parameters
+from metabench.views.report.charts.parts import (
+    Chart,
+    Control,
+    Source,
+    chart,
+    chosen_title,
+    parameters,
+)
 
 
 def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | None:
@@ -50,12 +57,12 @@ def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | No
         .transform_calculate(a="datum[across]", b="datum[along]")
         .mark_circle(stroke="black", strokeWidth=1, opacity=1)
         .encode(
-            x=alt.X("a:N", title=None, sort=ticks, axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("b:N", title=None, sort=ticks[::-1]),
+            x=alt.X("a:N", title=chosen_title("across"), sort=ticks).axis(labelAngle=-45),
+            y=alt.Y("b:N", title=chosen_title("along"), sort=ticks[::-1]),
             xOffset="label:N",
             color=alt.Color("validation score:Q")
             .scale(type="log", scheme="viridis", reverse=True)
-            .title("validation score"),
+            .legend(title="validation score", orient="bottom", gradientLength=200),
             size=alt.condition("datum.title == highlight", alt.value(320), alt.value(110)),
             strokeOpacity=alt.condition("datum.role == 'selected'", alt.value(1), alt.value(0)),
             tooltip=["label", "cell", "role", "validation score", "test score", "updates"],
@@ -67,8 +74,8 @@ def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | No
         "Every candidate by two of its hyperparameters, coloured by its mean validation score "
         "after its best number of updates; a black rim marks the selected one. Algorithms are side "
         "by side within a field, in the order of their names; where candidates of one algorithm "
-        "overlap, the best is on top. Click one to find it everywhere on this page. Tables: "
-        "leaderboard.csv, selection.csv.",
+        "overlap, the best is on top. Click one to find it everywhere on this page.",
+        Source(tables.size(choice.values[0]), ("leaderboard.csv",)),
         (choice, who, across, along),
         mark.add_params(*parameters(choice, who, across, along)),
         height=300,

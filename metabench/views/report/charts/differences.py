@@ -12,18 +12,26 @@ import pandas as pd
 from metabench.views.drawing.grids import Grid
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.board import number
-from metabench.views.report.charts.maps import place_on, places, two_things, varied
-from metabench.views.report.charts.parts import Chart, Control, chart, interval, parameters
-
-UNCERTAIN = "#e4e4e4"
-"""Colour of a difference whose interval includes 0."""
+from metabench.views.report.charts.fields import comparisons
+from metabench.views.report.charts.maps import axis_titles, place_on, places, two_things, varied
+from metabench.views.report.charts.parts import (
+    OF_DIFFERENCES,
+    Chart,
+    Control,
+    Source,
+    chart,
+    interval,
+    parameters,
+)
 
 
 def differences(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     """Return the map of the difference of two methods over grids of two axes or more."""
-    rows = [row for title, grid in two_things(tables) for row in _rows(grid, title)]
+    known = two_things(tables)
+    rows = [row for title, grid in known for row in _rows(grid, title)]
     if not rows:
         return None
+    across, down = axis_titles(known)
     data = _shaded(pd.DataFrame(rows))
     names = tuple(dict.fromkeys([*data["a"], *data["b"]]))
     which = Control("grid", "what varies", tuple(data["grid"].unique()))
@@ -42,22 +50,12 @@ def differences(tables: Tables, choice: Control, confidence: float) -> Chart | N
             interval="datum.sign > 0 ? datum.interval : datum['interval turned']",
         )
         .encode(
-            x=places("x").axis(labelAngle=-45),
-            y=places("y"),
+            x=places("x", across),
+            y=places("y", down),
             tooltip=["x", "y", "apart:Q", "interval:N"],
         )
     )
-    colour = alt.Color("shown:Q").scale(scheme="blueorange", domain=[-1, 1]).legend(None)
-    field = base.mark_rect(stroke="white").encode(
-        color=alt.condition("datum.certain", colour, alt.value(UNCERTAIN))
-    )
-    text = base.mark_text(fontSize=10).encode(
-        text=alt.Text("apart:Q", format="+.2~r"),
-        color=alt.condition(
-            "datum.certain && abs(datum.shown) > 0.75", alt.value("white"), alt.value("black")
-        ),
-        opacity=alt.condition("datum.certain", alt.value(1), alt.value(0.6)),
-    )
+    drawn = comparisons(base, "shown", [-1, 1], alt.Text("apart:Q", format="+.2~r"))
     return chart(
         "differences",
         "Who is better where",
@@ -66,10 +64,10 @@ def differences(tables: Tables, choice: Control, confidence: float) -> Chart | N
         "orange where the second is, the darker the further apart relative to the rest of the "
         f"map; grey where the {confidence:.0%} interval includes 0. Published cells, and those at "
         "equal budgets, are compared with each other and with the baselines; a pair that was not "
-        f"compared has no map. Over {tables.size(tables.protocols[0])}. Tables: "
-        "comparisons.csv, axes.csv.",
+        "compared has no map.",
+        Source(tables.size(tables.protocols[0]), ("comparisons.csv", "axes.csv"), OF_DIFFERENCES),
         (which, first, second),
-        (field + text).add_params(*parameters(which, first, second)),
+        drawn.add_params(*parameters(which, first, second)),
         height=280,
     )
 

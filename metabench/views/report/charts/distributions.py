@@ -10,7 +10,15 @@ import pandas as pd
 
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.board import number
-from metabench.views.report.charts.parts import Chart, Control, chart, interval, parameters
+from metabench.views.report.charts.parts import (
+    Chart,
+    Control,
+    Source,
+    chart,
+    chosen_title,
+    interval,
+    parameters,
+)
 
 MEASURES = {
     "negative log likelihood": "nll",
@@ -54,7 +62,7 @@ def distributions(tables: Tables, choice: Control, confidence: float) -> Chart |
         )
     )
     ends = base.mark_rule(strokeWidth=2).encode(x=alt.X("lower:Q"), x2="upper:Q")
-    x = alt.X("value:Q", title=None).scale(zero=False)
+    x = alt.X("value:Q", title=chosen_title("measure")).scale(zero=False)
     points = base.mark_point(filled=True, size=70).encode(x=x)
     return chart(
         "distributions",
@@ -63,8 +71,12 @@ def distributions(tables: Tables, choice: Control, confidence: float) -> Chart |
         "predicts a variance; none under protocols without noise. The negative log likelihood and "
         "the calibration error should be small, and shares of labels should equal the level of "
         "their interval. Point at a mark for all measures and the "
-        f"{confidence:.0%} interval of the likelihood. Over "
-        f"{tables.size(noisy[0])}. Table: predictive.csv.",
+        f"{confidence:.0%} interval of the likelihood.",
+        Source(
+            tables.size(noisy[0]),
+            ("predictive.csv",),
+            "t intervals over seeds and tasks of the likelihood",
+        ),
         (choice, region, measure),
         (ends + points).add_params(*parameters(choice, region, measure)),
         height=alt.Step(18),

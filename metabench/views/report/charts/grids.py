@@ -12,9 +12,19 @@ from metabench.analysis.statistics.losses import ROUNDING
 from metabench.views.drawing.grids import Axis, Grid, Method
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.board import number
-from metabench.views.report.charts.parts import Chart, Control, chart, colours, interval, parameters
-
-STATISTICS = ("score", "failed", "mean", "median")
+from metabench.views.report.charts.parts import (
+    OF_STATISTICS,
+    STATISTICS,
+    Chart,
+    Control,
+    Source,
+    chart,
+    chosen_title,
+    colours,
+    interval,
+    parameters,
+    points,
+)
 
 LOW = 1e-4
 """Lower scores and shares do not fit on an axis with the others."""
@@ -29,18 +39,21 @@ def grids(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     rows = [row for grid in known if len(grid.axes) in AXES for row in _rows(grid)]
     if not rows:
         return None
+    titles = {row["grid"]: row["along"] for row in rows}
     data = pd.DataFrame(rows)
     which = Control("grid", "what varies", tuple(data["grid"].unique()))
-    statistic = Control("statistic", "statistic", STATISTICS)
+    statistic = Control("statistic", "statistic", tuple(STATISTICS))
     base = (
         alt.Chart(data)
         .transform_filter("datum.grid == grid")
         .transform_calculate(**statistic_text())
         .encode(
-            x=alt.X("x:N", title=None, sort=alt.EncodingSortField("place", "min")).axis(
-                labelAngle=0, labelOverlap=True
-            ),
-            color=colours(data),
+            x=alt.X(
+                "x:N",
+                title=chosen_title("grid", titles),
+                sort=alt.EncodingSortField("place", "min"),
+            ).axis(labelAngle=0, labelOverlap=True),
+            stroke=colours(data),
             detail="title:N",
             opacity=alt.condition(
                 "highlight == '' || highlight == datum.title", alt.value(1), alt.value(0.15)
@@ -48,10 +61,10 @@ def grids(tables: Tables, choice: Control, confidence: float) -> Chart | None:
             tooltip=["label", "cell", "step", "x", "value:N", "interval:N"],
         )
     )
-    y = alt.Y("shown:Q", title=None).scale(type="log")
+    y = alt.Y("shown:Q", title=chosen_title("statistic", STATISTICS)).scale(type="log")
     dashes = alt.StrokeDash("kind:N").scale(domain=["cell", "baseline"], range=[[1, 0], [1, 2]])
     line = base.mark_line(strokeWidth=1.6).encode(y=y, strokeDash=dashes.legend(None))
-    points = base.mark_point(filled=True, size=30).encode(y=y)
+    marks = base.mark_point(size=40, strokeWidth=1.4).encode(y=y, **points(data))
     return chart(
         "grids",
         "When they break",
@@ -59,11 +72,13 @@ def grids(tables: Tables, choice: Control, confidence: float) -> Chart | None:
         "step size by which it is judged, and the baselines (dotted) that fit on the axis; scores "
         f"and shares below {LOW:g} are drawn there. If two keys vary, choose a value of the "
         f"second. Point at a mark for its {confidence:.0%} interval, click it to find its cell "
-        f"everywhere on this page. Over {tables.size(data['protocol'].iloc[0])}. Tables: "
-        "leaderboard.csv, axes.csv; where each has lost half of its advantage: "
-        "breaking_points.csv.",
+        "everywhere on this page. The table breaking_points.csv says where each has lost half of "
+        "its advantage.",
+        Source(
+            tables.size(data["protocol"].iloc[0]), ("leaderboard.csv", "axes.csv"), OF_STATISTICS
+        ),
         (which, statistic, Control("scale", "scale", ("log", "linear"))),
-        (line + points).add_params(*parameters(which, statistic)),
+        (line + marks).add_params(*parameters(which, statistic)),
         height=320,
     )
 
@@ -87,6 +102,7 @@ def _rows(grid: Grid) -> Iterator[dict[str, Any]]:
             place = int(row[f"place {along.name}"])
             known = row_labels(grid, method, row) | {
                 "grid": _named(grid, along, held, row),
+                "along": along.title,
                 "x": along.values[place],
                 "place": place,
             }
@@ -107,6 +123,7 @@ def row_labels(grid: Grid, method: Method, row: dict[str, Any]) -> dict[str, Any
         "protocol": row["protocol"],
         "label": method.label.replace("\n", ""),
         "colour": grid.tables.styles[method.algorithm].colour,
+        "marker": grid.tables.styles[method.algorithm].marker,
         "title": f"{method.algorithm} {method.cell}",
         "kind": "baseline" if method.cell == "-" else "cell",
         "cell": method.cell,

@@ -10,8 +10,21 @@ import pandas as pd
 
 from metabench.views.drawing.grids import Axis, Grid
 from metabench.views.drawing.reading import Tables
-from metabench.views.report.charts.grids import LOW, STATISTICS, row_labels, statistic_text, values
-from metabench.views.report.charts.parts import Chart, Control, framed, parameters
+from metabench.views.report.charts.fields import ink
+from metabench.views.report.charts.grids import LOW, row_labels, statistic_text, values
+from metabench.views.report.charts.parts import (
+    OF_STATISTICS,
+    STATISTICS,
+    Chart,
+    Control,
+    Source,
+    chosen_title,
+    framed,
+    parameters,
+)
+
+HIGHLIGHTED = "(highlight == '' || highlight == datum.title)"
+"""Whether a mark is shown in full."""
 
 FIELD = (40, 22)
 """Pixels of a field, across and down."""
@@ -22,35 +35,32 @@ BESIDE = 24
 
 def maps(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     """Return maps of scores over grids of two axes or more, which few studies have."""
-    rows = [row for title, grid in two_things(tables) for row in _rows(grid, title)]
+    known = two_things(tables)
+    rows = [row for title, grid in known for row in _rows(grid, title)]
     if not rows:
         return None
+    across, down = axis_titles(known)
     data = pd.DataFrame(rows)
     which = Control("grid", "what varies", tuple(data["grid"].unique()))
-    statistic = Control("statistic", "statistic", STATISTICS)
+    statistic = Control("statistic", "statistic", tuple(STATISTICS))
     scale = Control("scale", "scale", ("log", "linear"))
     base = (
         alt.Chart()
         .encode(
-            x=places("x").axis(labelAngle=-45),
-            y=places("y"),
-            opacity=alt.condition(
-                "highlight == '' || highlight == datum.title", alt.value(1), alt.value(0.25)
-            ),
+            x=places("x", across),
+            y=places("y", down),
             tooltip=["method", "cell", "step", "point", "value:N", "interval:N"],
         )
         .properties(width=alt.Step(FIELD[0]), height=alt.Step(FIELD[1]))
     )
     field = base.mark_rect().encode(
+        opacity=alt.condition(HIGHLIGHTED, alt.value(1), alt.value(0.25)),
         color=alt.Color("shown:Q")
         .scale(type="log", scheme="viridis", reverse=True)
-        .legend(title=None, orient="bottom", gradientLength=240, labelOverlap=True)
+        .legend(title=None, orient="bottom", gradientLength=300, labelOverlap=True),
     )
     text = base.mark_text(fontSize=10).encode(
-        text="text:N",
-        color=alt.condition(
-            "luminance(scale('color', datum.shown)) < 0.35", alt.value("white"), alt.value("black")
-        ),
+        text="text:N", color=ink("scale('color', datum.shown)", HIGHLIGHTED)
     )
     drawn = (
         (field + text)
@@ -77,8 +87,10 @@ def maps(tables: Tables, choice: Control, confidence: float) -> Chart | None:
         "Scores after the last update over two things that a group of protocols varies, a map for "
         "each method at the step size that it is judged by: darker is worse. Scores and shares "
         f"below {LOW:g} have the lightest colour. Point at a field for its {confidence:.0%} "
-        "interval, click it to find its cell everywhere on this page. Over "
-        f"{tables.size(data['protocol'].iloc[0])}. Tables: leaderboard.csv, axes.csv.",
+        "interval, click it to find its cell everywhere on this page.",
+        Source(
+            tables.size(data["protocol"].iloc[0]), ("leaderboard.csv", "axes.csv"), OF_STATISTICS
+        ),
         (which, statistic, scale),
         drawn.to_dict() | {"usermeta": {"map": widest * FIELD[0] + BESIDE}},
     )
@@ -98,10 +110,20 @@ def varied(grid: Grid, title: str) -> str:
     )
 
 
-def places(name: str) -> Any:
+def axis_titles(known: list[tuple[str, Grid]]) -> tuple[str, str]:
+    """Return the titles of the axes of maps, across and down, which depend on the grid."""
+    axes = {varied(grid, title): [axis.title for axis in grid.axes] for title, grid in known}
+    across = {name: titles[1] for name, titles in axes.items()}
+    down = {name: titles[0] for name, titles in axes.items()}
+    return chosen_title("grid", across), chosen_title("grid", down)
+
+
+def places(name: str, title: str) -> Any:
     """Return an axis of a map, its values in the order of the study file."""
-    kind = alt.X if name == "x" else alt.Y
-    return kind(f"{name}:N", title=None, sort=alt.EncodingSortField(f"place {name}", "min"))
+    order = alt.EncodingSortField(f"place {name}", "min")
+    if name == "x":
+        return alt.X("x:N", title=title, sort=order).axis(labelAngle=-45)
+    return alt.Y("y:N", title=title, sort=order)
 
 
 def _rows(grid: Grid, title: str) -> Iterator[dict[str, Any]]:

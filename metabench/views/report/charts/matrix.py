@@ -11,7 +11,16 @@ import pandas as pd
 from metabench.views.drawing.contenders import ranking
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.board import number
-from metabench.views.report.charts.parts import Chart, Control, chart, interval, parameters
+from metabench.views.report.charts.fields import comparisons
+from metabench.views.report.charts.parts import (
+    OF_DIFFERENCES,
+    Chart,
+    Control,
+    Source,
+    chart,
+    interval,
+    parameters,
+)
 
 
 def matrix(tables: Tables, choice: Control, confidence: float) -> Chart | None:
@@ -25,32 +34,21 @@ def matrix(tables: Tables, choice: Control, confidence: float) -> Chart | None:
         .transform_filter("datum.protocol == protocol")
         .encode(
             x=alt.X("b:N", title="opponent", sort=alt.EncodingSortField("rank b", "min")),
-            y=alt.Y("a:N", title=None, sort=alt.EncodingSortField("rank a", "min")),
+            y=alt.Y("a:N", title="algorithm", sort=alt.EncodingSortField("rank a", "min")),
             tooltip=["a", "b", "probability", "interval", "difference", "ratio"],
         )
     )
-    field = base.mark_rect().encode(
-        color=alt.Color("probability:Q", title="wins, in %").scale(
-            scheme="blueorange", domain=[0, 100], reverse=True
-        )
-    )
-    text = base.mark_text(fontSize=10).encode(
-        text=alt.Text("probability:Q", format=".0f"),
-        color=alt.condition(
-            "abs(datum.probability - 50) > 35", alt.value("white"), alt.value("black")
-        ),
-        opacity=alt.condition("datum.sure", alt.value(1), alt.value(0.45)),
-    )
+    drawn = comparisons(base, "probability", [100, 0], alt.Text("probability:Q", format=".0f"))
     return chart(
         "matrix",
         "Who beats whom",
         "How often the algorithm of a row has a smaller loss than that of a column on the same "
         "seed and task, in percent, a tie counting half; each with its selected cell after its "
-        f"selected number of updates. Faint if the {confidence:.0%} interval of the mean "
-        f"difference of scores includes 0. Over {tables.size(choice.values[0])}. Table: "
-        "comparisons.csv.",
+        f"selected number of updates. Blue if the row wins more often, orange if the column "
+        f"does; grey if the {confidence:.0%} interval of the mean difference of scores includes 0.",
+        Source(tables.size(choice.values[0]), ("comparisons.csv", "ranking.csv"), OF_DIFFERENCES),
         (choice,),
-        (field + text).add_params(*parameters(choice)),
+        drawn.add_params(*parameters(choice)),
         height=22 * data["a"].nunique(),
     )
 
@@ -81,5 +79,5 @@ def _both_ways(
                     "difference": number(apart),
                     "interval": interval(number(lower), number(upper)),
                     "ratio": number(times),
-                    "sure": bool(lower > 0 or upper < 0),
+                    "certain": bool(lower > 0 or upper < 0),
                 }

@@ -10,7 +10,14 @@ import altair as alt
 import pandas as pd
 
 from metabench.views.drawing.reading import Tables
-from metabench.views.report.charts.parts import Chart, Control, chart, colours, parameters
+from metabench.views.report.charts.parts import (
+    Chart,
+    Control,
+    Source,
+    chart,
+    colours,
+    parameters,
+)
 
 ALONG = "showcase_updates.csv"
 
@@ -37,7 +44,7 @@ def showcase(tables: Tables, choice: Control, confidence: float) -> Chart | None
     base = alt.Chart(data).transform_filter(
         "datum.protocol == protocol && datum.label == algorithm"
     )
-    x = alt.X("x:Q", title="x")
+    x = alt.X("x:Q", title="x").axis(format="~g")
     before = (
         base.transform_calculate(y="datum.along[0]")
         .mark_line(strokeDash=[4, 3], strokeWidth=1, color="#6e6e6e")
@@ -46,7 +53,7 @@ def showcase(tables: Tables, choice: Control, confidence: float) -> Chart | None
     curve = (
         base.transform_calculate(y="datum.along[position]")
         .mark_line(clip=True)
-        .encode(x=x, y="y:Q", color=colours(styles).legend(None), tooltip=["label", "x", "y:Q"])
+        .encode(x=x, y="y:Q", stroke=colours(styles).legend(None), tooltip=["label", "x", "y:Q"])
     )
     wave = (
         alt.Chart(truth.round(3))
@@ -67,8 +74,8 @@ def showcase(tables: Tables, choice: Control, confidence: float) -> Chart | None
         "one; move the slider from before adaptation (dashed grey) to the protocol's last update. "
         "Algorithms with a step size of their own adapt with it, others with the study's common "
         "one. The dotted line is the wave, the points are the support points; a curve ends where "
-        "it leaves the chart. This is an illustration: no conclusion is based on it. Tables: "
-        "showcase_updates.csv, showcase.csv, points.csv.",
+        "it leaves the chart. This is an illustration: no conclusion is based on it.",
+        Source("1 seed × 1 task", (ALONG, "showcase.csv", "points.csv")),
         (choice, who, when),
         (wave + before + curve + points).add_params(*parameters(choice, who, when)),
         height=280,

@@ -12,7 +12,7 @@ from metabench.learning.scores import scores
 from metabench.views.drawing.contenders import contenders
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.board import number
-from metabench.views.report.charts.parts import Chart, Control, chart, parameters
+from metabench.views.report.charts.parts import Chart, Control, Source, chart, parameters
 
 SHOWN_TASKS = 200
 """The most test tasks that the chart shows."""
@@ -58,7 +58,11 @@ def task_by_task(tables: Tables, choice: Control, confidence: float) -> Chart | 
         f"Each point is one of the first {tasks} test tasks: the mean scores over the seeds of two "
         "contenders after the last update, each with its selected cell. Above the dashed line, the "
         "one across is better on this task. Scores below "
-        f"{LOW:g} are drawn there. Table: tasks.parquet.",
+        f"{LOW:g} are drawn there.",
+        Source(
+            f"{tables.size(choice.values[0])}, of which the first {tasks} tasks",
+            ("tasks.parquet", "ranking.csv"),
+        ),
         (choice, across, along),
         (diagonal + points).add_params(*parameters(choice, across, along)),
         height=340,
