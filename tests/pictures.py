@@ -37,7 +37,9 @@ def main() -> None:
         wide = Opened(browser, file, 1280).page
         top(wide, "report")
         top(Opened(browser, file, 400).page, "report-narrow")
-        wide.locator("#showcase input[type=range]").fill("3")
+        slider = wide.locator("#showcase input[type=range]")
+        slider.fill("1")
+        slider.blur()
         wide.wait_for_timeout(500)  # the chart is drawn
         for name, section in SECTIONS.items():
             keep(wide.locator(f"#{section}").screenshot(), name)
@@ -52,7 +54,9 @@ def top(page: Page, name: str) -> None:
 def keep(png: bytes, name: str) -> None:
     """Write a picture with a palette, a third of the size."""
     with Image.open(BytesIO(png)) as picture:
-        picture.convert("RGB").quantize(256).save(IMAGES / f"{name}.png", optimize=True)
+        picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(
+            IMAGES / f"{name}.png", optimize=True
+        )
 
 
 if __name__ == "__main__":

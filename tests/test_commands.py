@@ -92,6 +92,7 @@ RUN = {
     "metabench reference": (
         "test_it_has_tables_png_figures_and_provenance_and_replaces_what_was_there"
     ),
+    "metabench report": "test_the_same_tables_give_the_same_page_in_another_process",
     "metabench track cells": "test_tracking_twice_adds_nothing",
     "metabench track study": "test_tracking_twice_adds_nothing",
     "metabench train": "test_a_finished_training_job_leaves_a_record_and_its_last_checkpoint",

@@ -205,7 +205,15 @@ def test_the_readme_is_short_and_has_no_result_without_a_claim() -> None:
     assert text.count("![") == 1, "further figures are on the pages that discuss them"
 
 
-@pytest.mark.parametrize("page", ["docs/results.md", "docs/algorithms.md", "docs/robustness.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "docs/results.md",
+        "docs/algorithms.md",
+        "docs/robustness.md",
+        "docs/reading-a-report.md",
+    ],
+)
 def test_every_interval_in_the_prose_of_a_page_is_a_claim(page: str) -> None:
     prose = re.sub(r"^\|.*$", "", (ROOT / page).read_text(), flags=re.MULTILINE)
     number = r"-?[\d.]+(?:e[+-]\d+)?"

@@ -21,7 +21,9 @@ from metabench.views.report.charts.parts import chosen_title, outline
 WIDTHS = (1280, 400)
 
 
-@pytest.fixture(params=[(study, width) for study in STUDIES for width in WIDTHS], ids=str)
+@pytest.fixture(
+    scope="module", params=[(study, width) for study in STUDIES for width in WIDTHS], ids=str
+)
 def page(
     written: dict[str, Path], browser: Browser, request: pytest.FixtureRequest
 ) -> Iterator[Page]:
@@ -39,6 +41,12 @@ def flux(written: dict[str, Path], browser: Browser) -> Iterator[Page]:
     page = Opened(browser, written["flux"], 1280).page
     yield page
     page.close()
+
+
+def settle(page: Page, chart: str) -> None:
+    """Wait until a chart shows what was chosen; another scale draws it anew."""
+    page.wait_for_timeout(300)
+    page.evaluate("async (name) => { await views[name].runAsync(); }", chart)
 
 
 @in_a_browser
@@ -63,7 +71,7 @@ def test_numbers_on_colours_have_it_whatever_a_reader_chooses(
     for control in page.locator(f"select[data-chart={chart}]").all():
         for value in control.evaluate("(one) => [...one.options].map((option) => option.value)"):
             control.select_option(value)
-            page.evaluate(f"views.{chart}.runAsync()")
+            settle(page, chart)
             assert faint(page, f"#{chart}") == [], (control.get_attribute("data-control"), value)
     page.close()
 
@@ -104,7 +112,7 @@ def test_the_title_of_an_axis_follows_the_choice(flux: Page) -> None:
     assert set(shown) == {"updates", "share of failed adaptations"}
     flux.select_option("select[data-chart=candidates][data-control=along]", "inner_step_size")
     flux.select_option("select[data-chart=candidates][data-control=across]", "meta_step_size")
-    flux.evaluate("views.candidates.runAsync()")
+    settle(flux, "candidates")
     shown = flux.locator(titles.format("candidates")).all_text_contents()
     assert shown == ["meta_step_size", "inner_step_size"]
 
@@ -215,7 +223,7 @@ def test_every_marker_of_the_figures_is_a_shape_of_its_own() -> None:
     markers = {known.marker for known in style.KNOWN.values()}
     assert len({outline(marker) for marker in markers}) == len(markers) == len(style.KNOWN)
     numbers = [float(n) for marker in markers for n in re.findall(r"-?[\d.]+", outline(marker))]
-    assert max(map(abs, numbers)) <= 1.3
+    assert max(map(abs, numbers)) < 1.5
     circle = MarkerStyle("o").get_path()
     assert outline("o").count("C") == (circle.codes == circle.CURVE4).sum() / 3
 
