@@ -46,14 +46,15 @@ SHARES = {
     "meta_curvature": 6.0,
     "neural_process": 2.7,
     "ridge": 0.8,
+    "t_net": 4.0,
     "transformer_neural_process": 70.0,
 }
 """Time of an algorithm's arithmetic, as a fraction of what its gradient count suggests.
 
 ANIL and the ridge head pass the hidden layers once for all tasks. Meta-Curvature multiplies each
-gradient by matrices as large as the layers. A neural process also has an encoder. ALPaCA and deep
-kernel transfer compute posteriors in float64, outside the engine. Autograd differentiates a
-transformer, whose layers are many.
+gradient, and T-net each layer, by matrices as large as the layers. A neural process also has an
+encoder. ALPaCA and deep kernel transfer compute posteriors in float64, outside the engine. Autograd
+differentiates a transformer, whose layers are many.
 """
 
 START = 2.0

@@ -26,6 +26,7 @@ from metabench.learning.algorithms import (
     neural_process,
     reptile,
     ridge,
+    t_net,
 )
 from metabench.learning.network import Network
 from metabench.learning.randomness import BLOCK
@@ -297,6 +298,7 @@ THROUGH = (
     "meta_sgd",
     "neural_process",
     "ridge",
+    "t_net",
     "transformer_neural_process",
 )
 
@@ -446,6 +448,66 @@ def test_meta_curvature_begins_as_maml_and_its_maps_mix_the_gradient_of_a_layer_
     steps = 0.05 * gradients(start, support.x[None], support.y[None])
     steps[..., NETWORK.layer_of_parameter == 1] *= 4
     torch.testing.assert_close(after, NETWORK.predict(start - steps, FLUX.grid), **EXACT)
+
+
+def t_net_with(transformation):
+    """A T-net whose second layer has a given transformation, and those of MAML elsewhere."""
+    learned = t_net.begin(NETWORK, SEEDS, MAML)
+    first = NETWORK.parameters + 8**2
+    learned[:, first : first + 8**2] = transformation.flatten()
+    return learned
+
+
+def test_t_net_begins_as_maml_and_learns_its_transformations():
+    h = but(MAML, inner_steps=2)
+    batch = one_iteration(t_net, h)
+    found = t_net.meta_gradient(NETWORK, t_net.begin(NETWORK, SEEDS, h), batch, h)
+    of_maml = maml.meta_gradient(NETWORK, thetas(), batch, h)
+    torch.testing.assert_close(found[:, : NETWORK.parameters], of_maml, **EXACT)
+    assert found[:, NETWORK.parameters :].abs().min() > 0
+
+
+@pytest.mark.parametrize(("rotates", "factor"), [(True, 1), (False, 4)])
+def test_t_net_steps_by_the_square_of_its_transformation_which_a_rotation_does_not_change(
+    rotates, factor
+):
+    unit = torch.eye(8, dtype=torch.float64)
+    transformation = unit.roll(3, dims=0) if rotates else 2 * unit
+    learned = t_net_with(transformation)
+    phi = thetas()
+    weight, bias = NETWORK.layers(phi)[1]  # views
+    weight.copy_(weight @ transformation)
+    bias.copy_(bias @ transformation)
+    support = one_iteration(t_net, MAML)[0]
+    found = predicted(t_net, one_copy_per_task(learned, 3), support.repeated(1), MAML)
+    start = one_copy_per_task(phi, 3)
+    steps = 0.05 * gradients(start, *support)
+    steps[..., NETWORK.layer_of_parameter == 1] *= factor
+    torch.testing.assert_close(found[0], NETWORK.predict(start, FLUX.grid), **EXACT)
+    torch.testing.assert_close(found[1], NETWORK.predict(start - steps, FLUX.grid), **EXACT)
+
+
+def test_t_net_adapts_its_weights_and_not_its_transformations():
+    """Written with autograd, one network at a time: only W takes steps, and T is multiplied by."""
+    h = but(MAML, inner_steps=2)
+    transformation = torch.linspace(-1, 1, 64, dtype=torch.float64).view(8, 8) + torch.eye(8)
+    learned = t_net_with(transformation)
+    support = one_iteration(t_net, h)[0]
+    found = predicted(t_net, one_copy_per_task(learned, 3), support.repeated(2), h)
+
+    def predict(phi, x):
+        (w1, b1), (w2, b2), (w3, b3) = NETWORK.layers(phi)
+        hidden = torch.tanh((torch.tanh(x @ w1 + b1) @ w2 + b2) @ transformation)
+        return hidden @ w3 + b3
+
+    for run in range(3):
+        for task in range(3):
+            phi, points = thetas()[run].requires_grad_(), support.at(run).at(task)
+            for _ in range(2):
+                loss = (predict(phi, points.x) - points.y).square().mean()
+                phi = phi - 0.05 * torch.autograd.grad(loss, phi)[0]
+            expected = predict(phi, FLUX.grid).detach()
+            torch.testing.assert_close(found[2, run, task], expected, **EXACT)
 
 
 def test_maml_plus_plus_with_one_step_is_meta_sgd_with_one_size_a_layer():

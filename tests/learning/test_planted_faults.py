@@ -489,6 +489,24 @@ FAULTS = {
             f"{POSTERIORS}::test_more_points_make_more_certain_but_noise_remains[deep_kernel]",
         ),
     ),
+    "the metric of T-net has one factor of its transformation": Fault(
+        "learning/algorithms/t_net.py",
+        "product(transformation, along_metric + _transposed(along_metric))",
+        "product(transformation, along_metric)",
+        (
+            f"{WIDTHS}::test_meta_gradients_are_those_of_autograd_whatever_the_width_of_x[t_net-1]",
+            f"{ALGORITHMS}::test_the_meta_gradient_is_the_slope_of_the_query_loss_of_what_is_predicted[torch-t_net-tanh]",
+        ),
+    ),
+    "T-net steps as if its transformations were orthogonal": Fault(
+        "learning/algorithms/t_net.py",
+        "product(_transposed(transformation), transformation)",
+        "torch.eye(transformation.shape[-1], dtype=weight.dtype).expand_as(transformation)",
+        (
+            f"{ALGORITHMS}::test_t_net_steps_by_the_square_of_its_transformation_which_a_rotation_does_not_change[False-4]",
+            f"{ALGORITHMS}::test_t_net_adapts_its_weights_and_not_its_transformations",
+        ),
+    ),
     "deep kernel transfer fits labels and forgets the volume": Fault(
         "learning/algorithms/deep_kernel.py",
         "(torch.cholesky_inverse(root) - product(a, a.mT))",

@@ -234,6 +234,23 @@ def of_meta_curvature(network, theta, support, query, h):
     return loss(network, phi, query)
 
 
+def of_t_net(network, theta, support, query, h):
+    """A matrix follows each layer; weights and biases take the steps."""
+    outputs = network.widths[1:]
+    phi, *matrices = theta.split([network.parameters, *(n**2 for n in outputs)])
+
+    def of(phi, points):
+        z = points.x
+        for n, (weight, bias) in enumerate(network.layers(phi)):
+            before = torch.tanh(z) if n else z
+            z = (before @ weight + bias) @ matrices[n].view(outputs[n], -1)
+        return (z - points.y).square().mean()
+
+    for _ in range(h.inner_steps):
+        phi = phi - h.inner_step_size * slope(of(phi, support), phi, True)
+    return of(phi, query)
+
+
 def of_maml_plus_plus(network, theta, support, query, h):
     alpha = theta[network.parameters :].unflatten(0, (h.inner_steps, -1))
     sizes = torch.tensor(network.layer_sizes)
@@ -380,6 +397,7 @@ OBJECTIVES = {
     "meta_sgd": of_meta_sgd,
     "neural_process": of_neural_process,
     "ridge": of_ridge,
+    "t_net": of_t_net,
     "transformer_neural_process": of_transformer_neural_process,
 }
 

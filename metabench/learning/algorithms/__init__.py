@@ -37,6 +37,7 @@ NAMES = (
     "random",
     "reptile",
     "ridge",
+    "t_net",
     "transformer_neural_process",
 )
 
