@@ -55,6 +55,7 @@ gives 1e-2. In float32 the first steps of Adam follow the signs of gradients, ev
 
 UNCOMPARED = (
     "conditional_neural_process",
+    "imaml",
     "in_context_transformer",
     "t_net",
     "transformer_neural_process",

@@ -201,14 +201,19 @@ def does_not_peek(s: Subject) -> None:
     support, query = batch
     # The gradient of a squared error is affine in the labels: as they move along a line, so does
     # it, in a plane if its length is clipped. What has adapted to them leaves the plane. The
-    # gradient of a log density is quadratic in them, with one more dimension.
+    # gradient of a log density is quadratic in them, with one more dimension. The line begins where
+    # the error is 0: only there is a direction that comes from conjugate gradients affine, too.
     degree = 2 if s.predicts_variance else 1
+    start = query.y
+    if has_tasks(support):
+        updates = getattr(s.h, "inner_steps", 1)
+        start = s.predict(theta, support, query.x, updates=updates)[-1]
     *others, last = (
-        s.gradient(theta, (support, Points(query.x, query.y + shift * query.x[..., :1].cos())))
+        s.gradient(theta, (support, Points(query.x, start + shift * query.x[..., :1].cos())))
         for shift in range(degree + 2)
     )
-    plane = torch.stack(others, dim=-1)  # (run, M, degree + 1)
-    nearest = plane @ torch.linalg.lstsq(plane, last[..., None]).solution
+    plane = torch.linalg.qr(torch.stack(others, dim=-1)).Q  # (run, M, degree + 1)
+    nearest = plane @ (plane.mT @ last[..., None])
     must(
         close(nearest[..., 0], last),
         "adaptation has seen the query labels: meta_gradient must be a polynomial of degree "

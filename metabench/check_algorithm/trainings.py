@@ -79,7 +79,7 @@ def learns(s: Subject) -> None:
     """The validation loss falls in a short training run on very similar tasks, several or one."""
     if not s.trains:
         return
-    quick = replace(s, tasks=ALIKE).changed(meta_optimizer="adam", meta_step_size=0.01, shots=10)
+    quick = replace(s, tasks=ALIKE).changed(meta_optimizer="adam", meta_step_size=0.005, shots=10)
     # With a single task, code that sums or averages over tasks may take a different branch.
     for subject in (quick, quick.changed(meta_batch_size=1)):
         losses = subject.train(META_ITERATIONS, META_ITERATIONS, tasks=32).validation_loss

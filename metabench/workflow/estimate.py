@@ -42,6 +42,7 @@ SHARES = {
     "anil": 0.3,
     "conditional_neural_process": 5.0,
     "deep_kernel": 7.0,
+    "imaml": 2.0,
     "in_context_transformer": 180.0,
     "meta_curvature": 6.0,
     "neural_process": 2.7,
@@ -54,7 +55,8 @@ SHARES = {
 ANIL and the ridge head pass the hidden layers once for all tasks. Meta-Curvature multiplies each
 gradient, and T-net each layer, by matrices as large as the layers. A neural process also has an
 encoder. ALPaCA and deep kernel transfer compute posteriors in float64, outside the engine. Autograd
-differentiates a transformer, whose layers are many.
+differentiates a transformer, whose layers are many. The steps of implicit MAML pass through memory,
+one after the other.
 """
 
 START = 2.0

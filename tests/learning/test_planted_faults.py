@@ -35,6 +35,7 @@ EVALUATION, TRAINING = "learning/test_evaluation.py", "learning/test_training.py
 POSTERIORS = "learning/test_posteriors.py"
 PROTOCOLS, WIDTHS = "learning/test_protocols.py", "learning/test_widths.py"
 PROCESSES = "learning/test_neural_processes.py"
+IMPLICIT = "learning/test_imaml.py"
 ARRAYS, STATES, MEASURED = (
     "records/test_arrays.py",
     "records/test_states.py",
@@ -506,6 +507,39 @@ FAULTS = {
             f"{ALGORITHMS}::test_t_net_steps_by_the_square_of_its_transformation_which_a_rotation_does_not_change[False-4]",
             f"{ALGORITHMS}::test_t_net_adapts_its_weights_and_not_its_transformations",
         ),
+    ),
+    "implicit MAML steps away from the initialization": Fault(
+        "learning/algorithms/imaml.py",
+        "gradient.add(phi - theta, alpha=h.regularization)",
+        "gradient.sub(phi - theta, alpha=h.regularization)",
+        (
+            f"{IMPLICIT}::test_updates_descend_the_regularized_loss[sgd]",
+            f"{IMPLICIT}::test_on_a_linear_model_it_is_the_formula",
+        ),
+    ),
+    "the Hessian of implicit MAML is not divided by lambda": Fault(
+        "learning/algorithms/imaml.py",
+        "network.hessian_product(phi, *support, v) / h.regularization",
+        "network.hessian_product(phi, *support, v)",
+        (
+            f"{IMPLICIT}::test_many_steps_of_conjugate_gradients_solve_the_system_of_autograd[tanh-1]",
+            f"{IMPLICIT}::test_on_a_linear_model_it_is_the_formula",
+        ),
+    ),
+    "directions of conjugate gradients are those of steepest descent": Fault(
+        "learning/algorithms/imaml.py",
+        "p = r + (square / before).masked_fill(ended, 0) * p",
+        "p = r",
+        (
+            f"{IMPLICIT}::test_a_few_steps_find_the_nearest_vector_that_their_products_span[4]",
+            f"{IMPLICIT}::test_on_a_linear_model_it_is_the_formula",
+        ),
+    ),
+    "conjugate gradients follow negative curvature": Fault(
+        "learning/algorithms/imaml.py",
+        "ended | (curvature <= 0) | (square <= least)",
+        "ended | (square <= least)",
+        (f"{IMPLICIT}::test_a_direction_of_negative_curvature_ends_the_steps_of_its_task_alone",),
     ),
     "deep kernel transfer fits labels and forgets the volume": Fault(
         "learning/algorithms/deep_kernel.py",

@@ -27,6 +27,7 @@ NAMES = (
     "deep_kernel",
     "fomaml",
     "fomaml_tail",
+    "imaml",
     "in_context_transformer",
     "joint",
     "maml",

@@ -55,6 +55,7 @@ KNOWN = {
     "meta_sgd": Style("Meta-SGD", "#882255", "h"),
     "meta_curvature": Style("Meta-Curvature", "#DDCC77", "2"),
     "maml_plus_plus": Style("MAML++", "#332288", "d"),
+    "imaml": Style("iMAML", "#225522", "$i$"),
     "t_net": Style("T-net", "#EE8866", "$t$"),
     "cavia": Style("CAVIA", "#44AA99", "<"),
     "ridge": Style("Ridge head", "#999933", ">"),
