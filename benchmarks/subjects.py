@@ -55,8 +55,11 @@ gives 1e-2. In float32 the first steps of Adam follow the signs of gradients, ev
 
 UNCOMPARED = (
     "conditional_neural_process",
+    "dr_maml",
     "imaml",
     "in_context_transformer",
+    "lstm",
+    "mmaml",
     "t_net",
     "transformer_neural_process",
 )

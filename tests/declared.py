@@ -6,7 +6,7 @@ python tests/declared.py       renews the tables in config/README.md from the de
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 from marked import renewed
 from pydantic.fields import FieldInfo
 
@@ -48,6 +48,8 @@ def allowed(field: FieldInfo) -> str:
             words.append(f"from {bound.ge}")
         if isinstance(bound, Gt):
             words.append(f"above {bound.gt}")
+        if isinstance(bound, Lt):
+            words.append(f"below {bound.lt}")
     return " ".join(words)
 
 

@@ -80,6 +80,7 @@ BASIS = {
     "network",
     "optimizers",
     "predictive",
+    "recurrent",
     "step_sizes",
     "randomness",
     "tasks",

@@ -44,7 +44,9 @@ SHARES = {
     "deep_kernel": 7.0,
     "imaml": 2.0,
     "in_context_transformer": 180.0,
+    "lstm": 22.0,
     "meta_curvature": 6.0,
+    "mmaml": 15.0,
     "neural_process": 2.7,
     "ridge": 0.8,
     "t_net": 4.0,
@@ -55,8 +57,8 @@ SHARES = {
 ANIL and the ridge head pass the hidden layers once for all tasks. Meta-Curvature multiplies each
 gradient, and T-net each layer, by matrices as large as the layers. A neural process also has an
 encoder. ALPaCA and deep kernel transfer compute posteriors in float64, outside the engine. Autograd
-differentiates a transformer, whose layers are many. The steps of implicit MAML pass through memory,
-one after the other.
+differentiates a transformer, whose layers are many, and an LSTM, whose steps follow one another.
+The steps of implicit MAML pass through memory, one after the other.
 """
 
 START = 2.0

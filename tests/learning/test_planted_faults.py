@@ -36,6 +36,7 @@ POSTERIORS = "learning/test_posteriors.py"
 PROTOCOLS, WIDTHS = "learning/test_protocols.py", "learning/test_widths.py"
 PROCESSES = "learning/test_neural_processes.py"
 IMPLICIT = "learning/test_imaml.py"
+ROBUST, RECURRENT = "learning/test_dr_maml.py", "learning/test_recurrent.py"
 ARRAYS, STATES, MEASURED = (
     "records/test_arrays.py",
     "records/test_states.py",
@@ -758,6 +759,85 @@ FAULTS = {
         (
             f"{PROCESSES}::test_a_transformer_that_learns_in_context_cares_about_the_order_of_points",
         ),
+    ),
+    "the tail is that of the best tasks": Fault(
+        "learning/algorithms/dr_maml.py",
+        ".topk(kept).indices",
+        ".topk(kept, largest=False).indices",
+        (
+            f"{ROBUST}::"
+            "test_the_direction_is_the_gradient_of_the_mean_of_the_largest_losses[0.7-2-4]",
+            f"{ROBUST}::test_training_on_the_tail_helps_the_worst_tasks_and_not_the_best",
+        ),
+    ),
+    "tasks are screened before they adapt": Fault(
+        "learning/algorithms/dr_maml.py",
+        "return network.loss(phi, *query)",
+        "return network.loss(copies, *query)",
+        (
+            f"{ROBUST}::"
+            "test_the_direction_is_the_gradient_of_the_mean_of_the_largest_losses[0.7-2-4]",
+        ),
+    ),
+    "a share in binary keeps a task too many": Fault(
+        "learning/algorithms/dr_maml.py",
+        "max(1, round((1 - h.risk_level) * h.meta_batch_size))",
+        "int(-(-(1 - h.risk_level) * h.meta_batch_size // 1))",
+        (f"{ROBUST}::test_the_tail_is_the_share_that_is_not_left_out_and_never_empty[0.7-10-3]",),
+    ),
+    "the gates of the LSTM are in another order": Fault(
+        "learning/recurrent.py",
+        "i, f, g, o = _opened",
+        "f, i, g, o = _opened",
+        (f"{RECURRENT}::test_the_lstm_is_that_of_torch[1]",),
+    ),
+    "the candidate of the LSTM's cell is a gate": Fault(
+        "learning/recurrent.py",
+        "[1.0], [0.5]]",
+        "[0.5], [0.5]]",
+        (f"{RECURRENT}::test_the_lstm_is_that_of_torch[1]",),
+    ),
+    "a gate rounds by its place in a stack": Fault(
+        "learning/recurrent.py",
+        "return torch.tanh(slopes * gates.unflatten(-1, (4, -1))) * slopes + (1 - slopes)",
+        "z = gates.unflatten(-1, (4, -1))\n"
+        "    return torch.sigmoid(z).where(slopes < 1, torch.tanh(z))",
+        (f"{RECURRENT}::test_gates_have_the_same_bits_wherever_a_number_is_in_a_tensor",),
+    ),
+    "the LSTM reads points that are no part of a set": Fault(
+        "learning/recurrent.py",
+        "a.where(is_read, b) for",
+        "a for",
+        (
+            f"{RECURRENT}::test_points_that_are_left_out_might_as_well_not_be_there",
+            f"{RECURRENT}::"
+            "test_support_sets_of_the_lstm_vary_in_size_and_their_missing_points_are_not_read",
+        ),
+    ),
+    "both LSTMs of MMAML read forwards": Fault(
+        "learning/algorithms/mmaml.py",
+        "[part, part.flip(-2)]",
+        "[part, part]",
+        (
+            f"{RECURRENT}::test_mmaml_descends_in_theta_while_the_modulation_stays[None]",
+            f"{WIDTHS}::test_meta_gradients_are_those_of_autograd_whatever_the_width_of_x[mmaml-1]",
+        ),
+    ),
+    "MMAML descends in the modulated parameters": Fault(
+        "learning/algorithms/mmaml.py",
+        "scale + shift, scale.square()",
+        "scale + shift, torch.ones_like(scale) + 0 * scale",
+        (
+            f"{RECURRENT}::test_mmaml_descends_in_theta_while_the_modulation_stays[None]",
+            f"{RECURRENT}::test_mmaml_is_not_maml_once_its_head_says_something",
+            f"{WIDTHS}::test_meta_gradients_are_those_of_autograd_whatever_the_width_of_x[mmaml-1]",
+        ),
+    ),
+    "the modulation of MMAML is constant in its steps": Fault(
+        "learning/algorithms/mmaml.py",
+        "h.inner_step_size * along_sizes.view_as(start)",
+        "0 * along_sizes.view_as(start)",
+        (f"{WIDTHS}::test_meta_gradients_are_those_of_autograd_whatever_the_width_of_x[mmaml-1]",),
     ),
 }
 

@@ -375,6 +375,58 @@ def of_transformer_neural_process(network, theta, support, query, h):
     return surprise(transformed(two_outputs, theta, pairs, query.x, before, h), query.y)
 
 
+def torch_lstm(theta, width, units, directions):
+    """torch's own LSTM for pairs of this width, which reads in one direction or both."""
+    parts = theta.chunk(directions)
+    layer = torch.nn.LSTM(width, units, dtype=theta.dtype, bidirectional=directions > 1)
+    weights = {}
+    for part, suffix in zip(parts, ("", "_reverse"), strict=False):
+        sizes = [4 * units * n for n in (width, 1, units, 1)]
+        of_pairs, bias, of_state, other = part.split(sizes)
+        weights |= {
+            f"weight_ih_l0{suffix}": of_pairs.view(width, -1).T,
+            f"bias_ih_l0{suffix}": bias,
+            f"weight_hh_l0{suffix}": of_state.view(units, -1).T,
+            f"bias_hh_l0{suffix}": other,
+        }
+    return lambda *given: torch.func.functional_call(layer, weights, given)
+
+
+def of_lstm(network, theta, support, query, h):
+    """Each query point is the last of a sequence of its own."""
+    head = Network((h.units, network.widths[-1]))
+    recurrent, weights = theta.split([len(theta) - head.parameters, head.parameters])
+    unlabelled = torch.cat([query.x, torch.zeros_like(query.x[:, :1])], -1)
+    pairs = torch.cat(observed(support), -1)
+    sequences = torch.cat([pairs.expand(len(unlabelled), -1, -1), unlabelled[:, None]], 1)
+    outputs, _ = torch_lstm(recurrent, pairs.shape[-1], h.units, 1)(sequences.transpose(0, 1))
+    return (forward(head, weights, outputs[-1])[-1] - query.y).square().mean()
+
+
+def of_mmaml(network, theta, support, query, h):
+    """MAML of a network with FiLM layers, which inner steps leave as they are."""
+    hidden = sum(network.widths[1:-1])
+    head = Network((2 * h.units, 2 * hidden))
+    phi, recurrent, weights = theta.split(
+        [network.parameters, len(theta) - network.parameters - head.parameters, head.parameters]
+    )
+    pairs = torch.cat(support, -1)
+    _, (last, _) = torch_lstm(recurrent, pairs.shape[-1], h.units, 2)(pairs[:, None])
+    scale, shift = forward(head, weights, last.flatten()[None])[-1][0].split(hidden)
+    films = [part.split(network.widths[1:-1]) for part in (1 + scale, shift)]
+
+    def of(phi, points):
+        x = points.x
+        *layers, (weight, bias) = network.layers(phi)
+        for (inner, offset), gamma, beta in zip(layers, *films, strict=True):
+            x = torch.tanh(gamma * (x @ inner + offset) + beta)
+        return (x @ weight + bias - points.y).square().mean()
+
+    for _ in range(h.inner_steps):
+        phi = phi - h.inner_step_size * slope(of(phi, support), phi, True)
+    return of(phi, query)
+
+
 def of_in_context_transformer(network, theta, points, h):
     """The mean loss of predicting each point from the earlier ones, one prediction at a time."""
     losses = []
@@ -391,10 +443,12 @@ OBJECTIVES = {
     "cavia": of_cavia,
     "conditional_neural_process": of_conditional_neural_process,
     "fomaml": of_fomaml,
+    "lstm": of_lstm,
     "maml": of_maml,
     "maml_plus_plus": of_maml_plus_plus,
     "meta_curvature": of_meta_curvature,
     "meta_sgd": of_meta_sgd,
+    "mmaml": of_mmaml,
     "neural_process": of_neural_process,
     "ridge": of_ridge,
     "t_net": of_t_net,
