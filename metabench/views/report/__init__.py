@@ -21,7 +21,7 @@ from metabench.views.drawing.reading import Tables
 
 HERE = Path(__file__).parent
 
-PACKAGES = ("altair", "vl-convert-python", "jinja2", "pandas")
+PACKAGES = ("altair", "vl-convert-python", "jinja2", "matplotlib", "pandas")
 """The packages on whose versions the bytes of the page may depend."""
 
 SOURCES = ("page.html.j2", "page.css", "page.js")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import altair as alt
 import pandas as pd
 from matplotlib.markers import MarkerStyle
+from matplotlib.transforms import Affine2D
 
 STATISTICS = {
     "score": "score",
@@ -136,7 +137,7 @@ LEGEND: dict[str, Any] = {
 }
 
 
-def _of_labels(data: pd.DataFrame, column: str) -> dict[str, list[str]]:
+def _of_labels(data: pd.DataFrame, column: str) -> dict[str, Any]:
     """Return the scale that gives each label its value of a column."""
     known = data.drop_duplicates("label")
     return {"domain": list(known["label"]), "range": list(known[column])}
@@ -151,9 +152,9 @@ def outline(marker: str) -> str:
         'M0.0,-1.0L-1.0,1.0L1.0,1.0Z'
     """
     style = MarkerStyle(marker)
-    path = style.get_path().transformed(style.get_transform().scale(2, -2))
+    path = style.get_path().transformed(style.get_transform() + Affine2D().scale(2, -2))
     return "".join(
-        COMMANDS[code] + ("" if code == path.CLOSEPOLY else ",".join(map(_short, ends)))
+        COMMANDS[int(code)] + ("" if code == path.CLOSEPOLY else ",".join(map(_short, ends)))
         for ends, code in path.iter_segments(simplify=False)
     )
 
