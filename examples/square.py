@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metabench.learning.fields import Interval
-from metabench.learning.tasks.distribution import TaskDistribution, scale
+from metabench import Interval, TaskDistribution, scale
 
 
 @dataclass(frozen=True)

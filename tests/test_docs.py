@@ -24,7 +24,7 @@ from metabench.views import headline
 PAGES = sorted(
     path
     for path in ROOT.glob("**/*.md")
-    if not {".venv", ".pytest_cache", "node_modules", "generated"} & set(path.parts)
+    if not {".venv", ".pytest_cache", "node_modules", "generated", "_build"} & set(path.parts)
 )
 REFERENCE = ROOT / "results" / "reference" / "flux" / "tables"
 
