@@ -122,8 +122,9 @@ def batches(running: Running) -> dict[str, list[TrainJob]]:
 
 
 def records_of(running: Running, jobs: list[TrainJob]) -> list[Path]:
-    """Return the records of training jobs and of their evaluations."""
-    layout, found = running.layout, []
+    """Return the records of training jobs, of their evaluations and of the baselines."""
+    layout = running.layout
+    found = [layout.baselines(group) for group in running.study.groups]
     for cell, seeds in jobs:
         found.append(layout.trained(cell.path, seeds))
         found += [layout.evaluated(cell.path, group, seeds) for group in running.study.groups]

@@ -10,11 +10,15 @@ from metabench.records import manifests
 from metabench.records.artifacts import ArtifactError
 from metabench.records.running import Running
 from metabench.views.tracking import rest, store, ui
+from metabench.views.tracking.processes import HOST, PORT
 from metabench.workflow import staleness
 from metabench.workflow.artefacts import Artefact, artefacts
 
 AHEAD = 3
 """Algorithms that the headline names."""
+
+LOCAL = f"http://{HOST}:{PORT}"
+"""Where `metabench ui` serves a store that is a file."""
 
 
 def line(running: Running, stale: dict[Path, str]) -> str:
@@ -69,17 +73,17 @@ def headline(running: Running) -> list[str]:
 
 
 def places(running: Running) -> list[str]:
-    """Return where the results are, and the commands that show them."""
+    """Return where the results are, and the command that serves MLflow's pages."""
     layout, study = running.layout, running.study.name
-    metabench = store.program("metabench")
     uri = store.uri_of(layout.root)
-    look = f"{metabench} ui --study {study}"
-    if rest.is_server(uri):
-        with suppress(ArtifactError):  # it need not answer for the study to be finished
-            look = ui.page(rest.hidden(uri), ui.experiment(layout.root, study))
-    return [
+    found = [
         f"leaderboard  {layout.tables / 'leaderboard.csv'}",
         f"figures      {layout.figures}",
         f"report       {layout.report}",
-        f"MLflow       {look}",
     ]
+    server = rest.hidden(uri) if rest.is_server(uri) else LOCAL
+    with suppress(ArtifactError):  # the store need not answer for the study to be finished
+        found.append(f"MLflow       {ui.page(server, ui.experiment(layout.root, study))}")
+    if server == LOCAL:
+        found.append(f"             served by {store.program('metabench')} ui --study {study}")
+    return found

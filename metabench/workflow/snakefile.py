@@ -37,7 +37,7 @@ from metabench.workflow import commands, estimate, forking, modules, outcome, st
 from metabench.workflow.artefacts import Artefact, artefacts, batches, records_of
 from metabench.workflow.commands import MARK, refuse
 from metabench.workflow.progress import Job, StudyWatch, clock
-from metabench.workflow.terminal import TARGET, Terminal
+from metabench.workflow.terminal import TARGET, Terminal, erase_profile
 
 COMPUTING = {"train", "evaluate", "baselines", "predictions", "tables"}
 """The rules whose jobs import torch."""
@@ -100,9 +100,12 @@ class Workflow:
         if _reports():
             found.begin_report()
             return found
-        found.announce()
         how = snakemake.output_settings
-        if not (is_module or how.verbose or how.dryrun or how.quiet):
+        watched = not (is_module or how.verbose or how.dryrun or how.quiet)
+        if watched:
+            erase_profile()
+        found.announce()
+        if watched:
             found.take_over_terminal()
         return found
 

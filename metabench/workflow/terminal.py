@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import sys
 import threading
 import time
@@ -18,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
+from rich.control import Control
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.segment import ControlType
 from rich.table import Table
 from rich.text import Text
 
@@ -56,6 +59,12 @@ TARGET = "all"
 NOTHING = "Nothing to be done"
 """Prefix of Snakemake's message when everything is up to date."""
 
+PROFILE = Path("profiles", "default")
+"""The profile that Snakemake reads in this folder, and names in a line of its own."""
+
+NAMED = ("--profile", "--workflow-profile")
+"""Options that name other profiles, in a line of another length."""
+
 SHOWN = 4
 """The most running jobs that the live block names."""
 
@@ -68,6 +77,19 @@ def stage_of(rule: str) -> str:
         ('train', 'track', 'track')
     """
     return rule.partition("_")[0]
+
+
+def erase_profile() -> None:
+    """Erase Snakemake's line about its profile, the last one on the terminal, if there is one.
+
+    Snakemake prints it before it reads the Snakefile, so nothing else can keep it from being the
+    first line of a study.
+    """
+    console = Console(stderr=True)
+    line = f"Using workflow specific profile {PROFILE} for setting default command line arguments."
+    others = any(word.startswith(NAMED) for word in sys.argv) or "SNAKEMAKE_PROFILE" in os.environ
+    if console.is_terminal and PROFILE.exists() and not others and len(line) < console.width:
+        console.control(Control((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)))
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import small
+import yaml
 from browser import in_a_browser, launched
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from mlflow.utils.credentials import read_mlflow_creds
 from pipeline import free_port
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from metabench import jobs
 from metabench.analysis import frames, tables
@@ -39,7 +40,7 @@ from metabench.study.cells import Cell
 from metabench.study.jobs import seeds_of
 from metabench.views.drawing.reading import Tables
 from metabench.views.report import findings
-from metabench.views.tracking import contents, mirror, rest, runs, store, ui
+from metabench.views.tracking import contents, mirror, rest, runs, store, ui, view
 from metabench.views.tracking.contents import Content, Point
 from metabench.workflow.artefacts import batches
 
@@ -177,6 +178,19 @@ def expected_points(root: Path) -> dict[tuple[str, int], Points]:
     return points
 
 
+def expected_scores(root: Path) -> dict[tuple[str, int], Points]:
+    """The score of each run after the last update of each protocol, of its losses in the tables."""
+    every = frames.read(root / "tables", "tasks.parquet").query("region == 'all'")
+    zero = every[every["algorithm"] == "zero"].set_index(["protocol", "task"])["loss"]
+    own = every[every["seed"] >= 0].set_index(["protocol", "task"])
+    own["score"] = np.minimum(own["loss"] / zero.reindex(own.index), 1)
+    found: dict[tuple[str, int], Points] = {}
+    means = own.groupby(["cell", "seed", "protocol"], observed=True)["score"].mean()
+    for (cell, seed, protocol), score in means.items():
+        found.setdefault((cell, seed), {})[f"{protocol}/final_score", 0] = score
+    return found
+
+
 def logged_points(client: MlflowClient, run: Run) -> Points:
     found = [m for key in run.data.metrics for m in client.get_metric_history(run.info.run_id, key)]
     points = {(m.key, m.step): m.value for m in found}
@@ -185,12 +199,14 @@ def logged_points(client: MlflowClient, run: Run) -> Points:
 
 
 def assert_numbers_are_those_of_the_tables(client: MlflowClient, root: Path) -> None:
-    expected, runs = expected_points(root), children(client)
+    expected, runs, scores = expected_points(root), children(client), expected_scores(root)
     assert set(runs) == set(expected)
     for key, run in runs.items():
         logged = logged_points(client, run)
         missing = [point for point, value in expected[key].items() if not isfinite(value)]
         assert logged.pop(("non_finite_points", 0)) == len(missing)
+        for point, score in scores[key].items():
+            assert logged.pop(point) == pytest.approx(score, rel=1e-6), (key, point)
         finite = {point: value for point, value in expected[key].items() if isfinite(value)}
         assert set(logged) == set(finite)
         for point, value in finite.items():
@@ -231,7 +247,7 @@ def test_a_run_names_what_it_was_made_with(tracked: Tracked) -> None:
     }
     settings = {"meta_step_size": "0.01", "network.hidden": "[8]", "step_size.standard.own": "0.02"}
     assert run.data.params.items() >= {**expected_params, **settings}.items()
-    assert run.info.run_name == f"fomaml {GOOD.name}, seed 2"
+    assert run.info.run_name == f"fomaml seed 2, {GOOD.name}"
     header = artifacts.read(Layout(root).trained(GOOD.path, "2-2"))[1]
     assert run.data.tags["train.code"] == header["code"]
     assert run.data.tags["train.config"] == header["config"]
@@ -340,7 +356,7 @@ def test_the_studys_headline_is_that_of_the_leaderboard(tracked: Tracked) -> Non
     assert expected.keys() == logged.keys() and len(logged) > 3
     assert all(logged[name] == pytest.approx(expected[name], rel=1e-8) for name in expected)
     assert len(logged) <= 30 and all(
-        len(run.data.metrics) <= 30 for run in children(client).values()
+        len(run.data.metrics) <= 32 for run in children(client).values()
     )
 
 
@@ -712,7 +728,7 @@ def test_doubles_that_two_writers_left_are_gone_once_the_study_is_tracked(folder
     root = folder / FINISHED
     track(root)
     client = MlflowClient(store.uri_of(root))
-    (first,) = [run for run in all_runs(client) if run.info.run_name.endswith("seed 2")][:1]
+    (first,) = [run for run in all_runs(client) if " seed 2, " in run.info.run_name][:1]
     with mirror.opened(running(root), store.store_name(root, "tiny")) as opened:
         cell, seed = first.data.tags["metabench.cell"], 2
         (wanted,) = (cell_ for cell_ in STUDY.cells if cell_.name == cell)
@@ -807,63 +823,154 @@ OF_THE_BROWSER = ("WebGL", "ResizeObserver loop completed with undelivered notif
 which depends on how busy the machine is."""
 
 
+class Pages:
+    """MLflow's pages in a browser, and what their consoles said.
+
+    Args:
+        browser: The browser.
+        address: The server's.
+    """
+
+    def __init__(self, browser: Browser, address: str) -> None:
+        self.browser, self.address = browser, address
+        self.by_place: dict[str, set[str]] = {}
+
+    def open(self, place: str, awaited: str) -> Page:
+        """Return a page once it shows what is waited for."""
+        page = self.browser.new_page(viewport={"width": 1400, "height": 900})
+        messages = self.by_place.setdefault(place, set())
+        page.on("pageerror", lambda error: messages.add(str(error)))
+        page.on("console", lambda message: messages.add(message.text))
+        page.goto(place if place.startswith("http") else f"{self.address}{place}")
+        page.wait_for_selector(awaited, timeout=60_000)
+        return page
+
+    def said(self) -> dict[str, set[str]]:
+        """Return what the console of a page said that that of an empty experiment does not."""
+        known = self.by_place[EMPTY]
+        own = {
+            place: {text for text in messages - known if not any(w in text for w in OF_THE_BROWSER)}
+            for place, messages in self.by_place.items()
+        }
+        return {place: messages for place, messages in own.items() if messages}
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The smoke study with all its tables, figures, report and runs; its folder is entered."""
+    content = yaml.safe_load((small.ROOT / "config" / "smoke.yaml").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("smoke"))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        started = small.running(content, Path("results/smoke"))
+        started.write()
+        small.compute(started)
+        jobs.tables(started)
+        jobs.figures(started.layout.tables, started.layout.figures)
+        jobs.report(started)
+        name = store.store_name(started.layout.root, "smoke")
+        for batch in batches(started):
+            jobs.track_cells(started, batch, name)
+        jobs.track_study(started, name)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def pages(smoke: Running) -> Iterator[Pages]:
+    """MLflow's pages of the smoke study."""
+    with ui.serving(smoke.layout.root, free_port()) as (address, _), launched() as browser:
+        yield Pages(browser, address)
+
+
+def run_of(smoke: Running, name: str) -> str:
+    """Return the id of a run of the smoke study by its name."""
+    client = MlflowClient(store.uri_of(smoke.layout.root))
+    condition = f"attributes.run_name = '{name}'"
+    (run,) = client.search_runs([ui.experiment(smoke.layout.root, "smoke")], condition)
+    return str(run.info.run_id)
+
+
 @in_a_browser
 @pytest.mark.slow
-def test_a_browser_shows_the_runs_their_curves_two_beside_each_other_a_figure_and_the_report(
-    tracked: Tracked, monkeypatch: pytest.MonkeyPatch
+def test_the_printed_address_shows_scores_and_what_tells_runs_apart_the_best_run_first(
+    smoke: Running, pages: Pages
 ) -> None:
-    root, client, _ = tracked
-    monkeypatch.chdir(root.parents[1])
-    experiment = ui.experiment(Path(FINISHED), "tiny")
-    runs = [children(client)[GOOD.name, seed].info for seed in (0, 1)]
-    study, names = parent(client).info, [run.run_name for run in runs]
-    both = quote(json.dumps([run.run_id for run in runs]))
-    with ui.serving(Path(FINISHED), free_port()) as (address, _), launched() as browser:
-        by_place: dict[str, set[str]] = {}
+    experiment = ui.experiment(smoke.layout.root, "smoke")
+    page = pages.open(ui.page(pages.address, experiment), "text=fomaml seed 0, inner")
+    names = page.locator(".ag-header-cell").all_inner_texts()
+    shown = [name for name in map(str.strip, names) if name]
+    scores = ["robustness/final_score", "standard/final_score"]
+    wanted = ["Run Name", "Created", *scores, "status", "algorithm", "seed"]
+    assert shown[: len(wanted)] == wanted
+    every = children_of(smoke)
+    best = min(every, key=lambda run: run.data.metrics["robustness/final_score"])
+    listed = page.locator(".ag-pinned-left-cols-container [role=row]").all_inner_texts()
+    assert len(every) == 18 and len(listed) == 19, "each run, and the study's own"
+    assert best.info.run_name in listed[0] and "smoke" in listed[-1]
+    widths = view.columns(smoke.study)
+    header = page.locator(".ag-header-cell", has_text="robustness/final_score").bounding_box()
+    assert header and header["width"] == widths["metrics.`robustness/final_score`"]
 
-        def opened(place: str, awaited: str) -> Page:
-            """Return a page once it shows what is waited for."""
-            page = browser.new_page(viewport={"width": 1400, "height": 900})
-            messages = by_place.setdefault(place, set())
-            page.on("pageerror", lambda error: messages.add(str(error)))
-            page.on("console", lambda message: messages.add(message.text))
-            page.goto(place if place.startswith("http") else f"{address}{place}")
-            page.wait_for_selector(awaited, timeout=60_000)
-            return page
 
-        opened(EMPTY, "text=Runs")
-        listed = opened(ui.page(address, experiment), f"text={study.run_name}")
-        listed.click(".ag-cell button")  # unfolds the child runs
-        listed.wait_for_selector(f"text={names[0]}")
-        of_run = f"/#/experiments/{experiment}/runs"
-        curve = opened(f"{of_run}/{runs[0].run_id}/model-metrics", ".js-plotly-plot")
-        curve.wait_for_selector(".js-plotly-plot path.js-line", state="attached")
-        compared = opened(
-            f"/#/compare-runs?runs={both}&experiments={quote(json.dumps([experiment]))}",
-            "text=Comparing 2 Runs",
-        )
-        assert all(name in compared.inner_text("body") for name in names)
-        figure = opened(f"{of_run}/{study.run_id}/artifacts/figures/curve.svg", "text=curve.svg")
-        figure.wait_for_selector("img", state="attached")
-        report = opened(
-            f"{of_run}/{study.run_id}/artifacts/report.html", "iframe.mlflow-html-iframe"
-        )
-        inside = report.frame_locator("iframe.mlflow-html-iframe")
-        inside.locator("body[data-drawn=yes]").wait_for(timeout=60_000)
-        assert inside.locator("#chart-adaptation svg path").count()
-        rows = inside.locator("#board tbody tr")
-        assert rows.count() > 1
-        inside.locator("#board-algorithm").select_option("fomaml")
-        assert set(rows.locator("td:first-child").all_inner_texts()) == {"FOMAML"}
-        inside.locator("button[data-copy=csv]").click()
-        inside.get_by_text("copied as csv").wait_for()
-        inside.get_by_role("link", name="Leaderboard").click()
-    known = by_place.pop(EMPTY)
-    for place, messages in by_place.items():
-        of_the_page = {
-            text for text in messages - known if not any(own in text for own in OF_THE_BROWSER)
-        }
-        assert of_the_page == set(), place
+def children_of(smoke: Running) -> list[Run]:
+    """Return the runs of the smoke study."""
+    client = MlflowClient(store.uri_of(smoke.layout.root))
+    experiment = ui.experiment(smoke.layout.root, "smoke")
+    return list(client.search_runs([experiment], "tags.`metabench.kind` = 'run'"))
+
+
+@in_a_browser
+@pytest.mark.slow
+def test_pages_of_runs_draw_a_curve_compare_two_and_show_a_figure(
+    smoke: Running, pages: Pages
+) -> None:
+    pages.open(EMPTY, "text=Runs")
+    experiment = ui.experiment(smoke.layout.root, "smoke")
+    names = [f"fomaml seed {seed}, inner 0.02, meta 0.01, 600 iterations" for seed in (0, 1)]
+    two = [run_of(smoke, name) for name in names]
+    of_run = f"/#/experiments/{experiment}/runs"
+    curve = pages.open(f"{of_run}/{two[0]}/model-metrics", ".js-plotly-plot")
+    # A chart that is not in sight is not drawn.
+    curve.get_by_placeholder("Search metric charts").fill("validation_loss")
+    curve.wait_for_selector(".js-plotly-plot path.js-line", state="attached")
+    lines = curve.locator(".js-plotly-plot path.js-line").evaluate_all(
+        "lines => lines.map(line => line.getTotalLength())"
+    )
+    assert max(lines) > 50, "pixels of a line that is drawn"
+    both = quote(json.dumps(two))
+    place = f"/#/compare-runs?runs={both}&experiments={quote(json.dumps([experiment]))}"
+    compared = pages.open(place, "text=Comparing 2 Runs")
+    text = compared.inner_text("body")
+    assert all(name in text for name in names) and "meta_step_size" in text
+    study = run_of(smoke, "smoke")
+    figure = pages.open(
+        f"{of_run}/{study}/artifacts/figures/validation_curves.svg", "text=validation_curves.svg"
+    )
+    drawn = "() => [...document.images].some(i => i.src.startsWith('blob') && i.naturalWidth > 300)"
+    figure.wait_for_function(drawn, timeout=60_000)
+    assert pages.said() == {}
+
+
+@in_a_browser
+@pytest.mark.slow
+def test_the_report_works_within_mlflow(smoke: Running, pages: Pages) -> None:
+    experiment, study = ui.experiment(smoke.layout.root, "smoke"), run_of(smoke, "smoke")
+    pages.open(EMPTY, "text=Runs")
+    report = pages.open(
+        f"/#/experiments/{experiment}/runs/{study}/artifacts/report.html",
+        "iframe.mlflow-html-iframe",
+    )
+    inside = report.frame_locator("iframe.mlflow-html-iframe")
+    inside.locator("body[data-drawn=yes]").wait_for(timeout=60_000)
+    assert inside.locator("#chart-adaptation svg path").count()
+    rows = inside.locator("#board tbody tr")
+    assert rows.count() > 1
+    inside.locator("#board-algorithm").select_option("fomaml")
+    assert set(rows.locator("td:first-child").all_inner_texts()) == {"FOMAML"}
+    inside.locator("button[data-copy=csv]").click()
+    inside.get_by_text("copied as csv").wait_for()
+    inside.get_by_role("link", name="Leaderboard").click()
+    assert pages.said() == {}
 
 
 def test_pages_that_cannot_be_shown_are_one_line_that_says_why(

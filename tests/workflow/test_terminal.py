@@ -16,6 +16,8 @@ import small
 import yaml
 from pipeline import BIN, copy, environment, snakemake
 
+from metabench.cli import main
+from metabench.views.tracking import store, ui
 from metabench.workflow.progress import Job, StudyWatch
 from metabench.workflow.terminal import Terminal, stage_of
 
@@ -168,6 +170,20 @@ def plain(output: str) -> list[str]:
     return [line.strip() for line in re.split(r"[\r\n]+", without) if line.strip()]
 
 
+def shown(output: str) -> list[str]:
+    """Return the lines that a terminal still shows where only whole lines were erased."""
+    screen = [""]
+    for text, move in re.findall(r"([^\x1b\r\n]*)(\r?\n|\x1b\[\??[0-9;]*[A-Za-z]|\r|$)", output):
+        screen[-1] += text
+        if move.endswith("\n"):
+            screen.append("")
+        elif move == "\x1b[1A":
+            screen.pop()
+        elif move == "\x1b[2K":
+            screen[-1] = ""
+    return [line for line in screen if line.strip()]
+
+
 @pytest.mark.workflow
 @pytest.mark.slow
 def test_a_study_on_a_terminal_is_one_screen_that_ends_with_its_results(tmp_path: Path) -> None:
@@ -175,23 +191,42 @@ def test_a_study_on_a_terminal_is_one_screen_that_ends_with_its_results(tmp_path
     code, output = on_a_terminal(folder)
     lines = plain(output)
     assert code == 0, output
+    screen = shown(output)
+    assert screen[0].startswith("study tiny: "), "Snakemake's line about its profile is erased"
     assert not [
         line for line in lines if line.startswith(("input:", "output:", "reason:", "rule "))
     ]
     assert any(re.fullmatch(r"evaluate +[━╸╺]+ +2 of 2", line) for line in lines), lines
     assert any(line.startswith("train random untrained, seeds 0-1") for line in lines)
-    last = lines[-7:]
+    last = lines[-8:]
     assert re.fullmatch(r"study tiny: finished in \d+ s|study tiny: finished in .* min", last[0])
     assert last[1].startswith("robustness: lowest score random ")
-    assert [line.split()[0] for line in last[3:]] == ["leaderboard", "figures", "report", "MLflow"]
+    words = [line.split() for line in last[3:]]
+    assert [first for first, *_ in words] == [
+        "leaderboard",
+        "figures",
+        "report",
+        "MLflow",
+        "served",
+    ]
+    root = folder / "results" / "tiny"
+    assert [Path(line[1]) for line in words[:3]] == [
+        Path("results/tiny/tables/leaderboard.csv"),
+        Path("results/tiny/figures"),
+        Path("results/tiny/report.html"),
+    ]
+    (port,) = [option.default for option in main.commands["ui"].params if option.name == "port"]
+    experiment = store.experiment(f"sqlite:///{root}/mlflow.db", "tiny")
+    assert words[3][1] == ui.page(f"http://127.0.0.1:{port}", str(experiment))
+    assert last[-1].endswith("metabench ui --study tiny")
     moved_up = len(re.findall(r"\x1b\[1A", output))
     assert moved_up > 10, "the block is drawn over itself"
     log = max((folder / ".snakemake" / "log").glob("*.log")).read_text()
     assert "results/tiny/tables/runs.csv" in log and "    reason: " in log, "the listing is there"
     # On a finished study one line says so, and --verbose brings the listing back.
     code, output = on_a_terminal(folder)
-    profile, line = plain(output)
-    assert profile.startswith("Using workflow specific profile") and code == 0
+    (line,) = shown(output)
+    assert code == 0
     assert line.startswith("study tiny: nothing to do; robustness: lowest score random ")
     listing = snakemake(folder, "--cores", "1", "--verbose", config="config/tiny.yaml")
     assert "Nothing to be done (all requested files" in listing.stderr

@@ -23,8 +23,10 @@ import pandas as pd
 
 from metabench.analysis import curves, frames
 from metabench.analysis.columns import judged
+from metabench.analysis.selection import step_of
+from metabench.learning.scores import scores
 from metabench.records import artifacts, headers, manifests
-from metabench.records.artifacts import Header
+from metabench.records.artifacts import Arrays, Header
 from metabench.records.measured import COST_COLUMNS, CellRecord
 from metabench.records.provenance import code_digest, config_digest, describe, digest, made_from
 from metabench.records.running import Running
@@ -33,6 +35,7 @@ from metabench.study.jobs import Study
 from metabench.views import report
 from metabench.views.drawing.reading import Tables
 from metabench.views.report import findings
+from metabench.views.tracking import view
 
 MIRROR = "metabench.views.tracking.mirror"
 """The module that writes this content into MLflow."""
@@ -123,6 +126,7 @@ def cell_header(running: Running, cell: Cell, seeds: str) -> Header:
     layout = running.layout
     paths = [layout.trained(cell.path, seeds)]
     paths += [layout.evaluated(cell.path, group, seeds) for group in running.study.groups]
+    paths += [layout.baselines(group) for group in running.study.groups]
     digests = [artifacts.read_header(path)["content"] for path in sorted(paths)]
     settings = shown(running.study, cell)
     return made_from("track", settings, code_digest(MIRROR), (), records=digests)
@@ -139,7 +143,7 @@ def study_header(running: Running) -> Header:
 
 def runs(running: Running, cell: Cell, seeds: str) -> dict[int, Content]:
     """Return the content of each run of a block, by seed."""
-    record = running.reader.block(cell, seeds)
+    record, baselines = running.reader.block(cell, seeds), running.reader.baselines()
     history = curves.history(record).groupby("seed")
     of_updates = curves.curves(record, running.study.regions).groupby("seed")
     sources = _sources(running, cell, seeds)
@@ -147,9 +151,9 @@ def runs(running: Running, cell: Cell, seeds: str) -> dict[int, Content]:
     for run, seed in enumerate(record.seeds.tolist()):
         points = _run_points(history.get_group(seed), of_updates.get_group(seed))
         found[seed] = Content(
-            name=f"{cell.title}, seed {seed}",
+            name=f"{cell.algorithm} seed {seed}, {cell.name}",
             params=_params(running.study, record, run),
-            points=points + _costs(cell),
+            points=[*points, *_scores(running.study, record, run, baselines), *_costs(cell)],
             tags=_status(record, run) | sources,
             files={THETA: _theta(running, record, run)},
         )
@@ -202,6 +206,17 @@ def _run_points(history: pd.DataFrame, curves: pd.DataFrame) -> list[Point]:
             points += [*curve, Point(final, curve[-1].value)] if final else curve
     finite = [point for point in points if isfinite(point.value)]
     return [*finite, Point("non_finite_points", len(points) - len(finite))]
+
+
+def _scores(study: Study, record: CellRecord, run: int, baselines: Arrays) -> Iterator[Point]:
+    """Yield the score of one run after each protocol's last update, on the whole grid.
+
+    It is that of the step size by which the cell is judged.
+    """
+    for protocol in study.single_protocols:
+        losses = record.losses(protocol, step_of(record, protocol))[0, -1, run]
+        zero = baselines[f"test/{protocol}/zero"][0]
+        yield Point(view.score(protocol), float(scores(losses, zero).mean()))
 
 
 def _costs(cell: Cell) -> list[Point]:

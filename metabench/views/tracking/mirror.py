@@ -21,7 +21,7 @@ from metabench.records.artifacts import replacing
 from metabench.records.running import Running
 from metabench.study.cells import Cell
 from metabench.study.jobs import TrainJob, seeds_of
-from metabench.views.tracking import contents, predicted, rest, store
+from metabench.views.tracking import contents, predicted, rest, store, view
 from metabench.views.tracking.contents import Content
 from metabench.views.tracking.rest import StoreError
 from metabench.views.tracking.runs import PARENT, Key, Runs, Wanted, called, run_tags, study_tags
@@ -137,6 +137,7 @@ class Mirror:
         client = _client(store.absolute(uri))
         experiment = _experiment(client, running.study.name, store.artifact_folder(uri))
         client.set_experiment_tag(experiment, store.generation_tag(uri), name.rpartition("-")[2])
+        client.set_experiment_tag(experiment, view.TAG, view.saved(running.study))
         return cls(client, running, name, experiment)
 
     def track_cell(self, cell: Cell, blocks: Iterable[str]) -> dict[Key, str]:

@@ -19,6 +19,9 @@ from metabench.records.artifacts import ArtifactError
 HOST = "127.0.0.1"
 """This machine only."""
 
+PORT = 5000
+"""Where MLflow listens unless told otherwise; also the Makefile's default."""
+
 WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 """MLflow's own jobs, of which tracking needs none, would be further processes."""
 

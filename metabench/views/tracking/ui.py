@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NamedTuple
+from urllib.parse import urlencode
 
 from metabench.records.artifacts import ArtifactError
-from metabench.views.tracking import processes, rest, store
+from metabench.views.tracking import processes, rest, store, view
 from metabench.views.tracking.processes import HOST
 from metabench.views.tracking.rest import StoreError
 
@@ -23,10 +24,11 @@ def page(server: str, experiment: str) -> str:
     """Return the address of an experiment's runs.
 
     Example:
-        >>> page("http://127.0.0.1:5000", "1")
-        'http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning'
+        >>> page("http://host:5000", "1")
+        'http://host:5000/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=scores'
     """
-    return f"{server.rstrip('/')}/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    query = urlencode({"workflowType": "machine_learning", "viewStateShareKey": view.KEY})
+    return f"{server.rstrip('/')}/#/experiments/{experiment}/runs?{query}"
 
 
 def experiment(root: Path, study: str) -> str:
