@@ -39,7 +39,7 @@ def test_what_failed_jobs_said_is_repeated_once_with_how_many_said_it(tmp_path, 
 FORCED = {
     "train": {"train", "evaluate", "tables", "figures", "report", "track_cells", "track_study"},
     "evaluate": {"evaluate", "tables", "figures", "report", "track_cells", "track_study"},
-    "baselines": {"baselines", "tables", "figures", "report", "track_study"},
+    "baselines": {"baselines", "tables", "figures", "report", "track_cells", "track_study"},
     "tables": {"tables", "figures", "report", "track_study"},
     "figures": {"figures", "track_study"},
     "report": {"report", "track_study"},

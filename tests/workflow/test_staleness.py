@@ -116,7 +116,7 @@ def test_a_different_version_of_a_package_makes_stale_what_may_depend_on_it(
     [
         ("metabench.learning.algorithms.joint", {"train joint", *evaluated("joint")}),
         ("metabench.learning.evaluation", evaluated("joint", "random")),
-        ("metabench.learning.baselines", BASELINES | TABLED),
+        ("metabench.learning.baselines", BASELINES | TRACKED | TABLED),
         ("metabench.analysis.tables", TABLED),
         ("metabench.views.figures.comparisons", DRAWN),
         ("metabench.views.tracking.mirror", {"track study", *TRACKED}),
