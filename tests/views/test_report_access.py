@@ -13,6 +13,7 @@ from reports import REFERENCE, STUDIES, Opened, data_of
 
 from metabench.analysis import frames
 from metabench.records import manifests
+from metabench.views import report
 from metabench.views.drawing import style
 from metabench.views.drawing.reading import Tables
 from metabench.views.report import charts
@@ -248,6 +249,13 @@ def test_every_chart_says_where_it_comes_from(written: dict[str, Path], study: s
     for chart in made:
         assert set(chart.source.tables) <= set(tables._read), chart.name
         assert ("%" in chart.caption) <= bool(chart.source.intervals), chart.name
+
+
+def test_published_numbers_say_where_they_come_from(tmp_path: Path) -> None:
+    literature = REFERENCE / "literature"
+    page = report.write(REFERENCE / "maml-steps" / "tables", tmp_path / "page.html", literature)
+    digest = manifests.read(literature)["files"]["literature.csv"]
+    assert f"literature.csv: SHA-256 <code>{digest}</code>" in page.read_text(encoding="utf-8")
 
 
 def test_the_title_of_an_axis_that_depends_on_a_choice_is_an_expression() -> None:

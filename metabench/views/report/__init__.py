@@ -31,6 +31,9 @@ PROVENANCE = "provenance.json"
 BOARD = ("leaderboard.csv", "comparisons.csv")
 """The tables of the leaderboard."""
 
+TABLES = (".csv", ".parquet")
+"""How the names of tables end; figures may be beside them."""
+
 NOTHING: Header = {"content": "", "files": {}}
 """The manifest of the comparison with published numbers of a study that covers none."""
 
@@ -55,7 +58,8 @@ def write(tables: Path, out: Path, literature: Path | None = None) -> Path:
     manifest = manifests.read(tables)
     published = manifests.read(literature) if literature is not None else NOTHING
     made = header(manifest["content"], tables.parent / PROVENANCE, published["content"])
-    files = {**manifest["files"], **published["files"]}
+    every = {**manifest["files"], **published["files"]}
+    files = {name: digest for name, digest in every.items() if name.endswith(TABLES)}
     text = page(Tables(tables), files, _study(tables), _published(literature))
     write_text(out, f"{MADE}{json_text(made)} -->\n{text}")
     return out
@@ -107,7 +111,12 @@ def page(
 
     from metabench.analysis.statistics.losses import ROUNDING
     from metabench.views.report import board, charts, findings
-    from metabench.views.report.charts.parts import OF_DIFFERENCES, OF_STATISTICS, Source
+    from metabench.views.report.charts.parts import (
+        OF_DIFFERENCES,
+        OF_MEANS,
+        OF_STATISTICS,
+        Source,
+    )
 
     main = study["protocol"]
     protocols = [main, *(name for name in tables.protocols if name != main)]
@@ -132,7 +141,7 @@ def page(
         columns=board.COLUMNS,
         published=published,
         leaderboard=Source(size, BOARD, f"{OF_STATISTICS}; {OF_DIFFERENCES}"),
-        literature=Source(size, ("literature.csv",), OF_STATISTICS),
+        literature=Source(size, ("literature.csv",), OF_MEANS),
         files=sorted(files.items()),
         of_table={Path(name).stem: (name, digest) for name, digest in files.items()},
         style=(HERE / "page.css").read_text(encoding="utf-8"),

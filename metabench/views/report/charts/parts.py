@@ -24,6 +24,7 @@ OF_STATISTICS = (
     "t intervals over seeds and tasks (over tasks alone for baselines), of scores on the logit "
     "scale and of mean losses on the log scale; crossed bootstrap intervals of medians"
 )
+OF_MEANS = "t intervals over seeds and tasks of mean losses, on the log scale"
 OF_DIFFERENCES = "t intervals of mean differences of scores, paired on seeds and tasks"
 """Kinds of intervals, which docs/statistics.md explains."""
 
