@@ -147,9 +147,10 @@ def runs(running: Running, cell: Cell, seeds: str) -> dict[int, Content]:
     history = curves.history(record).groupby("seed")
     of_updates = curves.curves(record, running.study.regions).groupby("seed")
     sources = _sources(running, cell, seeds)
+    judging = {name: step_of(record, name) for name in running.study.single_protocols}
     found = {}
     for run, seed in enumerate(record.seeds.tolist()):
-        points = _run_points(history.get_group(seed), of_updates.get_group(seed))
+        points = _run_points(history.get_group(seed), of_updates.get_group(seed), judging)
         found[seed] = Content(
             name=f"{cell.algorithm} seed {seed}, {cell.name}",
             params=_params(running.study, record, run),
@@ -195,15 +196,24 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield plain(f"{prefix}{key}"), value if isinstance(value, str) else json.dumps(value)
 
 
-def _run_points(history: pd.DataFrame, curves: pd.DataFrame) -> list[Point]:
-    """Return the finite points of one run from its rows of the tables history and curves."""
+def _run_points(
+    history: pd.DataFrame, curves: pd.DataFrame, judging: Mapping[str, str]
+) -> list[Point]:
+    """Return the finite points of one run.
+
+    Args:
+        history: Its rows of the table history.
+        curves: Its rows of the table curves.
+        judging: The step size by which the cell is judged, by protocol.
+    """
     points = _curve("validation_loss", history, "meta_iteration", "validation_loss")
     points.append(Point("final_validation_loss", points[-1].value))
     for (protocol, step, region), part in curves.groupby(["protocol", "step", "region"]):
         for statistic in ("mean", "median"):
             curve = _curve(f"{protocol}/{step}/{region}/{statistic}", part, "update", statistic)
-            final = plain(f"{protocol}/{step}/final_{statistic}") if region == "all" else None
-            points += [*curve, Point(final, curve[-1].value)] if final else curve
+            points += curve
+            if region == "all" and step == judging[protocol]:
+                points.append(Point(f"{protocol}/final_{statistic}", curve[-1].value))
     finite = [point for point in points if isfinite(point.value)]
     return [*finite, Point("non_finite_points", len(points) - len(finite))]
 

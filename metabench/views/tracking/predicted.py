@@ -13,7 +13,7 @@ from metabench.records.artifacts import Arrays
 from metabench.records.measured import PredictionsRecord
 from metabench.records.running import Running
 from metabench.views.tracking import view
-from metabench.views.tracking.contents import Content, Point, plain
+from metabench.views.tracking.contents import Content, Point
 
 
 def runs(running: Running, name: str) -> dict[int, Content]:
@@ -49,4 +49,4 @@ def _points(
         yield Point(view.score(protocol), float(scores(losses, zero).mean()))
         for kind, value in (("mean", np.mean(losses)), ("median", np.median(losses))):
             if np.isfinite(value):
-                yield Point(plain(f"{protocol}/none/final_{kind}"), float(value))
+                yield Point(f"{protocol}/final_{kind}", float(value))
