@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -103,6 +104,21 @@ def test_a_random_initialization_is_not_called_trained(tmp_path: Path) -> None:
     other = ranking[ranking["algorithm"] == "fomaml"].assign(algorithm="random", score=0.01)
     messages = sentences(found | {"ranking.csv": pd.concat([other, ranking])}, tmp_path / "random")
     assert messages[0].startswith("Under standard, FOMAML (")
+
+
+@pytest.mark.parametrize(("study", "others"), [("flux", 1), ("flux-noisy", 4)])
+def test_the_findings_are_three_sentences_whatever_the_number_of_protocols(
+    study: str, others: int
+) -> None:
+    tables = Tables(REFERENCE / study / "tables")
+    names = [name for name in tables.protocols if name != "robustness"]
+    found = findings.sentences(tables, ["robustness", *names], 0.95)
+    assert len(names) == others and len(found) == 3
+    assert all(text.endswith(".") and ". " not in text for text in found)
+    for name in names:
+        rows = tables.rows("ranking.csv", protocol=name, role="selected")
+        best = rows[rows["algorithm"].isin(tables.every_algorithm)]["score"].min()
+        assert re.search(rf"\b{name}\b.* {best:.3g}\b", found[1])
 
 
 @pytest.mark.parametrize("extreme", ["infinite", "zero", "long names"])

@@ -1,4 +1,4 @@
-"""The findings of a study in a few sentences, from its tables alone."""
+"""The findings of a study in at most three sentences, from its tables alone."""
 
 from __future__ import annotations
 
@@ -14,33 +14,59 @@ UNTRAINED = "random"
 
 
 def sentences(tables: Tables, protocols: list[str], confidence: float) -> list[str]:
-    """Return a study's findings: who is ahead under each protocol, and with what certainty.
+    """Return who is ahead under the main protocol, who under the others, and what baselines reach.
 
     Args:
         tables: Tables of the study.
         protocols: The protocols to describe, the main one first.
         confidence: Confidence level of the intervals.
     """
-    found = []
-    for protocol in protocols:
-        ranked = tables.rows("ranking.csv", protocol=protocol, role="selected")
-        ranked = ranked.sort_values(["score", "algorithm"])
-        known = [name for name in tables.every_algorithm if name != UNTRAINED]
-        trained = ranked[ranked["algorithm"].isin(known)]
-        if len(trained):
-            sentence = _leader(tables, protocol, trained.iloc[0])
-            if len(trained) > 1:
-                sentence += _runner_up(
-                    tables, protocol, trained.iloc[0], trained.iloc[1], confidence
-                )
-            found.append(sentence)
-    return [*found, *_yardsticks(tables, protocols[0])] or ["This study has nothing to compare."]
+    main, *others = protocols
+    if len(others) > 1:
+        found = [_ahead(tables, main, confidence), _elsewhere(tables, others)]
+    else:
+        found = [_ahead(tables, protocol, confidence) for protocol in protocols]
+    found.append(_yardsticks(tables, main))
+    return [sentence for sentence in found if sentence] or ["This study has nothing to compare."]
+
+
+def _trained(tables: Tables, protocol: str) -> pd.DataFrame:
+    """Return the rows of the trained algorithms' selected cells, the lowest score first."""
+    ranked = tables.rows("ranking.csv", protocol=protocol, role="selected")
+    known = [name for name in tables.every_algorithm if name != UNTRAINED]
+    return ranked[ranked["algorithm"].isin(known)].sort_values(["score", "algorithm"])
+
+
+def _ahead(tables: Tables, protocol: str, confidence: float) -> str:
+    """Say who is ahead under a protocol, and of whom; nothing if nobody is trained."""
+    trained = _trained(tables, protocol)
+    if not len(trained):
+        return ""
+    best = trained.iloc[0]
+    if best["score"] >= 1:
+        return f"Under {protocol}, no trained algorithm is better than predicting zero."
+    second = (
+        _runner_up(tables, protocol, best, trained.iloc[1], confidence) if len(trained) > 1 else ""
+    )
+    return f"{_leader(tables, protocol, best)}{second}."
+
+
+def _elsewhere(tables: Tables, protocols: list[str]) -> str:
+    """Name the trained algorithm with the lowest score under each of several protocols."""
+    leaders = [
+        f"{protocol} {_label(tables, trained.iloc[0])} {trained.iloc[0]['score']:.3g}"
+        for protocol in protocols
+        if len(trained := _trained(tables, protocol))
+    ]
+    return (
+        f"The lowest mean scores under the other protocols: {', '.join(leaders)}."
+        if leaders
+        else ""
+    )
 
 
 def _leader(tables: Tables, protocol: str, best: Any) -> str:
     """Say which trained algorithm has the lowest score."""
-    if best["score"] >= 1:
-        return f"Under {protocol}, no trained algorithm is better than predicting zero."
     row = tables.rows(
         "leaderboard.csv",
         protocol=protocol,
@@ -52,7 +78,7 @@ def _leader(tables: Tables, protocol: str, best: Any) -> str:
     interval = f" [{lower:.3g}, {upper:.3g}]" if isfinite(lower) and isfinite(upper) else ""
     return (
         f"Under {protocol}, {_label(tables, best)} ({best['cell']}) has the lowest mean score of "
-        f"all trained algorithms, {best['score']:.3g}{interval}, after {_updates(best)}."
+        f"all trained algorithms, {best['score']:.3g}{interval}, after {_updates(best)}"
     )
 
 
@@ -64,13 +90,13 @@ def _updates(row: Any) -> str:
 def _runner_up(tables: Tables, protocol: str, best: Any, other: Any, confidence: float) -> str:
     """Say how far behind the next algorithm is, and whether that is certain."""
     lower, upper = _difference(tables, protocol, best["algorithm"], other["algorithm"])
-    sentence = f" {_label(tables, other)} comes next with {other['score']:.3g}"
-    if best["score"] >= 1 or not (isfinite(lower) and isfinite(upper)):
-        return f"{sentence}."
+    sentence = f"; {_label(tables, other)} comes next with {other['score']:.3g}"
+    if not (isfinite(lower) and isfinite(upper)):
+        return sentence
     relation = "excludes" if upper < 0 or lower > 0 else "includes"
     return (
-        f"{sentence}; the {confidence:.0%} interval of the difference, [{lower:.3g}, {upper:.3g}], "
-        f"{relation} 0."
+        f"{sentence}, and the {confidence:.0%} interval of the difference, "
+        f"[{lower:.3g}, {upper:.3g}], {relation} 0"
     )
 
 
@@ -86,14 +112,14 @@ def _difference(tables: Tables, protocol: str, a: str, b: str) -> tuple[float, f
     return float("nan"), float("nan")
 
 
-def _yardsticks(tables: Tables, protocol: str) -> list[str]:
+def _yardsticks(tables: Tables, protocol: str) -> str:
     """Give the scores of baselines and predictions, which take no updates here."""
     ranked = tables.rows("ranking.csv", protocol=protocol, role="selected").sort_values("score")
     rows = ranked[~ranked["algorithm"].isin(tables.every_algorithm)]
     if not len(rows):
-        return []
+        return ""
     named = ", ".join(f"{_label(tables, row)} {row['score']:.3g}" for _, row in rows.iterrows())
-    return [f"Predictors without updates score, under {protocol}: {named}."]
+    return f"Predictors without updates score, under {protocol}: {named}."
 
 
 def _label(tables: Tables, row: pd.Series) -> str:
