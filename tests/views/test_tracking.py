@@ -930,7 +930,7 @@ def children_of(smoke: Running) -> list[Run]:
 
 @in_a_browser
 @pytest.mark.slow
-def test_pages_of_runs_draw_a_curve_compare_two_and_show_a_figure(
+def test_pages_of_runs_draw_a_curve_compare_two_and_show_a_figure_and_the_leaderboard(
     smoke: Running, pages: Pages
 ) -> None:
     pages.open(EMPTY, "text=Runs")
@@ -957,6 +957,9 @@ def test_pages_of_runs_draw_a_curve_compare_two_and_show_a_figure(
     )
     drawn = "() => [...document.images].some(i => i.src.startsWith('blob') && i.naturalWidth > 300)"
     figure.wait_for_function(drawn, timeout=60_000)
+    leaderboard = f"{of_run}/{study}/artifacts/tables/leaderboard.csv"
+    table = pages.open(leaderboard, "[role=columnheader], th")
+    table.wait_for_selector("td:has-text('reptile'), [role=cell]:has-text('reptile')")
     assert pages.said() == {}
 
 
