@@ -19,7 +19,12 @@ GRIDS = {  # group: axis: values
     "both": {"shots": [5, 10], "noise": [0.0, 0.5]},
 }
 FIELDS = Fields(
-    ["standard"], list(GRIDS), noisy=["standard"], distant=["standard"], gridded=["standard"]
+    ["standard"],
+    list(GRIDS),
+    noisy=["standard"],
+    distant=["standard"],
+    gridded=["standard"],
+    budgeted=True,
 )
 """What the figures of one protocol and all grids are about."""
 

@@ -30,7 +30,7 @@ from metabench.study.config import ConfigError
 from metabench.study.jobs import Study, TrainJob
 from metabench.views import figures
 from metabench.views.drawing import cell_grids
-from metabench.views.drawing.reading import Fields
+from metabench.views.drawing.reading import BUDGETED, Fields, crowded
 from metabench.views.figures import Picture
 from metabench.views.tracking import store
 from metabench.workflow import commands, estimate, forking, modules, outcome, staleness
@@ -197,8 +197,8 @@ class Workflow:
 
     def _write_captions(self) -> None:
         """Write the captions for Snakemake's report, which only accepts files."""
-        for family in figures.families():
-            write_text(self.layout.caption("figures", family.key), family.caption)
+        for picture in self.pictures:
+            write_text(self.layout.caption("figures", picture.family.key), picture.caption)
         for table in tables.declared():
             write_text(self.layout.caption("tables", Path(table.name).stem), table.caption)
 
@@ -369,6 +369,8 @@ class Workflow:
             distant=sorted(study.distant_protocols),
             recurring=protocols if study.recurring else [],
             gridded=protocols if cell_grids.form_grids(cell_grids.planned(study.cells)) else [],
+            budgeted=any(cell.role == BUDGETED for cell in study.cells),
+            crowded=crowded({cell.algorithm for cell in study.cells}),
         )
         return figures.of_study(fields)
 

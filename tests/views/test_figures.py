@@ -69,7 +69,7 @@ def test_the_tables_made_by_hand_have_columns_of_real_ones() -> None:
 
 def test_the_files_are_exactly_those_that_the_names_promise(drawn: list[Path]) -> None:
     names = list(PROTOCOLS)
-    fields = Fields(names, list(GRIDS), names, ["standard"], gridded=names)
+    fields = Fields(names, list(GRIDS), names, ["standard"], gridded=names, budgeted=True)
     stems = [picture.stem for picture in figures.of_study(fields)]
     assert len(set(stems)) == len(stems)
     assert {path.name for path in drawn[0].parent.iterdir()} == {
@@ -214,19 +214,19 @@ def test_the_names_of_figures_are_known_without_seaborn() -> None:
         "print(len(of_study(Fields(['standard']))), 'seaborn' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.split() == ["11", "False"]
+    assert ran.stdout.split() == ["10", "False"]
 
 
 def test_every_figure_has_a_heading_labels_and_a_caption_in_the_report() -> None:
-    for picture in figures.of_study(Fields(["standard", "one-shot"], ["shots"])):
+    for picture in figures.of_study(Fields(["standard", "one-shot"], ["shots"], budgeted=True)):
         assert picture.family.category and picture.labels
         # Snakemake adds links to every caption; a paragraph must end before them.
-        parts = publish_parts(picture.family.caption, settings_overrides={"report_level": 2})
+        parts = publish_parts(picture.caption, settings_overrides={"report_level": 2})
         assert parts["whole"].strip() and "system-message" not in parts["whole"]
 
 
 def test_a_figure_says_what_fills_its_name() -> None:
-    found = {p.stem: p for p in figures.of_study(Fields(["one-shot"]))}
+    found = {p.stem: p for p in figures.of_study(Fields(["one-shot"], budgeted=True))}
     assert found["showcase_one-shot"].labels == {"protocol": "one-shot"}
     assert found["adaptation_one-shot_score"].labels == {
         "protocol": "one-shot",
@@ -463,6 +463,33 @@ def test_trials_are_shown_of_algorithms_with_more_than_one(tables: Tables) -> No
     assert list(line.get_xdata()) == [1, 2, 3]
 
 
+def test_every_line_of_trials_has_a_mark() -> None:
+    drawn = trials.draw(Tables(small.ROOT / "results" / "reference" / "algorithms" / "tables"))
+    found = [line for axes in drawn.axes for line in axes.get_lines()]
+    assert min(len(line.get_xdata()) for line in found) == 2, "the shortest line matters"
+    for line in found:
+        start, every = line.get_markevery()
+        assert line.get_xdata()[start::every].size, line.get_label()
+
+
+@pytest.mark.parametrize(("study", "bands"), [("flux", True), ("algorithms", False)])
+def test_captions_name_the_lines_and_intervals_that_the_figure_of_the_study_has(
+    study: str, bands: bool
+) -> None:
+    tables = Tables(small.ROOT / "results" / "reference" / study / "tables")
+    found = {picture.stem: picture for picture in figures.of_tables(tables)}
+    drawn = found["adaptation_standard_score"].draw(tables).axes[0]
+    shaded = [b for b in drawn.collections if len(b.get_facecolor())]
+    dashed = [line.look for line in lines(tables, "standard") if line.step != "none"]
+    for stem in ("adaptation_standard_score", "robustness_regions"):
+        caption = found[stem].caption
+        assert ("Bands are" in caption) == bool(shaded) == bands
+        assert ("Dashed lines" in caption) == any(look["linestyle"] != "-" for look in dashed)
+    seeds = [line for line in found["validation_curves"].draw(tables).axes[0].lines]
+    faint = any(line.get_alpha() == validation_curves.FAINT["alpha"] for line in seeds)
+    assert ("Faint lines are the seeds" in found["validation_curves"].caption) == faint == bands
+
+
 def test_every_candidate_has_a_dot_and_the_selected_one_a_mark(tables: Tables) -> None:
     axes = candidates.draw(tables).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [published(tables, "fomaml")]
@@ -514,7 +541,8 @@ def test_a_study_without_special_cells_or_regions_still_has_every_figure(tmp_pat
             table = table[~table[column].isin(gone[column])]
         found[name] = table
     made = Tables(handmade.write(found, tmp_path / "tables"))
-    stems = ("equal_budget", "robustness_regions", "comparisons_standard", "step_sizes_standard")
+    assert "equal_budget" not in {picture.stem for picture in figures.of_tables(made)}
+    stems = ("robustness_regions", "comparisons_standard", "step_sizes_standard")
     for picture in figures.of_tables(made):
         if picture.stem in stems:
             written = style.save(picture.draw(made), tmp_path / picture.stem)

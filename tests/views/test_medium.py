@@ -91,7 +91,7 @@ def test_a_paper_has_a_caption_of_every_figure_and_a_screen_has_none(
         assert (figures.CAPTIONS in kept) == (style == "paper")
     captions = (tmp_path / "paper" / figures.CAPTIONS).read_text()
     for picture in few:
-        assert f"## {picture.stem}\n" in captions and picture.family.caption.strip() in captions
+        assert f"## {picture.stem}\n" in captions and picture.caption.strip() in captions
     assert f"Title: standard protocol: {handmade.SEEDS} seeds × {handmade.TASKS} tasks." in captions
 
 

@@ -35,6 +35,26 @@ ARROW = 0.04
 FLAT: dict[str, Any] = {"linestyle": (0, (8, 2)), "linewidth": 0.9, "markevery": [-1]}
 """Style of the line of a trained method that takes no steps: only its end has a marker."""
 
+INTERVALS = {
+    False: """
+Bands are intervals over seeds and tasks together (crossed design; 95 % unless the study sets a
+different level). Bars at the right are the intervals of what takes no gradient steps: of baselines
+over tasks alone, of methods and predictions with seeds over these too.
+""",
+    True: """
+Bars at the right are the intervals after the last update, in the order of the legend: over seeds
+and tasks together (crossed design; 95 % unless the study sets a different level), of baselines over
+tasks alone.
+""",
+}
+"""What a caption says of the intervals, by whether bands would hide each other."""
+
+SEEDS = {
+    False: "Faint lines are the seeds, strong lines their mean.",
+    True: "Lines are means over the seeds.",
+}
+"""What a caption says of lines of training, by whether the lines of seeds would hide each other."""
+
 
 def curves(axes: Axes, tables: Tables, protocol: str, region: str, statistic: str) -> None:
     """Draw every line of a protocol and region.

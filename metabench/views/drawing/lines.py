@@ -20,6 +20,20 @@ STEPS = ("own", "common", "tuned")
 DASHES = ((1, 1), (4, 1, 1, 1), (6, 2), (3, 1, 1, 1, 1, 1))
 """Dash patterns of the baselines' lines, in order."""
 
+KEY = {
+    False: """
+Solid lines are the published cells, at their own inner step size or else at the study's common one.
+Dashed lines are selected on the validation bank: the cell of the grid and, for algorithms without
+an inner step size, the adaptation step size as well. Where an algorithm has no dashed line,
+validation selects its published cell. Lines without marks are baselines.
+""",
+    True: """
+Each algorithm has one line: the cell that the validation bank selects, at the step size by which it
+is judged. The best score comes first in the legend. Lines without marks are baselines.
+""",
+}
+"""What a caption says of the lines, by whether there are too many algorithms for two of each."""
+
 
 class Line(NamedTuple):
     """One line: rows of the tables, and their style.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,14 @@ LEAST = 1e-5
 MANY = 6
 """The most algorithms for which a figure shows two lines and a band each."""
 
+BUDGETED = "equal-budget"
+"""The role of a cell that was given another algorithm's budget."""
+
+
+def crowded(algorithms: Collection[str]) -> bool:
+    """Return whether there are too many algorithms for two lines and a band each."""
+    return len(algorithms) > MANY
+
 
 class Fields(NamedTuple):
     """What the figures of a study are about, by the field in their names.
@@ -32,6 +40,8 @@ class Fields(NamedTuple):
         distant: The protocols whose losses are measured by distance to the support points.
         recurring: The protocols, if cells differ in their number of training tasks.
         gridded: The protocols, if cells form grids of step sizes or of other hyperparameters.
+        budgeted: Whether a cell was given another algorithm's budget.
+        crowded: Whether there are too many algorithms for two lines and a band each.
     """
 
     protocol: Sequence[str]
@@ -40,6 +50,8 @@ class Fields(NamedTuple):
     distant: Sequence[str] = ()
     recurring: Sequence[str] = ()
     gridded: Sequence[str] = ()
+    budgeted: bool = False
+    crowded: bool = False
 
 
 class Tables:
@@ -88,7 +100,7 @@ class Tables:
     @property
     def crowded(self) -> bool:
         """Whether there are too many algorithms for two lines and a band each."""
-        return len(self.every_algorithm) > MANY
+        return crowded(self.every_algorithm)
 
     @property
     def note(self) -> str:
@@ -121,6 +133,8 @@ class Tables:
             distant=self._measured_in(QUARTERS[0]),
             recurring=self.protocols if "training_tasks" in self["cells.csv"] else [],
             gridded=self.protocols if form_grids(self["cells.csv"]) else [],
+            budgeted=BUDGETED in set(self["cells.csv"]["role"]),
+            crowded=self.crowded,
         )
 
     @cached_property

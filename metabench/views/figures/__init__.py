@@ -5,7 +5,8 @@ Each file of this folder declares and draws one family of figures:
     NAME       name of its files without suffix, with fields in braces
     CHOICES    values of fields that are not those of a study (optional)
     CATEGORY   its heading in the report
-    CAPTION    its caption in the report, in reStructuredText
+    CAPTION    its caption in the report, in reStructuredText, with parts of `SAID` in braces
+    needed     whether a study has it, by its fields (optional)
     draw       draws one figure from the tables of a study and the fields of its name
 
 Statistics and their intervals come from the tables; a figure computes none. The same tables give
@@ -28,7 +29,7 @@ from matplotlib.figure import Figure
 from metabench.records import manifests
 from metabench.records.artifacts import write_text
 from metabench.records.provenance import code_digest, made_from
-from metabench.views.drawing import medium, style
+from metabench.views.drawing import curves, lines, medium, style
 from metabench.views.drawing.reading import Fields, Tables
 
 PACKAGES = ("matplotlib", "pillow", "seaborn", "numpy", "pandas")
@@ -36,6 +37,9 @@ PACKAGES = ("matplotlib", "pillow", "seaborn", "numpy", "pandas")
 
 CAPTIONS = "captions.md"
 """The captions of figures without titles."""
+
+SAID = {"lines": lines.KEY, "intervals": curves.INTERVALS, "seeds": curves.SEEDS}
+"""Parts of captions, by whether the study is crowded."""
 
 
 class Family(NamedTuple):
@@ -47,6 +51,7 @@ class Family(NamedTuple):
         choices: Values of the fields that a study does not fill.
         category: Heading in the report.
         caption: Caption in the report.
+        needed: Whether a study has it.
         draw: Draws one figure from tables and fields.
     """
 
@@ -55,6 +60,7 @@ class Family(NamedTuple):
     choices: Mapping[str, Sequence[str]]
     category: str
     caption: str
+    needed: Callable[[Fields], bool]
     draw: Callable[..., Figure]
 
     @property
@@ -69,10 +75,12 @@ class Picture(NamedTuple):
     Args:
         family: Family of the figure.
         fields: Values of the fields in the family's name.
+        crowded: Whether the study has too many algorithms for two lines and a band each.
     """
 
     family: Family
     fields: dict[str, str]
+    crowded: bool
 
     @property
     def stem(self) -> str:
@@ -83,6 +91,12 @@ class Picture(NamedTuple):
     def labels(self) -> dict[str, str]:
         """What tells it from the others under its heading in the report."""
         return self.fields or {"figure": self.family.key.replace("_", " ")}
+
+    @property
+    def caption(self) -> str:
+        """What the report says below it."""
+        parts = {name: texts[self.crowded].strip() for name, texts in SAID.items()}
+        return self.family.caption.format(**parts)
 
     def draw(self, tables: Tables) -> Figure:
         """Draw it."""
@@ -109,6 +123,7 @@ def _family(name: str) -> Family:
         choices=getattr(module, "CHOICES", {}),
         category=module.CATEGORY,
         caption=module.CAPTION,
+        needed=getattr(module, "needed", lambda fields: True),
         draw=module.draw,
     )
 
@@ -120,8 +135,8 @@ def of_study(fields: Fields) -> list[Picture]:
         >>> [picture.stem for picture in of_study(Fields(protocol=["standard"]))][:3]
         ['adaptation_standard_score', 'adaptation_standard_mean', 'candidates']
     """
-    values = fields._asdict()
-    return [picture for family in families() for picture in _pictures(family, values)]
+    needed = [family for family in families() if family.needed(fields)]
+    return [picture for family in needed for picture in _pictures(family, fields)]
 
 
 def of_tables(tables: Tables) -> list[Picture]:
@@ -129,18 +144,18 @@ def of_tables(tables: Tables) -> list[Picture]:
     return of_study(tables.fields)
 
 
-def _pictures(family: Family, fields: Mapping[str, Sequence[str]]) -> Iterator[Picture]:
+def _pictures(family: Family, fields: Fields) -> Iterator[Picture]:
     """Yield a figure for each combination of the values of a family's fields."""
-    values = {**fields, **family.choices}
+    values = {**fields._asdict(), **family.choices}
     for filling in product(*(values[field] for field in family.fields)):
-        yield Picture(family, dict(zip(family.fields, filling, strict=True)))
+        yield Picture(family, dict(zip(family.fields, filling, strict=True)), fields.crowded)
 
 
 def _caption(picture: Picture, figure: Figure) -> str:
-    """Return what stands below a figure in a paper: its title, and the caption of its family."""
+    """Return what stands below a figure in a paper: its title, and its caption."""
     title = " ".join(str(figure.get_label()).split())
     heading = f"Title: {title}.\n\n" if title else ""
-    return f"## {picture.stem}\n\n{heading}{picture.family.caption.strip()}\n"
+    return f"## {picture.stem}\n\n{heading}{picture.caption.strip()}\n"
 
 
 def header(tables: str) -> dict[str, Any]:

@@ -18,19 +18,11 @@ task's support points, on a logarithmic axis. A score is the loss divided by tha
 on the same task and points, capped at 1. The title gives the numbers of training seeds and test
 tasks behind each point. All algorithms share the same tasks.
 
-Solid lines are the published cells: FOMAML and Reptile adapt with their own inner step size, joint
-training and the random initialization with the study's common one. Dashed lines are selected on the
-validation bank: the cell of the grid and, for joint training and the random initialization, the
-adaptation step size as well. Where there is no dashed line, validation selects the published cell.
-A selected cell may adapt with a different step size than the published one. Dotted horizontal lines
-are baselines that take no gradient steps. Long dashes with one mark at their end are trained
-methods that take none either, and predict from the support points at once.
+{lines} Long dashes with one mark at their end are trained methods that take no gradient steps, and
+predict from the support points at once.
 
-Bands are intervals over seeds and tasks together (crossed design; 95 % unless the study sets a
-different level). The bars at the right are the intervals of the baselines, over tasks alone, and of
-predictions of other programs, over their seeds too.
-Overlapping bands do not mean that two algorithms are equal: they share the same tasks, and the
-paired comparisons are more sensitive.
+{intervals} Overlapping intervals do not mean that two algorithms are equal: they share the same
+tasks, and the paired comparisons are more sensitive.
 
 The mean loss includes every adaptation, so a few that diverge can dominate it while the score
 improves; if one diverged, it has no interval. The legend gives the share of adaptations that have

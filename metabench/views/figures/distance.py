@@ -17,7 +17,9 @@ CAPTION = """
 Mean score after the last update on the quarters of the query grid, from the points nearest to a
 support point of their task to the farthest: the loss divided by that of predicting zero on the same
 points, capped at 1. Bars are intervals over seeds and tasks (95 % unless the study sets a different
-level). Solid: published cells; dashed: selected ones; dotted: baselines.
+level).
+
+{lines}
 """
 
 SPREAD = 0.25

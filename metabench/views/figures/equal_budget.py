@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from metabench.analysis.columns import judged
-from metabench.views.drawing.medium import canvas, medium, message
-from metabench.views.drawing.reading import Tables
+from metabench.views.drawing.medium import canvas, medium
+from metabench.views.drawing.reading import Fields, Tables
 from metabench.views.drawing.style import Style, inches, loss_axis, titled
 
 NAME = "equal_budget"
@@ -29,13 +29,16 @@ PANEL = 2.4
 """Smallest width of a panel in inches, so that its axis label fits."""
 
 
+def needed(fields: Fields) -> bool:
+    """Return whether a study has it: a cell that was given another algorithm's budget."""
+    return fields.budgeted
+
+
 def draw(tables: Tables) -> Figure:
     """Draw scores with their intervals, a panel for each protocol."""
     board = judged(tables["leaderboard.csv"])
     board = board[board["protocol"].isin(tables.protocols)]
     budgeted = board[board["role"] == "equal-budget"]
-    if not len(budgeted):
-        return message("This study has no cell that was given another's budget.")
     # Algorithms without their step size have no fair place beside them.
     alike = board["step"].isin(budgeted["step"])
     board = board[alike & board["role"].isin(["published", "equal-budget"])]

@@ -19,10 +19,9 @@ divided by that of predicting zero on the same points, capped at 1. On the left 
 themselves help; on the right an adaptation has only what was meta-learned about the shape of the
 tasks.
 
-Lines, bands, bars and arrows are those of the adaptation figures: solid the published cells, dashed
-the selected ones, dotted the baselines without gradient steps; bands are intervals over seeds and
-tasks (95 % unless the study sets a different level), and bars at the right are those of the
-baselines, over tasks alone.
+{lines}
+
+{intervals}
 """
 
 REGIONS = {"seen": "inside the support interval", "unseen": "outside of it"}

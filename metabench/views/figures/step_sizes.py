@@ -28,9 +28,9 @@ and, in brackets, the median loss over all seeds and test tasks, and the share o
 failed if it is 0.05 % or more. A score is the loss divided by that of predicting zero on the same
 points, capped at 1. Colours show the score on one logarithmic scale for all panels; the darkest is
 no better than predicting zero. A frame marks the published cell, a star the selected cell, which
-the validation bank selects after its best number of updates. FOMAML and Reptile adapt with the step
-size of their training; joint training has none, and is shown with the common step size and with one
-that each seed tunes on the validation bank. In hatched fields the initialization of some seeds
+the validation bank selects after its best number of updates. Algorithms with an inner
+step size adapt with it; one without is shown with the common step size and with one that each seed
+tunes on the validation bank. In hatched fields the initialization of some seeds
 diverged in training; the field gives their number. No run is left out of any mean: the adaptations
 of a diverged run have the score 1. If a selected cell is at the edge of its grid, a better one may
 lie outside.

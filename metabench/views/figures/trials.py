@@ -31,13 +31,14 @@ def draw(tables: Tables) -> Figure:
     for axes, protocol in zip(panels, protocols, strict=True):
         for n, (name, rows) in enumerate(table[table["protocol"] == protocol].groupby("algorithm")):
             style = tables.styles[str(name)]
+            every = max(1, len(rows) // 6)
             axes.plot(
                 rows["trials"],
                 rows["test_score"],
                 label=style.label,
                 color=style.colour,
                 marker=style.marker,
-                markevery=(n % 3, max(1, len(rows) // 6)),
+                markevery=(n % min(3, every), every),
                 markersize=3.5,
                 linewidth=1.1,
             )

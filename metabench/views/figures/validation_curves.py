@@ -23,7 +23,7 @@ Mean loss on the validation bank during training, after the last update of the s
 protocol; against meta-iterations and against their cost: tasks drawn, gradients of one task's loss,
 and points whose gradient was computed (the unit of the budget). The loss axis is logarithmic.
 
-Faint lines are the seeds, strong lines their mean; there is no interval. Solid lines are the
+{seeds} There is no interval. Solid lines are the
 published cells, or the selected cells of each protocol if an algorithm has none. Dashed lines are
 cells that train until another algorithm's budget of point-gradients is spent; they start like the
 published cell and continue it. The dotted line is the initialization without training. Curves leave
