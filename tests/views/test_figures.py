@@ -429,6 +429,37 @@ def test_lines_of_training_have_the_marks_of_their_algorithms_and_arrows_where_t
     assert arrows(axes) == [(look.colour, last)]
 
 
+def test_a_line_of_training_that_has_left_the_axis_goes_on_thin(tmp_path: Path) -> None:
+    made = handmade.tables()
+    history = made["history.csv"]
+    mine = history["cell"] == "f1"
+    second = sorted(history.loc[mine, "meta_iteration"].unique())[1]
+    history.loc[mine & (history["meta_iteration"] == second), "validation_loss"] = 1e6
+    found = Tables(handmade.write(made, tmp_path / "tables"))
+    axes = validation_curves.draw(found).axes[0]
+    line = next(line for line in axes.get_lines() if line.get_label() == "FOMAML")
+    assert line.get_xdata()[-1] == second
+    rest = axes.get_lines()[-2:]
+    assert any(
+        line.get_color() == found.styles["fomaml"].colour
+        and line.get_linewidth() == validation_curves.FAINT["linewidth"]
+        and second not in line.get_xdata()
+        for line in rest
+    )
+
+
+def test_cells_of_one_algorithm_differ_in_dashes_and_legend() -> None:
+    tables = Tables(small.ROOT / "results" / "reference" / "algorithms" / "tables")
+    axes = validation_curves.draw(tables).axes[0]
+    colour = tables.styles["ridge"].colour
+    found = [line for line in axes.get_lines() if line.get_color() == colour]
+    labels = axes.get_legend_handles_labels()[1]
+    assert len(found) == 2 and {line.get_label() for line in found} <= set(labels)
+    first, second = found
+    assert first.get_label() != second.get_label()
+    assert (first.is_dashed(), second.is_dashed()) == (False, True)
+
+
 def test_a_score_below_the_axis_of_a_grid_is_an_arrow(tmp_path: Path) -> None:
     made = handmade.tables()
     board = made["leaderboard.csv"]
@@ -485,8 +516,9 @@ def test_captions_name_the_lines_and_intervals_that_the_figure_of_the_study_has(
         caption = found[stem].caption
         assert ("Bands are" in caption) == bool(shaded) == bands
         assert ("Dashed lines" in caption) == any(look["linestyle"] != "-" for look in dashed)
-    seeds = [line for line in found["validation_curves"].draw(tables).axes[0].lines]
-    faint = any(line.get_alpha() == validation_curves.FAINT["alpha"] for line in seeds)
+    whole = [line for line in found["validation_curves"].draw(tables).axes[0].lines]
+    whole = [line for line in whole if line.get_xdata()[0] == 0]
+    faint = any(line.get_alpha() == validation_curves.FAINT["alpha"] for line in whole)
     assert ("Faint lines are the seeds" in found["validation_curves"].caption) == faint == bands
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from metabench.analysis.columns import judged
 from metabench.views.drawing.curves import ARROW, arrow
-from metabench.views.drawing.medium import canvas, legend_below, message
+from metabench.views.drawing.medium import canvas, in_lines, legend_below, message
 from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import Style, loss_axis
 
@@ -26,10 +27,11 @@ and points whose gradient was computed (the unit of the budget). The loss axis i
 {seeds} There is no interval. Solid lines are the
 published cells, or the selected cells of each protocol if an algorithm has none. Dashed lines are
 cells that train until another algorithm's budget of point-gradients is spent; they start like the
-published cell and continue it. The dotted line is the initialization without training. Curves leave
-the axis above 30 times their median initial loss; an arrow marks where a mean first does. If a seed
-diverges, a cross marks its last finite loss; the mean ends there, because no seed is left out of
-it, and the legend counts such seeds.
+published cell and continue it. Further cells of an algorithm have dots in their lines, and all have
+their names in the legend. The dotted line is the initialization without training. Curves leave the
+axis above 30 times their median initial loss; an arrow marks where a mean first does, and what
+follows is thin. If a seed diverges, a cross marks its last finite loss; the mean ends there,
+because no seed is left out of it, and the legend counts such seeds.
 """
 
 SPENT = {
@@ -44,6 +46,9 @@ LOOKS: dict[str, dict[str, Any]] = {
     "selected": {"linestyle": "-", "linewidth": 1.5},
     "equal-budget": {"linestyle": (0, (3, 1)), "linewidth": 1.5},
 }
+
+MORE = ((0, (6, 1, 1, 1)), (0, (6, 1, 1, 1, 1, 1)), (0, (1, 1)))
+"""Dash patterns of further cells of a role and algorithm."""
 
 MARKS = 5
 """Approximate number of markers on a line."""
@@ -60,13 +65,15 @@ class Cell(NamedTuple):
 
     Args:
         role: Its role, one of `LOOKS`.
-        first: Whether it is the first of its role and algorithm, and so in the legend.
+        note: What tells it from other cells of its role and algorithm, for the legend.
+        dash: The dash pattern of its line.
         style: Style of its algorithm.
         rows: Its rows of history.csv.
     """
 
     role: str
-    first: bool
+    note: str
+    dash: Any
     style: Style
     rows: pd.DataFrame
 
@@ -83,6 +90,7 @@ def draw(tables: Tables) -> Figure:
             # Many algorithms leave no room for the lines of single seeds.
             _draw(axes, cell, column, seeds=not tables.crowded, first=n / len(cells))
         most = _style_axes(axes, label)
+        _thin(axes, most)
         _arrows(axes, cells, column, most)
     for axes in panels[:, 0]:
         axes.set_ylabel("validation MSE")
@@ -99,9 +107,11 @@ def _cells(tables: Tables) -> list[Cell]:
         if not len(named["published"]):
             named["selected"] = _selected(tables, algorithm)
         for role, names in named.items():
-            for n, name in enumerate(names):
+            dashes = [LOOKS[role]["linestyle"], *MORE]
+            for name, dash in zip(names, cycle(dashes), strict=False):
                 rows = tables.rows("history.csv", algorithm=algorithm, cell=name)
-                found.append(Cell(role, n == 0, tables.styles[algorithm], rows))
+                note = f": {name}" if len(names) > 1 else ""
+                found.append(Cell(role, note, dash, tables.styles[algorithm], rows))
     return sorted(found, key=lambda cell: cell.role == "equal-budget")
 
 
@@ -139,16 +149,16 @@ def _draw(axes: Axes, cell: Cell, column: str, seeds: bool, first: float) -> Non
     known = mean.mask(~np.isfinite(mean))
     every = max(1, len(wide) // MARKS)
     marks: dict[str, Any] = {"marker": cell.style.marker, "markevery": (int(first * every), every)}
-    axes.plot(wide.index, known, color=colour, label=label, **marks, **LOOKS[cell.role])
+    look = {**LOOKS[cell.role], "linestyle": cell.dash}
+    axes.plot(wide.index, known, color=colour, label=label, **marks, **look)
     _crosses(axes, wide, colour)
 
 
 def _label(cell: Cell, wide: pd.DataFrame) -> str:
     """Label a cell, including what the axis does not show."""
-    if not cell.first:
-        return "_"  # what begins so stays out of a legend
     last = wide.iloc[-1]
     label = cell.style.label + ("" if cell.role == "published" else f", {cell.role}")
+    label = in_lines(label + cell.note)
     if lost := int((~np.isfinite(last)).sum()):
         label += f"\n({lost} of {wide.shape[1]} seeds diverged)"
     return label + ("\n(0 at the end)" if (last == 0).all() else "")
@@ -160,6 +170,21 @@ def _crosses(axes: Axes, wide: pd.DataFrame, colour: str) -> None:
         if not np.isfinite(wide[seed].iloc[-1]):
             known = wide[seed][np.isfinite(wide[seed])].iloc[-1:]
             axes.plot(known.index, known, "x", color=colour, markersize=6, markeredgewidth=1.5)
+
+
+def _thin(axes: Axes, most: float) -> None:
+    """Draw what follows after a line has left the axis as thin as the seeds.
+
+    Otherwise a line that comes back and leaves again would hide those of others.
+    """
+    for line in axes.get_lines():
+        x, y = (np.asarray(values, dtype=float) for values in line.get_data())
+        left = np.flatnonzero((y > most) & np.logical_or.accumulate(y <= most))
+        if line.get_linestyle() == "None" or not len(left):
+            continue
+        end = left[0] + 1
+        line.set_data(x[:end], y[:end])
+        axes.plot(x[end:], y[end:], color=line.get_color(), **FAINT)
 
 
 def _arrows(axes: Axes, cells: list[Cell], column: str, most: float) -> None:
