@@ -218,7 +218,7 @@ def compare(
     found = paired.compare(a, b)
     click.echo(excerpt.excerpt(found, columns, where, form), nl=False)
     if page:
-        comparison.write(found, str(a), str(b), page)
+        comparison.write(found, a, b, page)
 
 
 @main.command()

@@ -29,8 +29,13 @@ COLUMNS = (
     "difference",
     "difference_lower",
     "difference_upper",
+    "seeds",
+    "tasks",
     "verdict",
 )
+
+CONFIDENCE = 0.95
+"""Confidence level of the intervals."""
 
 Key = tuple[str, str]
 """Algorithm and cell."""
@@ -39,7 +44,7 @@ Losses = dict[Key, pd.DataFrame]
 """Losses of each cell under one protocol: a row for each seed, a column for each task."""
 
 
-def compare(a: Path, b: Path, confidence: float = 0.95) -> pd.DataFrame:
+def compare(a: Path, b: Path, confidence: float = CONFIDENCE) -> pd.DataFrame:
     """Return the differences between what two folders of tables share, after the last update.
 
     A pair is the same cell in both (`cell`), or the selected cell of each (`selected`). It is
@@ -52,13 +57,14 @@ def compare(a: Path, b: Path, confidence: float = 0.95) -> pd.DataFrame:
         confidence: Confidence level of the intervals.
 
     Returns:
-        Rows of `COLUMNS`; `verdict` is equal (the same losses, as far as a reference keeps their
-        digits), better or worse if the interval excludes zero, and open if it does not.
+        Rows of `COLUMNS`: a pair without training seeds has 0 of them; `verdict` is equal (the
+        same losses, as far as a reference keeps their digits), better or worse if the interval
+        excludes zero, and open if it does not.
 
     Raises:
         ArtifactError: A table is missing or damaged, or no protocol has the same tasks in both.
     """
-    sides = [_Side(_tables(folder)) for folder in (a, b)]
+    sides = [_Side(tables_of(folder)) for folder in (a, b)]
     shared = [name for name in sides[0].protocols if name in sides[1].protocols]
     tolerance = 2 * PRECISION if any(side.reduced for side in sides) else 0.0
     rows: list[dict[str, Any]] = []
@@ -85,7 +91,7 @@ def compare(a: Path, b: Path, confidence: float = 0.95) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _tables(folder: Path) -> Path:
+def tables_of(folder: Path) -> Path:
     """Return the folder of tables that a path means."""
     return folder / "tables" if (folder / "tables").is_dir() else folder
 
@@ -156,5 +162,7 @@ def _difference(
         "difference": apart,
         "difference_lower": lower,
         "difference_upper": upper,
+        "seeds": int((a.index != NO_SEED).sum()),
+        "tasks": len(a.columns),
         "verdict": verdict,
     }

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
+from metabench.analysis.paired import CONFIDENCE, tables_of
+from metabench.records import manifests
 from metabench.records.artifacts import write_text
-from metabench.views.drawing.style import styles
+from metabench.views.drawing.style import compact, styles
 from metabench.views.report import HERE, json_text, library
 from metabench.views.report.board import number
+from metabench.views.report.charts.parts import OF_DIFFERENCES
 
 COLOURS = {"better": "#0072B2", "worse": "#D55E00", "open": "#777777", "equal": "#bbbbbb"}
 """Colours of verdicts, which are about the first study."""
 
+SHAPES = ["circle", "square", "diamond", "triangle-up"]
+"""Their shapes."""
 
-def write(found: pd.DataFrame, a: str, b: str, out: Path) -> None:
+LETTERS = 48
+"""The most letters in a line above an interval, which fit on a phone."""
+
+LINE, GAP = 13, 22
+"""Pixels of such a line, and of the interval with its distance to the next."""
+
+
+def write(found: pd.DataFrame, a: Path, b: Path, out: Path) -> None:
     """Write the page.
 
     Args:
         found: The result of `metabench.analysis.paired.compare`.
-        a: Name of the first study.
-        b: Name of the second one.
+        a: Folder of the first study, or of its tables.
+        b: That of the second one.
         out: The file.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -34,8 +47,8 @@ def write(found: pd.DataFrame, a: str, b: str, out: Path) -> None:
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, autoescape=True
     ).get_template("comparison.html.j2")
     text = template.render(
-        a=a,
-        b=b,
+        sides={str(side): manifests.read(tables_of(side))["content"] for side in (a, b)},
+        intervals=f"{CONFIDENCE:.0%} {OF_DIFFERENCES}".replace("%", " %"),
         rows=rows,
         counts=found["verdict"].value_counts().to_dict(),
         style=(HERE / "page.css").read_text(encoding="utf-8"),
@@ -50,16 +63,20 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     cells = row["cell_a"] if row["pair"] == "cell" else f"{row['cell_a']} | {row['cell_b']}"
     numbers = ("score_a", "score_b", "difference", "difference_lower", "difference_upper")
     name = label if cells == "-" else f"{label}, {cells}"
-    place = f"{row['protocol']}: {name}"
-    return {**row, "name": name, "place": place, **{key: number(row[key]) for key in numbers}}
+    place = "\n".join(wrap(f"{row['protocol']}: {name}", LETTERS))
+    shown = {"name": name, "place": place, "text": {key: compact(row[key]) for key in numbers}}
+    return {**row, **shown, **{key: number(row[key]) for key in numbers}}
 
 
 def _chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the differences with their intervals."""
+    """Return the differences with their intervals, each below the name of its pair."""
     drawn = [row for row in rows if row["verdict"] != "equal"] or rows
-    base = alt.Chart(pd.DataFrame(drawn)).encode(
-        y=alt.Y("place:N", title=None, sort=None, axis=alt.Axis(labelLimit=460)),
-        color=alt.Color("verdict:N", title="the first is").scale(
+    places = {one["place"] for one in drawn}
+    row = LINE * max(place.count("\n") + 1 for place in places) + GAP
+    below = (row - GAP) / 2
+    base = alt.Chart(pd.DataFrame(drawn).drop(columns="text")).encode(
+        y=alt.Y("place:N", title=None, sort=None, axis=None),
+        color=alt.Color("verdict:N", title="the first is", legend=alt.Legend(orient="top")).scale(
             domain=list(COLOURS), range=list(COLOURS.values())
         ),
         tooltip=[
@@ -71,11 +88,22 @@ def _chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "difference_upper",
         ],
     )
-    ends = base.mark_rule().encode(
-        x=alt.X("difference_lower:Q", title="score of the first - score of the second"),
+    ends = base.mark_rule(yOffset=below).encode(
+        x=alt.X("difference_lower:Q", title="score of the first - score of the second").axis(
+            grid=False, tickCount=5
+        ),
         x2="difference_upper:Q",
     )
-    points = base.mark_point(filled=True, size=50).encode(x="difference:Q")
-    zero = alt.Chart().mark_rule(strokeDash=[2, 2]).encode(x=alt.datum(0))
+    shape = alt.Shape("verdict:N").scale(domain=list(COLOURS), range=SHAPES)
+    points = base.mark_point(filled=True, size=50, yOffset=below).encode(
+        x="difference:Q", shape=shape
+    )
+    names = base.mark_text(
+        align="left", baseline="top", lineBreak="\n", dy=-row / 2, color="black"
+    ).encode(x=alt.value(0), text="place:N", color=alt.value("black"))
+    zero = alt.Chart().mark_rule(strokeDash=[2, 2], color="#cccccc").encode(x=alt.datum(0))
     with alt.data_transformers.enable("default", max_rows=None):
-        return dict((ends + points + zero).properties(width=420).to_dict())
+        chart = (zero + ends + points + names).properties(
+            width="container", height=row * len(places)
+        )
+        return dict(chart.configure_view(stroke=None).to_dict())
