@@ -18,7 +18,7 @@ from metabench.analysis.columns import QUARTERS
 from metabench.records import manifests
 from metabench.records.artifacts import ArtifactError
 from metabench.views import figures
-from metabench.views.drawing import medium, style
+from metabench.views.drawing import curves, medium, style
 from metabench.views.drawing.contenders import contenders
 from metabench.views.drawing.lines import lines
 from metabench.views.drawing.reading import Fields, Tables
@@ -308,6 +308,24 @@ def test_bars_of_baselines_are_the_tables_intervals(tables: Tables) -> None:
         np.allclose(bar[:, 1], [row["score_lower"], row["score_upper"]]) and bar[0, 0] > 4
         for bar in bars
     )
+
+
+@pytest.mark.parametrize("study", ["algorithms", "flux-noisy"])
+def test_each_bar_has_the_mark_of_its_line_and_a_line_that_leads_to_it(study: str) -> None:
+    tables = Tables(small.ROOT / "results" / "reference" / study / "tables")
+    protocol = tables.protocols[0]
+    axes = adaptation.draw(tables, protocol, "score").axes[0]
+    rows = tables.rows("adaptation.csv", protocol=protocol, region="all")
+    last = rows["update"].max()
+    for line in lines(tables, protocol):
+        score = float(line.of(rows)["score"].iloc[-1])
+        mine = [found for found in axes.get_lines() if found.get_color() == line.look["color"]]
+        leads = [found for found in mine if found.get_linewidth() == curves.LEADER["linewidth"]]
+        assert len(leads) == 1 and list(leads[0].get_ydata()) == [score, score]
+        start, end = leads[0].get_xdata()
+        assert start == last < end
+        marks = [found.get_marker() for found in mine if list(found.get_xdata()) == [end]]
+        assert line.look["marker"] in marks or line.step == "none"
 
 
 @pytest.mark.parametrize("statistic", adaptation.CHOICES["statistic"])

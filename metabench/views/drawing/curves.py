@@ -23,7 +23,7 @@ Such an adaptation counts as diverged.
 FAR = 1e40
 """Stands for an infinite loss, so that the line leaves the axis through its top."""
 
-BARS = 0.02
+BARS = 0.025
 """Distance between two bars, as a fraction of the axis."""
 
 MARKS = 8
@@ -31,6 +31,9 @@ MARKS = 8
 
 ARROW = 0.04
 """Distance between two arrows, as a fraction of the axis."""
+
+LEADER: dict[str, Any] = {"linestyle": "-", "linewidth": 0.4, "alpha": 0.6, "zorder": 1.5}
+"""Style of what leads from a line to its interval."""
 
 FLAT: dict[str, Any] = {"linestyle": (0, (8, 2)), "linewidth": 0.9, "markevery": [-1]}
 """Style of the line of a trained method that takes no steps: only its end has a marker."""
@@ -40,11 +43,12 @@ INTERVALS = {
 Bands are intervals over seeds and tasks together (crossed design; 95 % unless the study sets a
 different level). Bars at the right are the intervals of what takes no gradient steps: of baselines
 over tasks alone, of methods and predictions with seeds over these too.
+Thin lines lead to them.
 """,
     True: """
 Bars at the right are the intervals after the last update, in the order of the legend: over seeds
 and tasks together (crossed design; 95 % unless the study sets a different level), of baselines over
-tasks alone.
+tasks alone. Each has the mark of its line, and a thin line leads to it.
 """,
 }
 """What a caption says of the intervals, by whether bands would hide each other."""
@@ -76,7 +80,7 @@ def curves(axes: Axes, tables: Tables, protocol: str, region: str, statistic: st
         above += _mark(axes, line, rows, ~(losses <= most) | np.isinf(losses), "up", above)
         below += _mark(axes, line, rows, losses == 0, "down", below)
         if bar:
-            _bar(axes, line, rows, statistic, last * (1.02 + BARS * bars))
+            _bar(axes, line, rows, statistic, last, last * (1.02 + BARS * bars))
             bars += 1
     _style_axes(axes, pd.concat(rows for _, rows in shown), statistic, most)
     axes.set_xlim(0, last * (1.03 + BARS * bars))
@@ -138,12 +142,19 @@ def _band(axes: Axes, line: Line, rows: pd.DataFrame, statistic: str) -> None:
     axes.fill_between(rows["update"], *ends, color=line.look["color"], alpha=0.15, linewidth=0)
 
 
-def _bar(axes: Axes, line: Line, rows: pd.DataFrame, statistic: str, x: float) -> None:
-    """Draw the interval of the last update."""
+def _bar(axes: Axes, line: Line, rows: pd.DataFrame, statistic: str, last: int, x: float) -> None:
+    """Draw the interval of the last update at x, and a thin line to it from the end of its line.
+
+    It has the marker of its line, so that it is found without colours.
+    """
     y, lower, upper = (float(rows[statistic + end].iloc[-1]) for end in ("", "_lower", "_upper"))
     if np.isfinite([lower, upper]).all():
         ends = [[y - lower], [upper - y]]
-        axes.errorbar(x, y, ends, fmt="none", ecolor=line.look["color"], capsize=1.5, elinewidth=1)
+        colour = line.look["color"]
+        marker = "none" if line.step == "none" else line.look["marker"]
+        axes.plot([last, x], [y, y], color=colour, **LEADER)
+        look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 3}
+        axes.errorbar(x, y, ends, linestyle="none", capsize=1.5, elinewidth=1, **look)
 
 
 def _label(line: Line, rows: pd.DataFrame) -> str:
