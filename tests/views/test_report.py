@@ -25,11 +25,12 @@ from metabench.records import manifests
 from metabench.records.artifacts import ArtifactError
 from metabench.views import report
 from metabench.views.drawing import style
+from metabench.views.drawing.curves import ceiling
 from metabench.views.drawing.reading import Tables
 from metabench.views.report import board, charts, findings
 from metabench.views.report.board import number
 from metabench.views.report.charts.differences import differences
-from metabench.views.report.charts.parts import Control, interval
+from metabench.views.report.charts.parts import Control, interval, outline
 from metabench.views.report.charts.showcase import showcase
 
 
@@ -139,7 +140,7 @@ def test_charts_of_extreme_tables_are_valid_and_hold_what_they_say(
     means = [row for row in rows if row["statistic"] == "mean"]
     if extreme == "infinite":
         assert {row["value"] for row in means} == {"inf"}
-        assert all(row["lost"] and row["shown"] is None for row in means)
+        assert all(row["off"] and row["shown"] is None for row in means)
     if extreme == "zero":
         assert {row["shown"] for row in means} == {ROUNDING}, "a place on a logarithmic axis"
 
@@ -443,6 +444,95 @@ def test_a_cell_is_found_in_all_charts_and_the_keyboard_reaches_everything(
     assert opened.messages == []
 
 
+@in_a_browser
+@pytest.mark.slow
+def test_algorithms_that_are_ticked_are_seen_alone_by_pointer_and_by_keys(
+    flux: tuple[Opened, Page],
+) -> None:
+    opened, page = flux
+    lines = "#chart-adaptation path[aria-roledescription='line mark']"
+    every = page.locator(lines).count()
+    page.focus("#adaptation details.many summary")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    page.wait_for_function("views.adaptation.signal('algorithms').length === 1")
+    (first,) = page.evaluate("views.adaptation.signal('algorithms')")
+    marks = "document.querySelectorAll('#chart-adaptation .mark-symbol.role-mark path')"
+    seen = f"new Set([...{marks}].map((one) => one.__data__.datum.algorithm))"
+    page.wait_for_function(f"{seen}.size === 1")
+    assert page.evaluate(f"[...{seen}]") == [first]
+    page.click("#adaptation details.many label:has-text('Reptile')")
+    page.wait_for_function(f"{seen}.size === 2 && {seen}.has('Reptile')")
+    page.select_option("select[data-chart=adaptation][data-control=scale]", "linear")
+    page.wait_for_function("views.adaptation.scale('y').type === 'linear'")
+    assert page.evaluate(f"{seen}.size") == 2, "the choice stays in a chart that is drawn anew"
+    for _ in range(2):
+        page.locator("#adaptation input:checked").first.click()
+    page.wait_for_function(f"{seen}.size > 2")
+    assert page.locator(lines).count() == every and opened.messages == []
+
+
+@in_a_browser
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", ["log", "linear"])
+def test_the_axes_of_adaptation_end_at_the_last_update_and_at_the_ceiling_of_losses(
+    written: dict[str, Path], browser: Browser, scale: str
+) -> None:
+    tables = Tables(REFERENCE / "algorithms" / "tables")
+    page = Opened(browser, written["algorithms"], 1280).page
+    page.select_option("select[data-chart=adaptation][data-control=statistic]", "mean")
+    page.select_option("select[data-chart=adaptation][data-control=scale]", scale)
+    for protocol, last in (("standard", 32), ("robustness", 10)):
+        page.select_option("select[data-chart=adaptation][data-control=protocol]", protocol)
+        page.wait_for_function(f"views.adaptation.scale('x').domain()[1] === {last}")
+        _, top = page.evaluate("views.adaptation.scale('y').domain()")
+        assert 0 < top <= ceiling(tables.zero(protocol))
+        numbers = page.locator("#chart-adaptation .role-axis-label text").all_text_contents()
+        assert len(numbers) > 8 and all(len(text) < 6 for text in numbers), numbers
+    page.close()
+
+
+def test_losses_off_the_axis_are_marked_at_its_edge(written: dict[str, Path]) -> None:
+    tables = Tables(REFERENCE / "algorithms" / "tables")
+    (rows,) = data_of(written["algorithms"])["charts"]["adaptation"]["datasets"].values()
+    rows = [row for row in rows if row["statistic"] == "mean"]
+    for protocol in tables.protocols:
+        mine = [row for row in rows if row["protocol"] == protocol]
+        most = ceiling(tables.zero(protocol))
+        off = [row for row in mine if row["off"] is not None]
+        assert off and all(row["value"] == "inf" or row["value"] > most for row in off)
+        assert all(row["shown"] is row["lower"] is None for row in off)
+        heights = [row[key] for row in mine for key in ("shown", "upper") if row[key]]
+        (edge,) = {row["off"] for row in off}
+        assert max(heights) <= edge <= most
+
+
+def test_what_takes_no_steps_is_a_level_as_in_the_figures(written: dict[str, Path]) -> None:
+    table = Tables(REFERENCE / "algorithms" / "tables").rows("adaptation.csv", region="all")
+    (rows,) = data_of(written["algorithms"])["charts"]["adaptation"]["datasets"].values()
+    flat = [row for row in rows if row["kind"] == "no steps"]
+    assert {row["label"] for row in flat} == {"Ridge head, no steps", "Neural process, no steps"}
+    for row in flat:
+        titles = table["algorithm"] + " " + table["cell"]
+        known = table[(titles == row["title"]) & (table["step"] == row["step"])]
+        known = known[known["protocol"] == row["protocol"]].sort_values("update")
+        assert row["update"] in {0, known["update"].max()}
+        assert row["value"] == number(known[row["statistic"]].iloc[-1])
+
+
+def test_the_mark_of_lost_values_is_that_of_no_algorithm() -> None:
+    tables = Tables(REFERENCE / "algorithms" / "tables")
+    (adapted,) = (
+        made for made in charts.every(tables, tables.protocols, 0.95) if made.name == "adaptation"
+    )
+    off = adapted.spec["layer"][-1]
+    assert "Arrows" in adapted.caption and off["mark"]["shape"] == "arrow", "a word of Vega"
+    shapes = adapted.spec["layer"][-2]["encoding"]["shape"]["scale"]["range"]
+    assert all(shape.startswith("M") for shape in shapes), "paths of the figures"
+    assert outline(r"$\uparrow$") not in shapes
+
+
 def test_a_line_is_called_selected_unless_its_cell_is_published(written: dict[str, Path]) -> None:
     """In a study of many algorithms too, whose figures draw selected cells with solid lines."""
     for study, page in written.items():
@@ -450,7 +540,7 @@ def test_a_line_is_called_selected_unless_its_cell_is_published(written: dict[st
         published = set(cells.query("role == 'published'")["cell"])
         (rows,) = data_of(page)["charts"]["adaptation"]["datasets"].values()
         for row in rows:
-            if row["kind"] != "baseline":
+            if row["kind"] in ("published", "selected"):
                 assert (row["kind"] == "published") == (row["cell"] in published), row["title"]
 
 

@@ -25,8 +25,12 @@ const ERRORS = 1; // Vega's level of messages: it warns of empty layers
 const views = {};
 let highlighted = "";
 
-// The value of a slider is a position, for which its words stand beside it.
-const valueOf = (control) => control.type === "range" ? control.valueAsNumber : control.value;
+// The value of a slider is a position, for which its words stand beside it; that of checkboxes is what is ticked.
+function valueOf(control) {
+  if (control.type === "range") return control.valueAsNumber;
+  if (control.type !== "fieldset") return control.value;
+  return [...control.querySelectorAll(":checked")].map((box) => box.value);
+}
 
 function choices(chart) {
   const controls = document.querySelectorAll(`[data-chart="${chart}"]`);
@@ -117,6 +121,10 @@ for (const slider of document.querySelectorAll("input[data-chart]")) {
     label(slider);
     changed(slider);
   });
+}
+
+for (const boxes of document.querySelectorAll("fieldset[data-chart]")) {
+  boxes.addEventListener("change", () => changed(boxes));
 }
 
 for (const control of document.querySelectorAll("select[data-chart]")) {

@@ -13,6 +13,7 @@ from metabench.views.drawing.grids import Axis, Grid, Method
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.board import number
 from metabench.views.report.charts.parts import (
+    NUMBERS,
     OF_STATISTICS,
     STATISTICS,
     Chart,
@@ -61,7 +62,8 @@ def grids(tables: Tables, choice: Control, confidence: float) -> Chart | None:
             tooltip=["label", "cell", "step", "x", "value:N", "interval:N"],
         )
     )
-    y = alt.Y("shown:Q", title=chosen_title("statistic", STATISTICS)).scale(type="log")
+    y = alt.Y("shown:Q", title=chosen_title("statistic", STATISTICS))
+    y = y.scale(type="log").axis(format=NUMBERS)
     dashes = alt.StrokeDash("kind:N").scale(domain=["cell", "baseline"], range=[[1, 0], [1, 2]])
     line = base.mark_line(strokeWidth=1.6).encode(y=y, strokeDash=dashes.legend(None))
     marks = base.mark_point(size=40, strokeWidth=1.4).encode(y=y, **points(data))

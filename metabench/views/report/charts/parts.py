@@ -20,6 +20,9 @@ STATISTICS = {
 }
 """The title of the axis of each statistic that a reader may choose."""
 
+NUMBERS = ".4~g"
+"""The format of the numbers of an axis of statistics."""
+
 OF_STATISTICS = (
     "t intervals over seeds and tasks (over tasks alone for baselines), of scores on the logit "
     "scale and of mean losses on the log scale; crossed bootstrap intervals of medians"
@@ -38,16 +41,20 @@ class Control(NamedTuple):
         values: The choices, of which the first is the default.
         slider: If they are the positions of a slider, what each means by protocol. The last is the
             default then, and the parameter is the position.
+        many: Whether the parameter is the list of all that are ticked, at first none.
     """
 
     name: str
     label: str
     values: tuple[str, ...]
     slider: Mapping[str, Sequence[str]] | None = None
+    many: bool = False
 
     @property
-    def default(self) -> str | int:
+    def default(self) -> str | int | list[str]:
         """The first value of the parameter."""
+        if self.many:
+            return []
         return len(self.values) - 1 if self.slider else self.values[0]
 
 
