@@ -383,7 +383,10 @@ def test_the_leaderboard_sorts_filters_compares_and_copies(flux: tuple[Opened, P
         "role == 'selected' and protocol == 'standard' and region == 'all'"
         " and algorithm_a == 'fomaml' and algorithm_b == 'reptile'"
     ).iloc[0]
-    assert row[-1].startswith(f"{-pair['difference']:.3g} [{-pair['difference_upper']:.3g}, ")
+    difference = [title.startswith("difference") for title in heads].index(True)
+    assert row[difference].startswith(
+        f"{-pair['difference']:.3g} [{-pair['difference_upper']:.3g}, "
+    )
     for kind, start in {
         "csv": '"algorithm"',
         "markdown": "| algorithm",
@@ -394,6 +397,62 @@ def test_the_leaderboard_sorts_filters_compares_and_copies(flux: tuple[Opened, P
         page.click(f"button[data-copy={kind}]")
         page.wait_for_function(f"find('copied').textContent === 'copied as {kind}'")
     assert opened.messages == []
+
+
+@in_a_browser
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["flux", "algorithms"])
+def test_the_score_is_seen_at_each_width_and_the_difference_on_a_desk(
+    written: dict[str, Path], browser: Browser, study: str
+) -> None:
+    for width, keys in ((1280, ["score", "difference"]), (400, ["score"])):
+        page = Opened(browser, written[study], width).page
+        box = page.locator(".scroll:has(#board)").bounding_box()
+        for key in keys:
+            column = page.locator(f"#board th[data-key={key}]").bounding_box()
+            assert box and column and column["x"] >= box["x"]
+            assert column["x"] + column["width"] <= box["x"] + box["width"], (width, key)
+        page.close()
+
+
+@in_a_browser
+@pytest.mark.slow
+def test_a_table_in_latex_is_escaped_and_its_numbers_are_on_the_right(
+    flux: tuple[Opened, Page],
+) -> None:
+    _, page = flux
+    head, *_ = page.evaluate("copied('latex')").splitlines()
+    assert head == r"\begin{tabular}{lrrlllrrrr}"
+    keys = [column.key for column in board.COLUMNS]
+    fields = {"label": "a~b", "cell": r"x_y=1e-05, {5%} \ ^", "role": "-", "step": "own"}
+    fields |= {"score": "<1e-12", "difference": "-0.3 [-0.4, -0.2]", "updates": "32"}
+    line = [fields.get(key, "0.1") for key in keys]
+    row = page.evaluate("(line) => writers.latex([columns.map(() => ''), line])[4]", line)
+    assert row == (
+        r"a\textasciitilde{}b & $<$1e$-$12 & $-$0.3 [$-$0.4, $-$0.2] & "
+        r"x\_y=1e-05, \{5\%\} \textbackslash{} \textasciicircum{} & - & own & "
+        r"32 & 0.1 & 0.1 & 0.1 \\"
+    )
+
+
+@in_a_browser
+@pytest.mark.slow
+def test_a_candidate_that_is_not_selected_is_found_where_the_page_says(
+    flux: tuple[Opened, Page],
+) -> None:
+    _, page = flux
+    rows = page.evaluate("board.filter((row) => row.role === 'grid' && !row.selected)")
+    title = f"{rows[0]['algorithm']} {rows[0]['cell']}"
+    page.evaluate("(title) => toggle(title)", title)
+    assert page.evaluate("views.candidates.signal('highlight')") == title
+    page.select_option("#board-role", "")
+    page.select_option("#board-protocol", rows[0]["protocol"])
+    found = page.locator("#board tr.highlight").evaluate_all(
+        "(all) => all.map((one) => one.dataset.title)"
+    )
+    assert set(found) == {title}
+    caption = " ".join(page.locator("#candidates > .caption").inner_text().split())
+    assert "in the leaderboard if that shows all cells" in caption and "everywhere" not in caption
 
 
 @in_a_browser

@@ -28,8 +28,20 @@ class Column(NamedTuple):
     number: bool = True
 
 
+# What matters comes first: the rest may need scrolling.
 COLUMNS = (
     Column("label", "algorithm", "The algorithm, baseline or predictions.", False),
+    Column(
+        "score",
+        "score [interval]",
+        "Mean score (loss over that of predicting zero, capped at 1), with its interval.",
+    ),
+    Column(
+        "difference",
+        "difference [interval]",
+        "Mean score minus that of the reference, paired on seeds and tasks; bold if the interval "
+        "excludes 0.",
+    ),
     Column("cell", "cell", "Its hyperparameters that differ from the defaults.", False),
     Column(
         "role",
@@ -46,20 +58,9 @@ COLUMNS = (
         False,
     ),
     Column("updates", "updates", "Number of adaptation updates."),
-    Column(
-        "score",
-        "score [interval]",
-        "Mean score (loss over that of predicting zero, capped at 1), with its interval.",
-    ),
     Column("failed", "failed", "Share of adaptations no better than predicting zero."),
     Column("mean", "mean loss", "Mean squared error over seeds and tasks."),
     Column("median", "median loss", "Median squared error over seeds and tasks."),
-    Column(
-        "difference",
-        "difference [interval]",
-        "Mean score minus that of the reference, paired on seeds and tasks; bold if the interval "
-        "excludes 0.",
-    ),
 )
 
 DIFFERENCE = ("difference", "difference_lower", "difference_upper")

@@ -295,14 +295,25 @@ for (const id of ["algorithm", "role", "step", "after", "reference"]) {
 
 // Copies of what the leaderboard shows.
 
+const isNumber = (n) => columns[n].classList.contains("number");
+
+const LATEX = {
+  "<": "$<$", ">": "$>$", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "\\": "\\textbackslash{}",
+};
+
+function inLatex(words) {
+  return words.replace(/[&%_#${}<>~^\\]/g, (letter) => LATEX[letter] ?? `\\${letter}`);
+}
+
 const writers = {
   csv: (lines) => lines.map((line) => line.map((field) => `"${field.replaceAll('"', '""')}"`).join(",")),
   markdown: ([head, ...lines]) => [head, head.map(() => "---"), ...lines].map((line) => `| ${line.join(" | ")} |`),
   latex: ([head, ...lines]) => {
-    const safe = (field) => field.replace(/[&%_#$]/g, "\\$&");
-    const row = (line) => `${line.map(safe).join(" & ")} \\\\`;
-    return [`\\begin{tabular}{${"l".repeat(head.length)}}`, "\\toprule", row(head), "\\midrule",
-      ...lines.map(row), "\\bottomrule", "\\end{tabular}"];
+    const row = (line) => `${line.join(" & ")} \\\\`;
+    const field = (value, n) => isNumber(n) ? inLatex(value).replaceAll("-", "$-$") : inLatex(value);
+    const kinds = head.map((_, n) => isNumber(n) ? "r" : "l").join("");
+    return [`\\begin{tabular}{${kinds}}`, "\\toprule", row(head.map(inLatex)), "\\midrule",
+      ...lines.map((line) => row(line.map(field))), "\\bottomrule", "\\end{tabular}"];
   },
 };
 

@@ -74,7 +74,9 @@ def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | No
         "Every candidate by two of its hyperparameters, coloured by its mean validation score "
         "after its best number of updates; a black rim marks the selected one. Algorithms are side "
         "by side within a field, in the order of their names; where candidates of one algorithm "
-        "overlap, the best is on top. Click one to find it everywhere on this page.",
+        "overlap, the best is on top. Click one to find it in this map, in the leaderboard if that "
+        "shows all cells, and in the charts that have it: most have only published and selected "
+        "cells.",
         Source(tables.size(choice.values[0]), ("leaderboard.csv",)),
         (choice, who, across, along),
         mark.add_params(*parameters(choice, who, across, along)),

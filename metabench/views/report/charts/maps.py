@@ -87,7 +87,7 @@ def maps(tables: Tables, choice: Control, confidence: float) -> Chart | None:
         "Scores after the last update over two things that a group of protocols varies, a map for "
         "each method at the step size that it is judged by: darker is worse. Scores and shares "
         f"below {LOW:g} have the lightest colour. Point at a field for its {confidence:.0%} "
-        "interval, click it to find its cell everywhere on this page.",
+        "interval, click it to find its cell wherever this page shows it.",
         Source(
             tables.size(data["protocol"].iloc[0]), ("leaderboard.csv", "axes.csv"), OF_STATISTICS
         ),
