@@ -24,6 +24,7 @@ FIELDS = Fields(
     noisy=["standard"],
     distant=["standard"],
     gridded=["standard"],
+    curved=["standard"],
     budgeted=True,
 )
 """What the figures of one protocol and all grids are about."""

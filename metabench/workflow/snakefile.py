@@ -369,6 +369,7 @@ class Workflow:
             distant=sorted(study.distant_protocols),
             recurring=protocols if study.recurring else [],
             gridded=protocols if cell_grids.form_grids(cell_grids.planned(study.cells)) else [],
+            curved=protocols if study.config.tasks.features == 1 else [],
             budgeted=any(cell.role == BUDGETED for cell in study.cells),
             crowded=crowded({cell.algorithm for cell in study.cells}),
         )

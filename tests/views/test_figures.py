@@ -67,9 +67,18 @@ def test_the_tables_made_by_hand_have_columns_of_real_ones() -> None:
         assert set(table.columns) <= set(real.columns), name
 
 
+@pytest.mark.parametrize(("study", "curves"), [("flux", True), ("digits", False)])
+def test_only_a_study_whose_predictions_are_curves_has_a_gallery(study: str, curves: bool) -> None:
+    tables = Tables(small.ROOT / "results" / "reference" / study / "tables")
+    found = [p.stem for p in figures.of_tables(tables) if p.stem.startswith("gallery")]
+    assert bool(found) == curves
+
+
 def test_the_files_are_exactly_those_that_the_names_promise(drawn: list[Path]) -> None:
     names = list(PROTOCOLS)
-    fields = Fields(names, list(GRIDS), names, ["standard"], gridded=names, budgeted=True)
+    fields = Fields(
+        names, list(GRIDS), names, ["standard"], gridded=names, curved=names, budgeted=True
+    )
     stems = [picture.stem for picture in figures.of_study(fields)]
     assert len(set(stems)) == len(stems)
     assert {path.name for path in drawn[0].parent.iterdir()} == {
@@ -214,7 +223,7 @@ def test_the_names_of_figures_are_known_without_seaborn() -> None:
         "print(len(of_study(Fields(['standard']))), 'seaborn' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.split() == ["10", "False"]
+    assert ran.stdout.split() == ["9", "False"]
 
 
 def test_every_figure_has_a_heading_labels_and_a_caption_in_the_report() -> None:
@@ -226,7 +235,9 @@ def test_every_figure_has_a_heading_labels_and_a_caption_in_the_report() -> None
 
 
 def test_a_figure_says_what_fills_its_name() -> None:
-    found = {p.stem: p for p in figures.of_study(Fields(["one-shot"], budgeted=True))}
+    fields = Fields(["one-shot"], curved=["one-shot"], budgeted=True)
+    found = {p.stem: p for p in figures.of_study(fields)}
+    assert found["gallery_one-shot"].labels == {"protocol": "one-shot"}
     assert found["showcase_one-shot"].labels == {"protocol": "one-shot"}
     assert found["adaptation_one-shot_score"].labels == {
         "protocol": "one-shot",

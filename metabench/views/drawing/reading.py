@@ -40,6 +40,7 @@ class Fields(NamedTuple):
         distant: The protocols whose losses are measured by distance to the support points.
         recurring: The protocols, if cells differ in their number of training tasks.
         gridded: The protocols, if cells form grids of step sizes or of other hyperparameters.
+        curved: The protocols, if predictions are curves: of tasks with one input.
         budgeted: Whether a cell was given another algorithm's budget.
         crowded: Whether there are too many algorithms for two lines and a band each.
     """
@@ -50,6 +51,7 @@ class Fields(NamedTuple):
     distant: Sequence[str] = ()
     recurring: Sequence[str] = ()
     gridded: Sequence[str] = ()
+    curved: Sequence[str] = ()
     budgeted: bool = False
     crowded: bool = False
 
@@ -133,6 +135,7 @@ class Tables:
             distant=self._measured_in(QUARTERS[0]),
             recurring=self.protocols if "training_tasks" in self["cells.csv"] else [],
             gridded=self.protocols if form_grids(self["cells.csv"]) else [],
+            curved=self.protocols if "gallery.csv" in self else [],
             budgeted=BUDGETED in set(self["cells.csv"]["role"]),
             crowded=self.crowded,
         )

@@ -69,6 +69,10 @@ class Family(NamedTuple):
         return [field for _, field, _, _ in Formatter().parse(self.name) if field]
 
 
+CHOSEN = dict.fromkeys(("noisy", "distant", "recurring", "gridded", "curved"), "protocol")
+"""What the fields are that choose among the protocols."""
+
+
 class Picture(NamedTuple):
     """One figure of a study.
 
@@ -90,7 +94,8 @@ class Picture(NamedTuple):
     @property
     def labels(self) -> dict[str, str]:
         """What tells it from the others under its heading in the report."""
-        return self.fields or {"figure": self.family.key.replace("_", " ")}
+        found = {CHOSEN.get(name, name): value for name, value in self.fields.items()}
+        return found or {"figure": self.family.key.replace("_", " ")}
 
     @property
     def caption(self) -> str:

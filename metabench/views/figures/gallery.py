@@ -10,7 +10,7 @@ from metabench.views.drawing.medium import canvas_of_panels, headline, legend_be
 from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import Style, compact, titled
 
-NAME = "gallery_{protocol}"
+NAME = "gallery_{curved}"
 CATEGORY = "Showcase"
 CAPTION = """
 Typical and bad predictions, found and not chosen by hand: of all runs on all test tasks, in the
@@ -24,14 +24,12 @@ ROWS = 5
 """The most algorithms that are shown."""
 
 
-def draw(tables: Tables, protocol: str) -> Figure:
+def draw(tables: Tables, curved: str) -> Figure:
     """Draw a row of panels for each algorithm."""
-    if "gallery.csv" not in tables:
-        return message("Predictions of this study are no curves.")
-    rows = tables.rows("gallery.csv", protocol=protocol)
+    rows = tables.rows("gallery.csv", protocol=curved)
     if not len(rows):
         return message("No algorithm of this study has a cell to show.")
-    shown = _best(tables, rows, protocol)
+    shown = _best(tables, rows, curved)
     percentiles = sorted(rows["percentile"].unique())
     count = len(shown) * len(percentiles)
     figure, panels = canvas_of_panels(count, len(percentiles), height=1.45)
@@ -45,7 +43,7 @@ def draw(tables: Tables, protocol: str) -> Figure:
         panels[n * len(percentiles)].set_ylabel(tables.styles[algorithm].label)
     most = 1.2 * rows["y"].abs().max()
     panels[0].set_ylim(-most, most)  # of all panels
-    headline(figure, titled(protocol, "protocol"), x=0.01, ha="left")
+    headline(figure, titled(curved, "protocol"), x=0.01, ha="left")
     legend_below(figure, panels[0], 4)
     return figure
 
