@@ -38,14 +38,14 @@ PACES = {
 }
 
 SHARES = {
-    "alpaca": 9.0,
+    "alpaca": 14.0,
     "anil": 0.3,
     "conditional_neural_process": 5.0,
-    "deep_kernel": 7.0,
+    "deep_kernel": 13.0,
     "imaml": 2.0,
     "in_context_transformer": 180.0,
     "lstm": 22.0,
-    "meta_curvature": 6.0,
+    "meta_curvature": 2.0,
     "mmaml": 15.0,
     "neural_process": 2.7,
     "ridge": 0.8,
