@@ -53,6 +53,13 @@ NOTICES = (
 WORDS = ("Terminating processes", "Will exit after", "Trying to restart", "Unlocked")
 """Prefixes of Snakemake's messages that the user must see although they are not warnings."""
 
+REPEATED = (
+    "CalledProcessError in file",
+    "Exiting because a job execution failed",
+    "At least one job did not complete successfully",
+)
+"""Parts of Snakemake's errors that say less than the failed job's own message."""
+
 TARGET = "all"
 """The rule that only requests the others."""
 
@@ -164,8 +171,9 @@ class Terminal(logging.Handler):
             self.live.start()
 
     def end(self) -> None:
-        """Remove the live block; later output is printed as it is."""
+        """Remove the live block, and print no more progress; other output is printed as it is."""
         with self.showing:
+            self.tenth = 10
             if self.live is not None:
                 self.live.stop()
                 self.live = None
@@ -192,6 +200,8 @@ class Terminal(logging.Handler):
             act(record)
         elif message.startswith(NOTHING):
             self.echo(self.finished())
+        elif any(part in message for part in REPEATED):
+            pass
         elif record.levelno >= logging.WARNING:
             self.echo(self.format(record), "red" if record.levelno > logging.WARNING else "yellow")
         elif message.startswith(WORDS):
@@ -222,9 +232,7 @@ class Terminal(logging.Handler):
         logs = [str(log) for log in record.log if Path(log).exists()]
         where = f"; its log is {', '.join(logs)}" if logs else "; it left no log here"
         self.echo(f"FAILED {self._title(job)}{where}", "red")
-        # Only the last message is the error that ended the job.
-        messages = [line.removeprefix(MARK) for line in _lines(job.log, (MARK,))[-1:]]
-        for line in [*messages, *str(record.rule_msg or "").splitlines()]:
+        for line in [*_reason(job.log), *str(record.rule_msg or "").splitlines()]:
             self.echo(f"       {line}", "red")
 
     def _title(self, job: Started) -> str:
@@ -275,7 +283,14 @@ class Terminal(logging.Handler):
         )
 
 
-def _lines(log: Path | None, starts: tuple[str, ...]) -> list[str]:
+def _reason(log: Path | None) -> list[str]:
+    """Return the error that ended a job: our last message, or the last line of a traceback."""
+    if ours := _lines(log, (MARK,)):
+        return [ours[-1].removeprefix(MARK)]
+    return _lines(log)[-1:] if _lines(log, ("Traceback ",)) else []
+
+
+def _lines(log: Path | None, starts: tuple[str, ...] = ("",)) -> list[str]:
     """Return the lines of a log with some prefix; none if it cannot be read."""
     if log is None:
         return []

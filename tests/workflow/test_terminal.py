@@ -10,11 +10,13 @@ import subprocess
 from fcntl import ioctl
 from pathlib import Path
 from termios import TIOCSWINSZ
+from typing import Any
 
 import pytest
 import small
 import yaml
 from pipeline import BIN, copy, environment, snakemake
+from small import ROOT
 
 from metabench.cli import main
 from metabench.views.tracking import store, ui
@@ -74,6 +76,24 @@ def test_a_job_that_fails_is_named_with_its_reason_and_its_log(
     ]
 
 
+def test_an_error_in_somebodys_own_algorithm_is_told_without_its_traceback(
+    terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    start_job(terminal, log, 'Traceback (most recent call last):\n  File "a.py"\nKeyError: "x"\n')
+    log_event(terminal, "job_error", jobid=7, log=[str(log)], rule_msg=None)
+    assert capsys.readouterr().err.splitlines()[1:] == ['       KeyError: "x"']
+
+
+def test_the_last_progress_of_a_killed_job_is_not_called_its_reason(
+    terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    start_job(terminal, log, "engine: fused\ntrain: 3 of 10\n")
+    log_event(terminal, "job_error", jobid=7, log=[str(log)], rule_msg=None)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_the_reason_of_a_job_that_left_no_log_here_is_that_of_its_scheduler(
     terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,15 +146,24 @@ def test_each_tenth_of_the_expected_work_is_told_once(
     assert re.fullmatch(r"study tiny: 38% after 0 s, about \d+ s left", line)  # 15 of 30 + 10 s
 
 
+def test_no_progress_is_told_after_the_end(
+    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert terminal.watch is not None
+    terminal.end()
+    terminal.watch.after_look()
+    assert capsys.readouterr().err == ""
+
+
 def test_stages_are_what_rules_are_for() -> None:
     rules = ("train", "evaluate", "track_cells_3", "track_study", "tables")
     assert [stage_of(rule) for rule in rules] == ["train", "evaluate", "track", "track", "tables"]
 
 
-def tiny(folder: Path) -> Path:
-    """Write a study of no training into a copy of the workflow."""
+def tiny(folder: Path, *cells: dict[str, Any]) -> Path:
+    """Write a study into a copy of the workflow: of these cells, or of no training."""
     copy(folder)
-    content = small.tiny(cells=[small.RANDOM], validation={"tasks": 4, "interval": 10})
+    content = small.tiny(cells=[*cells] or [small.RANDOM], validation={"tasks": 4, "interval": 10})
     (folder / "config" / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return folder
 
@@ -230,6 +259,48 @@ def test_a_study_on_a_terminal_is_one_screen_that_ends_with_its_results(tmp_path
     assert line.startswith("study tiny: nothing to do; robustness: lowest score random ")
     listing = snakemake(folder, "--cores", "1", "--verbose", config="config/tiny.yaml")
     assert "Nothing to be done (all requested files" in listing.stderr
+
+
+BROKEN = (
+    (ROOT / "examples" / "prox.py")
+    .read_text()
+    .replace("    (support,) = batch\n", '    raise ValueError("no task is good enough")\n')
+)
+
+
+@pytest.mark.workflow
+@pytest.mark.slow
+def test_a_failed_job_on_a_terminal_is_told_with_its_reason_and_how_to_go_on(
+    tmp_path: Path,
+) -> None:
+    steps = {"meta_batch_size": 1, "shots": 5, "inner_steps": 1, "inner_step_size": 0.02}
+    broken = {"algorithm": "broken.py", "meta_iterations": 10, "meta_step_size": 0.1, **steps}
+    folder = tiny(tmp_path, small.RANDOM, {**broken, "published": {}})
+    (folder / "broken.py").write_text(BROKEN)
+    code, output = on_a_terminal(folder, "--keep-going")
+    assert code != 0
+    screen = shown(output)
+    (failed,) = [n for n, line in enumerate(screen) if line.startswith("FAILED train broken")]
+    log = Path(screen[failed].rpartition("its log is ")[2])
+    assert "Traceback" in (folder / log).read_text()
+    assert screen[failed + 1].strip() == "ValueError: no task is good enough"
+    assert len(screen) == failed + 3 and "the same command resumes" in screen[-1]
+    assert not [line for line in screen if "━" in line], "the block is gone"
+    assert output.rstrip().endswith(screen[-1]) and output.count("\x1b[?25h") >= 1, "a cursor"
+    kept = list((folder / "results" / "tiny" / "evaluate" / "random").rglob("*.safetensors"))
+    assert kept, "the other cell was evaluated"
+
+
+@pytest.mark.workflow
+@pytest.mark.slow
+def test_verbose_brings_snakemakes_listing_back_on_a_terminal(tmp_path: Path) -> None:
+    folder = tiny(tmp_path)
+    target = "results/tiny/baselines/standard.safetensors"
+    code, output = on_a_terminal(folder, "--verbose", target)
+    assert code == 0
+    lines = plain(output)
+    assert any(line.startswith("output: results/tiny/baselines") for line in lines)
+    assert not [line for line in lines if "━" in line], "no block beside the listing"
 
 
 @pytest.mark.workflow
