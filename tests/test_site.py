@@ -10,7 +10,15 @@ from browser import in_a_browser, launched
 from playwright.sync_api import Page
 from small import ROOT
 
-PAGES = ("index", "algorithms", "tables", "command-line", "generated/gallery", "generated/api")
+PAGES = (
+    "index",
+    "algorithms",
+    "tables",
+    "command-line",
+    "generated/gallery",
+    "generated/gallery/flux",
+    "generated/api",
+)
 
 HARMLESS = ("Got invalid theme mode", "[PST]: ")
 """What the theme says of itself: which mode it took, and where it scrolled."""

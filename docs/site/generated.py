@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import links
@@ -11,24 +12,28 @@ import metabench
 from metabench.analysis import columns, tables
 from metabench.learning import algorithms
 from metabench.views import figures
+from metabench.views.drawing.reading import Tables
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "results" / "reference"
 
 
 def write(folder):
-    """Write every generated page into a folder."""
-    folder.mkdir(exist_ok=True)
+    """Write every generated page into a folder, which then has no other."""
     pages = {
         "part-study-files.md": _included("config"),
         "part-results.md": _included("results"),
         "part-columns.md": _columns(),
         "hyperparameters.md": _hyperparameters(),
         "api.md": _api(),
-        "gallery.md": _gallery(),
+        **_galleries(),
     }
+    for path in folder.rglob("*.md"):
+        if str(path.relative_to(folder)) not in pages:
+            path.unlink()  # for instance of a study that is gone
     for name, text in pages.items():
         path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
 
@@ -109,29 +114,46 @@ def _api():
     return "\n".join(parts) + "\n"
 
 
-def _gallery():
-    """Return every committed figure of the reference studies, with its caption."""
-    parts = ["# Gallery", "", "Every figure of the reference studies, drawn from their tables.", ""]
-    families = {family.key: family for family in figures.families()}
-    for study in sorted(path.name for path in REFERENCE.iterdir() if (path / "figures").is_dir()):
-        if not (ROOT / "config" / f"{study}.yaml").is_file():
-            continue
-        content = yaml.safe_load((ROOT / "config" / f"{study}.yaml").read_text(encoding="utf-8"))
-        parts += [f"## {study}", "", f"{content['source']}.", ""]
-        for path in sorted((REFERENCE / study / "figures").glob("*.png")):
-            known = [family for family in families.values() if _matches(family, path.stem)]
-            caption = known[0].caption.strip() if known else ""
-            parts += [
-                f"### {study}: {path.stem.replace('_', ' ')}",
-                "",
-                f"![{path.stem.replace('_', ' ')} of the study {study}]"
-                f"(../../{path.relative_to(ROOT)})",
-                "",
-                caption.replace("``", "`"),
-                "",
-            ]
+def _galleries():
+    """Return the gallery: a page of contents, and a page for each reference study."""
+    studies = [
+        study
+        for study in sorted(path.parent.name for path in REFERENCE.glob("*/figures"))
+        if (ROOT / "config" / f"{study}.yaml").is_file()
+    ]
+    rows = [(f"[{study}](gallery/{study}.md)", _source(study)) for study in studies]
+    contents = [
+        "# Gallery",
+        "",
+        "Every figure of the reference studies, drawn from their tables.",
+        "",
+        *_table(("study", "what it is"), rows),
+        "```{toctree}",
+        ":hidden:",
+        "",
+        *(f"gallery/{study}" for study in studies),
+        "```",
+    ]
+    pages = {f"gallery/{study}.md": _gallery(study) for study in studies}
+    return {"gallery.md": "\n".join(contents) + "\n", **pages}
+
+
+def _source(study):
+    content = yaml.safe_load((ROOT / "config" / f"{study}.yaml").read_text(encoding="utf-8"))
+    return f"{content['source']}."
+
+
+def _gallery(study):
+    """Return every committed figure of a study under the headings of its report."""
+    parts = [f"# {study}", "", _source(study), ""]
+    found = defaultdict(list)
+    for picture in figures.of_tables(Tables(REFERENCE / study / "tables")):
+        found[picture.family.category].append(picture)
+    for category, pictures in found.items():
+        parts += [f"## {category}", ""]
+        for picture in pictures:
+            path = f"../../../results/reference/{study}/figures/{picture.stem}.png"
+            title = ", ".join(picture.labels.values())
+            caption = picture.caption.strip().replace("``", "`")
+            parts += [f"### {title}", "", f"![{title}]({path})", "", caption, ""]
     return "\n".join(parts) + "\n"
-
-
-def _matches(family, stem):
-    return stem.startswith(family.name.partition("{")[0].rstrip("_"))
