@@ -68,7 +68,7 @@ def headline(running: Running) -> list[str]:
     for protocol in sorted(running.study.single_protocols):
         rows = ranking[ranking["protocol"] == protocol].nsmallest(AHEAD, "score")
         leaders = (f"{row.algorithm} {row.score:.3g}" for row in rows.itertuples())
-        lines.append(f"{protocol}: lowest score {', '.join(leaders)}")
+        lines.append(f"{protocol}: lowest scores of selected cells: {', '.join(leaders)}")
     return lines
 
 

@@ -94,7 +94,7 @@ def test_the_finding_says_no_more_than_there_is(tmp_path: Path) -> None:
     assert first.startswith("Under standard, no trained algorithm is better than predicting zero.")
     alone = ranking[ranking["algorithm"] == "fomaml"]
     (only,) = sentences(found | {"ranking.csv": alone}, tmp_path / "alone")
-    assert "comes next" not in only
+    assert "comes next" not in only and "of the trained cells that validation selects, " in only
     nobody = sentences(found | {"ranking.csv": ranking[:0]}, tmp_path / "nobody")
     assert nobody == ["This study has nothing to compare."]
 

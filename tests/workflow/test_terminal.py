@@ -229,7 +229,7 @@ def test_a_study_on_a_terminal_is_one_screen_that_ends_with_its_results(tmp_path
     assert any(line.startswith("train random untrained, seeds 0-1") for line in lines)
     last = lines[-8:]
     assert re.fullmatch(r"study tiny: finished in \d+ s|study tiny: finished in .* min", last[0])
-    assert last[1].startswith("robustness: lowest score random ")
+    assert last[1].startswith("robustness: lowest scores of selected cells: random ")
     words = [line.split() for line in last[3:]]
     assert [first for first, *_ in words] == [
         "leaderboard",
@@ -256,7 +256,9 @@ def test_a_study_on_a_terminal_is_one_screen_that_ends_with_its_results(tmp_path
     code, output = on_a_terminal(folder)
     (line,) = shown(output)
     assert code == 0
-    assert line.startswith("study tiny: nothing to do; robustness: lowest score random ")
+    assert line.startswith(
+        "study tiny: nothing to do; robustness: lowest scores of selected cells: random "
+    )
     listing = snakemake(folder, "--cores", "1", "--verbose", config="config/tiny.yaml")
     assert "Nothing to be done (all requested files" in listing.stderr
 

@@ -66,7 +66,7 @@ def _elsewhere(tables: Tables, protocols: list[str]) -> str:
 
 
 def _leader(tables: Tables, protocol: str, best: Any) -> str:
-    """Say which trained algorithm has the lowest score."""
+    """Say whose selected cell has the lowest score."""
     row = tables.rows(
         "leaderboard.csv",
         protocol=protocol,
@@ -78,7 +78,8 @@ def _leader(tables: Tables, protocol: str, best: Any) -> str:
     interval = f" [{lower:.3g}, {upper:.3g}]" if isfinite(lower) and isfinite(upper) else ""
     return (
         f"Under {protocol}, {_label(tables, best)} ({best['cell']}) has the lowest mean score of "
-        f"all trained algorithms, {best['score']:.3g}{interval}, after {_updates(best)}"
+        f"the trained cells that validation selects, {best['score']:.3g}{interval}, after "
+        f"{_updates(best)}"
     )
 
 
@@ -118,8 +119,9 @@ def _yardsticks(tables: Tables, protocol: str) -> str:
     rows = ranked[~ranked["algorithm"].isin(tables.every_algorithm)]
     if not len(rows):
         return ""
-    named = ", ".join(f"{_label(tables, row)} {row['score']:.3g}" for _, row in rows.iterrows())
-    return f"Predictors without updates score, under {protocol}: {named}."
+    # Names may contain commas.
+    named = "; ".join(f"{_label(tables, row)}: {row['score']:.3g}" for _, row in rows.iterrows())
+    return f"Predictors without updates have these scores under {protocol}: {named}."
 
 
 def _label(tables: Tables, row: pd.Series) -> str:
