@@ -197,8 +197,8 @@ class Workflow:
 
     def _write_captions(self) -> None:
         """Write the captions for Snakemake's report, which only accepts files."""
-        for picture in self.pictures:
-            write_text(self.layout.caption("figures", picture.family.key), picture.caption)
+        for key, caption in {one.family.key: one.caption for one in self.pictures}.items():
+            write_text(self.layout.caption("figures", key), caption)
         for table in tables.declared():
             write_text(self.layout.caption("tables", Path(table.name).stem), table.caption)
 

@@ -64,34 +64,36 @@ def test_a_log_gets_a_line_for_each_job_with_its_warnings(
     ]
 
 
+@pytest.mark.parametrize(
+    ("output", "reasons"),
+    [
+        pytest.param(
+            "engine: fused\nmetabench: cannot write: No space left on device\n",
+            ["cannot write: No space left on device"],
+            id="a message of ours",
+        ),
+        pytest.param(
+            'Traceback (most recent call last):\n  File "a.py"\nKeyError: "x"\n',
+            ['KeyError: "x"'],
+            id="an error in somebody's own algorithm, without its traceback",
+        ),
+        pytest.param("engine: fused\ntrain: 3 of 10\n", [], id="killed: progress is no reason"),
+    ],
+)
 def test_a_job_that_fails_is_named_with_its_reason_and_its_log(
-    terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    terminal: Terminal,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    output: str,
+    reasons: list[str],
 ) -> None:
     log = tmp_path / "log"
-    start_job(terminal, log, "engine: fused\nmetabench: cannot write: No space left on device\n")
+    start_job(terminal, log, output)
     log_event(terminal, "job_error", jobid=7, log=[str(log)], rule_msg=None)
     assert capsys.readouterr().err.splitlines() == [
         f"FAILED train fomaml inner 0.02, seeds 0-2; its log is {log}",
-        "       cannot write: No space left on device",
+        *(f"       {reason}" for reason in reasons),
     ]
-
-
-def test_an_error_in_somebodys_own_algorithm_is_told_without_its_traceback(
-    terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    log = tmp_path / "log"
-    start_job(terminal, log, 'Traceback (most recent call last):\n  File "a.py"\nKeyError: "x"\n')
-    log_event(terminal, "job_error", jobid=7, log=[str(log)], rule_msg=None)
-    assert capsys.readouterr().err.splitlines()[1:] == ['       KeyError: "x"']
-
-
-def test_the_last_progress_of_a_killed_job_is_not_called_its_reason(
-    terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    log = tmp_path / "log"
-    start_job(terminal, log, "engine: fused\ntrain: 3 of 10\n")
-    log_event(terminal, "job_error", jobid=7, log=[str(log)], rule_msg=None)
-    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_the_reason_of_a_job_that_left_no_log_here_is_that_of_its_scheduler(
