@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from metabench.views.drawing.lines import Line, lines, without_marker
+from metabench.views.drawing.names import End
 from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import loss_axis
 
@@ -46,8 +48,8 @@ over tasks alone, of methods and predictions with seeds over these too.
 Thin lines lead to them.
 """,
     True: """
-Bars at the right are the intervals after the last update, in the order of the legend: over seeds
-and tasks together (crossed design; 95 % unless the study sets a different level), of baselines over
+Bars at the right are the intervals after the last update, the best score first: over seeds and
+tasks together (crossed design; 95 % unless the study sets a different level), of baselines over
 tasks alone. Each has the mark of its line, and a thin line leads to it.
 """,
 }
@@ -60,34 +62,41 @@ SEEDS = {
 """What a caption says of lines of training, by whether the lines of seeds would hide each other."""
 
 
-def curves(axes: Axes, tables: Tables, protocol: str, region: str, statistic: str) -> None:
+def curves(axes: Axes, tables: Tables, protocol: str, region: str, statistic: str) -> list[End]:
     """Draw every line of a protocol and region.
 
     Bands are the table's intervals. If bands would hide each other, only the interval of the last
     update is drawn, as a bar to its right; so are the intervals of what takes no steps.
+
+    Returns:
+        Where each line ends, or the bar of its interval.
     """
     table = tables.rows("adaptation.csv", protocol=protocol, region=region)
     last, most = int(table["update"].max()), ceiling(tables.zero(protocol, statistic, region))
     most = 1.0 if statistic == "score" else most
     shown = [(line, line.of(table)) for line in lines(tables, protocol)]
+    ends: list[End] = []
     bars, above, below = 0, 0, 0
     for line, rows in shown:
-        _draw(axes, line, rows, statistic, last)
+        drawn = _draw(axes, line, rows, statistic, last)
         bar = tables.crowded or line.step == "none" or takes_no_steps(rows)
         if not bar:
             _band(axes, line, rows, statistic)
         losses = rows[statistic].to_numpy(dtype=float)
         above += _mark(axes, line, rows, ~(losses <= most) | np.isinf(losses), "up", above)
         below += _mark(axes, line, rows, losses == 0, "down", below)
+        end: float = last
         if bar:
-            _bar(axes, line, rows, statistic, last, last * (1.02 + BARS * bars))
+            end = _bar(axes, line, rows, statistic, last, last * (1.02 + BARS * bars))
             bars += 1
+        ends.append(End(drawn, end, np.asarray(drawn.get_ydata())[-1].item()))
     _style_axes(axes, pd.concat(rows for _, rows in shown), statistic, most)
     axes.set_xlim(0, last * (1.03 + BARS * bars))
     axes.set_xticks(_ticks(last))
     axes.spines["bottom"].set_bounds(0, last)
     middle = 0.5 * last / axes.get_xlim()[1]
     axes.set_xlabel("updates (gradient steps on the support set)", x=middle)
+    return ends
 
 
 def takes_no_steps(rows: pd.DataFrame) -> bool:
@@ -123,17 +132,18 @@ def _ticks(last: int) -> list[int]:
     return [int(tick) for tick in ticks if 0 <= tick <= last]
 
 
-def _draw(axes: Axes, line: Line, rows: pd.DataFrame, statistic: str, last: int) -> None:
-    """Draw one line."""
+def _draw(axes: Axes, line: Line, rows: pd.DataFrame, statistic: str, last: int) -> Line2D:
+    """Draw one line, and return it."""
     x, y = rows["update"].to_numpy(), rows[statistic].to_numpy(dtype=float)
     y = np.where(np.isfinite(y), y, FAR)
     if line.step == "none":
-        axes.plot([0, last], [y[-1], y[-1]], label=line.label, **without_marker(line.look))
-        return
-    if takes_no_steps(rows):
-        axes.plot([0, last], [y[-1], y[-1]], label=f"{line.label}, no steps", **line.look | FLAT)
-        return
-    axes.plot(x, y, label=_label(line, rows), markevery=max(1, last // MARKS), **line.look)
+        x, y, label, look = [0, last], y[[-1, -1]], line.label, without_marker(line.look)
+    elif takes_no_steps(rows):
+        x, y, label, look = [0, last], y[[-1, -1]], f"{line.label}, no steps", line.look | FLAT
+    else:
+        label, look = _label(line, rows), line.look | {"markevery": max(1, last // MARKS)}
+    (drawn,) = axes.plot(x, y, label=label, **look)
+    return drawn
 
 
 def _band(axes: Axes, line: Line, rows: pd.DataFrame, statistic: str) -> None:
@@ -142,19 +152,24 @@ def _band(axes: Axes, line: Line, rows: pd.DataFrame, statistic: str) -> None:
     axes.fill_between(rows["update"], *ends, color=line.look["color"], alpha=0.15, linewidth=0)
 
 
-def _bar(axes: Axes, line: Line, rows: pd.DataFrame, statistic: str, last: int, x: float) -> None:
+def _bar(axes: Axes, line: Line, rows: pd.DataFrame, statistic: str, last: int, x: float) -> float:
     """Draw the interval of the last update at x, and a thin line to it from the end of its line.
 
     It has the marker of its line, so that it is found without colours.
+
+    Returns:
+        Where what was drawn ends: x, or the last update if there is no interval.
     """
     y, lower, upper = (float(rows[statistic + end].iloc[-1]) for end in ("", "_lower", "_upper"))
-    if np.isfinite([lower, upper]).all():
-        ends = [[y - lower], [upper - y]]
-        colour = line.look["color"]
-        marker = "none" if line.step == "none" else line.look["marker"]
-        axes.plot([last, x], [y, y], color=colour, **LEADER)
-        look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 3}
-        axes.errorbar(x, y, ends, linestyle="none", capsize=1.5, elinewidth=1, **look)
+    if not np.isfinite([lower, upper]).all():
+        return last
+    ends = [[y - lower], [upper - y]]
+    colour = line.look["color"]
+    marker = "none" if line.step == "none" else line.look["marker"]
+    axes.plot([last, x], [y, y], color=colour, **LEADER)
+    look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 3}
+    axes.errorbar(x, y, ends, linestyle="none", capsize=1.5, elinewidth=1, **look)
+    return x
 
 
 def _label(line: Line, rows: pd.DataFrame) -> str:

@@ -29,7 +29,7 @@ validation selects its published cell. Lines without marks are baselines.
 """,
     True: """
 Each algorithm has one line: the cell that the validation bank selects, at the step size by which it
-is judged. The best score comes first in the legend. Lines without marks are baselines.
+is judged. Lines without marks are baselines.
 """,
 }
 """What a caption says of the lines, by whether there are too many algorithms for two of each."""

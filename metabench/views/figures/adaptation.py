@@ -5,7 +5,8 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from metabench.views.drawing.curves import curves
-from metabench.views.drawing.medium import canvas_of_one, headline, in_lines, legend_beside
+from metabench.views.drawing.medium import canvas_of_one, headline, in_lines
+from metabench.views.drawing.names import name_ends
 from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import LOSS, titled
 
@@ -25,7 +26,7 @@ predict from the support points at once.
 tasks, and the paired comparisons are more sensitive.
 
 The mean loss includes every adaptation, so a few that diverge can dominate it while the score
-improves; if one diverged, it has no interval. The legend gives the share of adaptations that have
+improves; if one diverged, it has no interval. Below a name is the share of adaptations that have
 diverged by the last update. An arrow marks the update at which a line leaves the axis: upwards
 where losses are too large or infinite, downwards where they are exactly 0. Baselines with a score
 below 0.00001, such as least squares on sine and cosine, are not drawn.
@@ -40,9 +41,9 @@ def draw(tables: Tables, protocol: str, statistic: str) -> Figure:
     """Draw the mean score or the mean loss of one protocol."""
     figure = canvas_of_one()
     axes = figure.subplots()
-    curves(axes, tables, protocol, "all", statistic)
+    ends = curves(axes, tables, protocol, "all", statistic)
     axes.set_ylabel(in_lines(NAMES[statistic]))
     what = f"mean over {tables.size(protocol)}{tables.note}"
     headline(figure, titled(protocol, f"protocol: {what}"), axes)
-    legend_beside(figure, axes)
+    name_ends(figure, axes, ends)
     return figure

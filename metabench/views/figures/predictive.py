@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from metabench.views.drawing.contenders import contenders
 from metabench.views.drawing.medium import canvas, headline
+from metabench.views.drawing.names import End, name_ends
 from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import GREY, Style, titled
 
@@ -18,9 +19,10 @@ CAPTION = """
 Distributions of noisy labels after the protocol's last update, by the selected cell of each
 algorithm that predicts a variance, and by baselines. Left: the mean negative log density of a
 label, with its interval over seeds and tasks (over tasks alone for baselines); further left is
-better. Right: the share of labels within central intervals against their level. On the dashed line
-the intervals hold; below it they are too narrow. Values beyond twenty times the width of the middle
-half are left out of the left axis and marked by an arrow.
+better. Right: the coverage of central intervals, which is the share of labels within them, minus
+their level. On the dashed line the intervals hold, below it they are too narrow, and above it too
+wide. Values beyond twenty times the width of the middle half are left out of the left axis and
+marked by an arrow.
 """
 
 LEVEL = "coverage_"
@@ -30,14 +32,18 @@ WIDE = 20
 """Values further than this many interquartile ranges from the least are beyond the axis."""
 
 
+LEAST = 0.05
+"""The axis of coverage minus level reaches at least this far to both sides."""
+
+
 def draw(tables: Tables, noisy: str) -> Figure:
     """Draw likelihoods beside calibration."""
     rows = _selected(tables, noisy)
     figure = canvas(max(2.6, 0.9 + 0.24 * len(rows)))
-    likelihood, calibration = figure.subplots(1, 2, width_ratios=(1.25, 1))
+    likelihood, calibration = figure.subplots(1, 2, width_ratios=(1, 1.1))
     looks = [tables.styles[name] for name in rows["algorithm"]]
     _likelihoods(likelihood, rows, looks)
-    _coverage(calibration, rows, looks)
+    name_ends(figure, calibration, _coverage(calibration, rows, looks))
     headline(figure, titled(noisy, f"protocol: {tables.size(noisy)}"), x=0.01, ha="left")
     return figure
 
@@ -68,15 +74,26 @@ def _likelihoods(axes: Axes, rows: pd.DataFrame, looks: list[Style]) -> None:
     axes.set_xlabel("negative log likelihood of a label")
 
 
-def _coverage(axes: Axes, rows: pd.DataFrame, looks: list[Style]) -> None:
-    """Draw the coverage of central intervals against their level."""
+def _coverage(axes: Axes, rows: pd.DataFrame, looks: list[Style]) -> list[End]:
+    """Draw how far the coverage of central intervals is from their level, and return the ends."""
     columns = [name for name in rows if name.startswith(LEVEL)]
-    levels = [int(name.removeprefix(LEVEL)) / 100 for name in columns]
-    axes.plot([0, 1], [0, 1], color=GREY, linestyle=(0, (4, 1.5)), linewidth=1)
-    for (_, row), look in zip(rows.iterrows(), looks, strict=True):
-        axes.plot(
-            levels, row[columns], color=look.colour, marker=look.marker, markersize=3.5, linewidth=1
+    levels = np.array([int(name.removeprefix(LEVEL)) / 100 for name in columns])
+    gaps = rows[columns].to_numpy(float) - levels
+    lowest, highest = gaps.min(initial=-LEAST), gaps.max(initial=LEAST)
+    axes.axhline(0, color=GREY, linestyle=(0, (4, 1.5)), linewidth=1)
+    ends = []
+    for gap, look in zip(gaps, looks, strict=True):
+        (drawn,) = axes.plot(
+            levels,
+            gap,
+            label=look.line,
+            color=look.colour,
+            marker=look.marker,
+            markersize=3.5,
+            linewidth=1,
         )
-    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        ends.append(End(drawn, levels[-1], gap[-1]))
+    axes.set(xlim=(0, 1), ylim=(1.05 * lowest, 1.05 * highest))
     axes.set_xlabel("level of the interval")
-    axes.set_ylabel("labels within it")
+    axes.set_ylabel("coverage minus level")
+    return ends

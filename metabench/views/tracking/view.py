@@ -30,18 +30,19 @@ def score(protocol: str) -> str:
 def columns(study: Study) -> dict[str, int]:
     """Return the columns by MLflow's names, in order, each with its width in pixels.
 
-    Scores and status come first, then what tells runs apart: MLflow cuts long names of runs.
+    Scores, status and cell come first, which a window of 1400 pixels shows: MLflow cuts long names
+    of runs.
     """
     main = str(study.config.validation.protocol)
     protocols = [main, *(name for name in sorted(study.single_protocols) if name != main)]
     scores = [f"metrics.`{score(name)}`" for name in protocols]
     return {
-        "attributes.`Run Name`": 220,
+        "attributes.`Run Name`": 190,
         **dict.fromkeys(scores, 165),
         "tags.`status`": 80,
+        "params.`cell`": 300,
         "params.`algorithm`": 100,
         "params.`seed`": 60,
-        "params.`cell`": 250,
     }
 
 
