@@ -305,6 +305,26 @@ def test_a_pair_has_the_difference_and_the_ratio_of_its_scores(done: SimpleNames
     assert 0 < row["detectable"] < row["difference_upper"] - row["difference_lower"]
 
 
+@pytest.mark.parametrize("region", ["seen", "unseen"])
+def test_scores_of_a_pair_are_relative_to_the_zero_predictor_on_the_same_points(
+    done: SimpleNamespace, region: str
+) -> None:
+    n = ["all", "seen", "unseen"].index(region)
+    table = done.table("comparisons.csv").query("role == 'published' and protocol == 'robustness'")
+    row = table[table["region"] == region].set_index(["algorithm_a", "algorithm_b"])
+    zero = done.study.baselines["test/robustness/zero"][n]
+    linear = np.minimum(done.study.baselines["test/robustness/linear"][n] / zero, 1)
+    a, b = (
+        np.minimum(record.losses("robustness", "own")[n, -1] / zero, 1)
+        for name in ("fomaml", "reptile")
+        for record in done.study.cells
+        if (record.cell.role, record.cell.algorithm) == ("published", name)
+    )
+    found = row["difference"]
+    assert found["fomaml", "reptile"] == pytest.approx((a - b).mean(), rel=1e-5)
+    assert found["fomaml", "linear"] == pytest.approx((a - linear).mean(), rel=1e-5)
+
+
 def test_scores_are_capped_on_each_task_before_they_are_averaged(done: SimpleNamespace) -> None:
     zero = done.study.baselines["test/robustness/zero"]
     record = done.study.cells[0]

@@ -385,6 +385,26 @@ FAULTS = {
         "of_scores(scores(here, zero[0]), confidence)",
         (f"{TABLES}::test_scores_are_capped_on_each_task_before_they_are_averaged",),
     ),
+    "scores of a cell are normalized by the whole grid": Fault(
+        "analysis/measured.py",
+        'zero = self.baselines[f"test/{protocol}/zero"][:, None, None]',
+        'zero = self.baselines[f"test/{protocol}/zero"][:1, None, None]',
+        (f"{TABLES}::test_scores_of_a_pair_are_relative_to_the_zero_predictor_on_the_same_points",),
+    ),
+    "scores of a baseline are normalized by the whole grid": Fault(
+        "analysis/tables/comparisons.py",
+        'zero = study.baselines[f"test/{protocol}/zero"][:, None]',
+        'zero = study.baselines[f"test/{protocol}/zero"][:1, None]',
+        (f"{TABLES}::test_scores_of_a_pair_are_relative_to_the_zero_predictor_on_the_same_points",),
+    ),
+    "a study has a bank of its own": Fault(
+        "study/jobs.py",
+        "{name: _each(EvaluatedProtocol, group) for name, group in self.groups.items()}",
+        "{name: {key: found.model_copy(update={'bank': len(self.config.study)})\n"
+        "            for key, found in _each(EvaluatedProtocol, group).items()}\n"
+        "            for name, group in self.groups.items()}",
+        ("study/test_jobs.py::test_the_name_of_a_study_is_no_setting_of_its_jobs",),
+    ),
     "the tail is that of the best": Fault(
         "analysis/statistics/estimates.py",
         "return WindowMean(lambda n: (percent * n / 100, (100 - percent) * n / 100))",

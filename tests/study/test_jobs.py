@@ -114,6 +114,11 @@ def test_what_a_job_does_not_use_leaves_its_settings_alone(changes):
     assert jobs(small.flux(**changes)) == jobs(FLUX)
 
 
+def test_the_name_of_a_study_is_no_setting_of_its_jobs():
+    """So its held-out tasks are those of every other study with the same distribution."""
+    assert jobs(small.flux(study="another")) == jobs(FLUX)
+
+
 def with_protocols(**changes):
     """The flux study with some keys of each protocol changed."""
     return small.flux(
