@@ -7,9 +7,11 @@ from typing import Any
 
 import covered
 import declared
+import numpy as np
 import pytest
 import small
 import yaml
+from numpy.typing import NDArray
 from pydantic import BaseModel
 from small import ROOT
 
@@ -225,6 +227,40 @@ def test_every_interval_in_the_prose_of_a_page_is_a_claim(page: str) -> None:
         row = frames.read(tables, name).query(claim["rows"]).iloc[0]
         claimed.append(claim["says"].format(**row))
     assert found and all(any(numbers in text for text in claimed) for numbers in found)
+
+
+@pytest.fixture(scope="module")
+def estimates() -> NDArray[np.float64]:
+    """Every estimate of the committed tables with its interval, and its negative, ``(..., 3)``."""
+    found = []
+    for folder in sorted((ROOT / "results" / "reference").glob("*/tables")):
+        for name in ("leaderboard.csv", "adaptation.csv", "comparisons.csv", "predictive.csv"):
+            if not frames.exists(folder, name):
+                continue
+            table = frames.read(folder, name)
+            for column in table.columns:
+                if f"{column}_lower" in table:
+                    ends = [column, f"{column}_lower", f"{column}_upper"]
+                    found.append(table[ends].to_numpy(float))
+    every = np.concatenate(found)
+    every = every[np.isfinite(every).all(-1)]
+    return np.concatenate([every, -every[:, [0, 2, 1]]])
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_an_interval_of_a_page_is_in_a_committed_table(
+    page: Path, estimates: NDArray[np.float64]
+) -> None:
+    number = r"-?[\d.]+(?:e[+-]\d+)?"
+    prose = re.sub(r"\s+", " ", page.read_text())
+    for text in re.finditer(rf"({number}) \[({number}), ({number})\]", prose):
+        digits = max(len(re.sub(r"e.*|[-.]", "", part).lstrip("0")) for part in text.groups())
+        rounding = ".3g" if digits > 2 else ".2g"
+        wanted = [format(float(part), rounding) for part in text.groups()]
+        near = estimates[np.isclose(estimates[:, 0], float(text[1]), rtol=0.06, atol=0)]
+        assert any([format(end, rounding) for end in row] == wanted for row in near), text[0]
 
 
 @pytest.mark.parametrize(

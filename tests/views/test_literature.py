@@ -133,6 +133,51 @@ def test_the_readme_counts_the_verdicts():
     )
 
 
+def test_no_interval_is_so_wide_that_it_reproduces_anything():
+    found = literature.table(literature.load(), REFERENCE)
+    reproduced = found[found["verdict"] == "reproduced"]
+    assert len(reproduced) and (reproduced["ours_upper"] < 3 * reproduced["ours_lower"]).all()
+
+
+@pytest.mark.parametrize(
+    ("variation", "case", "update", "published", "half", "by_text", "by_code"),
+    [
+        ("inner step, A, 10 / 5", "0.001, its code's", 5, 0.38, np.nan, "worse", "reproduced"),
+        ("inner step, A, 10 / 5", "0.001, its code's", 10, 0.35, np.nan, "worse", "reproduced"),
+        ("PARL's settings, C", "MAML++ as in PARL's code, 3 x 40", 3, 0.34, 0.01, "worse", None),
+        (
+            "PARL's settings, C",
+            "MAML as in PARL's code, 3 x 40, inner step 0.001",
+            3,
+            0.93,
+            0.02,
+            "better",
+            "better",
+        ),
+        (
+            "five shots of the tuned network, A, 3 x 91",
+            "hidden biases begin at 0",
+            14,
+            0.177,
+            0.009,
+            "worse",
+            "worse",
+        ),
+    ],
+)
+def test_what_judging_by_the_code_of_a_source_would_change(
+    variation, case, update, published, half, by_text, by_code
+):
+    known = literature.load()
+    stated = literature.table(known, REFERENCE).query("published == @published")
+    assert set(stated["verdict"]) == {by_text}
+    varied = literature.variations(known, REFERENCE)
+    row = varied.query("variation == @variation and case == @case and update == @update").iloc[0]
+    wide = row["ours_upper"] > 3 * row["ours_lower"]
+    ours = line(published, half, *row[["ours", "ours_lower", "ours_upper"]])
+    assert (None if wide else literature.verdict(ours, 1.2)) == by_code
+
+
 def printed(page, name):
     found = re.search(
         rf"<!-- {name} -->\n(.*)\n<!-- /{name} -->", (ROOT / page).read_text(), re.DOTALL
