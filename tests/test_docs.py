@@ -201,6 +201,13 @@ def test_a_claim_holds_in_its_rows_and_stands_in_its_page(claim: dict[str, str])
     assert claim["says"].format(**rows.iloc[0]) in page
 
 
+def test_whoever_is_called_indistinguishable_is_so_on_both_scales() -> None:
+    """Differences show what rules the mean of scores, ratios what rules the typical task."""
+    equal = [claim for claim in CLAIMS if "indistinguishable" in claim["says"]]
+    conditions = ("difference_lower < 0 < difference_upper", "ratio_lower < 1 < ratio_upper")
+    assert equal and all(part in claim["holds"] for claim in equal for part in conditions)
+
+
 def test_the_readme_is_short_and_has_no_result_without_a_claim() -> None:
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 120 and not re.search(r"\d \[[\d-]", text)
