@@ -255,11 +255,13 @@ def comparisons() -> pd.DataFrame:
                 "ratio": 0.5,
                 "difference_lower": -0.3,
                 "difference_upper": -0.1 if b - a > 1 else 0.1,
+                # Whether the percentage is certain is not whether the difference is.
+                "probability_of_improvement": 0.6 + 0.1 * (b - a),
+                "probability_lower": 0.45 if b - a == 2 else 0.55,
+                "probability_upper": 0.95,
             }
             place = {"role": "selected", "protocol": protocol, "region": "all"}
-            rows.append(
-                {**place, **sides, **sure, "probability_of_improvement": 0.6 + 0.1 * (b - a)}
-            )
+            rows.append({**place, **sides, **sure})
     sides = dict(zip(("algorithm_a", "cell_a", "algorithm_b", "cell_b"), PUBLISHED, strict=True))
     for n, protocol in enumerate(name for name in of_grids() if name.startswith("both ")):
         ends = {"difference": 0.1 * n, "difference_lower": 0.05 * n - 0.01, "difference_upper": n}

@@ -401,7 +401,8 @@ def test_the_matrix_has_who_beats_whom_and_marks_what_is_certain(tables: Tables)
     texts = {tuple(map(int, text.get_position())): text for text in matrix.texts}
     assert texts[1, 0].get_text() == "70" and texts[0, 1].get_text() == "30"  # column, row
     assert texts[3, 0].get_text() == "90" and texts[3, 0].get_fontweight() == "bold"
-    assert texts[1, 0].get_fontweight() != "bold", "the interval holds zero"
+    assert texts[1, 0].get_fontweight() == "bold"
+    assert texts[2, 0].get_fontweight() != "bold", "the interval of the percentage holds 50"
     assert len(texts) == 12
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from metabench.analysis.columns import judged
-from metabench.views.drawing.lines import DASHES, PUBLISHED, SELECTED
+from metabench.views.drawing.lines import PUBLISHED, SELECTED, baseline
 from metabench.views.drawing.reading import LEAST, Tables
 
 EQUAL_BUDGET: dict[str, Any] = {"linestyle": (0, (5, 1, 1, 1)), "linewidth": 1.2}
@@ -143,9 +143,7 @@ class Grid:
         ]
         best = self.rows[self.rows["step"] == "none"].groupby("algorithm")["score"].max()
         shown = [name for name in self.tables.baselines if LEAST <= best.get(name, 0) < 1]
-        for n, name in enumerate(shown):
-            look = {"linestyle": (0, DASHES[n % len(DASHES)]), "linewidth": 1.0}
-            found.append(self._method(name, "-", "baseline", "", look))
+        found += [self._method(name, "-", "baseline", "", baseline(name)) for name in shown]
         return found
 
     def of(self, method: Method) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import cycle
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -17,8 +16,18 @@ STEPS = ("own", "common", "tuned")
 """The step sizes at which a published cell is drawn: the first that it has, else the first by name.
 """
 
-DASHES = ((1, 1), (4, 1, 1, 1), (6, 2), (3, 1, 1, 1, 1, 1))
-"""Dash patterns of the baselines' lines, in order."""
+DASHES: dict[str, tuple[float, ...]] = {
+    "gaussian-process": (1, 1),
+    "gaussian-process-fitted": (4, 1, 1, 1),
+    "gaussian-process-periodic": (2.5, 1.5),
+    "linear": (5, 1, 1, 1, 1, 1, 1, 1),
+    "bayes": (1, 2.5),
+    "zero": (3, 1, 1, 1, 1, 1),
+}
+"""Dash pattern of the line of each baseline."""
+
+OTHER: tuple[float, ...] = (2, 2)
+"""That of every other one."""
 
 KEY = {
     False: """
@@ -107,9 +116,8 @@ def _selected(tables: Tables, board: pd.DataFrame) -> Iterator[Line]:
 
 
 def _baselines(tables: Tables, protocol: str) -> Iterator[Line]:
-    for name, dash in zip(tables.baselines_of(protocol), cycle(DASHES), strict=False):
-        look = {"linestyle": (0, dash), "linewidth": 1.0}
-        yield _line(tables, name, "-", "none", "", look)
+    for name in tables.baselines_of(protocol):
+        yield _line(tables, name, "-", "none", "", baseline(name))
 
 
 def _line(
@@ -124,6 +132,11 @@ def _line(
         style.label + note,
         {"color": style.colour, "marker": style.marker, **look},
     )
+
+
+def baseline(name: str) -> dict[str, Any]:
+    """Return the style of the line of a baseline, the same in every figure."""
+    return {"linestyle": (0, DASHES.get(name, OTHER)), "linewidth": 1.0}
 
 
 def without_marker(look: dict[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Style(NamedTuple):
     @property
     def line(self) -> str:
         """The label in one line."""
-        return self.label.replace("\n", "")
+        return self.label.replace("_\n", "_").replace("\n", " ")
 
 
 # The palettes of Okabe and Ito, https://jfly.uni-koeln.de/color/, and of Tol (muted):
@@ -64,7 +64,7 @@ KNOWN = {
     "deep_kernel": Style("Deep kernel transfer", "#004488", "4"),
     "conditional_neural_process": Style("Conditional NP", "#EE3377", "$C$"),
     "transformer_neural_process": Style("Transformer NP", "#BBCC33", "$T$"),
-    "in_context_transformer": Style("In-context\ntransformer", "#77AADD", "_"),
+    "in_context_transformer": Style("In-context\ntransformer", "#77AADD", "$I$"),
     "fomaml_tail": Style("FOMAML, tail", "#661100", "H"),
     "dr_maml": Style("DR-MAML", "#4477AA", "$D$"),
     "lstm": Style("LSTM", "#228833", "$L$"),
@@ -172,14 +172,22 @@ def loss_axis(
     axes.set(**{f"{which}lim": (known.min() / margin, known.max() * margin)})
     axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(LogLocator(subs=_ticks(known.max() / known.min()), numticks=12))
+    ticks = _ticks(known.max() / known.min(), DENSE[which])
+    axis.set_major_locator(LogLocator(subs=ticks, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: _tick_text(value)))
     axis.set_minor_formatter(NullFormatter())
 
 
-def _ticks(span: float) -> tuple[float, ...]:
+DENSE = {"x": 60, "y": 1000}
+"""The ratio of the ends of an axis above which only powers of ten have numbers.
+
+Beside each other they need more room than above each other.
+"""
+
+
+def _ticks(span: float, dense: float) -> tuple[float, ...]:
     """Return the ticks of each power of ten, given the ratio of the ends of the axis."""
-    if span > 1000:
+    if span > dense:
         return (1,)
     return (1, 2, 5) if span > 8 else (1, 1.5, 2, 3, 5, 7)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,6 +27,9 @@ top.
 ROW = 0.26
 """Inches per algorithm."""
 
+MOST = 3
+"""The most panels in a row."""
+
 
 def draw(tables: Tables) -> Figure:
     """Draw the candidates of each algorithm in a row, a panel for each protocol."""
@@ -34,9 +39,13 @@ def draw(tables: Tables) -> Figure:
         return message("Every algorithm of this study has one candidate alone.")
     order = _order(table)
     protocols = tables.protocols
-    figure = canvas(0.9 + ROW * len(order))
-    panels = figure.subplots(1, len(protocols), sharey=True, squeeze=False)[0]
-    for axes, protocol in zip(panels, protocols, strict=True):
+    columns = min(MOST, len(protocols))
+    lines = ceil(len(protocols) / columns)
+    figure = canvas(lines * (0.9 + ROW * len(order)))
+    panels = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    for axes in panels.flat[len(protocols) :]:
+        axes.remove()
+    for axes, protocol in zip(panels.flat, protocols, strict=False):
         shown = table[table["protocol"] == protocol]
         for place, name in enumerate(order):
             _row(axes, tables, shown[shown["algorithm"] == name], place)
@@ -45,9 +54,9 @@ def draw(tables: Tables) -> Figure:
         axes.set_title(titled(protocol, "protocol"))
         axes.grid(axis="x", color="0.92", linewidth=0.6)
         axes.set_axisbelow(True)
-    panels[0].set_yticks(range(len(order)), [tables.styles[name].label for name in order])
-    panels[0].set_ylim(-0.6, len(order) - 0.4)
-    figure.align_xlabels()
+    names = [tables.styles[name].line for name in order]
+    panels[0, 0].set_yticks(range(len(order)), names)
+    panels[0, 0].set_ylim(-0.6, len(order) - 0.4)
     return figure
 
 

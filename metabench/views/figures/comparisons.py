@@ -25,10 +25,10 @@ number of updates, and the baselines.
 Left: rank by mean score, with the range of ranks in 95 % of resamples of seeds and tasks. A score
 is the loss divided by that of predicting zero on the same task and points, capped at 1. Right: how
 often the contender of the row has a smaller loss than that of the column, in percent of matched
-pairs of seed and task, ties counting one half. Numbers are bold where the interval of the mean
-difference of scores excludes zero, and slanted where it does not: there the order is uncertain. The
-two panels need not agree: tasks with bad results dominate the mean score, and typical tasks the
-percentage.
+pairs of seed and task, ties counting one half. Numbers are bold where the interval of this
+percentage excludes 50, and slanted where it does not: there it is uncertain which of the two has
+the smaller loss more often. The two panels need not agree: tasks with bad results dominate the mean
+score, and typical tasks the percentage.
 """
 
 FIELD = 0.27
@@ -108,7 +108,7 @@ def _matrix(axes: Axes, tables: Tables, protocol: str, found: list[Contender]) -
 def _pairs(
     tables: Tables, protocol: str, found: list[Contender]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return how often each beats each, and whether the difference of scores is certain."""
+    """Return how often each beats each, and whether it is certain which does so more often."""
     places = {(c.algorithm, c.cell): c.place for c in found}
     chance = np.full((len(found), len(found)), np.nan)
     certain = np.zeros(chance.shape, dtype=bool)
@@ -117,5 +117,6 @@ def _pairs(
         a, b = places[pair.algorithm_a, pair.cell_a], places[pair.algorithm_b, pair.cell_b]
         chance[a, b] = pair.probability_of_improvement
         chance[b, a] = 1 - chance[a, b]
-        certain[a, b] = certain[b, a] = pair.difference_lower > 0 or pair.difference_upper < 0
+        ends = pair.probability_lower, pair.probability_upper
+        certain[a, b] = certain[b, a] = not ends[0] <= 0.5 <= ends[1]
     return chance, certain

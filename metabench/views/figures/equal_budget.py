@@ -48,11 +48,13 @@ def draw(tables: Tables) -> Figure:
     labels = [_label(tables, cell) for cell in cells]
 
     beside = max(map(inches, labels))
-    fitting = int((medium().widest - beside) / PANEL)
+    titles = [titled(f"{protocol}:", tables.size(protocol)) for protocol in tables.protocols]
+    panel = max(PANEL, *(inches(title, medium().label) for title in titles))
+    fitting = int((medium().widest - beside) / panel)
     columns = min(len(tables.protocols), max(1, fitting))
     lines = ceil(len(tables.protocols) / columns)
     height = lines * (1.1 + 0.42 * len(cells))
-    figure = canvas(height, least=beside + PANEL * columns)
+    figure = canvas(height, least=beside + panel * columns)
     panels = figure.subplots(lines, columns, sharey=True, squeeze=False)
     for axes in panels.flat[len(tables.protocols) :]:
         axes.set_axis_off()

@@ -11,7 +11,7 @@ from metabench.views.drawing.contenders import contenders
 from metabench.views.drawing.medium import canvas, headline
 from metabench.views.drawing.names import End, name_ends
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import GREY, Style, titled
+from metabench.views.drawing.style import GREY, Style, inches, titled
 
 NAME = "predictive_{noisy}"
 CATEGORY = "Predictive distributions"
@@ -21,16 +21,19 @@ algorithm that predicts a variance, and by baselines. Left: the mean negative lo
 label, with its interval over seeds and tasks (over tasks alone for baselines); further left is
 better. Right: the coverage of central intervals, which is the share of labels within them, minus
 their level. On the dashed line the intervals hold, below it they are too narrow, and above it too
-wide. Values beyond twenty times the width of the middle half are left out of the left axis and
+wide. Values beyond five times the width of the middle half are left out of the left axis and
 marked by an arrow.
 """
 
 LEVEL = "coverage_"
 """Prefix of the columns with the coverage of intervals; their level in percent follows."""
 
-WIDE = 20
+WIDE = 5
 """Values further than this many interquartile ranges from the least are beyond the axis."""
 
+
+PANELS = 3.8
+"""Inches of both panels, without the names beside them."""
 
 LEAST = 0.05
 """The axis of coverage minus level reaches at least this far to both sides."""
@@ -39,9 +42,10 @@ LEAST = 0.05
 def draw(tables: Tables, noisy: str) -> Figure:
     """Draw likelihoods beside calibration."""
     rows = _selected(tables, noisy)
-    figure = canvas(max(2.6, 0.9 + 0.24 * len(rows)))
-    likelihood, calibration = figure.subplots(1, 2, width_ratios=(1, 1.1))
     looks = [tables.styles[name] for name in rows["algorithm"]]
+    names = max((inches(look.line) for look in looks), default=0)
+    figure = canvas(max(2.6, 0.9 + 0.24 * len(rows)), least=2 * names + PANELS)
+    likelihood, calibration = figure.subplots(1, 2, width_ratios=(1, 1.1))
     _likelihoods(likelihood, rows, looks)
     name_ends(figure, calibration, _coverage(calibration, rows, looks))
     headline(figure, titled(noisy, f"protocol: {tables.size(noisy)}"), x=0.01, ha="left")

@@ -48,6 +48,9 @@ PANELS = {
 COLUMNS = 4
 """Panels per row of curves."""
 
+SHORT = 14
+"""Letters of a name that leaves room in a panel's title for more."""
+
 
 class Shown(NamedTuple):
     """The predictions of one algorithm.
@@ -63,8 +66,9 @@ class Shown(NamedTuple):
     @property
     def title(self) -> str:
         """Name of the algorithm, and of the cell's role if that is not `published`."""
-        published = (self.rows["role"] == "published").all()
-        return self.style.label + ("" if published else ", selected")
+        if (self.rows["role"] == "published").all():
+            return self.style.label
+        return f"{self.style.label},{' ' if len(self.style.label) <= SHORT else chr(10)}selected"
 
 
 def draw(tables: Tables, protocol: str) -> Figure:
