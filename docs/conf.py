@@ -5,6 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "site"))
 
+import excerpts
 import generated
 import links
 import mathml
@@ -47,13 +48,16 @@ html_theme_options = {
     "navbar_align": "left",
     "search_bar_text": "Search",
 }
+html_context = {"default_mode": "auto"}  # the theme warns in the console if it has none
 html_sidebars = {"index": []}
 html_copy_source = False
 html_show_sourcelink = False
 
 
 def setup(app):
-    """Write the generated pages, and lead links out of this folder to where they go in the site."""
+    """Write the generated pages, and mend what the site cannot show as it is."""
     generated.write(Path(__file__).parent / "generated")
     app.connect("source-read", links.lead)
+    app.connect("autodoc-process-signature", generated.signature)
+    excerpts.setup(app)
     mathml.setup(app)

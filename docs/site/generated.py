@@ -1,6 +1,7 @@
 """The pages that code writes: tables and their columns, algorithms, public names, the gallery."""
 
 import inspect
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -103,15 +104,29 @@ def _api():
         for name in names:
             value = getattr(metabench, name)
             if inspect.isclass(value):
-                kind, options = "autoclass", ["   :members:"]
+                kind, options = "autoclass", ["   :members:", "   :exclude-members: model_config"]
             elif inspect.isfunction(value):
                 kind, options = "autofunction", []
             else:
                 kind, options = "autodata", ["   :no-value:"]
             # Sphinx finds the docstring of a value only in the module that assigns it.
             place = home if kind == "autodata" else "metabench"
-            parts += ["```{eval-rst}", f".. {kind}:: {place}.{name}", *options, "```", ""]
+            described = [f".. {kind}:: {place}.{name}", *options]
+            parts += ["```{eval-rst}", *(_borrowed(name, value) or described), "```", ""]
     return "\n".join(parts) + "\n"
+
+
+def _borrowed(name, value):
+    """Return the entry of a function of another package, whose own pages describe it."""
+    package = value.__module__.partition(".")[0] if inspect.isfunction(value) else "metabench"
+    if package == "metabench":
+        return []
+    return [f".. py:function:: metabench.{name}(...)", "", f"   As in {package}."]
+
+
+def signature(app, what, name, value, options, arguments, returns):
+    """Return a signature with the names of functions that are defaults, not where they lie."""
+    return arguments and re.sub(r"<function (\w+)>", r"\1", arguments), returns
 
 
 def _galleries():
@@ -121,13 +136,16 @@ def _galleries():
         for study in sorted(path.parent.name for path in REFERENCE.glob("*/figures"))
         if (ROOT / "config" / f"{study}.yaml").is_file()
     ]
-    rows = [(f"[{study}](gallery/{study}.md)", _source(study)) for study in studies]
     contents = [
         "# Gallery",
         "",
-        "Every figure of the reference studies, drawn from their tables.",
+        "Every figure of the reference studies, drawn from their tables. A picture "
+        "leads to its study.",
         "",
-        *_table(("study", "what it is"), rows),
+        "````{container} thumbnails",
+        *(line for study in studies for line in _thumbnail(study)),
+        "````",
+        "",
         "```{toctree}",
         ":hidden:",
         "",
@@ -143,17 +161,43 @@ def _source(study):
     return f"{content['source']}."
 
 
+def _thumbnail(study):
+    """Return the first figure of a study, small, as a link to its page."""
+    picture = _pictures(study)[0]
+    return [
+        f"```{{figure}} ../../results/reference/{study}/figures/{picture.stem}.png",
+        f":alt: {_title(picture)}",
+        f":target: gallery/{study}.html",
+        "",
+        f"[{study}](gallery/{study}.md): {_source(study)}",
+        "```",
+    ]
+
+
+def _pictures(study):
+    return figures.of_tables(Tables(REFERENCE / study / "tables"))
+
+
+def _title(picture):
+    """Return a heading that no other figure of the study has."""
+    kind = picture.family.key.replace("_", " ").capitalize()
+    return ": ".join([kind, *filter(None, [", ".join(picture.fields.values())])])
+
+
 def _gallery(study):
-    """Return every committed figure of a study under the headings of its report."""
-    parts = [f"# {study}", "", _source(study), ""]
+    """Return every committed figure of a study under the headings of its report.
+
+    Captions are the same in all studies, so the search would find them before any other page.
+    """
+    parts = ["---", "nosearch: true", "---", "", f"# {study}", "", _source(study), ""]
     found = defaultdict(list)
-    for picture in figures.of_tables(Tables(REFERENCE / study / "tables")):
+    for picture in _pictures(study):
         found[picture.family.category].append(picture)
     for category, pictures in found.items():
         parts += [f"## {category}", ""]
         for picture in pictures:
             path = f"../../../results/reference/{study}/figures/{picture.stem}.png"
-            title = ", ".join(picture.labels.values())
+            title = _title(picture)
             caption = picture.caption.strip().replace("``", "`")
             parts += [f"### {title}", "", f"![{title}]({path})", "", caption, ""]
     return "\n".join(parts) + "\n"
