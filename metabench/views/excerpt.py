@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,6 +14,17 @@ FORMATS = ("text", "csv", "markdown", "latex")
 
 DIGITS = 3
 
+ALGORITHMS = ("algorithm", "algorithm_a", "algorithm_b")
+"""Columns of names of algorithms and baselines."""
+
+SIGNS = {
+    **{sign: f"${sign}$" for sign in "<>"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+}
+"""What LaTeX has for letters that a backslash in front does not print."""
+
 
 def excerpt(table: pd.DataFrame, columns: Sequence[str], where: str, form: str) -> str:
     """Return part of a table.
@@ -22,7 +33,8 @@ def excerpt(table: pd.DataFrame, columns: Sequence[str], where: str, form: str) 
         table: The table.
         columns: The selected columns, in this order; all if empty.
         where: Which rows, as a `pandas.DataFrame.query`; "" for all.
-        form: One of `FORMATS`. Numbers have three digits, except in CSV, which has all.
+        form: One of `FORMATS`. Numbers have three digits, except in CSV, which has all. LaTeX has
+            the names that figures have.
 
     Raises:
         ConfigError: A column does not exist, or the condition is invalid.
@@ -44,7 +56,7 @@ def excerpt(table: pd.DataFrame, columns: Sequence[str], where: str, form: str) 
         return str(found.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
     texts = found.map(_cell_text)
     if form == "latex":
-        return str(texts.map(_safe).rename(columns=_safe).style.hide().to_latex(hrules=True))
+        return _latex(texts, set(found.select_dtypes("number")))
     if form == "markdown":
         lines = [list(texts), ["---"] * len(texts.columns), *texts.to_numpy().tolist()]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -61,6 +73,19 @@ def _cell_text(value: Any) -> str:
     return str(int(value)) if whole else f"{value:.{DIGITS}g}"
 
 
+def _latex(texts: pd.DataFrame, numbers: Collection[str]) -> str:
+    """Return a table with the names that figures have, and its numbers at the right."""
+    from metabench.views.drawing.style import KNOWN  # brings matplotlib, which other formats spare
+
+    named = {name: style.line for name, style in KNOWN.items()}
+    safe = texts.replace(dict.fromkeys(set(ALGORITHMS) & set(texts), named)).map(_safe)
+    for column in numbers:
+        safe[column] = safe[column].map(lambda text: text.replace("-", "$-$"))
+    kinds = "".join("r" if column in numbers else "l" for column in safe)
+    words = safe.rename(columns=lambda name: _safe(name.replace("_", " ")))
+    return str(words.style.hide().to_latex(hrules=True, column_format=kinds))
+
+
 def _safe(text: str) -> str:
     """Format a text in LaTeX."""
-    return re.sub(r"([&%_#$])", r"\\\1", text)
+    return re.sub(r"[&%_#${}<>~^\\]", lambda found: SIGNS.get(found[0], f"\\{found[0]}"), text)

@@ -35,10 +35,25 @@ def test_markdown_is_a_table():
     ]
 
 
-def test_latex_has_rules_and_no_letter_that_it_would_take_for_a_command():
-    found = excerpt(TABLE, ["algorithm"], "", "latex")
-    assert "\\toprule" in found and "\\bottomrule" in found
-    assert "maml\\_plus\\_plus" in found
+def test_latex_has_rules_and_the_names_of_figures_and_numbers_at_the_right():
+    table = TABLE.assign(score_lower=[-0.5, 1e-7], tuned=[True, False])
+    assert excerpt(table, [], "", "latex").splitlines() == [
+        r"\begin{tabular}{lrrrl}",
+        r"\toprule",
+        r"algorithm & score & seeds & score lower & tuned \\",
+        r"\midrule",
+        r"MAML & 0.123 & 10 & $-$0.5 & True \\",
+        r"MAML++ &  & 12 & 1e$-$07 & False \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def test_latex_has_no_letter_that_it_would_take_for_a_command():
+    table = pd.DataFrame({"algorithm_b": ["my_own"], "cell": [r"x_y=1e-05 <{5%} ~ \ ^"]})
+    assert excerpt(table, [], "", "latex").splitlines()[4] == (
+        r"my\_own & x\_y=1e-05 $<$\{5\%\} \textasciitilde{} \textbackslash{} \textasciicircum{} \\"
+    )
 
 
 def test_counts_are_whole_and_large_numbers_short():
@@ -69,5 +84,5 @@ def test_every_format_is_a_choice_of_the_command(form):
     tables = ROOT / "results" / "reference" / "flux" / "tables"
     line = ["table", "cells", "--tables", str(tables), "--columns", "algorithm", "--format", form]
     answer = CliRunner().invoke(main, line)
-    assert answer.exit_code == 0 and "reptile" in answer.output
+    assert answer.exit_code == 0 and "reptile" in answer.output.lower()
     assert "leaderboard" in CliRunner().invoke(main, ["table", "bord", *line[2:4]]).output
