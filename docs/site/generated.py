@@ -3,11 +3,13 @@
 import inspect
 import re
 import sys
+import typing
 from collections import defaultdict
 from pathlib import Path
 
 import links
 import yaml
+from pydantic import TypeAdapter
 
 import metabench
 from metabench.analysis import columns, tables
@@ -17,6 +19,14 @@ from metabench.views.drawing.reading import Tables
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "results" / "reference"
+
+LIMITS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "greater than",
+    "maximum": "at most",
+    "enum": "one of",
+}
+"""What the limits of a JSON schema mean."""
 
 
 def write(folder):
@@ -102,26 +112,36 @@ def _api():
     for home, names in metabench._NAMES.items():
         parts += [f"## {home.rpartition('.')[2].replace('_', ' ').capitalize()}", ""]
         for name in names:
-            value = getattr(metabench, name)
-            if inspect.isclass(value):
-                kind, options = "autoclass", ["   :members:", "   :exclude-members: model_config"]
-            elif inspect.isfunction(value):
-                kind, options = "autofunction", []
-            else:
-                kind, options = "autodata", ["   :no-value:"]
-            # Sphinx finds the docstring of a value only in the module that assigns it.
-            place = home if kind == "autodata" else "metabench"
-            described = [f".. {kind}:: {place}.{name}", *options]
-            parts += ["```{eval-rst}", *(_borrowed(name, value) or described), "```", ""]
+            parts += ["```{eval-rst}", *_entry(home, name), "```", ""]
     return "\n".join(parts) + "\n"
 
 
-def _borrowed(name, value):
-    """Return the entry of a function of another package, whose own pages describe it."""
-    package = value.__module__.partition(".")[0] if inspect.isfunction(value) else "metabench"
-    if package == "metabench":
-        return []
-    return [f".. py:function:: metabench.{name}(...)", "", f"   As in {package}."]
+def _entry(home, name):
+    """Return the entry of a public name, in reStructuredText."""
+    value = getattr(metabench, name)
+    if typing.get_origin(value) is typing.Annotated:
+        return _limited(name, value)
+    if inspect.isclass(value):
+        options = ["   :members:", "   :exclude-members: model_config"]
+        return [f".. autoclass:: metabench.{name}", *options]
+    if not inspect.isfunction(value):
+        # Sphinx finds the docstring of a value only in the module that assigns it.
+        return [f".. autodata:: {home}.{name}", "   :no-value:"]
+    package = value.__module__.partition(".")[0]
+    if package != "metabench":
+        return [f".. py:function:: metabench.{name}(...)", "", f"   As in {package}."]
+    return [f".. autofunction:: metabench.{name}"]
+
+
+def _limited(name, value):
+    """Return the entry of a type with limits: what it is for, and which values it takes."""
+    schema = TypeAdapter(value).json_schema()
+    part = schema.get("prefixItems", schema.get("anyOf", [schema]))[0]
+    limits = [f"{words} {part[key]}" for key, words in LIMITS.items() if key in part]
+    kind = "Each of two: " if "prefixItems" in schema else "None or " if "anyOf" in schema else ""
+    text = f"{kind}{', '.join([part['type'], *limits])}."
+    described = f"{schema.get('description', '')} {text[0].upper()}{text[1:]}".strip()
+    return [f".. py:data:: metabench.{name}", "", f"   {described}"]
 
 
 def signature(app, what, name, value, options, arguments, returns):
