@@ -224,6 +224,10 @@ class Terminal(logging.Handler):
             self.echo(f"{self._title(job)}: {line}", "yellow")
         if self.live is None:
             self.echo(f"{self._title(job)} ({self.done.total()} of {self.totals.total()} jobs)")
+        # The watcher ends with training and evaluation, before tables and figures.
+        if self.watch is not None:
+            self.watch.finish(job.made)
+            self._print_tenth()
 
     def _on_job_error(self, record: Any) -> None:
         job = self.known.pop(record.jobid, None)
@@ -254,11 +258,12 @@ class Terminal(logging.Handler):
         return f"study {self.name}: {share:.0%} after {since}, about {clock(left)} left"
 
     def _print_tenth(self) -> None:
-        """Print the progress at each tenth of the work, if there is no live block."""
-        tenth = int(10 * self._far()[0])
-        if self.live is None and tenth > self.tenth:
-            self.tenth = tenth
-            self.echo(self._line())
+        """Print the progress at each tenth of the work but the last, if there is no live block."""
+        with self.showing:  # two threads must not print the same tenth
+            tenth = int(10 * self._far()[0])
+            if self.live is None and self.tenth < tenth < 10:
+                self.tenth = tenth
+                self.echo(self._line())
 
     def _block(self) -> RenderableType:
         """Return the live block: a bar for each stage, and the jobs that run."""

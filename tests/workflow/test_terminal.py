@@ -61,6 +61,7 @@ def test_a_log_gets_a_line_for_each_job_with_its_warnings(
     assert capsys.readouterr().err.splitlines() == [
         "train fomaml inner 0.02, seeds 0-2: warning: 1 of 3 runs diverged",
         "train fomaml inner 0.02, seeds 0-2 (1 of 2 jobs)",
+        "study tiny: 75% after 0 s, about 10 s left",
     ]
 
 
@@ -146,6 +147,22 @@ def test_each_tenth_of_the_expected_work_is_told_once(
         terminal.watch.after_look()
     (line,) = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"study tiny: 38% after 0 s, about \d+ s left", line)  # 15 of 30 + 10 s
+
+
+def test_tenths_are_told_until_the_last_job_though_training_and_evaluation_ended_long_before(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = Terminal("tiny", TITLES, str)
+    watch = StudyWatch({"results/a": Job(20.0, lambda: 0.0)}, cores=1, every=1000)
+    short = {"tables": 10.0, "figures": 20.0, "track": 25.0}
+    found.begin({"train": 1, "tables": 1, "figures": 1, "track_study": 2}, watch, short)
+    jobs = ("train", "tables", "figures", "track_study", "track_study")
+    for number, rule in enumerate(jobs):
+        made = ["results/a"] if rule == "train" else []
+        log_event(found, "job_info", jobid=number, rule_name=rule, output=made, log=[])
+        log_event(found, "job_finished", job_id=number)
+    told = re.findall(r"study tiny: (\d+)% after", capsys.readouterr().err)
+    assert told == ["20", "30", "50", "75"]  # and not 100: the study ends with a message
 
 
 def test_no_progress_is_told_after_the_end(
