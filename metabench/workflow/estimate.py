@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -207,18 +208,36 @@ def plan(running: Running, cores: int) -> str:
         for cell in study.cells
     ]
     head = f"study {study.name}: {study.config.source}"
-    return "\n".join([head, "", *lines, "", summary(running, cores)])
+    jobs = {"train": len(study.train_jobs), "evaluate": len(study.evaluate_jobs)}
+    seconds = sum(_seconds(running, cell) for cell in study.cells) / cores
+    last = summary(running, jobs | dict.fromkeys(SHORT, 1), seconds, cores)
+    return "\n".join([head, "", *lines, "", last])
 
 
-def summary(running: Running, cores: int) -> str:
-    """Return the counts of a study's jobs and their expected minutes here."""
+def summary(running: Running, jobs: Mapping[str, int], seconds: float, cores: int) -> str:
+    """Return the counts of a study's jobs that will run, and their expected minutes here.
+
+    Args:
+        running: The study.
+        jobs: Number of jobs of each stage that will run.
+        seconds: Expected seconds of training and evaluation on this machine's cores.
+        cores: Number of jobs that run at a time.
+    """
     study = running.study
-    total = sum(_seconds(running, cell) for cell in study.cells)
-    minutes = max(1, round((total / cores + slowness(running.engine) * sum(SHORT.values())) / 60))
+    trained, evaluated = len(study.train_jobs), len(study.evaluate_jobs)
+    train, evaluate = jobs.get("train", 0), jobs.get("evaluate", 0)
+    counts = f"{trained} training jobs and {evaluated} evaluations"
+    if (train, evaluate) != (trained, evaluated):
+        others = sum(jobs.values()) - train - evaluate
+        counts = (
+            f"{train} of {trained} training jobs, {evaluate} of {evaluated} evaluations and "
+            f"{others} other job{'s' * (others != 1)} to run"
+        )
+    short = sum(each for stage, each in SHORT.items() if jobs.get(stage))
+    minutes = max(1, round((seconds + slowness(running.engine) * short) / 60))
     return (
         f"{len(study.cells)} cells, {study.config.seeds} seeds, {len(study.protocols)} protocols: "
-        f"{len(study.train_jobs)} training jobs and {len(study.evaluate_jobs)} evaluations, "
-        f"about {minutes} min on {cores} core{'s' * (cores > 1)}"
+        f"{counts}, about {minutes} min on {cores} core{'s' * (cores > 1)}"
     )
 
 

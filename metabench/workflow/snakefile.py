@@ -37,7 +37,7 @@ from metabench.workflow import commands, estimate, forking, modules, outcome, st
 from metabench.workflow.artefacts import Artefact, artefacts, batches, records_of
 from metabench.workflow.commands import MARK, refuse
 from metabench.workflow.progress import Job, StudyWatch, clock
-from metabench.workflow.terminal import TARGET, Terminal, erase_profile
+from metabench.workflow.terminal import TARGET, Terminal, erase_profile, stage_of
 
 COMPUTING = {"train", "evaluate", "baselines", "predictions", "tables"}
 """The rules whose jobs import torch."""
@@ -168,11 +168,23 @@ class Workflow:
             for artefact in self.artefacts
             if artefact.job in ("train", "evaluate") and str(artefact.path) in made
         }
-        at_once = max(1, min(len(jobs), self._at_once()))
+        watch = StudyWatch(jobs, max(1, min(len(jobs), self._at_once())))
         print(f"study {self.name}: {self.running.study.config.source}", file=sys.stderr)
-        print(estimate.summary(self.running, at_once), file=sys.stderr)
+        print(self.summary(watch.left), file=sys.stderr)
         if self.terminal is not None:
-            self.terminal.begin(self._needed(), StudyWatch(jobs, at_once), estimate.SHORT)
+            self.terminal.begin(self._needed(), watch, estimate.SHORT)
+
+    def summary(self, left: float) -> str:
+        """Return what will run, given the expected seconds of training and evaluation."""
+        stage = {str(artefact.path): stage_of(artefact.job) for artefact in self.artefacts}
+        stages = Counter(
+            found
+            for job in self.snakemake.dag.needrun_jobs()
+            for found in {stage[path] for path in job.output if path in stage}
+        )
+        seconds = left * estimate.slowness(self.running.engine)
+        cores = max(1, min(stages.total(), self._at_once()))
+        return estimate.summary(self.running, stages, seconds, cores)
 
     def _nothing(self) -> str:
         return outcome.line(self.running, self.outdated)

@@ -17,6 +17,17 @@ def test_the_plan_names_every_cell_and_counts_the_jobs(tmp_path):
     assert all(cell.title in text for cell in started.study.cells)
 
 
+def test_the_minutes_are_those_of_the_jobs_that_will_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "slowness", lambda name: 6.0)
+    started = small.running(small.content(), tmp_path)
+    for jobs, minutes in (({"tables": 1}, 1), ({"evaluate": 2, "tables": 1, "figures": 1}, 3)):
+        assert f" to run, about {minutes} min on 2 cores" in estimate.summary(started, jobs, 0.0, 2)
+    whole = {"train": 23, "evaluate": 46, "tables": 1}
+    assert " 23 training jobs and 46 evaluations, about 6 min on 2 cores" in estimate.summary(
+        started, whole, 300.0, 2
+    )
+
+
 def test_the_expected_time_follows_the_work_and_the_engine(tmp_path):
     wide = {"network": {"hidden": [128, 128], "activation": "tanh"}}
     slow, wider = (

@@ -36,6 +36,27 @@ def test_what_failed_jobs_said_is_repeated_once_with_how_many_said_it(tmp_path, 
     assert last.startswith("metabench: some jobs failed; finished work is kept")
 
 
+@pytest.mark.parametrize(
+    ("jobs", "cores", "text"),
+    [
+        (("evaluate", "tables"), 2, "1 of 6 evaluations and 1 other job to run, about 1 min on 2"),
+        (("tables", "figures", "report"), 2, "0 of 6 evaluations and 3 other jobs to run, about"),
+        (("tables", "figures", "report"), 2, "about 1 min on 2 cores"),
+        (("report",), 8, "1 other job to run, about 1 min on 1 core"),
+    ],
+)
+def test_a_study_begins_with_what_remains_of_it_and_the_cores_that_it_uses(
+    tmp_path, jobs, cores, text
+):
+    found = workflow(tmp_path)
+    first = {artefact.job: str(artefact.path) for artefact in found.artefacts}
+    needed = [SimpleNamespace(output=[first[job], "another file"]) for job in jobs]
+    needed.append(SimpleNamespace(output=[]))  # of the rule that only requests the others
+    found.snakemake.dag = SimpleNamespace(needrun_jobs=lambda: needed)
+    found.snakemake.local_exec, found.snakemake.cores = True, cores
+    assert "0 of 3 training jobs, " in found.summary(0.0) and text in found.summary(0.0)
+
+
 FORCED = {
     "train": {"train", "evaluate", "tables", "figures", "report", "track_cells", "track_study"},
     "evaluate": {"evaluate", "tables", "figures", "report", "track_cells", "track_study"},
