@@ -20,7 +20,7 @@ from metabench.learning.tasks import AnyDistribution
 from metabench.study import grids
 from metabench.study.cells import Cell, named
 from metabench.study.limits import JOBS
-from metabench.study.messages import ConfigError, Mistakes, shorten, word
+from metabench.study.messages import ConfigError, Mistakes, closest, shorten, unknown_key, word
 from metabench.study.schema import CellGroup, Length, StudyConfig, TrainingTasks
 
 
@@ -210,14 +210,19 @@ def _drawn(found: list[Cell], trials: int) -> list[Cell]:
 def _hyperparameters(group: _Group) -> list[Hyperparameters]:
     """Return the hyperparameters of each point of a group's grid."""
     model, given = group.algorithm.hyperparameters, group.given.hyperparameters
-    mistakes = Mistakes()
-    for key in sorted(given.keys() - model.model_fields.keys()):
-        mistakes.add(
-            f"unknown key {shorten(key)}; choose from the hyperparameters of "
-            f"{algorithms.name(group.given.algorithm)}: {_listed(model.model_fields)}; or from the "
-            f"keys of every group: {_listed(CellGroup.model_fields)} ({group.place}.{word(key)})"
-        )
+    fields = [*model.model_fields, *CellGroup.model_fields]
+    choices = (
+        f"the hyperparameters of {algorithms.name(group.given.algorithm)}: "
+        f"{_listed(model.model_fields)}; or from the keys of every group: "
+        f"{_listed(CellGroup.model_fields)}"
+    )
     known = {key: value for key, value in given.items() if key in model.model_fields}
+    mistakes = Mistakes()
+    for key in sorted(given.keys() - known.keys()):
+        mistakes.add(f"{unknown_key(key, fields, choices)} ({group.place}.{word(key)})")
+        # A misspelt key is checked as the one it may mean, which is then not missing.
+        if (near := closest(key, fields)) in model.model_fields:
+            known.setdefault(near, given[key])
     with mistakes.collected(), _naming(group, "validation of hyperparameters"):
         found = grids.checked(model, known, group.place)
     mistakes.report()
@@ -284,9 +289,7 @@ def _mark(found: list[Cell], published: dict[str, Any], group: _Group) -> list[C
     known = [*group.algorithm.hyperparameters.model_fields, "meta_iterations", "network", "tasks"]
     mistakes = Mistakes()
     for key in sorted(published.keys() - known):
-        mistakes.add(
-            f"unknown key {shorten(key)}; choose from {_listed(known)} ({place}.{word(key)})"
-        )
+        mistakes.add(f"{unknown_key(key, known, _listed(known))} ({place}.{word(key)})")
     mistakes.report()
     marked = []
     for cell in found:

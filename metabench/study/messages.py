@@ -6,6 +6,7 @@ import json
 import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from types import UnionType
 from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin
 
@@ -13,6 +14,9 @@ from pydantic import BaseModel, ValidationError
 
 MISTAKES = 10
 """The most mistakes that a message lists in full; the rest are counted."""
+
+CLOSE = 0.75
+"""The least similarity of a key to one that it may mean (`difflib.get_close_matches`)."""
 
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = 60
@@ -96,8 +100,9 @@ def check(model: type[Checked], content: Any, where: str = "", place: str = "") 
 
 def _lines(model: type[BaseModel], errors: Sequence[Any], where: str, place: str) -> Iterator[str]:
     """Yield a line for each mistake."""
+    meant = {_meant(model, error) for error in errors if error["type"] == "extra_forbidden"}
     for error in errors:
-        if _follows(error, errors):
+        if _follows(error, errors) or (error["type"] == "missing" and error["loc"] in meant):
             continue
         location, section = _place(model, error["loc"])
         if error["type"].startswith("union_tag"):
@@ -113,6 +118,30 @@ def _follows(error: Any, errors: Sequence[Any]) -> bool:
     return error["type"] == "too_short" and any(
         e["loc"][: len(place)] == place != e["loc"] for e in errors
     )
+
+
+def _meant(model: type[BaseModel], error: Any) -> tuple[str | int | None, ...]:
+    """Return the location of the key that an unknown key may mean."""
+    *parents, key = error["loc"]
+    _, section = _place(model, error["loc"])
+    return (*parents, closest(key, section.model.model_fields))
+
+
+def closest(key: str, known: Iterable[str]) -> str | None:
+    """Return the known key that a misspelt one may mean, if there is one.
+
+    Example:
+        >>> closest("meta_step_sze", ["meta_step_size", "shots"])
+        'meta_step_size'
+    """
+    return next(iter(get_close_matches(key, sorted(known), n=1, cutoff=CLOSE)), None)
+
+
+def unknown_key(key: str, known: Iterable[str], choices: str) -> str:
+    """Return the message for an unknown key, with the one that it may mean or all choices."""
+    near = closest(key, known)
+    hint = f"choose from {choices}" if near is None else f"did you mean {near!r}?"
+    return f"unknown key {shorten(key)}; {hint}"
 
 
 def _key(location: Iterable[str | int]) -> str:
@@ -133,8 +162,8 @@ def _description(section: _Section, place: Sequence[str | int], error: Any) -> s
     name, value = word(names[-1]) if names else "it", shorten(error["input"])
     match error["type"]:
         case "extra_forbidden":
-            known = ", ".join(sorted(section.model.model_fields)) or "none"
-            return f"unknown key {shorten(names[-1])}; choose from {known}"
+            fields = section.model.model_fields
+            return unknown_key(names[-1], fields, ", ".join(sorted(fields)) or "none")
         case "missing" if isinstance(place[-1], int):
             return f"{name} is missing an item"
         case "missing":

@@ -60,10 +60,11 @@ def test_a_value_belongs_to_the_settings_that_a_record_depends_on():
         ({"strength": "much"}, "strength must be a number, got 'much'"),
         ({"strength": [0.1, 0.1]}, "a list of values must have one or more, each once"),
         (
-            {"strenght": 1.0},
-            "unknown key 'strenght'; choose from the hyperparameters of prox: .*strength",
+            {"force": 1.0},
+            "unknown key 'force'; choose from the hyperparameters of prox: .*strength",
         ),
-        ({"published": {"strenght": 1.0}}, "unknown key 'strenght'; choose from .*strength"),
+        ({"strenght": 1.0}, "unknown key 'strenght'; did you mean 'strength'"),
+        ({"published": {"force": 1.0}}, "unknown key 'force'; choose from .*strength"),
     ],
 )
 def test_a_mistake_is_one_clear_line(changes, message):

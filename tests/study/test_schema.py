@@ -38,26 +38,41 @@ def nested(depth):
 
 # Where, what comes instead, and what the message must name: the key, the value, what is allowed.
 MISTAKES = {
-    "an unknown key": (("seds",), 3, ["'seds'", "choose from", "seeds"]),
-    "an unknown key of a section": (
-        ("evaluation", "task"),
+    "an unknown key": (("repeats",), 3, ["'repeats'", "choose from", "seeds"]),
+    "a misspelt key": (
+        ("seds",),
         3,
-        ["'task'", "choose from", "common_step_size, tasks"],
+        ["unknown key 'seds'; did you mean 'seeds'? (study.yaml, seds)"],
+    ),
+    "an unknown key of a section": (
+        ("evaluation", "bank"),
+        3,
+        ["'bank'", "choose from", "common_step_size, tasks"],
     ),
     "an unknown key of a group": (
+        ("cells", 1, "points"),
+        3,
+        ["unknown key 'points'", "hyperparameters of reptile", "shots", "(cells[1].points)"],
+    ),
+    "a misspelt key of a group": (
         ("cells", 1, "shot"),
         3,
-        ["unknown key 'shot'", "hyperparameters of reptile", "shots", "(cells[1].shot)"],
+        ["unknown key 'shot'; did you mean 'shots'? (cells[1].shot)"],
     ),
     "an unknown key of a protocol": (
-        ("protocols", "standard", "step"),
+        ("protocols", "standard", "length"),
         1,
-        ["'step'", "protocols.standard", "updates"],
+        ["'length'", "protocols.standard", "updates"],
     ),
     "an unknown key of published": (
+        ("cells", 0, "published", "points"),
+        1,
+        ["unknown key 'points'", "inner_step_size", "(cells[0].published.points)"],
+    ),
+    "a misspelt key of published": (
         ("cells", 0, "published", "shot"),
         1,
-        ["unknown key 'shot'", "inner_step_size", "(cells[0].published.shot)"],
+        ["unknown key 'shot'; did you mean 'shots'? (cells[0].published.shot)"],
     ),
     "a missing key": (
         ("protocols", "standard", "shots"),
@@ -314,8 +329,8 @@ MISTAKES = {
     ),
     "an unknown key of a group's network": (
         ("cells", 0, "network"),
-        {"hiden": [8]},
-        ["unknown key 'hiden'", "activation, hidden", "(cells[0].network.hiden)"],
+        {"layers": [8]},
+        ["unknown key 'layers'", "activation, hidden", "(cells[0].network.layers)"],
     ),
     "an unknown activation in a grid": (
         ("cells", 0, "network"),
@@ -682,6 +697,36 @@ def test_a_name_of_letters_digits_and_hyphens_is_free(name):
 
 def test_a_key_with_a_line_break_is_still_refused_in_one_line():
     assert "unknown key" in complaint(changed(("a\nb",), 1))
+
+
+SPELT = [
+    ("seeds",),
+    ("cells", 0, "meta_step_size"),
+    ("cells", 3, "shots"),
+    ("protocols", "standard", "updates"),
+]
+
+
+@pytest.mark.parametrize("place", SPELT, ids=lambda place: str(place[-1]))
+def test_a_required_key_that_is_misspelt_is_not_missing_as_well(place):
+    *parents, key = place
+    content = small.content()
+    node = content
+    for part in parents:
+        node = node[part]
+    node[key[1:]] = node.pop(key)
+    assert f"unknown key {key[1:]!r}; did you mean {key!r}? (" in complaint(content)
+
+
+def test_of_a_misspelt_key_only_the_one_that_it_means_is_not_missing():
+    content = small.content()
+    group = content["cells"][0]
+    group["meta_step_sze"] = group.pop("meta_step_size")
+    del group["inner_step_size"]
+    assert complaints(content) == [
+        "unknown key 'meta_step_sze'; did you mean 'meta_step_size'? (cells[0].meta_step_sze)",
+        "missing key 'inner_step_size' (cells[0].inner_step_size)",
+    ]
 
 
 def test_each_mistake_has_a_line_of_its_own():
