@@ -86,7 +86,9 @@ class Answering(click.Group):
         except ModuleNotFoundError as error:
             answer(f"{error}; install the locked versions: pip install -r requirements.lock", 2)
         except KeyboardInterrupt:
-            answer("interrupted; the same command resumes, from its checkpoint if it trains", 130)
+            from metabench.workflow.commands import INTERRUPTED
+
+            answer(f"{INTERRUPTED}, from its checkpoint if it trains", 130)
         except Exception as error:
             from metabench.learning.engine import EngineError
             from metabench.records.artifacts import ArtifactError

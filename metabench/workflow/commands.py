@@ -12,6 +12,9 @@ from metabench.workflow import checkout
 MARK = "metabench: "
 """Prefix of log lines that tell the user what is wrong."""
 
+INTERRUPTED = "interrupted; the same command resumes"
+"""Beginning of the message of what Ctrl-C ended."""
+
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 

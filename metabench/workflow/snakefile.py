@@ -35,7 +35,7 @@ from metabench.views.figures import Picture
 from metabench.views.tracking import store
 from metabench.workflow import commands, estimate, forking, modules, outcome, staleness
 from metabench.workflow.artefacts import Artefact, artefacts, batches, records_of
-from metabench.workflow.commands import MARK, refuse
+from metabench.workflow.commands import INTERRUPTED, MARK, refuse
 from metabench.workflow.progress import Job, StudyWatch, clock
 from metabench.workflow.terminal import TARGET, Terminal, erase_profile, stage_of
 
@@ -284,18 +284,19 @@ class Workflow:
             return
         if self.terminal is not None:
             self.terminal.end()
-        counts: dict[str, int] = {}
+        counts = Counter[str]()
         for log in (self.layout.root / "logs").rglob("*.log"):
             if log.stat().st_mtime >= self.started:
                 for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
                     if line.startswith(MARK):
-                        counts[line] = counts.get(line, 0) + 1
+                        counts[line] += 1
+        stopped = [line for line in counts if line.startswith(MARK + INTERRUPTED)]
         for line, jobs in sorted(counts.items()):
-            print(line if jobs == 1 else f"{line} ({jobs} jobs)", file=sys.stderr)
-        print(
-            f"{MARK}some jobs failed; finished work is kept, and the same command resumes",
-            file=sys.stderr,
-        )
+            if line not in stopped:
+                print(line if jobs == 1 else f"{line} ({jobs} jobs)", file=sys.stderr)
+        interrupted = stopped or (self.terminal is not None and self.terminal.interrupted)
+        failed = "some jobs failed; finished work is kept, and the same command resumes"
+        print(f"{MARK}{INTERRUPTED if interrupted else failed}", file=sys.stderr)
 
     @cached_property
     def artefacts(self) -> list[Artefact]:

@@ -26,7 +26,7 @@ from rich.segment import ControlType
 from rich.table import Table
 from rich.text import Text
 
-from metabench.workflow.commands import MARK
+from metabench.workflow.commands import INTERRUPTED, MARK
 from metabench.workflow.progress import StudyWatch, clock
 
 STAGES = (
@@ -50,7 +50,10 @@ NOTICES = (
 )
 """Prefixes of log lines that the user must see although the job succeeded."""
 
-WORDS = ("Terminating processes", "Will exit after", "Trying to restart", "Unlocked")
+TERMINATING = "Terminating processes"
+"""Prefix of Snakemake's message when Ctrl-C interrupts it."""
+
+WORDS = (TERMINATING, "Will exit after", "Trying to restart", "Unlocked")
 """Prefixes of Snakemake's messages that the user must see although they are not warnings."""
 
 REPEATED = (
@@ -137,6 +140,7 @@ class Terminal(logging.Handler):
         self.short: Mapping[str, float] = {}
         self.live: Live | None = None
         self.tenth = 0
+        self.interrupted = False
         # Snakemake and the watcher print from different threads.
         self.showing = threading.RLock()
         # However Snakemake ends, the terminal gets its cursor back.
@@ -205,6 +209,7 @@ class Terminal(logging.Handler):
         elif record.levelno >= logging.WARNING:
             self.echo(self.format(record), "red" if record.levelno > logging.WARNING else "yellow")
         elif message.startswith(WORDS):
+            self.interrupted |= message.startswith(TERMINATING)
             self.echo(message, "yellow")
 
     # What Snakemake tells of jobs.
@@ -231,12 +236,14 @@ class Terminal(logging.Handler):
 
     def _on_job_error(self, record: Any) -> None:
         job = self.known.pop(record.jobid, None)
-        if job is None:
+        reason = [] if job is None else _reason(job.log)
+        # Ctrl-C reaches the jobs as well, and the study tells of it once.
+        if job is None or self.interrupted or any(line.startswith(INTERRUPTED) for line in reason):
             return
         logs = [str(log) for log in record.log if Path(log).exists()]
         where = f"; its log is {', '.join(logs)}" if logs else "; it left no log here"
         self.echo(f"FAILED {self._title(job)}{where}", "red")
-        for line in [*_reason(job.log), *str(record.rule_msg or "").splitlines()]:
+        for line in [*reason, *str(record.rule_msg or "").splitlines()]:
             self.echo(f"       {line}", "red")
 
     def _title(self, job: Started) -> str:

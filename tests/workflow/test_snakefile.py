@@ -36,6 +36,18 @@ def test_what_failed_jobs_said_is_repeated_once_with_how_many_said_it(tmp_path, 
     assert last.startswith("metabench: some jobs failed; finished work is kept")
 
 
+def test_an_interruption_is_told_once_and_a_failure_before_it_is_not_lost(tmp_path, capsys):
+    found = workflow(tmp_path)
+    found.started = 1000.0
+    interrupted = "metabench: interrupted; the same command resumes"
+    messages = {"a": f"{interrupted}, from its checkpoint if it trains", "b": "metabench: no disk"}
+    for name, line in messages.items():
+        (tmp_path / "logs").mkdir(exist_ok=True)
+        (tmp_path / "logs" / f"{name}.log").write_text(f"{line}\n")
+    found.explain()
+    assert capsys.readouterr().err.splitlines() == ["metabench: no disk", interrupted]
+
+
 @pytest.mark.parametrize(
     ("jobs", "cores", "text"),
     [

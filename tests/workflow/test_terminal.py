@@ -97,6 +97,31 @@ def test_a_job_that_fails_is_named_with_its_reason_and_its_log(
     ]
 
 
+SAID = "metabench: interrupted; the same command resumes, from its checkpoint if it trains\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "output"),
+    [
+        pytest.param("", SAID, id="it says so"),
+        pytest.param("Terminating processes on user request", "", id="before it could say so"),
+    ],
+)
+def test_a_job_that_is_interrupted_has_not_failed(
+    terminal: Terminal,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    message: str,
+    output: str,
+) -> None:
+    log = tmp_path / "log"
+    start_job(terminal, log, output)
+    log_event(terminal, None, message)
+    log_event(terminal, "job_error", jobid=7, log=[str(log)], rule_msg=None)
+    assert capsys.readouterr().err.strip() == message
+    assert terminal.interrupted == bool(message) and not terminal.known
+
+
 def test_the_reason_of_a_job_that_left_no_log_here_is_that_of_its_scheduler(
     terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
