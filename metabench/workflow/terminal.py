@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,9 @@ def erase_profile() -> None:
     console = Console(stderr=True)
     line = f"Using workflow specific profile {PROFILE} for setting default command line arguments."
     others = any(word.startswith(NAMED) for word in sys.argv) or "SNAKEMAKE_PROFILE" in os.environ
-    if console.is_terminal and PROFILE.exists() and not others and len(line) < console.width:
-        console.control(Control((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)))
+    if console.is_terminal and PROFILE.exists() and not others:
+        for _ in range(ceil(len(line) / console.width)):  # a narrow terminal wraps it
+            console.control(Control((ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from small import ROOT
 from metabench.cli import main
 from metabench.views.tracking import store, ui
 from metabench.workflow.progress import Job, StudyWatch
-from metabench.workflow.terminal import Terminal, stage_of
+from metabench.workflow.terminal import Terminal, erase_profile, stage_of
 
 TITLES = {"results/a": "train fomaml inner 0.02, seeds 0-2"}
 
@@ -197,6 +197,18 @@ def test_no_progress_is_told_after_the_end(
     terminal.end()
     terminal.watch.after_look()
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("width", "rows"), [(100, 1), (80, 2), (40, 3)])
+def test_snakemakes_line_about_its_profile_is_erased_whatever_the_width_of_the_terminal(
+    width: int, rows: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["snakemake", "--cores", "2"])
+    for name, value in {"TERM": "xterm", "FORCE_COLOR": "1", "COLUMNS": str(width)}.items():
+        monkeypatch.setenv(name, value)
+    erase_profile()
+    assert capsys.readouterr().err == "\x1b[1A\x1b[2K" * rows
 
 
 def test_stages_are_what_rules_are_for() -> None:
