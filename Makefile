@@ -44,10 +44,12 @@ setup-cluster: .venv/.cluster ## Add the plugins that let Snakemake submit jobs 
 setup-server: .venv/.server ## Add what a shared MLflow server needs beside PostgreSQL
 
 benchmark: setup ## Run the study in config/STUDY.yaml on CORES cores (VERBOSE=1: with Snakemake's listing of jobs)
+	@echo "reading the study $(STUDY)"
 	@$(BIN)/metabench plan --config config/$(STUDY).yaml > /dev/null # a wrong file ends here, before Snakemake reads it
 	$(BIN)/snakemake --cores $(CORES) --configfile config/$(STUDY).yaml $(if $(VERBOSE),--verbose)
 
 smoke: setup ## Run the smallest study: every step in under a minute
+	@echo "reading the study smoke"
 	@$(BIN)/metabench plan --config config/smoke.yaml > /dev/null
 	$(BIN)/snakemake --cores $(CORES) --configfile config/smoke.yaml
 

@@ -161,6 +161,14 @@ def test_a_make_command_has_a_target_and_what_it_would_run_is_a_command(shown: C
                 parsed(inner)
 
 
+@pytest.mark.parametrize("target", ["smoke", "benchmark"])
+def test_make_names_the_study_before_its_libraries_are_imported(target: str) -> None:
+    line = ["make", "--dry-run", "--no-print-directory", target, "STUDY=smoke"]
+    answer = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+    first, _, rest = answer.stdout.partition(".venv/bin/metabench plan ")
+    assert first.endswith('echo "reading the study smoke"\n') and "snakemake" in rest
+
+
 @of("pytest")
 def test_tests_that_a_page_names_are_there(shown: Command) -> None:
     paths = [word for word in shown.words if word.endswith(".py")]
