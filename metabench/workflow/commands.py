@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
 
 from metabench.workflow import checkout
@@ -28,9 +29,18 @@ def set_up(snakemake: Any) -> None:
     folder = Path(snakemake.current_basedir.get_path_or_uri(secret_free=True))
     if reason := checkout.stray_snakefile(folder):
         refuse(reason)
+    sys.excepthook = tell
     commands = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([commands, os.environ.get("PATH", "")])
     os.environ.update(dict.fromkeys(THREADS, "1"))
+
+
+def tell(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """Tell of an error that nobody caught: of Ctrl-C before any job runs, in one line."""
+    if issubclass(kind, KeyboardInterrupt):
+        print(f"{MARK}{INTERRUPTED}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, where)
 
 
 def refuse(reason: str) -> NoReturn:

@@ -1,10 +1,14 @@
 """The Snakefile's support code, as far as it can be tested without running Snakemake."""
 
 import os
+import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 import small
+from small import ROOT
 
 from metabench.workflow.snakefile import Workflow
 
@@ -46,6 +50,27 @@ def test_an_interruption_is_told_once_and_a_failure_before_it_is_not_lost(tmp_pa
         (tmp_path / "logs" / f"{name}.log").write_text(f"{line}\n")
     found.explain()
     assert capsys.readouterr().err.splitlines() == ["metabench: no disk", interrupted]
+
+
+BEFORE = """
+from pathlib import Path
+from types import SimpleNamespace
+from metabench.workflow import commands
+folder = SimpleNamespace(get_path_or_uri=lambda secret_free: Path.cwd())
+commands.set_up(SimpleNamespace(current_basedir=folder))
+raise {}
+"""
+
+
+def test_an_interruption_before_any_job_is_one_line_and_an_error_is_not_hidden():
+    ends = {}
+    for error in ("KeyboardInterrupt", "RuntimeError"):
+        line = [sys.executable, "-c", BEFORE.format(error)]
+        ends[error] = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    interrupted = ends["KeyboardInterrupt"]
+    assert interrupted.stderr == "metabench: interrupted; the same command resumes\n"
+    assert interrupted.returncode == -signal.SIGINT
+    assert ends["RuntimeError"].stderr.startswith("Traceback")
 
 
 @pytest.mark.parametrize(
