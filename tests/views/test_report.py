@@ -30,6 +30,7 @@ from metabench.views.drawing.reading import Tables
 from metabench.views.report import board, charts, findings
 from metabench.views.report.board import number
 from metabench.views.report.charts.differences import differences
+from metabench.views.report.charts.matrix import matrix
 from metabench.views.report.charts.parts import Control, interval, outline
 from metabench.views.report.charts.showcase import showcase
 
@@ -143,6 +144,37 @@ def test_charts_of_extreme_tables_are_valid_and_hold_what_they_say(
         assert all(row["off"] and row["shown"] is None for row in means)
     if extreme == "zero":
         assert {row["shown"] for row in means} == {ROUNDING}, "a place on a logarithmic axis"
+
+
+@pytest.mark.parametrize("study", ["algorithms", "flux", "flux-noisy"])
+def test_no_winner_looks_certain_whose_probability_may_be_one_half(study: str) -> None:
+    tables = Tables(REFERENCE / study / "tables")
+    drawn = matrix(tables, Control("protocol", "protocol", tuple(tables.protocols)), 0.95)
+    assert drawn is not None and "grey if the 95% interval of this percentage" in drawn.caption
+    (rows,) = drawn.spec["datasets"].values()
+    found = {(row["protocol"], row["a"], row["b"]): row for row in rows}
+    known = tables.rows("comparisons.csv", role="selected", region="all")
+    known = known[known["protocol"].isin(tables.protocols)]
+    assert len(found) == len(rows) == 2 * len(known)
+    for _, pair in known.iterrows():
+        a, b = (tables.styles[pair[f"algorithm_{side}"]].line for side in "ab")
+        one, other = found[pair["protocol"], a, b], found[pair["protocol"], b, a]
+        lower, upper = pair["probability_lower"], pair["probability_upper"]
+        assert one["certain"] == other["certain"] == (not lower <= 0.5 <= upper)
+        if one["certain"]:
+            assert (one["probability"] > 50) == (lower > 0.5)
+            assert (other["probability"] > 50) == (upper < 0.5)
+
+
+def test_a_field_of_the_matrix_gives_each_number_with_its_own_interval(tmp_path: Path) -> None:
+    tables = Tables(handmade.write(handmade.tables(), tmp_path / "tables"))
+    drawn = matrix(tables, Control("protocol", "protocol", ("standard",)), 0.95)
+    assert drawn is not None
+    (rows,) = drawn.spec["datasets"].values()
+    shown = {(row["a"], row["b"]): (row["chance"], row["difference"], row["ratio"]) for row in rows}
+    one, other = shown["FOMAML", "Reptile"], shown["Reptile", "FOMAML"]
+    assert one == ("70 % [45 %, 75 %]", "-0.2 [-0.3, 0.1]", "0.5 [0.25, 0.8]")
+    assert other == ("30 % [25 %, 55 %]", "0.2 [-0.1, 0.3]", "2 [1.25, 4]")
 
 
 def test_a_task_has_the_mean_scores_of_its_contenders(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 
 UNCERTAIN = "#e4e4e4"
-"""Colour of a field whose interval includes 0."""
+"""Colour of a field whose interval includes equality."""
 
 EVEN = 0.179
 """The relative luminance on which black and white have the same contrast, by WCAG 2."""
@@ -29,7 +29,7 @@ def comparisons(base: alt.Chart, shown: str, domain: list[int], text: alt.Text) 
     """Return fields that compare two contenders: blue if the first is better, grey if uncertain.
 
     Args:
-        base: Chart of rows that say in `certain` whether their interval excludes 0.
+        base: Chart of rows that say in `certain` whether their interval excludes equality.
         shown: Name of the value that a colour shows.
         domain: Value of the darkest blue, and of the darkest orange.
         text: The number on a field.

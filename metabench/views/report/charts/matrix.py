@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import inf, isnan
 from typing import Any
 
 import altair as alt
@@ -13,14 +14,24 @@ from metabench.views.drawing.reading import Tables
 from metabench.views.report.board import number
 from metabench.views.report.charts.fields import comparisons
 from metabench.views.report.charts.parts import (
-    OF_DIFFERENCES,
     Chart,
     Control,
     Source,
     chart,
-    interval,
     parameters,
 )
+
+ENDS = ("", "_lower", "_upper")
+"""Endings of the columns of an estimate and of its interval."""
+
+EVEN = 0.5
+"""The probability of improvement of equals."""
+
+OF_PAIRS = (
+    "t intervals over paired seeds and tasks: of probabilities on the logit scale, of mean "
+    "differences of scores, and of ratios on the log scale"
+)
+"""Kinds of intervals, which docs/statistics.md explains."""
 
 
 def matrix(tables: Tables, choice: Control, confidence: float) -> Chart | None:
@@ -35,7 +46,13 @@ def matrix(tables: Tables, choice: Control, confidence: float) -> Chart | None:
         .encode(
             x=alt.X("b:N", title="opponent", sort=alt.EncodingSortField("rank b", "min")),
             y=alt.Y("a:N", title="algorithm", sort=alt.EncodingSortField("rank a", "min")),
-            tooltip=["a", "b", "probability", "interval", "difference", "ratio"],
+            tooltip=[
+                alt.Tooltip("a:N", title="algorithm"),
+                alt.Tooltip("b:N", title="opponent"),
+                alt.Tooltip("chance:N", title="wins"),
+                alt.Tooltip("difference:N", title="difference of scores"),
+                alt.Tooltip("ratio:N", title="ratio of scores"),
+            ],
         )
     )
     drawn = comparisons(base, "probability", [100, 0], alt.Text("probability:Q", format=".0f"))
@@ -45,8 +62,10 @@ def matrix(tables: Tables, choice: Control, confidence: float) -> Chart | None:
         "How often the algorithm of a row has a smaller loss than that of a column on the same "
         "seed and task, in percent, a tie counting half; each with its selected cell after its "
         f"selected number of updates. Blue if the row wins more often, orange if the column "
-        f"does; grey if the {confidence:.0%} interval of the mean difference of scores includes 0.",
-        Source(tables.size(choice.values[0]), ("comparisons.csv", "ranking.csv"), OF_DIFFERENCES),
+        f"does; grey if the {confidence:.0%} interval of this percentage includes 50. Point at a "
+        "field for the mean difference and the ratio of the scores, which may favour the other "
+        "side: who wins often may lose by much.",
+        Source(tables.size(choice.values[0]), ("comparisons.csv", "ranking.csv"), OF_PAIRS),
         (choice,),
         drawn.add_params(*parameters(choice)),
         height=22 * data["a"].nunique(),
@@ -61,23 +80,47 @@ def _both_ways(
         order = {name: n for n, name in enumerate(ranking(tables, protocol)["algorithm"])}
         label = {name: tables.styles[name].line for name in order}
         for row in rows[rows["protocol"] == protocol].to_dict("records"):
-            a, b, p = row["algorithm_a"], row["algorithm_b"], row["probability_of_improvement"]
-            ends = row["difference_lower"], row["difference_upper"]
-            ratio, difference = row["ratio"], row["difference"]
-            sides = (
-                (a, b, p, difference, ends, ratio),
-                (b, a, 1 - p, -difference, (-ends[1], -ends[0]), 1 / ratio if ratio else None),
-            )
-            for one, other, wins, apart, (lower, upper), times in sides:
+            wins = [row[f"probability_{end}"] for end in ("of_improvement", "lower", "upper")]
+            apart = [row[f"difference{end}"] for end in ENDS]
+            times = [row[f"ratio{end}"] for end in ENDS]
+            a, b = row["algorithm_a"], row["algorithm_b"]
+            turned = _turned(wins, apart, times)
+            for one, other, found in ((a, b, (wins, apart, times)), (b, a, turned)):
                 yield {
                     "protocol": protocol,
                     "a": label[one],
                     "b": label[other],
                     "rank a": order[one],
                     "rank b": order[other],
-                    "probability": number(100 * wins),
-                    "difference": number(apart),
-                    "interval": interval(number(lower), number(upper)),
-                    "ratio": number(times),
-                    "certain": bool(lower > 0 or upper < 0),
+                    **_shown(*found),
                 }
+
+
+def _turned(
+    wins: Sequence[float], apart: Sequence[float], times: Sequence[float]
+) -> tuple[list[float], list[float], list[float]]:
+    """Return the numbers of a pair in the other order; each is an estimate, and its interval."""
+    swapped = [(found[0], found[2], found[1]) for found in (wins, apart, times)]
+    return (
+        [1 - value for value in swapped[0]],
+        [-value for value in swapped[1]],
+        [1 / value if value else inf for value in swapped[2]],
+    )
+
+
+def _shown(wins: Sequence[float], apart: Sequence[float], times: Sequence[float]) -> dict[str, Any]:
+    """Return what a field shows, and what its tooltip says."""
+    _, lower, upper = wins
+    return {
+        "probability": number(100 * wins[0]),
+        "certain": bool(lower > EVEN or upper < EVEN),
+        "chance": _with_interval([100 * value for value in wins], ".0f", " %"),
+        "difference": _with_interval(apart, ".3g"),
+        "ratio": _with_interval(times, ".3g"),
+    }
+
+
+def _with_interval(found: Sequence[float], form: str, unit: str = "") -> str:
+    """Format an estimate and its interval, if it has one."""
+    value, *ends = (f"{one:{form}}{unit}" for one in found)
+    return value if any(map(isnan, found)) else f"{value} [{', '.join(ends)}]"
