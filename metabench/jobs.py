@@ -205,7 +205,8 @@ def report(running: Running) -> Path:
 
     covered = published.covered(published.load(), running.study).rows
     beside = running.layout.literature if covered else None
-    return page.write(running.layout.tables, running.layout.report, beside)
+    arguments = ("--study", running.study.name)
+    return page.write(running.layout.tables, running.layout.report, beside, arguments)
 
 
 def reference(root: Path, out: Path) -> Path:

@@ -241,10 +241,12 @@ def test_every_chart_says_where_it_comes_from(written: dict[str, Path], study: s
     shown.insert(1, ("leaderboard.csv", "comparisons.csv"))
     for found, names in zip(details, shown, strict=True):
         assert "seed" in found and "task" in found and "Intervals: " in found
-        assert f"metabench report --study {study}" in found
-        for name in names:
-            stem = name.rpartition(".")[0]
-            (file,) = (known for known in files if known.rpartition(".")[0] == stem)
+        folder = REFERENCE / study / "tables"
+        assert f"metabench report --tables {folder} --out {study}.html</code>" in found
+        summary = found.partition("</summary>")[0].rpartition("; ")[2]
+        assert [Path(file).stem for file in summary.split(", ")] == [Path(n).stem for n in names]
+        for file in summary.split(", "):
+            assert (folder / file).is_file()
             assert f"{file}: SHA-256 <code>{files[file]}</code>" in found
     for chart in made:
         assert set(chart.source.tables) <= set(tables._read), chart.name

@@ -55,7 +55,8 @@ def first(done: Running) -> str:
 def test_every_figure_and_the_report_are_made(done: Running) -> None:
     drawn = jobs.figures(done.layout.tables, done.layout.figures, kinds=["png"])
     assert all(path.stat().st_size for path in drawn)
-    assert jobs.report(done).stat().st_size
+    page = jobs.report(done).read_text(encoding="utf-8")
+    assert f"metabench report --study {done.study.name}</code>" in page
 
 
 def test_every_candidate_has_one_dot(done: Running) -> None:

@@ -1,12 +1,14 @@
 """The report of a study: one HTML page that opens in any browser, offline.
 
 All of it comes from a folder of tables, and from published numbers if the study covers any. The
-same tables give the same bytes.
+same command on the same tables gives the same bytes.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from pkgutil import iter_modules
@@ -41,13 +43,17 @@ MADE = "<!-- made from "
 """Prefix of the first line of a page, which lists its inputs."""
 
 
-def write(tables: Path, out: Path, literature: Path | None = None) -> Path:
+def write(
+    tables: Path, out: Path, literature: Path | None = None, arguments: Sequence[str] = ()
+) -> Path:
     """Write the report of a study.
 
     Args:
         tables: Its tables, with their manifest.
         out: The file to write.
         literature: The folder of the comparison with published numbers, if the study covers any.
+        arguments: Those of `metabench report` that write this page; by default the folder of the
+            tables and the name of the file.
 
     Returns:
         The file.
@@ -60,9 +66,20 @@ def write(tables: Path, out: Path, literature: Path | None = None) -> Path:
     made = header(manifest["content"], tables.parent / PROVENANCE, published["content"])
     every = {**manifest["files"], **published["files"]}
     files = {name: digest for name, digest in every.items() if name.endswith(TABLES)}
-    text = page(Tables(tables), files, _study(tables), _published(literature))
+    again = command(*arguments or ("--tables", str(tables), "--out", out.name))
+    text = page(Tables(tables), files, _study(tables), _published(literature), again)
     write_text(out, f"{MADE}{json_text(made)} -->\n{text}")
     return out
+
+
+def command(*arguments: str) -> str:
+    """Return the command that writes a page.
+
+    Example:
+        >>> command("--tables", "my study/tables")
+        ".venv/bin/metabench report --tables 'my study/tables'"
+    """
+    return shlex.join([".venv/bin/metabench", "report", *arguments])
 
 
 def header(tables: str, provenance: Path, literature: str) -> Header:
@@ -97,6 +114,7 @@ def page(
     files: dict[str, str],
     study: dict[str, Any],
     published: list[dict[str, Any]],
+    again: str,
 ) -> str:
     """Return the HTML of the page.
 
@@ -105,6 +123,7 @@ def page(
         files: Digest of each file of the tables.
         study: Name, source and main protocol of the study.
         published: Rows of the comparison with published numbers, often none.
+        again: The command that writes the page.
     """
     # The workflow asks for headers each time that it starts, and these take a second to import.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -140,10 +159,10 @@ def page(
         charts=drawn,
         columns=board.COLUMNS,
         published=published,
+        again=again,
         leaderboard=Source(size, BOARD, f"{OF_STATISTICS}; {OF_DIFFERENCES}"),
         literature=Source(size, ("literature.csv",), OF_MEANS),
-        files=sorted(files.items()),
-        of_table={Path(name).stem: (name, digest) for name, digest in files.items()},
+        files=files,
         style=(HERE / "page.css").read_text(encoding="utf-8"),
         script=(HERE / "page.js").read_text(encoding="utf-8"),
         library=library(),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -70,6 +71,16 @@ class Source(NamedTuple):
     size: str
     tables: tuple[str, ...]
     intervals: str = ""
+
+    def stored(self, files: Iterable[str]) -> list[str]:
+        """Return the files of its tables: a reference has some as parquet.
+
+        Example:
+            >>> Source("", ("points.csv", "history.csv")).stored(["history.parquet", "points.csv"])
+            ['points.csv', 'history.parquet']
+        """
+        names = {Path(name).stem: name for name in files}
+        return [names[Path(table).stem] for table in self.tables]
 
 
 class Chart(NamedTuple):
