@@ -28,7 +28,7 @@ from metabench.views.drawing import style
 from metabench.views.drawing.curves import ceiling
 from metabench.views.drawing.reading import Tables
 from metabench.views.report import board, charts, findings
-from metabench.views.report.board import number
+from metabench.views.report.board import in_one_line, number
 from metabench.views.report.charts.differences import differences
 from metabench.views.report.charts.matrix import matrix
 from metabench.views.report.charts.parts import Control, interval, outline
@@ -157,7 +157,7 @@ def test_no_winner_looks_certain_whose_probability_may_be_one_half(study: str) -
     known = known[known["protocol"].isin(tables.protocols)]
     assert len(found) == len(rows) == 2 * len(known)
     for _, pair in known.iterrows():
-        a, b = (tables.styles[pair[f"algorithm_{side}"]].line for side in "ab")
+        a, b = (in_one_line(tables.styles[pair[f"algorithm_{side}"]].label) for side in "ab")
         one, other = found[pair["protocol"], a, b], found[pair["protocol"], b, a]
         lower, upper = pair["probability_lower"], pair["probability_upper"]
         assert one["certain"] == other["certain"] == (not lower <= 0.5 <= upper)
@@ -175,6 +175,22 @@ def test_a_field_of_the_matrix_gives_each_number_with_its_own_interval(tmp_path:
     one, other = shown["FOMAML", "Reptile"], shown["Reptile", "FOMAML"]
     assert one == ("70 % [45 %, 75 %]", "-0.2 [-0.3, 0.1]", "0.5 [0.25, 0.8]")
     assert other == ("30 % [25 %, 55 %]", "0.2 [-0.1, 0.3]", "2 [1.25, 4]")
+
+
+def test_labels_are_whole_in_one_line_or_broken_between_their_parts() -> None:
+    tables = Tables(REFERENCE / "flux-noisy" / "tables")
+    made = charts.every(tables, tables.protocols, 0.95)
+    spoken = report.json_text([chart.spec for chart in made])
+    assert "In-context transformer" in spoken and "In-contexttransformer" not in spoken
+    (drawn,) = (chart for chart in made if chart.name == "distributions")
+    (rows,) = drawn.spec["datasets"].values()
+    cells = {(row["label"], row["cell"]) for row in rows}
+    names = {row["name"] for row in rows}
+    assert len(names) == len(cells) > 10, "each cell has a label of its own"
+    assert "Deep kernel transfer,\nmeta 0.001, kernel linear" in names
+    assert "Conditional NP" in names, "the only cell of its algorithm"
+    (axis,) = {layer["encoding"]["y"]["axis"]["labelLimit"] for layer in drawn.spec["layer"]}
+    assert axis == 0 and isinstance(drawn.spec["height"], int), "Vega warns of steps"
 
 
 def test_a_task_has_the_mean_scores_of_its_contenders(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from metabench.analysis.columns import CHOSEN, MEASURES, judged
 from metabench.views.drawing.reading import Tables
+from metabench.views.drawing.style import KNOWN
 
 
 class Column(NamedTuple):
@@ -90,7 +91,7 @@ def rows(tables: Tables, protocols: Collection[str]) -> list[dict[str, Any]]:
         found.append(
             {
                 "algorithm": row["algorithm"],
-                "label": tables.styles[row["algorithm"]].line,
+                "label": in_one_line(tables.styles[row["algorithm"]].label),
                 "cell": row["cell"],
                 "role": row["role"],
                 "protocol": row["protocol"],
@@ -131,6 +132,20 @@ def pairs(tables: Tables, protocols: Collection[str]) -> list[dict[str, Any]]:
         {**{key: row[key] for key in keys}, **{key: number(row[key]) for key in DIFFERENCE}}
         for row in found.to_dict("records")
     ]
+
+
+def in_one_line(label: str) -> str:
+    r"""Return a label of the figures in one line.
+
+    Those of known algorithms are broken between words, long names of others anywhere.
+
+    Example:
+        >>> in_one_line("In-context\ntransformer, selected"), in_one_line("a_long_\nname")
+        ('In-context transformer, selected', 'a_long_name')
+    """
+    for known in KNOWN.values():
+        label = label.replace(known.label, known.label.replace("\n", " "))
+    return label.replace("\n", "")
 
 
 def number(value: Any) -> float | str | None:

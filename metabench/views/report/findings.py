@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from metabench.views.drawing.reading import Tables
+from metabench.views.report.board import in_one_line
 
 UNTRAINED = "random"
 """The algorithm whose initialization is not trained."""
@@ -125,4 +126,4 @@ def _yardsticks(tables: Tables, protocol: str) -> str:
 
 
 def _label(tables: Tables, row: pd.Series) -> str:
-    return tables.styles[row["algorithm"]].line
+    return in_one_line(tables.styles[row["algorithm"]].label)

@@ -13,7 +13,7 @@ from metabench.analysis.statistics.losses import ROUNDING
 from metabench.views.drawing.curves import CEILING, ceiling, takes_no_steps
 from metabench.views.drawing.lines import Line, lines
 from metabench.views.drawing.reading import LEAST, Tables
-from metabench.views.report.board import number
+from metabench.views.report.board import in_one_line, number
 from metabench.views.report.charts.parts import (
     NUMBERS,
     OF_STATISTICS,
@@ -132,8 +132,8 @@ def _about(tables: Tables, line: Line, level: bool) -> dict[str, Any]:
     chosen = "published" if line.cell in set(published) else "selected"
     flat = level and line.step != "none"
     return {
-        "algorithm": tables.styles[line.algorithm].line,
-        "label": line.label.replace("\n", "") + (", no steps" if flat else ""),
+        "algorithm": in_one_line(tables.styles[line.algorithm].label),
+        "label": in_one_line(line.label) + (", no steps" if flat else ""),
         "colour": tables.styles[line.algorithm].colour,
         "marker": tables.styles[line.algorithm].marker,
         "title": f"{line.algorithm} {line.cell}",

@@ -9,7 +9,7 @@ import pandas as pd
 
 from metabench.analysis.columns import judged
 from metabench.views.drawing.reading import Tables
-from metabench.views.report.board import number
+from metabench.views.report.board import in_one_line, number
 from metabench.views.report.charts.parts import (
     Chart,
     Control,
@@ -31,7 +31,7 @@ def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | No
     data = pd.DataFrame(
         {
             "protocol": row["protocol"],
-            "label": tables.styles[row["algorithm"]].line,
+            "label": in_one_line(tables.styles[row["algorithm"]].label),
             "title": f"{row['algorithm']} {row['cell']}",
             "cell": row["cell"],
             "role": "selected" if row["selected"] else row["role"],

@@ -11,7 +11,7 @@ import pandas as pd
 
 from metabench.views.drawing.grids import Grid
 from metabench.views.drawing.reading import Tables
-from metabench.views.report.board import number
+from metabench.views.report.board import in_one_line, number
 from metabench.views.report.charts.fields import comparisons
 from metabench.views.report.charts.maps import axis_titles, place_on, places, two_things, varied
 from metabench.views.report.charts.parts import (
@@ -85,7 +85,7 @@ def _shaded(data: pd.DataFrame) -> pd.DataFrame:
 
 def _rows(grid: Grid, title: str) -> Iterator[dict[str, Any]]:
     """Yield a row for each compared pair and point of a grid."""
-    labels = {(m.algorithm, m.cell): m.label.replace("\n", "") for m in grid.methods}
+    labels = {(m.algorithm, m.cell): in_one_line(m.label) for m in grid.methods}
     columns = [name for name in grid.rows if name.startswith("place ")]
     at = grid.rows[["protocol", *columns]].drop_duplicates()
     compared = grid.tables.rows("comparisons.csv", region="all")

@@ -11,7 +11,7 @@ import pandas as pd
 from metabench.analysis.statistics.losses import ROUNDING
 from metabench.views.drawing.grids import Axis, Grid, Method
 from metabench.views.drawing.reading import Tables
-from metabench.views.report.board import number
+from metabench.views.report.board import in_one_line, number
 from metabench.views.report.charts.parts import (
     NUMBERS,
     OF_STATISTICS,
@@ -123,7 +123,7 @@ def row_labels(grid: Grid, method: Method, row: dict[str, Any]) -> dict[str, Any
     """Return the label of a mark."""
     return {
         "protocol": row["protocol"],
-        "label": method.label.replace("\n", ""),
+        "label": in_one_line(method.label),
         "colour": grid.tables.styles[method.algorithm].colour,
         "marker": grid.tables.styles[method.algorithm].marker,
         "title": f"{method.algorithm} {method.cell}",
