@@ -76,7 +76,8 @@ def test_the_finding_names_who_is_ahead_and_whether_that_is_sure(tmp_path: Path)
     found = handmade.tables()
     names = [style.styles([name])[name].label for name, _ in handmade.CONTENDERS]
     first, *_ = sentences(found, tmp_path / "unsure")
-    assert first.startswith(f"Under standard, {names[0]} (") and "after 3 updates" in first
+    assert first.startswith(f"Under standard, {names[0]} has the lowest mean score of the trained")
+    assert ", after 3 updates; " in first and first.endswith(f"; the cell of {names[0]} is f3.")
     assert f"{names[1]} comes next with 0.2" in first
     assert "the 90% interval of the difference, [-0.3, 0.1], includes 0" in first
     sure = found["comparisons.csv"].assign(difference_lower=-0.3, difference_upper=-0.1)
@@ -88,7 +89,7 @@ def test_the_finding_says_no_more_than_there_is(tmp_path: Path) -> None:
     found = handmade.tables()
     unknown = found["comparisons.csv"].assign(difference_lower=np.nan)
     first, *_ = sentences(found | {"comparisons.csv": unknown}, tmp_path / "unknown")
-    assert first.endswith("comes next with 0.2.")
+    assert "comes next with 0.2; the cell of" in first
     ranking = found["ranking.csv"]
     failed = ranking.assign(score=1.0)
     first, *_ = sentences(found | {"ranking.csv": failed}, tmp_path / "failed")
@@ -105,7 +106,17 @@ def test_a_random_initialization_is_not_called_trained(tmp_path: Path) -> None:
     ranking = found["ranking.csv"]
     other = ranking[ranking["algorithm"] == "fomaml"].assign(algorithm="random", score=0.01)
     messages = sentences(found | {"ranking.csv": pd.concat([other, ranking])}, tmp_path / "random")
-    assert messages[0].startswith("Under standard, FOMAML (")
+    assert messages[0].startswith("Under standard, FOMAML has the lowest mean score")
+
+
+def test_the_finding_counts_no_updates_of_what_takes_no_steps() -> None:
+    tables = Tables(REFERENCE / "algorithms" / "tables")
+    steps, none, _ = findings.sentences(tables, ["robustness", "standard"], 0.95)
+    assert steps.startswith("Under robustness, ANIL ") and ", after 10 updates; " in steps
+    assert none.startswith("Under standard, Ridge head ") and "after" not in none
+    tables = Tables(REFERENCE / "flux-noisy" / "tables")
+    first, *_ = findings.sentences(tables, tables.protocols[3:], 0.95)
+    assert first.startswith("Under robustness, Deep kernel transfer ") and "after" not in first
 
 
 @pytest.mark.parametrize(("study", "others"), [("flux", 1), ("flux-noisy", 4)])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from metabench.views.drawing.curves import takes_no_steps
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.board import in_one_line
 
@@ -49,7 +50,8 @@ def _ahead(tables: Tables, protocol: str, confidence: float) -> str:
     second = (
         _runner_up(tables, protocol, best, trained.iloc[1], confidence) if len(trained) > 1 else ""
     )
-    return f"{_leader(tables, protocol, best)}{second}."
+    cell = f"the cell of {_label(tables, best)} is {best['cell']}"
+    return f"{_leader(tables, protocol, best)}{second}; {cell}."
 
 
 def _elsewhere(tables: Tables, protocols: list[str]) -> str:
@@ -78,15 +80,20 @@ def _leader(tables: Tables, protocol: str, best: Any) -> str:
     lower, upper = row["chosen_score_lower"], row["chosen_score_upper"]
     interval = f" [{lower:.3g}, {upper:.3g}]" if isfinite(lower) and isfinite(upper) else ""
     return (
-        f"Under {protocol}, {_label(tables, best)} ({best['cell']}) has the lowest mean score of "
-        f"the trained cells that validation selects, {best['score']:.3g}{interval}, after "
-        f"{_updates(best)}"
+        f"Under {protocol}, {_label(tables, best)} has the lowest mean score of the trained cells "
+        f"that validation selects, {best['score']:.3g}{interval}{_updates(tables, best)}"
     )
 
 
-def _updates(row: Any) -> str:
+def _updates(tables: Tables, row: Any) -> str:
+    """Say after how many updates a cell is measured; nothing if it takes no steps."""
+    place = {key: row[key] for key in ("algorithm", "cell", "step")}
+    known = tables.rows("adaptation.csv", region="all", **place)
+    # A protocol of one update does not tell whether a method takes steps.
+    if any(takes_no_steps(rows) for _, rows in known.groupby("protocol")):
+        return ""
     count = int(row["updates"])
-    return f"{count} update{'s' * (count > 1)}"
+    return f", after {count} update{'s' * (count > 1)}"
 
 
 def _runner_up(tables: Tables, protocol: str, best: Any, other: Any, confidence: float) -> str:
