@@ -44,6 +44,7 @@ function withChoices(spec, chosen) {
   }
   const width = document.querySelector("main").clientWidth;
   const beside = (pixels) => Math.max(1, Math.floor(width / pixels));
+  if (made.usermeta?.square) made.width = made.height = Math.min(made.height, width - BESIDE);
   if (made.facet) made.columns = Math.max(1, Math.floor((width - LABELS) / made.usermeta.map));
   for (const { encoding } of made.layer || made.spec?.layer || []) {
     const scaled = made.facet ? encoding.color : encoding.y;
@@ -60,6 +61,7 @@ function withSignals(spec) {
 }
 
 const LABELS = 110; // pixels of the labels beside maps, and of the margins of the page
+const BESIDE = 140; // pixels of the labels and the title beside a square, and of the margins of the page
 const FIELD = 30; // pixels that a number of the matrix needs
 
 async function draw(name) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,14 @@ from metabench.learning.scores import scores
 from metabench.views.drawing.contenders import contenders
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.board import in_one_line, number
-from metabench.views.report.charts.parts import Chart, Control, Source, chart, parameters
+from metabench.views.report.charts.parts import (
+    Chart,
+    Control,
+    Source,
+    chosen_title,
+    framed,
+    parameters,
+)
 
 SHOWN_TASKS = 200
 """The most test tasks that the chart shows."""
@@ -20,7 +28,11 @@ SHOWN_TASKS = 200
 LOW = 1e-5
 """Lower scores are drawn here."""
 
-TICKS = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1]
+TICKS = [float(f"{n}e{power}") for power in range(-5, 0) for n in (1, 2, 5)] + [1.0]
+"""Ticks, at one of which both axes begin."""
+
+SIDE = 420
+"""Width and height in pixels, if the page is wide enough."""
 
 
 def task_by_task(tables: Tables, choice: Control, confidence: float) -> Chart | None:
@@ -32,8 +44,11 @@ def task_by_task(tables: Tables, choice: Control, confidence: float) -> Chart | 
     across = Control("across", "across", order)
     along = Control("along", "along", (*order[1:], order[0]))
     base = alt.Chart(data).transform_filter("datum.protocol == protocol")
-    scale = alt.Scale(type="log", domain=[LOW, 1], clamp=True)
-    axis = alt.Axis(values=TICKS, format="~g")
+    least = alt.param(name="least", expr=_least(data, order))
+    scale = alt.Scale(type="log", domain=[alt.ExprRef("least"), 1], clamp=True)
+    ticks = alt.ExprRef(f"slice({TICKS}, indexof({TICKS}, least))")
+    axis = alt.Axis(values=ticks, format="~g", labelOverlap="greedy")
+    titles = {name: f"score of {name}" for name in order}
     points = (
         base.transform_calculate(
             a=f"isNumber(datum[across]) ? max(datum[across], {LOW}) : null",
@@ -43,8 +58,8 @@ def task_by_task(tables: Tables, choice: Control, confidence: float) -> Chart | 
         )
         .mark_circle(size=22, opacity=0.5, color="#0072B2")
         .encode(
-            x=alt.X("a:Q", title="score of the one across", scale=scale, axis=axis),
-            y=alt.Y("b:Q", title="score of the one along", scale=scale, axis=axis),
+            x=alt.X("a:Q", title=chosen_title("across", titles), scale=scale, axis=axis),
+            y=alt.Y("b:Q", title=chosen_title("along", titles), scale=scale, axis=axis),
             tooltip=["task", "one:Q", "other:Q"],
         )
     )
@@ -52,21 +67,37 @@ def task_by_task(tables: Tables, choice: Control, confidence: float) -> Chart | 
     equal = alt.Chart(ends).mark_line(color="#6e6e6e", strokeDash=[4, 3], strokeWidth=1)
     diagonal = equal.encode(x=alt.X("a:Q", scale=scale), y=alt.Y("b:Q", scale=scale))
     tasks = data["task"].nunique()
-    return chart(
+    drawn = (diagonal + points).properties(width=SIDE, height=SIDE, usermeta={"square": True})
+    return framed(
         "tasks",
         "Task by task",
         f"Each point is one of the first {tasks} test tasks: the mean scores over the seeds of two "
         "contenders after the last update, each with its selected cell. Above the dashed line, the "
-        "one across is better on this task. Scores below "
-        f"{LOW:g} are drawn there.",
+        f"one across is better on this task. Scores below {LOW:g} are drawn there.",
         Source(
             f"{tables.size(choice.values[0])}, of which the first {tasks} tasks",
             ("tasks.parquet", "ranking.csv"),
         ),
         (choice, across, along),
-        (diagonal + points).add_params(*parameters(choice, across, along)),
-        height=340,
+        drawn.add_params(*parameters(choice, across, along), least).to_dict(),
     )
+
+
+def _least(data: pd.DataFrame, names: Sequence[str]) -> str:
+    """Return the expression of where both axes begin: near the lowest score of the chosen ones."""
+    lowest = data.groupby("protocol")[list(names)].min().fillna(1.0)
+    near = json.dumps(lowest.map(_tick_below).to_dict("index"))
+    return f"min({near}[protocol][across], {near}[protocol][along])"
+
+
+def _tick_below(score: float) -> float:
+    """Return the last tick below 1 that a score reaches, or else the first of all.
+
+    Example:
+        >>> _tick_below(0.03), _tick_below(1e-9), _tick_below(1.0)
+        (0.02, 1e-05, 0.5)
+    """
+    return max([tick for tick in TICKS[:-1] if tick <= score], default=LOW)
 
 
 def _labels(tables: Tables, protocols: Sequence[str]) -> tuple[str, ...]:
