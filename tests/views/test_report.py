@@ -33,6 +33,7 @@ from metabench.views.report.charts.differences import differences
 from metabench.views.report.charts.matrix import matrix
 from metabench.views.report.charts.parts import Control, interval, outline
 from metabench.views.report.charts.showcase import showcase
+from metabench.views.report.charts.task_by_task import LOW
 
 
 def test_a_page_says_what_it_was_made_from_and_is_not_large(written: dict[str, Path]) -> None:
@@ -416,6 +417,27 @@ def test_maps_show_what_was_chosen_and_name_the_point_under_the_pointer(
 
 @in_a_browser
 @pytest.mark.slow
+def test_two_contenders_are_compared_in_a_square_that_begins_near_their_scores(
+    flux: tuple[Opened, Page],
+) -> None:
+    opened, page = flux
+    for across, along in (("Reptile", "FOMAML"), ("Linear model", "Random init.")):
+        page.select_option("select[data-chart=tasks][data-control=across]", across)
+        page.select_option("select[data-chart=tasks][data-control=along]", along)
+        page.wait_for_timeout(300)  # the chart is drawn
+        titles = page.locator("#chart-tasks .role-axis-title text").all_text_contents()
+        assert titles == [f"score of {across}", f"score of {along}"]
+        (x, top), (y, _) = (page.evaluate(f"views.tasks.scale('{one}').domain()") for one in "xy")
+        tasks = page.evaluate("Object.values(charts.tasks.datasets).flat()")
+        shown = [row for row in tasks if row.get("protocol") == "robustness"]
+        lowest = min(row[name] for row in shown for name in (across, along))
+        assert x == y and top == 1 and x <= max(LOW, lowest) < 2.5 * x
+        assert page.evaluate("views.tasks.signal('width') === views.tasks.signal('height')")
+    assert opened.messages == []
+
+
+@in_a_browser
+@pytest.mark.slow
 def test_the_leaderboard_sorts_filters_compares_and_copies(flux: tuple[Opened, Page]) -> None:
     opened, page = flux
     heads = page.locator("#board th").all_inner_texts()
@@ -624,6 +646,8 @@ def test_losses_off_the_axis_are_marked_at_its_edge(written: dict[str, Path]) ->
         heights = [row[key] for row in mine for key in ("shown", "upper") if row[key]]
         (edge,) = {row["off"] for row in off}
         assert max(heights) <= edge <= most
+        places = {(row["title"], row["step"]): row["below"] for row in off}
+        assert sorted(places.values()) == list(range(len(places))), "no arrow covers another"
 
 
 def test_what_takes_no_steps_is_a_level_as_in_the_figures(written: dict[str, Path]) -> None:

@@ -29,6 +29,9 @@ from metabench.views.report.charts.parts import (
     points,
 )
 
+ARROW = 14
+"""Distance between the arrows of two lines that leave the axis, in pixels."""
+
 UPDATES = 20
 """The most updates of a line; of more, some between the first and the last are left out."""
 
@@ -73,7 +76,7 @@ def adaptation(tables: Tables, choice: Control, confidence: float) -> Chart:
     )
     off = (
         coloured.transform_filter("datum.off != null")
-        .mark_point(shape="arrow", size=160)
+        .mark_point(shape="arrow", size=160, yOffset=alt.ExprRef(f"{ARROW} * datum.below"))
         .encode(y=alt.Y("off:Q").scale(**fitted), opacity=_opacity(1))
     )
     return chart(
@@ -84,7 +87,8 @@ def adaptation(tables: Tables, choice: Control, confidence: float) -> Chart:
         "share of adaptations no better than predicting zero. Solid: published cells; dashed: "
         "selected cells; long dashes: trained methods that take no steps; dotted: baselines. An "
         "algorithm has one marker, hollow on its second line. Arrows at the upper edge mark values "
-        f"off the axis: infinite ones, and losses above {CEILING} times that of predicting zero. "
+        "off the axis, those of each line at a height of their own: infinite ones, and losses "
+        f"above {CEILING} times that of predicting zero. "
         f"Predictors with a score below {LEAST:g} are not drawn, to leave room for the others. "
         "Open the list of algorithms and tick some to see these alone.",
         Source(tables.size(choice.values[0]), ("adaptation.csv", "leaderboard.csv"), OF_STATISTICS),
@@ -101,10 +105,12 @@ def _lines(tables: Tables, protocols: tuple[str, ...]) -> Iterator[dict[str, Any
         shown = [(line, line.of(known)) for line in lines(tables, protocol)]
         for statistic in STATISTICS:
             top = _top([rows for _, rows in shown], statistic, tables.zero(protocol, statistic))
+            leaving = 0
             for line, rows in shown:
                 level = line.step == "none" or takes_no_steps(rows)
                 place = {"protocol": protocol, "statistic": statistic}
-                place |= _about(tables, line, level)
+                place |= _about(tables, line, level) | {"below": leaving}
+                leaving += bool((~(rows[statistic] <= top)).any())
                 for row in _thinned(rows.tail(1) if level else rows).to_dict("records"):
                     # What takes no steps is a level from the left to the right.
                     for update in [0, row["update"]] if level else [row["update"]]:
