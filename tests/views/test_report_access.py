@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser import in_a_browser
@@ -218,6 +220,22 @@ def test_a_legend_tells_algorithms_apart_in_grey(
     assert all(len(found) == 1 for found in shapes.values())
     assert len(set.union(*shapes.values())) == len(shapes), "each algorithm has a shape of its own"
     page.close()
+
+
+def test_lines_of_one_algorithm_have_different_dashes(written: dict[str, Path]) -> None:
+    drawn = data_of(written["flux-atlas"])["charts"]["grids"]
+    (rows,) = drawn["datasets"].values()
+    scale = drawn["layer"][0]["encoding"]["strokeDash"]
+    dotted, scale = scale["condition"], scale["scale"]
+    assert dotted == {"test": "datum.kind == 'baseline'", "value": [1, 2]}
+    dashes = dict(zip(scale["domain"], scale["range"], strict=True))
+    lines: dict[str, list[Any]] = {}
+    for label, marker in sorted({(row["label"], row["marker"]) for row in rows}):
+        lines.setdefault(marker, []).append(dashes[label])
+    assert max(map(len, lines.values())) >= 3
+    for found in lines.values():
+        assert all(one != other for one, other in combinations(found, 2)), found
+        assert [1, 0] in found
 
 
 def test_every_marker_of_the_figures_is_a_shape_of_its_own() -> None:

@@ -22,6 +22,7 @@ from metabench.views.report.charts.parts import (
     chart,
     chosen_title,
     colours,
+    dashes,
     interval,
     parameters,
     points,
@@ -64,8 +65,7 @@ def grids(tables: Tables, choice: Control, confidence: float) -> Chart | None:
     )
     y = alt.Y("shown:Q", title=chosen_title("statistic", STATISTICS))
     y = y.scale(type="log").axis(format=NUMBERS)
-    dashes = alt.StrokeDash("kind:N").scale(domain=["cell", "baseline"], range=[[1, 0], [1, 2]])
-    line = base.mark_line(strokeWidth=1.6).encode(y=y, strokeDash=dashes.legend(None))
+    line = base.mark_line(strokeWidth=1.6).encode(y=y, strokeDash=dashes(data))
     marks = base.mark_point(size=40, strokeWidth=1.4).encode(y=y, **points(data))
     return chart(
         "grids",
@@ -73,8 +73,9 @@ def grids(tables: Tables, choice: Control, confidence: float) -> Chart | None:
         "Scores after the last update along what a group of protocols varies: every cell at the "
         "step size by which it is judged, and the baselines (dotted) that fit on the axis; scores "
         f"and shares below {LOW:g} are drawn there. If two keys vary, choose a value of the "
-        f"second. Point at a mark for its {confidence:.0%} interval, click it to find its cell "
-        "wherever this page shows it. The table breaking_points.csv says where each has lost half "
+        "second. An algorithm has one marker, hollow on its second and further lines, which have "
+        f"different dashes. Point at a mark for its {confidence:.0%} interval, click it to find its "
+        "cell wherever this page shows it. The table breaking_points.csv says where each has lost half "
         "of its advantage.",
         Source(
             tables.size(data["protocol"].iloc[0]), ("leaderboard.csv", "axes.csv"), OF_STATISTICS

@@ -147,6 +147,24 @@ def points(data: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def dashes(data: pd.DataFrame) -> Any:
+    """Return the dashes of lines: each line of an algorithm has its own; baselines are dotted.
+
+    A legend shows the dashes of algorithms around their markers, but markers of baselines whole.
+    """
+    known = data.drop_duplicates("label")
+    places = known.groupby("marker").cumcount() % len(DASHES)
+    known = known.assign(dash=places.map(DASHES.__getitem__))
+    drawn = alt.StrokeDash("label:N").scale(**_of_labels(known, "dash")).legend(**LEGEND)
+    return alt.condition("datum.kind == 'baseline'", alt.value(DOTTED), drawn)
+
+
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [8, 2, 2, 2, 2, 2])
+"""Dashes of the lines of one algorithm, in order."""
+
+DOTTED = [1, 2]
+"""Dashes of baselines."""
+
 LEGEND: dict[str, Any] = {
     "title": None,
     "orient": "bottom",
