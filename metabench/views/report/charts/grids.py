@@ -74,9 +74,9 @@ def grids(tables: Tables, choice: Control, confidence: float) -> Chart | None:
         "step size by which it is judged, and the baselines (dotted) that fit on the axis; scores "
         f"and shares below {LOW:g} are drawn there. If two keys vary, choose a value of the "
         "second. An algorithm has one marker, hollow on its second and further lines, which have "
-        f"different dashes. Point at a mark for its {confidence:.0%} interval, click it to find its "
-        "cell wherever this page shows it. The table breaking_points.csv says where each has lost half "
-        "of its advantage.",
+        f"different dashes. Point at a mark for its {confidence:.0%} interval, click it to find "
+        "its cell wherever this page shows it. The table breaking_points.csv says where each has "
+        "lost half of its advantage.",
         Source(
             tables.size(data["protocol"].iloc[0]), ("leaderboard.csv", "axes.csv"), OF_STATISTICS
         ),
