@@ -27,8 +27,9 @@ from metabench.views import report
 from metabench.views.drawing import style
 from metabench.views.drawing.curves import ceiling
 from metabench.views.drawing.reading import Tables
+from metabench.views.drawing.style import in_one_line
 from metabench.views.report import board, charts, findings
-from metabench.views.report.board import in_one_line, number
+from metabench.views.report.board import number
 from metabench.views.report.charts.differences import differences
 from metabench.views.report.charts.matrix import matrix
 from metabench.views.report.charts.parts import Control, interval, outline

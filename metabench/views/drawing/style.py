@@ -39,7 +39,7 @@ class Style(NamedTuple):
     @property
     def line(self) -> str:
         """The label in one line."""
-        return self.label.replace("_\n", "_").replace("\n", " ")
+        return in_one_line(self.label)
 
 
 # The palettes of Okabe and Ito, https://jfly.uni-koeln.de/color/, and of Tol (muted):
@@ -114,6 +114,20 @@ def broken(name: str) -> str:
         return name
     lines = textwrap.wrap(name.replace("_", "_ "), NAME)
     return "\n".join(line.replace("_ ", "_") for line in lines)
+
+
+def in_one_line(label: str) -> str:
+    r"""Return a label of the figures in one line.
+
+    Those of known algorithms are broken between words, long names of others anywhere.
+
+    Example:
+        >>> in_one_line("In-context\ntransformer, selected"), in_one_line("a_long_\nname")
+        ('In-context transformer, selected', 'a_long_name')
+    """
+    for known in KNOWN.values():
+        label = label.replace(known.label, known.label.replace("\n", " "))
+    return label.replace("\n", "")
 
 
 def titled(name: str, text: str) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from metabench.analysis.columns import CHOSEN, MEASURES, judged
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import KNOWN
+from metabench.views.drawing.style import in_one_line
 
 
 class Column(NamedTuple):
@@ -132,20 +132,6 @@ def pairs(tables: Tables, protocols: Collection[str]) -> list[dict[str, Any]]:
         {**{key: row[key] for key in keys}, **{key: number(row[key]) for key in DIFFERENCE}}
         for row in found.to_dict("records")
     ]
-
-
-def in_one_line(label: str) -> str:
-    r"""Return a label of the figures in one line.
-
-    Those of known algorithms are broken between words, long names of others anywhere.
-
-    Example:
-        >>> in_one_line("In-context\ntransformer, selected"), in_one_line("a_long_\nname")
-        ('In-context transformer, selected', 'a_long_name')
-    """
-    for known in KNOWN.values():
-        label = label.replace(known.label, known.label.replace("\n", " "))
-    return label.replace("\n", "")
 
 
 def number(value: Any) -> float | str | None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from metabench.views.drawing.curves import takes_no_steps
 from metabench.views.drawing.reading import Tables
-from metabench.views.report.board import in_one_line
+from metabench.views.drawing.style import in_one_line
 
 UNTRAINED = "random"
 """The algorithm whose initialization is not trained."""

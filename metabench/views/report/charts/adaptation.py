@@ -13,7 +13,8 @@ from metabench.analysis.statistics.losses import ROUNDING
 from metabench.views.drawing.curves import CEILING, ceiling, takes_no_steps
 from metabench.views.drawing.lines import Line, lines
 from metabench.views.drawing.reading import LEAST, Tables
-from metabench.views.report.board import in_one_line, number
+from metabench.views.drawing.style import in_one_line
+from metabench.views.report.board import number
 from metabench.views.report.charts.parts import (
     NUMBERS,
     OF_STATISTICS,

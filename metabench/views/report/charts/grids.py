@@ -11,7 +11,8 @@ import pandas as pd
 from metabench.analysis.statistics.losses import ROUNDING
 from metabench.views.drawing.grids import Axis, Grid, Method
 from metabench.views.drawing.reading import Tables
-from metabench.views.report.board import in_one_line, number
+from metabench.views.drawing.style import in_one_line
+from metabench.views.report.board import number
 from metabench.views.report.charts.parts import (
     NUMBERS,
     OF_STATISTICS,

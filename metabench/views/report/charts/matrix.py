@@ -11,7 +11,8 @@ import pandas as pd
 
 from metabench.views.drawing.contenders import ranking
 from metabench.views.drawing.reading import Tables
-from metabench.views.report.board import in_one_line, number
+from metabench.views.drawing.style import in_one_line
+from metabench.views.report.board import number
 from metabench.views.report.charts.fields import comparisons
 from metabench.views.report.charts.parts import (
     Chart,

@@ -10,7 +10,7 @@ import altair as alt
 import pandas as pd
 
 from metabench.views.drawing.reading import Tables
-from metabench.views.report.board import in_one_line
+from metabench.views.drawing.style import in_one_line
 from metabench.views.report.charts.parts import (
     Chart,
     Control,

@@ -12,7 +12,8 @@ import pandas as pd
 from metabench.learning.scores import scores
 from metabench.views.drawing.contenders import contenders
 from metabench.views.drawing.reading import Tables
-from metabench.views.report.board import in_one_line, number
+from metabench.views.drawing.style import in_one_line
+from metabench.views.report.board import number
 from metabench.views.report.charts.parts import (
     Chart,
     Control,
