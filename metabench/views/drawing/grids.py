@@ -17,6 +17,9 @@ EQUAL_BUDGET: dict[str, Any] = {"linestyle": (0, (5, 1, 1, 1)), "linewidth": 1.2
 ROLES = {"published": PUBLISHED, "equal-budget": EQUAL_BUDGET, "grid": SELECTED}
 """The style of the cells of a role."""
 
+FURTHER = ((1.2, 1.2), (6, 1.5, 1.2, 1.5), (2.5, 2.5))
+"""Dash patterns of further cells of the same algorithm and role."""
+
 TITLES = {
     "shots": "support points",
     "support": "support interval",
@@ -137,9 +140,12 @@ class Grid:
         ]
         ranked = cells.assign(order=order).sort_values("order", kind="stable")
         several = ranked["algorithm"].duplicated(keep=False)
+        earlier = ranked.groupby(["algorithm", "role"]).cumcount()
         found = [
-            self._method(row.algorithm, row.cell, row.role, self._note(row, more), ROLES[row.role])
-            for row, more in zip(ranked.itertuples(), several, strict=True)
+            self._method(
+                row.algorithm, row.cell, row.role, self._note(row, more), _look(row.role, n)
+            )
+            for row, more, n in zip(ranked.itertuples(), several, earlier, strict=True)
         ]
         best = self.rows[self.rows["step"] == "none"].groupby("algorithm")["score"].max()
         shown = [name for name in self.tables.baselines if LEAST <= best.get(name, 0) < 1]
@@ -163,3 +169,9 @@ class Grid:
         if row.role == "published" or not more:
             return ""
         return ", equal budget" if row.role == "equal-budget" else f", {row.cell}"
+
+
+def _look(role: str, earlier: int) -> dict[str, Any]:
+    """Return the style of a cell, given how many of its algorithm and role come before it."""
+    dash = {"linestyle": (0, FURTHER[(earlier - 1) % len(FURTHER)])} if earlier else {}
+    return ROLES[role] | dash
