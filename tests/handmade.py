@@ -253,6 +253,8 @@ def comparisons() -> pd.DataFrame:
             sure = {
                 "difference": -0.2,
                 "ratio": 0.5,
+                "ratio_lower": 0.25,
+                "ratio_upper": 0.8,
                 "difference_lower": -0.3,
                 "difference_upper": -0.1 if b - a > 1 else 0.1,
                 # Whether the percentage is certain is not whether the difference is.
