@@ -33,7 +33,8 @@ step size adapt with it; one without is shown with the common step size and with
 tunes on the validation bank. In hatched fields the initialization of some seeds
 diverged in training; the field gives their number. No run is left out of any mean: the adaptations
 of a diverged run have the score 1. If a selected cell is at the edge of its grid, a better one may
-lie outside.
+lie outside. A cell that differs from every other of its algorithm in more than these axes show has
+no panel.
 """
 
 CMAP = "viridis_r"
@@ -114,7 +115,8 @@ class Grid(NamedTuple):
 
 def draw(tables: Tables, gridded: str) -> Figure:
     """Draw the mean score after a protocol's last update, and the median loss below it."""
-    grids = [grid for name in _in_order(tables) for grid in _grids(tables, gridded, name)]
+    every = [grid for name in _in_order(tables) for grid in _grids(tables, gridded, name)]
+    grids = [grid for grid in every if len(grid.rows) > 1] or every
     norm = _norm(pd.concat(grid.rows for grid in grids)["score"])
     bands = _bands(grids)
     heights = [1.1 + 0.52 * max(len(grid.vertical.ticks) for grid in band) for band in bands]
@@ -256,6 +258,8 @@ def _draw(axes: Axes, grid: Grid, norm: LogNorm) -> None:
     axes.set_xticks(np.arange(columns) + 0.5, grid.horizontal.ticks, rotation=0)
     upright = 90 if grid.vertical.by == "step" else 0
     axes.set_yticks(np.arange(rows) + 0.5, grid.vertical.ticks, rotation=upright, va="center")
+    if grid.vertical.ticks == [""]:
+        axes.tick_params(axis="y", length=0)
 
 
 def _mark(axes: Axes, row: Any, x: int, y: int, norm: LogNorm) -> None:
