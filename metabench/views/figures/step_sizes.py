@@ -33,8 +33,8 @@ step size adapt with it; one without is shown with the common step size and with
 tunes on the validation bank. In hatched fields the initialization of some seeds
 diverged in training; the field gives their number. No run is left out of any mean: the adaptations
 of a diverged run have the score 1. If a selected cell is at the edge of its grid, a better one may
-lie outside. A cell that differs from every other of its algorithm in more than these axes show has
-no panel.
+lie outside. A cell that is not published and differs from every other of its algorithm in more than
+these axes show has no panel.
 """
 
 CMAP = "viridis_r"
@@ -105,6 +105,11 @@ class Grid(NamedTuple):
         return found
 
     @property
+    def compares(self) -> bool:
+        """Whether it has more than one field, or a published cell."""
+        return len(self.rows) > 1 or bool((self.rows["role"] == "published").all())
+
+    @property
     def width(self) -> float:
         """Width of its panel in inches, including labels."""
         field = max(FIELD, *(inches(tick) + 0.1 for tick in self.horizontal.ticks))
@@ -116,7 +121,7 @@ class Grid(NamedTuple):
 def draw(tables: Tables, gridded: str) -> Figure:
     """Draw the mean score after a protocol's last update, and the median loss below it."""
     every = [grid for name in _in_order(tables) for grid in _grids(tables, gridded, name)]
-    grids = [grid for grid in every if len(grid.rows) > 1] or every
+    grids = [grid for grid in every if grid.compares] or every
     norm = _norm(pd.concat(grid.rows for grid in grids)["score"])
     bands = _bands(grids)
     heights = [1.1 + 0.52 * max(len(grid.vertical.ticks) for grid in band) for band in bands]
