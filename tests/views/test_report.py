@@ -27,7 +27,6 @@ from metabench.views import report
 from metabench.views.drawing import style
 from metabench.views.drawing.curves import ceiling
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import in_one_line
 from metabench.views.report import board, charts, findings
 from metabench.views.report.board import number
 from metabench.views.report.charts.differences import differences
@@ -170,7 +169,7 @@ def test_no_winner_looks_certain_whose_probability_may_be_one_half(study: str) -
     known = known[known["protocol"].isin(tables.protocols)]
     assert len(found) == len(rows) == 2 * len(known)
     for _, pair in known.iterrows():
-        a, b = (in_one_line(tables.styles[pair[f"algorithm_{side}"]].label) for side in "ab")
+        a, b = (tables.styles[pair[f"algorithm_{side}"]].line for side in "ab")
         one, other = found[pair["protocol"], a, b], found[pair["protocol"], b, a]
         lower, upper = pair["probability_lower"], pair["probability_upper"]
         assert one["certain"] == other["certain"] == (not lower <= 0.5 <= upper)

@@ -48,7 +48,7 @@ def draw(tables: Tables) -> Figure:
     labels = [_label(tables, cell) for cell in cells]
 
     beside = max(map(inches, labels))
-    titles = [titled(f"{protocol}:", tables.size(protocol)) for protocol in tables.protocols]
+    titles = (_title(tables, protocol) for protocol in tables.protocols)
     panel = max(PANEL, *(inches(title, medium().label) for title in titles))
     fitting = int((medium().widest - beside) / panel)
     columns = min(len(tables.protocols), max(1, fitting))
@@ -68,6 +68,11 @@ def draw(tables: Tables) -> Figure:
     panels[0, 0].set_yticks(range(len(cells)), labels)
     panels[0, 0].set_ylim(len(cells) - 0.5, -0.5)
     return figure
+
+
+def _title(tables: Tables, protocol: str) -> str:
+    """Return the title of a protocol's panel."""
+    return titled(f"{protocol}:", tables.size(protocol))
 
 
 def _label(tables: Tables, cell: Any) -> str:
@@ -92,5 +97,5 @@ def _style_axes(axes: Axes, tables: Tables, protocol: str, rows: pd.DataFrame) -
     columns = ["score", "score_lower", "score_upper"]
     loss_axis(axes, "x", rows[columns].to_numpy(dtype=float))
     axes.set_xlabel("score after the last update")
-    axes.set_title(titled(f"{protocol}:", tables.size(protocol)))
+    axes.set_title(_title(tables, protocol))
     axes.grid(axis="y", color="#eeeeee")

@@ -10,7 +10,6 @@ import pandas as pd
 
 from metabench.analysis.columns import CHOSEN, MEASURES, judged
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import in_one_line
 
 
 class Column(NamedTuple):
@@ -91,7 +90,7 @@ def rows(tables: Tables, protocols: Collection[str]) -> list[dict[str, Any]]:
         found.append(
             {
                 "algorithm": row["algorithm"],
-                "label": in_one_line(tables.styles[row["algorithm"]].label),
+                "label": tables.styles[row["algorithm"]].line,
                 "cell": row["cell"],
                 "role": row["role"],
                 "protocol": row["protocol"],

@@ -9,7 +9,6 @@ import pandas as pd
 
 from metabench.views.drawing.curves import takes_no_steps
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import in_one_line
 
 UNTRAINED = "random"
 """The algorithm whose initialization is not trained."""
@@ -133,4 +132,4 @@ def _yardsticks(tables: Tables, protocol: str) -> str:
 
 
 def _label(tables: Tables, row: pd.Series) -> str:
-    return in_one_line(tables.styles[row["algorithm"]].label)
+    return tables.styles[row["algorithm"]].line

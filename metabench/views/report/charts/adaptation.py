@@ -139,7 +139,7 @@ def _about(tables: Tables, line: Line, level: bool) -> dict[str, Any]:
     chosen = "published" if line.cell in set(published) else "selected"
     flat = level and line.step != "none"
     return {
-        "algorithm": in_one_line(tables.styles[line.algorithm].label),
+        "algorithm": tables.styles[line.algorithm].line,
         "label": in_one_line(line.label) + (", no steps" if flat else ""),
         "colour": tables.styles[line.algorithm].colour,
         "marker": tables.styles[line.algorithm].marker,

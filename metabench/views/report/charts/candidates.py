@@ -9,7 +9,6 @@ import pandas as pd
 
 from metabench.analysis.columns import judged
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import in_one_line
 from metabench.views.report.board import number
 from metabench.views.report.charts.parts import (
     Chart,
@@ -32,7 +31,7 @@ def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | No
     data = pd.DataFrame(
         {
             "protocol": row["protocol"],
-            "label": in_one_line(tables.styles[row["algorithm"]].label),
+            "label": tables.styles[row["algorithm"]].line,
             "title": f"{row['algorithm']} {row['cell']}",
             "cell": row["cell"],
             "role": "selected" if row["selected"] else row["role"],

@@ -10,7 +10,6 @@ import altair as alt
 import pandas as pd
 
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import in_one_line
 from metabench.views.report.board import number
 from metabench.views.report.charts.parts import (
     Chart,
@@ -102,7 +101,7 @@ def _rows(tables: Tables, protocols: list[str]) -> Iterator[dict[str, Any]]:
     own = _own_parts(rows)
     for row in rows[rows["protocol"].isin(protocols)].to_dict("records"):
         style = tables.styles[row["algorithm"]]
-        name = in_one_line(style.label)
+        name = style.line
         lower, upper = number(row["nll_lower"]), number(row["nll_upper"])
         yield {
             "protocol": row["protocol"],

@@ -11,7 +11,6 @@ import pandas as pd
 
 from metabench.views.drawing.contenders import ranking
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import in_one_line
 from metabench.views.report.board import number
 from metabench.views.report.charts.fields import comparisons
 from metabench.views.report.charts.parts import (
@@ -79,7 +78,7 @@ def _both_ways(
     """Yield each pair twice, in both orders."""
     for protocol in protocols:
         order = {name: n for n, name in enumerate(ranking(tables, protocol)["algorithm"])}
-        label = {name: in_one_line(tables.styles[name].label) for name in order}
+        label = {name: tables.styles[name].line for name in order}
         for row in rows[rows["protocol"] == protocol].to_dict("records"):
             wins = [row[f"probability_{end}"] for end in ("of_improvement", "lower", "upper")]
             apart = [row[f"difference{end}"] for end in ENDS]

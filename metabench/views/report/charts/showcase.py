@@ -10,7 +10,6 @@ import altair as alt
 import pandas as pd
 
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import in_one_line
 from metabench.views.report.charts.parts import (
     Chart,
     Control,
@@ -103,7 +102,7 @@ def _curves(
         style = tables.styles[str(algorithm)]
         curves = mine.pivot(index="x", columns="update", values="prediction")
         found = [bisect(list(curves.columns), update) - 1 for update in updates]
-        place = {"protocol": protocol, "label": in_one_line(style.label), "colour": style.colour}
+        place = {"protocol": protocol, "label": style.line, "colour": style.colour}
         for x, values in zip(curves.index[::EACH], curves.to_numpy()[::EACH], strict=True):
             along = [round(float(values[n]), 2) if abs(values[n]) < most else None for n in found]
             yield {**place, "x": round(float(x), 2), "along": along}

@@ -12,7 +12,6 @@ import pandas as pd
 from metabench.learning.scores import scores
 from metabench.views.drawing.contenders import contenders
 from metabench.views.drawing.reading import Tables
-from metabench.views.drawing.style import in_one_line
 from metabench.views.report.board import number
 from metabench.views.report.charts.parts import (
     Chart,
@@ -105,7 +104,7 @@ def _labels(tables: Tables, protocols: Sequence[str]) -> tuple[str, ...]:
     """Return the labels of all contenders, those that are trained first, the best before others."""
     found = [side for name in protocols for side in contenders(tables, name)]
     trained = [side for side in found if side.algorithm in tables.every_algorithm]
-    return tuple(dict.fromkeys(in_one_line(side.style.label) for side in (*trained, *found)))
+    return tuple(dict.fromkeys(side.style.line for side in (*trained, *found)))
 
 
 def _rows(tables: Tables, protocol: str) -> Iterator[dict[str, Any]]:
@@ -116,7 +115,7 @@ def _rows(tables: Tables, protocol: str) -> Iterator[dict[str, Any]]:
     found = {}
     for side in contenders(tables, protocol):
         mine = rows[(rows["algorithm"] == side.algorithm) & (rows["cell"] == side.cell)]
-        found[in_one_line(side.style.label)] = (
+        found[side.style.line] = (
             mine.assign(score=scores(mine["loss"].to_numpy(), zero[mine["task"]].to_numpy()))
             .groupby("task")["score"]
             .mean()
