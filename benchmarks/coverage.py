@@ -13,18 +13,24 @@ tasks. Its standard error at 95 is 0.7 for 1000 replications and 1.5 for 200.
 
         all normal, Var(z) = 1
     improvement   the probability of improvement on normal losses
-    spread        mean score and mean loss, by how much seeds differ and by how many there are
+    spread        mean score, by how much seeds differ and by how many there are
+    means         mean loss in the same way, and how often it has an interval
     like          losses with the variances of each selected cell of a study, and the same with two
         adaptations in ten thousand that are a hundred to ten thousand times worse
     pairs         comparisons of each of these cells with all others
+    few           comparisons of all these cells with few seeds
+    likelihoods   the mean negative log likelihood, where the seeds and tasks of a study are all
+        there are
     ranks         how often the interval of a rank contains the rank for infinitely many seeds and
         tasks
+
+likelihoods needs a finished study: make benchmark STUDY=flux-noisy.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -35,8 +41,15 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from simulated import SCENARIOS, Like, Scenario
 
+from metabench.analysis import measured
 from metabench.analysis.statistics.estimates import iqm, median, p95
-from metabench.analysis.statistics.intervals import Interval, crossed_intervals, mean_interval
+from metabench.analysis.statistics.intervals import (
+    FEWEST_SEEDS,
+    Interval,
+    crossed_intervals,
+    determined,
+    mean_interval,
+)
 from metabench.analysis.statistics.pairs import (
     difference_interval,
     probability_of_improvement,
@@ -44,7 +57,9 @@ from metabench.analysis.statistics.pairs import (
 )
 from metabench.analysis.statistics.ranking import ranked, ranks
 from metabench.analysis.statistics.resampling import Resamples, resamples
+from metabench.analysis.tables import predictive
 from metabench.learning.scores import scores
+from metabench.records import running
 
 Rows = Iterator[dict[str, object]]
 
@@ -52,12 +67,16 @@ REFERENCE = Path("results/reference")
 STUDY = REFERENCE / "algorithms" / "tables"
 """The study whose losses are simulated, with its numbers of seeds and tasks."""
 SEEDS, TASKS = 12, 1000
+NOISY = "flux-noisy"
+"""The study that has likelihoods."""
 
 REPLICATIONS, FEWER = 1000, 200
 FEW_TASKS = 200
 RESAMPLES = 500
 STATISTICS = {"median": median, "iqm": iqm, "p95": p95}
 CHANCES = (0.5, 0.8, 0.95)
+FEW = (3, 5, 10)
+MANY = (12, 20)
 SPREADS = (0.03, 0.1, 0.3, 0.6, 1.0, 1.5, 2.5)
 
 EXPLODING = 2e-4
@@ -83,7 +102,7 @@ def intervals(x: simulated.Array, draws: Resamples) -> Iterator[tuple[str, Inter
 
 def statistics() -> Rows:
     """Yield the coverage of each statistic in each scenario."""
-    for seeds in (5, 10):
+    for seeds in FEW:
         for scenario in SCENARIOS:
             yield {"losses": scenario.name, "seeds": seeds, **statistics_of(scenario, seeds)}
 
@@ -104,7 +123,7 @@ def statistics_of(scenario: Scenario, seeds: int) -> dict[str, float]:
 
 def improvement() -> Rows:
     """Yield the coverage of the probability of improvement over a constant baseline."""
-    for seeds in (5, 10):
+    for seeds in FEW:
         for scenario in SCENARIOS[:3]:
             found = {f"P = {chance}": improvement_of(scenario, chance, seeds) for chance in CHANCES}
             yield {"losses": scenario.name, "seeds": seeds, **found}
@@ -121,7 +140,7 @@ def improvement_of(scenario: Scenario, chance: float, seeds: int) -> float:
 
 
 def spread() -> Rows:
-    """Yield the coverage of mean scores and losses for each variance of the logarithm over seeds.
+    """Yield the coverage of mean scores for each variance of the logarithm over seeds.
 
     `rows` is the percentage of cells and protocols of all committed studies whose mean scores vary
     no more.
@@ -129,24 +148,43 @@ def spread() -> Rows:
     tables = sorted(path.parent for path in REFERENCE.glob("*/tables/tasks.parquet"))
     occurring = np.concatenate([simulated.variances(folder) for folder in tables])
     for variance in SPREADS:
-        kind = Like("", "", mean=-5.0, seed=variance, task=1.0, residual=0.3)
         row = {"variance over seeds": variance, "rows": percent(occurring <= variance)}
-        found = {seeds: means(kind, seeds, FEW_TASKS, REPLICATIONS) for seeds in (3, 5, 10, 12, 20)}
-        for name in ("score", "mean"):
-            row |= {f"{name}, {seeds} seeds": value[name] for seeds, value in found.items()}
+        for seeds in (*FEW, *MANY):
+            row[f"{seeds} seeds"] = of_spread(variance, seeds)["score"]
         yield row
 
 
+def of_means() -> Rows:
+    """Yield the coverage of mean losses in the same way, and how often they have an interval."""
+    for variance in SPREADS:
+        row = {"variance over seeds": variance}
+        for seeds in (*FEW, *MANY):
+            if seeds >= FEWEST_SEEDS:
+                found = of_spread(variance, seeds)
+                row |= {f"{seeds} seeds": found["mean"], f"{seeds} seeds, known": found["known"]}
+        yield row
+
+
+def of_spread(variance: float, seeds: int) -> dict[str, float]:
+    """Return the coverage of the means of losses that vary this much over seeds."""
+    kind = Like("", "", mean=-5.0, seed=variance, task=1.0, residual=0.3)
+    return means(kind, seeds, FEW_TASKS, REPLICATIONS)
+
+
 def means(kind: Like, seeds: int, tasks: int, replications: int) -> dict[str, float]:
-    """Return the coverage of the mean score and of the mean loss."""
+    """Return the coverage of the mean score and of the mean loss where it has an interval.
+
+    `known` is the percentage of replications in which it has one.
+    """
     # Rows do not share their random numbers, so their errors differ.
     rng, hits = np.random.default_rng([seeds, round(1000 * kind.seed)]), []
     for _ in range(replications):
         x = kind.draw(seeds, rng.standard_normal((1, tasks)), rng)
         score = mean_interval(scores(x, 1.0), scale="logit")
-        hits.append((covers(score, kind.score), covers(mean_interval(x), kind.loss)))
-    score, loss = np.transpose(hits)
-    return {"score": percent(score), "mean": percent(loss)}
+        loss = mean_interval(x)
+        hits.append((covers(score, kind.score), covers(loss, kind.loss), determined(x)))
+    score, loss, known = np.transpose(hits)
+    return {"score": percent(score), "mean": percent(loss[known]), "known": percent(known)}
 
 
 def like() -> Rows:
@@ -160,19 +198,19 @@ def like() -> Rows:
         row = {key: round(v, 2) if isinstance(v, float) else v for key, v in row.items()}
         for exploding, word in ((0.0, ""), (EXPLODING, ", exploding")):
             given = kind._replace(exploding=exploding)
-            found = means(given, SEEDS, TASKS, FEWER) | comparisons(given, given)
+            found = means(given, SEEDS, TASKS, FEWER) | comparisons(given, given, SEEDS)
             row |= {name + word: value for name, value in found.items()}
         yield row
 
 
-def comparisons(a: Like, b: Like) -> dict[str, float]:
+def comparisons(a: Like, b: Like, seeds: int) -> dict[str, float]:
     """Return the coverage of each comparison of two cells on the same tasks."""
-    rng, hits = np.random.default_rng(SEEDS), []
+    rng, hits = np.random.default_rng(seeds), []
     # Equal cells are equal in explosions, too.
     true = (a.score - b.score, np.exp(a.log_score - b.log_score), a.beats(b))
     for _ in range(FEWER):
         hardness = rng.standard_normal((1, TASKS))
-        x, y = (kind.draw(SEEDS, hardness, rng) for kind in (a, b))
+        x, y = (kind.draw(seeds, hardness, rng) for kind in (a, b))
         u, v = scores(x, 1.0), scores(y, 1.0)
         found = (
             difference_interval(u, v),
@@ -186,18 +224,57 @@ def comparisons(a: Like, b: Like) -> dict[str, float]:
 
 def pairs() -> Rows:
     """Yield the coverage of each cell's comparisons with all others: the mean and the least."""
-    kinds = simulated.like(STUDY)
-    found: dict[Like, list[dict[str, float]]] = {kind: [] for kind in kinds}
-    for a, b in combinations(kinds, 2):
+    found = list(of_pairs(SEEDS))
+    for kind in simulated.like(STUDY):
+        row = {"cell": f"{kind.algorithm}, {kind.protocol}"}
+        yield row | of_all(coverage for pair, coverage in found if kind in pair)
+
+
+def few() -> Rows:
+    """Yield the coverage of all comparisons with few seeds: the mean and the least."""
+    for seeds in FEW:
+        yield {"seeds": seeds} | of_all(coverage for _, coverage in of_pairs(seeds))
+
+
+def of_pairs(seeds: int) -> Iterator[tuple[tuple[Like, Like], dict[str, float]]]:
+    """Yield each pair of cells of one protocol, with the coverage of their comparisons."""
+    for a, b in combinations(simulated.like(STUDY), 2):
         if a.protocol == b.protocol:
-            coverage = comparisons(a, b)
-            found[a].append(coverage)
-            found[b].append(coverage)
-    for kind, coverages in found.items():
-        row: dict[str, object] = {"cell": f"{kind.algorithm}, {kind.protocol}"}
-        for name, column in pd.DataFrame(coverages).items():
-            row |= {f"{name}": round(column.mean(), 1), f"{name}, least": column.min()}
-        yield row
+            yield (a, b), comparisons(a, b, seeds)
+
+
+def of_all(coverages: Iterable[dict[str, float]]) -> dict[str, object]:
+    """Return the mean and the least coverage of each comparison."""
+    row: dict[str, object] = {}
+    for name, column in pd.DataFrame(coverages).items():
+        row |= {f"{name}": round(column.mean(), 1), f"{name}, least": column.min()}
+    return row
+
+
+def likelihoods() -> Rows:
+    """Yield the coverage of mean negative log likelihoods, for each algorithm the mean and least.
+
+    A row's own seeds and tasks are drawn with replacement, so that its mean is the true one. This
+    assumes nothing about how likelihoods are distributed, but takes the tails from the sample.
+    """
+    study = measured.read(running.read(NOISY))
+    found: dict[str, list[dict[str, float]]] = {}
+    for place, measures in predictive.measures(study):
+        nll = measures["nll"]
+        if len(nll) > 1:
+            found.setdefault(place["algorithm"], []).append({"nll": of_population(nll)})
+    for algorithm, coverages in found.items():
+        yield {"algorithm": algorithm, "rows": len(coverages)} | of_all(coverages)
+
+
+def of_population(values: simulated.Array) -> float:
+    """Return the coverage of the mean of values ``(seed, task)`` if these are all there are."""
+    rng, hits = np.random.default_rng(SEEDS), []
+    seeds, tasks = values.shape
+    for _ in range(REPLICATIONS):
+        drawn = values[rng.integers(seeds, size=seeds)][:, rng.integers(tasks, size=tasks)]
+        hits.append(covers(mean_interval(drawn, scale="raw"), values.mean()))
+    return percent(hits)
 
 
 def ranks_of() -> Rows:
@@ -240,8 +317,11 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "statistics": statistics,
     "improvement": improvement,
     "spread": spread,
+    "means": of_means,
     "like": like,
     "pairs": pairs,
+    "few": few,
+    "likelihoods": likelihoods,
     "ranks": ranks_of,
 }
 

@@ -144,7 +144,8 @@ STATISTICS = SCORES | {
     "mean_lower": Column(
         NUMBER,
         "Lower end of the mean's interval over seeds and tasks (over tasks alone where seeds is "
-        "0); there is none where an adaptation diverged.",
+        "0); there is none where an adaptation diverged, where one seed or task has more than half of "
+        "the sum, or for two to four seeds.",
     ),
     "mean_upper": Column(NUMBER, "Upper end of it."),
     "mean_finite": Column(NUMBER, "Mean over the finite losses alone; `finite` counts them."),

@@ -3,6 +3,7 @@ selection of cells.
 """
 
 from math import inf, nan, sqrt
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import special, stats
 
 from metabench.analysis.statistics.estimates import iqm, median, p95, quantile
-from metabench.analysis.statistics.intervals import crossed_interval, mean_interval
+from metabench.analysis.statistics.intervals import crossed_interval, determined, mean_interval
 from metabench.analysis.statistics.losses import ROUNDING
 from metabench.analysis.statistics.pairs import (
     detectable,
@@ -198,6 +199,38 @@ def test_negative_values_are_refused_on_the_log_scale():
 
 
 # ---- pooled statistics
+
+
+def one_large(place: tuple[Any, Any], times: float) -> Any:
+    """Losses of 5 seeds and 10 tasks, all 1, but for a part that is larger."""
+    x = np.ones((5, 10))
+    x[place] *= times
+    return x
+
+
+EVERY = slice(None)
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        (np.ones((5, 10)), True),
+        (np.zeros((5, 10)), True),
+        (one_large((0, EVERY), 4.0), True),  # half of all: 40 of 80
+        (one_large((0, EVERY), 4.1), False),
+        (one_large((EVERY, 3), 9.0), True),  # 45 of 90
+        (one_large((EVERY, 3), 9.1), False),
+        (one_large((2, 3), 60.0), False),
+        (np.ones((4, 10)), False),
+        (np.ones((2, 10)), False),
+        (np.ones((1, 10)), True),  # a baseline without seeds
+        (one_large((0, 3), np.inf), False),
+    ],
+)
+def test_a_mean_that_one_seed_or_one_task_makes_up_has_no_interval(
+    losses: Any, expected: bool
+) -> None:
+    assert determined(losses) == expected
 
 
 def test_median_and_95th_percentile_are_those_of_numpy(losses):

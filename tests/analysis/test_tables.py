@@ -17,6 +17,7 @@ from small import ROOT, compute, content, running
 
 from metabench.analysis import columns, frames, measured, tables
 from metabench.analysis.selection import Selection
+from metabench.analysis.statistics.intervals import FEWEST_SEEDS
 from metabench.analysis.tables import adaptation, selection
 from metabench.records import artifacts, manifests
 from metabench.views import figures, headline
@@ -360,7 +361,17 @@ def test_a_mean_has_no_interval_where_an_adaptation_diverged(done: SimpleNamespa
     assert diverged.any() and table.loc[diverged, ["mean_lower", "mean_upper"]].isna().all(
         axis=None
     )
-    assert table.loc[~diverged & (table["seeds"] != 1), "mean_lower"].notna().all()
+    few = table["seeds"].between(2, FEWEST_SEEDS - 1)
+    assert few.any() and table.loc[few, "mean_lower"].isna().all()
+
+
+def test_a_mean_has_an_interval_where_seeds_and_tasks_determine_it() -> None:
+    losses, limit = np.tile(np.arange(1.0, 7.0), (FEWEST_SEEDS, 1)), np.full(6, 500.0)
+    row = adaptation.summarize(losses, limit, 0.95)
+    assert row["mean_lower"] < row["mean"] < row["mean_upper"]
+    losses[0] *= 10
+    row = adaptation.summarize(losses, limit, 0.95)
+    assert row["mean"] == 9.8 and np.isnan([row["mean_lower"], row["mean_upper"]]).all()
 
 
 def test_the_leaderboard_has_what_is_known_after_the_chosen_updates(done: SimpleNamespace) -> None:

@@ -16,6 +16,12 @@ from metabench.analysis.statistics.resampling import Resamples, resampled
 
 LINK: dict[Scale, Callable[[Floats], Floats]] = {"raw": np.asarray, "log": np.log, "logit": logit}
 
+FEWEST_SEEDS = 5
+"""The fewest seeds with which the interval of a mean loss covers what it states."""
+
+LARGEST_SHARE = 0.5
+"""The largest share of a mean loss that one seed or one task may have if it has an interval."""
+
 LARGEST_VARIANCE = 0.3
 """The largest variance of a mean, on its scale, up to which its skewness widens the interval."""
 
@@ -58,6 +64,22 @@ def mean_interval(losses: ArrayLike, confidence: float = 0.95, scale: Scale = "l
     slope = slopes[scale] or 1.0
     variance, freedom = variance_of_mean(x, slope)
     return _t_interval(mean, variance, freedom, confidence, scale, curvatures[scale])
+
+
+def determined(losses: ArrayLike) -> bool:
+    """Return whether losses ``(seed, task)`` determine an interval of their mean.
+
+    They do not if one seed or one task has more than half of their sum, since the bounds then
+    depend on hardly anything but the number of degrees of freedom. Nor do fewer than five seeds;
+    baselines without seeds have one row. What this leaves out was chosen by the coverage of what
+    remains (docs/decisions/0023-means-without-an-interval.md).
+    """
+    x = np.asarray(losses, dtype=np.float64)
+    seeds, tasks = x.shape
+    if 1 < seeds < FEWEST_SEEDS or not np.isfinite(x).all():
+        return False
+    margins = [x.sum(axis) for axis, size in ((1, seeds), (0, tasks)) if size > 1]
+    return all(margin.max() <= LARGEST_SHARE * x.sum() for margin in margins)
 
 
 def variance_of_mean(x: Floats, slope: float) -> tuple[float, float]:

@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 from metabench.analysis.columns import Column
 from metabench.analysis.measured import Study
 from metabench.analysis.statistics.estimates import iqm, median, p95
-from metabench.analysis.statistics.intervals import crossed_intervals, mean_interval
+from metabench.analysis.statistics.intervals import (
+    crossed_intervals,
+    determined,
+    mean_interval,
+)
 from metabench.analysis.statistics.resampling import Resamples
 from metabench.learning.scores import scores
 from metabench.records.measured import CellRecord
@@ -21,7 +25,7 @@ NAME = "adaptation.csv"
 CAPTION = """
 Score and loss of every cell, protocol, adaptation step, region and update over all seeds and test
 tasks: mean score with its interval and the share that failed; mean loss, with an interval if no
-adaptation diverged, median, interquartile mean, 95th percentile, share of diverged adaptations. The
+adaptation diverged and neither one seed nor one task dominates it, median, interquartile mean, 95th percentile, share of diverged adaptations. The
 last update also has intervals of the median and the interquartile mean.
 """
 COLUMNS: dict[str, Column] = {}
@@ -122,17 +126,18 @@ def summarize(
     Args:
         losses: ``(seed, task)``.
         limit: The loss above which an adaptation has diverged, ``(task,)``.
-        confidence: Level of the mean's interval. It exists only if no adaptation diverged:
-            otherwise one loss may dominate, and the coverage would be about one half.
+        confidence: Level of the mean's interval. It exists only if no adaptation diverged and the
+            losses determine it.
     """
     diverged = ~(losses <= limit)
     counted = np.where(diverged, np.inf, losses)
     finite = np.isfinite(losses)
     mean = mean_interval(losses, confidence)
+    holds = not diverged.any() and determined(losses)
     return {
         "mean": mean.estimate,
-        "mean_lower": np.nan if diverged.any() else mean.lower,
-        "mean_upper": np.nan if diverged.any() else mean.upper,
+        "mean_lower": mean.lower if holds else np.nan,
+        "mean_upper": mean.upper if holds else np.nan,
         "mean_finite": float(losses[finite].mean()) if finite.any() else np.nan,
         "finite": int(finite.sum()),
         "median": median(counted),

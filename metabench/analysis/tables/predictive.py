@@ -53,18 +53,18 @@ def needed(config: StudyConfig) -> bool:
 def build(study: Study) -> pd.DataFrame:
     """Return the table."""
     confidence = study.config.statistics.confidence
-    rows = [{**place, **_quality(found, confidence)} for place, found in _measured(study)]
+    rows = [{**place, **_quality(found, confidence)} for place, found in measures(study)]
     order = [*KEYS, *COLUMNS]
     return pd.DataFrame(rows, columns=order).sort_values(KEYS, ignore_index=True)
 
 
-def _measured(study: Study) -> Iterator[tuple[dict[str, str], dict[str, Floats]]]:
-    """Yield the names of a row and its measures ``(seed, task)``, by name."""
+def measures(study: Study) -> Iterator[tuple[dict[str, str], dict[str, Floats]]]:
+    """Yield the names of each row and its measures ``(seed, task)``, by name."""
     for protocol in study.protocols:
         for head, found in _of_protocol(study, protocol):
-            for region, measures in zip(study.regions[protocol], found, strict=True):
+            for region, values in zip(study.regions[protocol], found, strict=True):
                 place = {**head, "protocol": protocol, "region": region}
-                yield place, dict(zip(MEASURES, measures, strict=True))
+                yield place, dict(zip(MEASURES, values, strict=True))
 
 
 def _of_protocol(study: Study, protocol: str) -> Iterator[tuple[dict[str, str], Floats]]:
@@ -78,15 +78,15 @@ def _of_protocol(study: Study, protocol: str) -> Iterator[tuple[dict[str, str], 
         yield head, study.baselines[key][:, :, None]
 
 
-def _quality(measures: dict[str, Floats], confidence: float) -> dict[str, Any]:
+def _quality(found: dict[str, Floats], confidence: float) -> dict[str, Any]:
     """Return the statistics of one row."""
-    coverage = {level: float(measures[f"coverage {level}"].mean()) for level in LEVELS}
-    nll = mean_interval(measures["nll"], confidence, scale="raw")
+    coverage = {level: float(found[f"coverage {level}"].mean()) for level in LEVELS}
+    nll = mean_interval(found["nll"], confidence, scale="raw")
     return {
         "nll": nll.estimate,
         "nll_lower": nll.lower,
         "nll_upper": nll.upper,
-        "sharpness": float(np.nan_to_num(measures["deviation"].mean(), nan=np.inf)),
+        "sharpness": float(np.nan_to_num(found["deviation"].mean(), nan=np.inf)),
         "calibration_error": float(
             np.mean([abs(found - level / 100) for level, found in coverage.items()])
         ),
