@@ -15,7 +15,7 @@ from metabench.workflow import staleness
 from metabench.workflow.artefacts import Artefact, artefacts
 
 AHEAD = 3
-"""Algorithms that the headline names."""
+"""Algorithms that are named."""
 
 LOCAL = f"http://{HOST}:{PORT}"
 """Where `metabench ui` serves a store that is a file."""
@@ -30,7 +30,11 @@ def line(running: Running, stale: dict[Path, str]) -> str:
     """
     tabled = running.layout.tables / manifests.NAME
     current = tabled.exists() and tabled not in stale
-    status = "; ".join(headline(running)) if current else "the requested files exist"
+    if current:
+        ahead = "; ".join(f"{protocol} {names}" for protocol, names in leaders(running).items())
+        status = f"lowest scores: {ahead}"
+    else:
+        status = "the requested files exist"
     return f"study {running.study.name}: nothing to do; {status}"
 
 
@@ -48,28 +52,34 @@ def text(running: Running, name: str, took: str) -> str:
     if left:
         status = f"finished the requested files in {took}; {len(left)} other files are not built"
         return f"study {running.study.name}: {status}"
-    lines = [f"study {running.study.name}: finished in {took}", *headline(running)]
-    return "\n  ".join([*lines, *places(running)])
+    ahead = leaders(running)
+    width = max(map(len, ahead), default=0)
+    lines = [
+        f"study {running.study.name}: finished in {took}",
+        "lowest scores of the selected cells (0 is perfect, 1 is predicting zero):",
+        *(f"  {protocol:{width}}  {names}" for protocol, names in ahead.items()),
+        *places(running),
+    ]
+    return "\n  ".join(lines)
 
 
 def _is_there(artefact: Artefact, stale: dict[Path, str]) -> bool:
     return artefact.path.exists() and artefact.path not in stale
 
 
-def headline(running: Running) -> list[str]:
-    """Return a line for each protocol: the algorithms whose selected cells have the lowest scores.
+def leaders(running: Running) -> dict[str, str]:
+    """Return, for each protocol, the algorithms whose selected cells have the lowest scores.
 
-    The number is the mean score on the test bank: 0 is perfect, 1 is no better than zero.
+    The number is the mean score on the test bank.
     """
     ranking = frames.read(running.layout.tables, "ranking.csv")
     trained = {cell.algorithm for cell in running.study.cells}
     ranking = ranking[(ranking["role"] == "selected") & ranking["algorithm"].isin(trained)]
-    lines = []
+    found = {}
     for protocol in sorted(running.study.single_protocols):
         rows = ranking[ranking["protocol"] == protocol].nsmallest(AHEAD, "score")
-        leaders = (f"{row.algorithm} {row.score:.3g}" for row in rows.itertuples())
-        lines.append(f"{protocol}: lowest scores of selected cells: {', '.join(leaders)}")
-    return lines
+        found[protocol] = ", ".join(f"{row.algorithm} {row.score:.3g}" for row in rows.itertuples())
+    return found
 
 
 def places(running: Running) -> list[str]:
@@ -82,8 +92,10 @@ def places(running: Running) -> list[str]:
         f"report       {layout.report}",
     ]
     server = rest.hidden(uri) if rest.is_server(uri) else LOCAL
-    with suppress(ArtifactError):  # the store need not answer for the study to be finished
-        found.append(f"MLflow       {ui.page(server, ui.experiment(layout.root, study))}")
     if server == LOCAL:
-        found.append(f"             served by {store.program('metabench')} ui --study {study}")
+        found.append(f"MLflow       {store.program('metabench')} ui --study {study}")
+    else:
+        found.append(f"MLflow       {server}")
+    with suppress(ArtifactError):  # the store need not answer for the study to be finished
+        found.append(ui.page(server, ui.experiment(layout.root, study)))
     return found

@@ -283,17 +283,13 @@ def test_a_study_on_a_terminal_is_one_screen_that_ends_with_its_results(tmp_path
     ]
     assert any(re.fullmatch(r"evaluate +[━╸╺]+ +2 of 2", line) for line in lines), lines
     assert any(line.startswith("train random untrained, seeds 0-1") for line in lines)
-    last = lines[-8:]
+    last = lines[-9:]
     assert re.fullmatch(r"study tiny: finished in \d+ s|study tiny: finished in .* min", last[0])
-    assert last[1].startswith("robustness: lowest scores of selected cells: random ")
-    words = [line.split() for line in last[3:]]
-    assert [first for first, *_ in words] == [
-        "leaderboard",
-        "figures",
-        "report",
-        "MLflow",
-        "served",
-    ]
+    assert last[1].startswith("lowest scores of the selected cells (")
+    assert last[2].startswith("robustness  random ") and last[3].startswith("standard    random ")
+    words = [line.split() for line in last[4:8]]
+    assert [first for first, *_ in words] == ["leaderboard", "figures", "report", "MLflow"]
+    assert all(len(line) <= 78 for line in last[:7]), "lines are indented by two of 80"
     root = folder / "results" / "tiny"
     assert [Path(line[1]) for line in words[:3]] == [
         Path("results/tiny/tables/leaderboard.csv"),
@@ -302,8 +298,8 @@ def test_a_study_on_a_terminal_is_one_screen_that_ends_with_its_results(tmp_path
     ]
     (port,) = [option.default for option in main.commands["ui"].params if option.name == "port"]
     experiment = store.experiment(f"sqlite:///{root}/mlflow.db", "tiny")
-    assert words[3][1] == ui.page(f"http://127.0.0.1:{port}", str(experiment))
-    assert last[-1].endswith("metabench ui --study tiny")
+    assert last[-2].endswith("metabench ui --study tiny")
+    assert last[-1] == ui.page(f"http://127.0.0.1:{port}", str(experiment))
     moved_up = len(re.findall(r"\x1b\[1A", output))
     assert moved_up > 10, "the block is drawn over itself"
     log = max((folder / ".snakemake" / "log").glob("*.log")).read_text()
@@ -313,7 +309,7 @@ def test_a_study_on_a_terminal_is_one_screen_that_ends_with_its_results(tmp_path
     (line,) = shown(output)
     assert code == 0
     assert line.startswith(
-        "study tiny: nothing to do; robustness: lowest scores of selected cells: random "
+        "study tiny: nothing to do; lowest scores: robustness random "
     )
     listing = snakemake(folder, "--cores", "1", "--verbose", config="config/tiny.yaml")
     assert "Nothing to be done (all requested files" in listing.stderr
