@@ -162,11 +162,23 @@ def step_of(record: CellRecord, protocol: str) -> str:
     return min(record.steps(protocol), key=precedence)
 
 
+def compares_selected(study: Study) -> bool:
+    """Return whether an algorithm has several cells to select from, of which none is published.
+
+    Then every algorithm is represented by its selected cell, so that all were chosen alike.
+    """
+    every = (candidates(study, name) for name in algorithms(study))
+    return any(len(found) > 1 and not _published(found) for found in every)
+
+
+def _published(records: list[CellRecord]) -> list[CellRecord]:
+    return [record for record in records if record.cell.role == "published"]
+
+
 def shown(study: Study, algorithm: str, protocol: str) -> list[CellRecord]:
-    """Return the cells that represent an algorithm: those published, or else the selected one."""
+    """Return the cells that represent an algorithm: those published, or the selected one."""
     found = candidates(study, algorithm)
-    published = [record for record in found if record.cell.role == "published"]
-    if published:
+    if not study.once(compares_selected) and (published := _published(found)):
         return published
     selection = study.once(selection_of, algorithm, protocol, step_of(found[0], protocol))
     return [selection.records[selection.winner]]

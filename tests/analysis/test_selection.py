@@ -1,16 +1,22 @@
 """The selection of cells, on cases computed by hand."""
 
 from itertools import combinations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from small import ROOT
 
+from metabench.analysis import frames
+from metabench.analysis.measured import Study
 from metabench.analysis.selection import (
     Selection,
+    compares_selected,
     leave_one_seed_out,
     select,
     selection_frequency,
+    shown,
 )
 
 STEPS = [1.0, 0.5, 0.25]
@@ -91,3 +97,34 @@ def test_the_seed_left_out_has_no_part_in_the_number_of_updates():
     assert_array_equal(updates, [2, 1])
     found = Selection("standard", "own", [], np.array(validation), np.array(validation), np.ones(1))
     assert found.held_out_score == pytest.approx((0.4 + 0.5) / 2)
+
+
+def study_of(**roles):
+    """A study that has nothing but cells: for each algorithm the role of each."""
+    cells = [
+        SimpleNamespace(cell=SimpleNamespace(algorithm=name, role=role))
+        for name, given in roles.items()
+        for role in given
+    ]
+    return Study(None, {}, cells, {}, [], "")
+
+
+def test_algorithms_are_represented_by_their_published_cells():
+    study = study_of(a=["published", "grid", "published"], b=["published"], c=["grid"])
+    assert shown(study, "a", "standard") == [study.cells[0], study.cells[2]]
+    assert not compares_selected(study), "c has nothing to select from"
+
+
+def test_they_are_represented_by_selected_cells_if_one_has_no_published_but_several():
+    assert compares_selected(study_of(a=["published", "grid"], b=["grid", "grid"]))
+    assert not compares_selected(study_of(a=["published"], b=["grid", "equal-budget"]))
+
+
+def test_the_pictures_of_the_comparison_of_algorithms_are_of_selected_cells():
+    tables = ROOT / "results" / "reference" / "algorithms" / "tables"
+    board = frames.read(tables, "leaderboard.csv")
+    keys = ["algorithm", "cell", "protocol"]
+    selected = {tuple(row) for row in board.loc[board["selected"], keys].to_numpy()}
+    for name in ("showcase.parquet", "gallery.parquet"):
+        pictured = {tuple(row) for row in frames.read(tables, name)[keys].to_numpy()}
+        assert len(pictured) > 20 and pictured <= selected

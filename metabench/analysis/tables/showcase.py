@@ -13,7 +13,8 @@ from metabench.records.measured import CellRecord
 NAME = "showcase.csv"
 CAPTION = """
 Predictions for the showcase wave before and after adaptation, for every seed of the published
-cells; of the selected cell if an algorithm has none. Protocols of a grid are left out.
+cells. If an algorithm has several cells to select from and none is published, the selected cell of
+every algorithm is shown instead. Protocols of a grid are left out.
 """
 COLUMNS = {
     "truth": Column(NUMBER, "The showcase wave."),

@@ -25,14 +25,14 @@ NAME = "showcase_{protocol}"
 CATEGORY = "Showcase"
 CAPTION = """
 One wave before and after fine-tuning, as in the Flux script: predictions from the sampled points,
-by the published cell of each algorithm, or by the selected one if none is published. Strong lines
-are the first seed, faint lines all other seeds; grey dashed before, coloured after fine-tuning.
-Algorithms with a step size of their own adapt with it, others with the study's common one. Curves
-that leave the axes have diverged; a panel counts the seeds whose predictions are not finite. This
-illustrates one task and one draw of points, the same for all algorithms; no conclusion is based on
-it. If x has two coordinates, the panels are maps of the first seed, the first coordinate downwards
-like the rows of an image. Circles are the sampled points in the colour of their labels; values
-beyond the scale have the colour of its ends, and non-finite values are grey.
+by the published cell of each algorithm, or by the selected one where the title says so. Strong
+lines are the first seed, faint lines all other seeds; grey dashed before, coloured after
+fine-tuning. Algorithms with a step size of their own adapt with it, others with the study's common
+one. Curves that leave the axes have diverged; a panel counts the seeds whose predictions are not
+finite. This illustrates one task and one draw of points, the same for all algorithms; no conclusion
+is based on it. If x has two coordinates, the panels are maps of the first seed, the first
+coordinate downwards like the rows of an image. Circles are the sampled points in the colour of
+their labels; values beyond the scale have the colour of its ends, and non-finite values are grey.
 """
 
 BEFORE: dict[str, Any] = {"color": GREY, "linestyle": (0, (4, 1.5)), "linewidth": 1.0}
