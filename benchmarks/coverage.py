@@ -84,8 +84,8 @@ EXPLODING = 2e-4
 
 
 def percent(hits: object) -> float:
-    """Return the share of hits in percent."""
-    return round(100 * float(np.mean(hits)), 1)
+    """Return the share of hits in percent, nan if there was nothing to hit."""
+    return round(100 * float(np.mean(hits)), 1) if np.size(hits) else np.nan
 
 
 def covers(interval: Interval, true: float) -> bool:
@@ -95,7 +95,8 @@ def covers(interval: Interval, true: float) -> bool:
 
 def intervals(x: simulated.Array, draws: Resamples) -> Iterator[tuple[str, Interval]]:
     """Yield the name and the interval of every statistic, as the tables of a study have it."""
-    yield "mean", mean_interval(x)
+    if determined(x):
+        yield "mean", mean_interval(x)
     yield "mean, raw scale", mean_interval(x, scale="raw")
     yield from zip(STATISTICS, crossed_intervals(list(STATISTICS.values()), x, draws), strict=True)
 

@@ -7,6 +7,7 @@ from textwrap import wrap
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from metabench.analysis.paired import CONFIDENCE, tables_of
@@ -88,10 +89,12 @@ def _chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "difference_upper",
         ],
     )
+    # Linear up to the typical difference, so that a large one leaves room for the others.
+    typical = float(np.median([abs(one["difference"]) for one in drawn])) or 1.0
     ends = base.mark_rule(yOffset=below).encode(
-        x=alt.X("difference_lower:Q", title="score of the first - score of the second").axis(
-            grid=False, tickCount=5
-        ),
+        x=alt.X("difference_lower:Q", title="score of the first - score of the second")
+        .axis(grid=False, tickCount=5)
+        .scale(type="symlog", constant=typical),
         x2="difference_upper:Q",
     )
     shape = alt.Shape("verdict:N").scale(domain=list(COLOURS), range=SHAPES)

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter
+from numpy.typing import NDArray
 
 from metabench.analysis.columns import judged
 from metabench.views.drawing.curves import ARROW, arrow
@@ -22,16 +23,18 @@ CATEGORY = "Training"
 CAPTION = """
 Mean loss on the validation bank during training, after the last update of the study's validation
 protocol; against meta-iterations and against their cost: tasks drawn, gradients of one task's loss,
-and points whose gradient was computed (the unit of the budget). The loss axis is logarithmic.
+and points whose gradient was computed (the unit of the budget). All axes are logarithmic; lines
+begin at the first validation after the start.
 
 {seeds} There is no interval. Solid lines are the
-published cells, or the selected cells of each protocol if an algorithm has none. Dashed lines are
-cells that train until another algorithm's budget of point-gradients is spent; they start like the
-published cell and continue it. Further cells of an algorithm have dots in their lines, and all have
-their names in the legend. The dotted line is the initialization without training. Curves leave the
-axis above 30 times their median initial loss; an arrow marks where a mean first does, and what
-follows is thin. If a seed diverges, a cross marks its last finite loss; the mean ends there,
-because no seed is left out of it, and the legend counts such seeds.
+published cells, or the selected cells if an algorithm has none or if the study has many algorithms.
+Dashed lines are cells that train until another algorithm's budget of point-gradients is spent; they
+start like the published cell and continue it. Further cells of an algorithm have dots in their
+lines; the legend names them, or the protocol for which each is selected. The dotted line is the
+initialization without training. Curves leave the axis above 30 times their median first loss; an
+arrow marks where a mean first does, and what follows is thin. If a seed diverges, a cross marks its
+last finite loss; the mean ends there, because no seed is left out of it, and the legend counts such
+seeds.
 """
 
 SPENT = {
@@ -51,10 +54,10 @@ MORE = ((0, (6, 1, 1, 1)), (0, (6, 1, 1, 1, 1, 1)), (0, (1, 1)))
 """Dash patterns of further cells of a role and algorithm."""
 
 MARKS = 5
-"""Approximate number of markers on a line."""
+"""Number of markers on a line as long as the diagonal of its panel."""
 
 HIGH = 30
-"""Limit of the axis, as a multiple of the curves' median initial loss."""
+"""Limit of the axis, as a multiple of the curves' median first loss."""
 
 FAINT: dict[str, Any] = {"alpha": 0.2, "linewidth": 0.5, "zorder": 1.5}
 UNTRAINED: dict[str, Any] = {"linestyle": (0, (1, 1)), "linewidth": 1.2}
@@ -65,14 +68,14 @@ class Cell(NamedTuple):
 
     Args:
         role: Its role, one of `LOOKS`.
-        note: What tells it from other cells of its role and algorithm, for the legend.
+        label: What the legend calls it.
         dash: The dash pattern of its line.
         style: Style of its algorithm.
         rows: Its rows of history.csv.
     """
 
     role: str
-    note: str
+    label: str
     dash: Any
     style: Style
     rows: pd.DataFrame
@@ -89,7 +92,9 @@ def draw(tables: Tables) -> Figure:
         for n, cell in enumerate(cells):
             # Many algorithms leave no room for the lines of single seeds.
             _draw(axes, cell, column, seeds=not tables.crowded, first=n / len(cells))
-        most = _style_axes(axes, label)
+        most = _fit_losses(axes)
+        spent = [np.asarray(cell.rows[column], dtype=float) for cell in cells]
+        _fit_cost(axes, np.concatenate(spent), label)
         _thin(axes, most)
         _arrows(axes, cells, column, most)
     for axes in panels[:, 0]:
@@ -102,23 +107,34 @@ def _cells(tables: Tables) -> list[Cell]:
     """Return the cells that are drawn, those with another algorithm's budget last."""
     found = []
     for algorithm in tables.every_algorithm:
-        cells = tables.rows("cells.csv", algorithm=algorithm)
-        named = {role: cells[cells["role"] == role]["cell"] for role in LOOKS}
-        if not len(named["published"]):
-            named["selected"] = _selected(tables, algorithm)
-        for role, names in named.items():
+        for role, notes in _drawn(tables, algorithm).items():
             dashes = [LOOKS[role]["linestyle"], *MORE]
-            for name, dash in zip(names, cycle(dashes), strict=False):
+            for (name, note), dash in zip(notes.items(), cycle(dashes), strict=False):
                 rows = tables.rows("history.csv", algorithm=algorithm, cell=name)
-                note = f": {name}" if len(names) > 1 else ""
-                found.append(Cell(role, note, dash, tables.styles[algorithm], rows))
+                style = tables.styles[algorithm]
+                given = "" if role == "published" or tables.crowded else f", {role}"
+                label = in_lines(style.label + given + (note if len(notes) > 1 else ""))
+                found.append(Cell(role, label, dash, style, rows))
     return sorted(found, key=lambda cell: cell.role == "equal-budget")
 
 
-def _selected(tables: Tables, algorithm: str) -> pd.Series[str]:
-    """Return the cells that validation selects under some protocol."""
+def _drawn(tables: Tables, algorithm: str) -> dict[str, dict[str, str]]:
+    """Return the cells of an algorithm that are drawn, by role, and what tells them apart."""
+    cells = tables.rows("cells.csv", algorithm=algorithm)
+    found = {role: cells[cells["role"] == role]["cell"] for role in LOOKS}
+    notes = {role: {name: f": {name}" for name in names} for role, names in found.items()}
+    if tables.crowded or not notes["published"]:
+        notes["published"] = {}
+        notes["selected"] = _selected(tables, algorithm)
+    return notes
+
+
+def _selected(tables: Tables, algorithm: str) -> dict[str, str]:
+    """Return the cells that validation selects, and under which protocols."""
     rows = judged(tables.rows("selection.csv", algorithm=algorithm))
-    return rows.loc[rows["selected"].astype(bool), "cell"].drop_duplicates()
+    rows = rows[rows["selected"].astype(bool) & rows["protocol"].isin(tables.fields.protocol)]
+    protocols = rows.groupby("cell", sort=False)["protocol"].unique()
+    return {str(cell): f" ({', '.join(names)})" for cell, names in protocols.items()}
 
 
 def _wide(cell: Cell, column: str) -> pd.DataFrame:
@@ -127,7 +143,7 @@ def _wide(cell: Cell, column: str) -> pd.DataFrame:
 
 
 def _draw(axes: Axes, cell: Cell, column: str, seeds: bool, first: float) -> None:
-    """Draw a cell's loss against its cost.
+    """Draw a cell's loss against its cost, from the first validation in training.
 
     A faint line is a seed, a strong one their mean. A cross marks where a seed's loss stops being
     finite.
@@ -144,11 +160,12 @@ def _draw(axes: Axes, cell: Cell, column: str, seeds: bool, first: float) -> Non
     if len(wide) == 1:
         axes.axhline(mean.iloc[0], color=colour, label=f"{label} (untrained)", **UNTRAINED)
         return
+    wide, mean = wide.iloc[1:], mean.iloc[1:]
     if seeds:
         axes.plot(wide.index, wide.mask(~np.isfinite(wide)), color=colour, **FAINT)
     known = mean.mask(~np.isfinite(mean))
-    every = max(1, len(wide) // MARKS)
-    marks: dict[str, Any] = {"marker": cell.style.marker, "markevery": (int(first * every), every)}
+    # As shares of the diagonal, since points come closer and closer on a logarithmic axis.
+    marks: dict[str, Any] = {"marker": cell.style.marker, "markevery": (first / MARKS, 1 / MARKS)}
     look = {**LOOKS[cell.role], "linestyle": cell.dash}
     axes.plot(wide.index, known, color=colour, label=label, **marks, **look)
     _crosses(axes, wide, colour)
@@ -156,9 +173,7 @@ def _draw(axes: Axes, cell: Cell, column: str, seeds: bool, first: float) -> Non
 
 def _label(cell: Cell, wide: pd.DataFrame) -> str:
     """Label a cell, including what the axis does not show."""
-    last = wide.iloc[-1]
-    label = cell.style.label + ("" if cell.role == "published" else f", {cell.role}")
-    label = in_lines(label + cell.note)
+    last, label = wide.iloc[-1], cell.label
     if lost := int((~np.isfinite(last)).sum()):
         label += f"\n({lost} of {wide.shape[1]} seeds diverged)"
     return label + ("\n(0 at the end)" if (last == 0).all() else "")
@@ -179,7 +194,7 @@ def _thin(axes: Axes, most: float) -> None:
     """
     for line in axes.get_lines():
         x, y = (np.asarray(values, dtype=float) for values in line.get_data())
-        left = np.flatnonzero((y > most) & np.logical_or.accumulate(y <= most))
+        left = np.flatnonzero(y > most)
         if line.get_linestyle() == "None" or not len(left):
             continue
         end = left[0] + 1
@@ -191,25 +206,26 @@ def _arrows(axes: Axes, cells: list[Cell], column: str, most: float) -> None:
     """Mark where the mean of each cell first exceeds the axis, whose largest loss is `most`."""
     height = 1.03  # over the panel, where no line hides it
     for cell in cells:
-        mean = _wide(cell, column).mean(axis=1)
+        mean = _wide(cell, column).mean(axis=1).iloc[1:]
         above = mean.index[np.isfinite(mean) & (mean > most)]
         if len(above):
             arrow(axes, above[0], height, "up", cell.style.colour)
             height += 1.5 * ARROW
 
 
-def _style_axes(axes: Axes, label: str) -> float:
-    """Fit a panel's axes to its lines, and return the largest loss that they may show."""
+def _fit_losses(axes: Axes) -> float:
+    """Fit the vertical axis to the lines, and return the largest loss that it may show."""
     lines = axes.get_lines()
     losses = np.concatenate([line.get_ydata() for line in lines]).astype(float)
     first = np.concatenate([np.asarray(line.get_ydata(), dtype=float)[:1] for line in lines])
     usual = np.median(first[np.isfinite(first)]) if np.isfinite(first).any() else np.inf
     most = float(HIGH * usual)
     loss_axis(axes, "y", losses[losses < most])
-    axes.set_xlim(left=0)
-    if not np.isfinite(losses).any():  # then nothing else says how far the axis goes
-        axes.set_xlim(right=np.concatenate([line.get_xdata() for line in lines]).max())
-    axes.set_xlabel(label)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     return most
+
+
+def _fit_cost(axes: Axes, spent: NDArray[np.float64], label: str) -> None:
+    """Fit the horizontal axis to the costs."""
+    loss_axis(axes, "x", spent, margin=1.1)
+    axes.set_xlabel(label)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
