@@ -1,4 +1,4 @@
-"""The effect of hyperparameters: a map of all candidates."""
+"""The effect of hyperparameters: the validation scores of all candidates."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ from metabench.analysis.columns import judged
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.board import number
 from metabench.views.report.charts.parts import (
+    NUMBERS,
     Chart,
     Control,
     Source,
     chart,
     chosen_title,
+    colours,
     parameters,
+    points,
 )
+
+OTHERS = 0.35
+"""Opacity of a candidate that is not selected."""
 
 
 def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | None:
-    """Return the map of all candidates over two of their hyperparameters."""
+    """Return the chart of the scores of all candidates against one of their hyperparameters."""
     board = judged(tables["leaderboard.csv"])
     board = board[board["role"].isin(["published", "grid"])]
     board = board.sort_values("validation_score", ascending=False)  # the best is drawn last
@@ -32,6 +38,8 @@ def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | No
         {
             "protocol": row["protocol"],
             "label": tables.styles[row["algorithm"]].line,
+            "colour": tables.styles[row["algorithm"]].colour,
+            "marker": tables.styles[row["algorithm"]].marker,
             "title": f"{row['algorithm']} {row['cell']}",
             "cell": row["cell"],
             "role": "selected" if row["selected"] else row["role"],
@@ -44,43 +52,41 @@ def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | No
     )
     first = [name for name in ("inner_step_size", "meta_step_size") if name in axes]
     order = (*first, *(name for name in axes if name not in first))
-    across, along = (
-        Control("across", "across", order),
-        Control("along", "along", (*order[1:], order[0])),
-    )
+    which = Control("hyperparameter", "hyperparameter", order)
     who = Control("algorithm", "algorithm", ("all", *sorted(data["label"].unique())))
     ticks = sorted({value for name in axes for value in data[name]}, key=_place)
     mark = (
         alt.Chart(data)
         .transform_filter("datum.protocol == protocol")
         .transform_filter("algorithm == 'all' || datum.label == algorithm")
-        .transform_calculate(a="datum[across]", b="datum[along]")
-        .mark_circle(stroke="black", strokeWidth=1, opacity=1)
+        .transform_calculate(value="datum[hyperparameter]")
+        .mark_point(strokeWidth=1.4)
         .encode(
-            x=alt.X("a:N", title=chosen_title("across"), sort=ticks).axis(labelAngle=-45),
-            y=alt.Y("b:N", title=chosen_title("along"), sort=ticks[::-1]),
+            x=alt.X("value:N", title=chosen_title("hyperparameter"), sort=ticks)
+            .axis(labelAngle=-45)
+            .scale(paddingInner=0.2),
             xOffset="label:N",
-            color=alt.Color("validation score:Q")
-            .scale(type="log", scheme="viridis", reverse=True)
-            .legend(title="validation score", orient="bottom", gradientLength=200),
-            size=alt.condition("datum.title == highlight", alt.value(320), alt.value(110)),
-            strokeOpacity=alt.condition("datum.role == 'selected'", alt.value(1), alt.value(0)),
+            y=alt.Y("validation score:Q").scale(type="log", nice=False).axis(format=NUMBERS),
+            stroke=colours(data),
+            size=alt.condition("datum.title == highlight", alt.value(320), alt.value(70)),
+            opacity=alt.condition("datum.role == 'selected'", alt.value(1), alt.value(OTHERS)),
             tooltip=["label", "cell", "role", "validation score", "test score", "updates"],
+            **points(data),
         )
     )
     return chart(
         "candidates",
         "Which hyperparameters matter",
-        "Every candidate by two of its hyperparameters, coloured by its mean validation score "
-        "after its best number of updates; a black rim marks the selected one. Algorithms are side "
-        "by side within a field, in the order of their names; where candidates of one algorithm "
-        "overlap, the best is on top. Click one to find it in this map, in the leaderboard if that "
-        "shows all cells, and in the charts that have it: most have only published and selected "
-        "cells.",
+        "Mean validation score of every candidate after its best number of updates, against one of "
+        "its hyperparameters; - where it has none. Lower is better. Algorithms are side by side "
+        "within a value, in the order of their names; strong marks are selected cells. Where "
+        "candidates with one value differ much, something else matters more. Click a mark to find "
+        "that cell under every other hyperparameter, in the leaderboard if that shows all cells, "
+        "and in the charts that have it: most have only published and selected cells.",
         Source(tables.size(choice.values[0]), ("leaderboard.csv",)),
-        (choice, who, across, along),
-        mark.add_params(*parameters(choice, who, across, along)),
-        height=300,
+        (choice, who, which),
+        mark.add_params(*parameters(choice, who, which)),
+        height=320,
     )
 
 
