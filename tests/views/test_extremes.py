@@ -103,3 +103,12 @@ def test_a_cell_may_have_the_name_of_another_algorithms_cell(tmp_path: Path, fam
             figure = picture.draw(Tables(handmade.write(found, tmp_path / name)))
             pages.append(style.save(figure, tmp_path / f"{name}-{family}")[1].read_bytes())
     assert pages[0] == pages[1]
+
+
+def test_a_line_of_training_without_any_finite_loss_has_no_marks(tmp_path: Path) -> None:
+    made = handmade.tables()
+    history = made["history.csv"]
+    trained = (history["cell"] == "f1") & (history["meta_iteration"] > 0)
+    history.loc[trained, "validation_loss"] = float("inf")
+    figure = drawn(FAMILIES["validation_curves"], read(tmp_path, made))
+    assert f"FOMAML\n({handmade.SEEDS} of {handmade.SEEDS} seeds diverged)" in figure.axes[0].get_legend_handles_labels()[1]

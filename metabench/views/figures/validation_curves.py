@@ -164,8 +164,10 @@ def _draw(axes: Axes, cell: Cell, column: str, seeds: bool, first: float) -> Non
     if seeds:
         axes.plot(wide.index, wide.mask(~np.isfinite(wide)), color=colour, **FAINT)
     known = mean.mask(~np.isfinite(mean))
-    # As shares of the diagonal, since points come closer and closer on a logarithmic axis.
-    marks: dict[str, Any] = {"marker": cell.style.marker, "markevery": (first / MARKS, 1 / MARKS)}
+    # As shares of the diagonal, since points come closer and closer on a logarithmic axis. Without
+    # any point matplotlib cannot place them.
+    every = (first / MARKS, 1 / MARKS) if known.notna().any() else None
+    marks: dict[str, Any] = {"marker": cell.style.marker, "markevery": every}
     look = {**LOOKS[cell.role], "linestyle": cell.dash}
     axes.plot(wide.index, known, color=colour, label=label, **marks, **look)
     _crosses(axes, wide, colour)
