@@ -230,14 +230,14 @@ def summary(running: Running, jobs: Mapping[str, int], seconds: float, cores: in
     if (train, evaluate) != (trained, evaluated):
         others = sum(jobs.values()) - train - evaluate
         counts = (
-            f"{train} of {trained} training jobs, {evaluate} of {evaluated} evaluations and "
-            f"{others} other job{'s' * (others != 1)} to run"
+            f"{train} of {trained} training jobs, {evaluate} of {evaluated} evaluations, "
+            f"{others} other job{'s' * (others != 1)}"
         )
     short = sum(each for stage, each in SHORT.items() if jobs.get(stage))
     minutes = max(1, round((seconds + slowness(running.engine) * short) / 60))
     return (
-        f"{len(study.cells)} cells, {study.config.seeds} seeds, {len(study.protocols)} protocols: "
-        f"{counts}, about {minutes} min on {cores} core{'s' * (cores > 1)}"
+        f"{len(study.cells)} cells, {study.config.seeds} seeds, {len(study.protocols)} protocols:\n"
+        f"  {counts}, about {minutes} min on {cores} core{'s' * (cores > 1)}"
     )
 
 

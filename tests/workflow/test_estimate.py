@@ -11,7 +11,7 @@ def test_the_plan_names_every_cell_and_counts_the_jobs(tmp_path):
     started = small.running(small.content(), tmp_path)
     text = estimate.plan(started, 2)
     assert (
-        "23 cells, 10 seeds, 2 protocols: 23 training jobs and 46 evaluations, about" in text
+        "23 cells, 10 seeds, 2 protocols:\n  23 training jobs and 46 evaluations, about" in text
         and "on 2 cores" in text
     )
     assert all(cell.title in text for cell in started.study.cells)
@@ -21,7 +21,11 @@ def test_the_minutes_are_those_of_the_jobs_that_will_run(tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "slowness", lambda name: 6.0)
     started = small.running(small.content(), tmp_path)
     for jobs, minutes in (({"tables": 1}, 1), ({"evaluate": 2, "tables": 1, "figures": 1}, 3)):
-        assert f" to run, about {minutes} min on 2 cores" in estimate.summary(started, jobs, 0.0, 2)
+        evaluated, others = jobs.get("evaluate", 0), len(jobs) - ("evaluate" in jobs)
+        assert estimate.summary(started, jobs, 0.0, 2).splitlines()[1] == (
+            f"  0 of 23 training jobs, {evaluated} of 46 evaluations, "
+            f"{others} other job{'s' * (others > 1)}, about {minutes} min on 2 cores"
+        )
     whole = {"train": 23, "evaluate": 46, "tables": 1}
     assert " 23 training jobs and 46 evaluations, about 6 min on 2 cores" in estimate.summary(
         started, whole, 300.0, 2
