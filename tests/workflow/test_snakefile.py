@@ -76,10 +76,10 @@ def test_an_interruption_before_any_job_is_one_line_and_an_error_is_not_hidden()
 @pytest.mark.parametrize(
     ("jobs", "cores", "text"),
     [
-        (("evaluate", "tables"), 2, "1 of 6 evaluations and 1 other job to run, about 1 min on 2"),
-        (("tables", "figures", "report"), 2, "0 of 6 evaluations and 3 other jobs to run, about"),
+        (("evaluate", "tables"), 2, "1 of 6 evaluations, 1 other job, about 1 min on 2"),
+        (("tables", "figures", "report"), 2, "0 of 6 evaluations, 3 other jobs, about"),
         (("tables", "figures", "report"), 2, "about 1 min on 2 cores"),
-        (("report",), 8, "1 other job to run, about 1 min on 1 core"),
+        (("report",), 8, "1 other job, about 1 min on 1 core"),
     ],
 )
 def test_a_study_begins_with_what_remains_of_it_and_the_cores_that_it_uses(
