@@ -19,8 +19,8 @@ tasks. Its standard error at 95 is 0.7 for 1000 replications and 1.5 for 200.
         adaptations in ten thousand that are a hundred to ten thousand times worse
     pairs         comparisons of each of these cells with all others
     few           comparisons of all these cells with few seeds
-    likelihoods   the mean negative log likelihood, where the seeds and tasks of a study are all
-        there are
+    resampled     scores and comparisons, where the seeds and tasks of these cells are all there are
+    likelihoods   the mean negative log likelihood in the same way
     ranks         how often the interval of a rank contains the rank for infinitely many seeds and
         tasks
 
@@ -31,7 +31,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
-from itertools import combinations
+from functools import partial
+from itertools import combinations, groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -212,15 +214,9 @@ def comparisons(a: Like, b: Like, seeds: int) -> dict[str, float]:
     for _ in range(FEWER):
         hardness = rng.standard_normal((1, TASKS))
         x, y = (kind.draw(seeds, hardness, rng) for kind in (a, b))
-        u, v = scores(x, 1.0), scores(y, 1.0)
-        found = (
-            difference_interval(u, v),
-            ratio_interval(u, v),
-            probability_of_improvement(x, y),
-        )
+        found = [interval(x, y) for interval in COMPARISONS.values()]
         hits.append([covers(*both) for both in zip(found, true, strict=True)])
-    names = ("difference", "ratio", "probability")
-    return {name: percent(held) for name, held in zip(names, np.transpose(hits), strict=True)}
+    return {name: percent(held) for name, held in zip(COMPARISONS, np.transpose(hits), strict=True)}
 
 
 def pairs() -> Rows:
@@ -252,29 +248,70 @@ def of_all(coverages: Iterable[dict[str, float]]) -> dict[str, object]:
     return row
 
 
+def resampled() -> Rows:
+    """Yield the coverage on the selected cells' own scores: the mean and the least by protocol.
+
+    A cell's own seeds and tasks are drawn with replacement, the same for both of a pair, so that
+    the estimate of all of them is the true value. This assumes nothing about how losses are
+    distributed, but takes the tails from the sample.
+    """
+    for protocol, field in groupby(simulated.over_zero(STUDY), key=itemgetter(1)):
+        cells = {algorithm: losses for algorithm, _, losses in sorted(field, key=itemgetter(0))}
+        named = {(name,): {"score": of_population(score_interval, x)} for name, x in cells.items()}
+        for (a, x), (b, y) in combinations(cells.items(), 2):
+            named[a, b] = {
+                name: of_population(interval, x, y) for name, interval in COMPARISONS.items()
+            }
+        for name in ("score", *COMPARISONS):
+            held = {who: found[name] for who, found in named.items() if name in found}
+            least = min(held, key=held.__getitem__)
+            yield {
+                "protocol": protocol,
+                "interval": name,
+                "mean": round(float(np.mean(list(held.values()))), 1),
+                "least": held[least],
+                "of": " and ".join(least),
+            }
+
+
+def score_interval(losses: simulated.Array) -> Interval:
+    """Return the mean score of losses over the zero predictor's, with its interval."""
+    return mean_interval(scores(losses, 1.0), scale="logit")
+
+
+COMPARISONS: dict[str, Callable[[simulated.Array, simulated.Array], Interval]] = {
+    "difference": lambda x, y: difference_interval(scores(x, 1.0), scores(y, 1.0)),
+    "ratio": lambda x, y: ratio_interval(scores(x, 1.0), scores(y, 1.0)),
+    "probability": probability_of_improvement,
+}
+"""The intervals of comparisons, given losses over the zero predictor's."""
+
+
 def likelihoods() -> Rows:
     """Yield the coverage of mean negative log likelihoods, for each algorithm the mean and least.
 
-    A row's own seeds and tasks are drawn with replacement, so that its mean is the true one. This
-    assumes nothing about how likelihoods are distributed, but takes the tails from the sample.
+    As in `resampled`.
     """
     study = measured.read(running.read(NOISY))
     found: dict[str, list[dict[str, float]]] = {}
     for place, measures in predictive.measures(study):
         nll = measures["nll"]
         if len(nll) > 1:
-            found.setdefault(place["algorithm"], []).append({"nll": of_population(nll)})
+            coverage = of_population(partial(mean_interval, scale="raw"), nll)
+            found.setdefault(place["algorithm"], []).append({"nll": coverage})
     for algorithm, coverages in found.items():
         yield {"algorithm": algorithm, "rows": len(coverages)} | of_all(coverages)
 
 
-def of_population(values: simulated.Array) -> float:
-    """Return the coverage of the mean of values ``(seed, task)`` if these are all there are."""
+def of_population(interval: Callable[..., Interval], *values: simulated.Array) -> float:
+    """Return the coverage of an interval if values ``(seed, task)`` are all there are."""
     rng, hits = np.random.default_rng(SEEDS), []
-    seeds, tasks = values.shape
-    for _ in range(REPLICATIONS):
-        drawn = values[rng.integers(seeds, size=seeds)][:, rng.integers(tasks, size=tasks)]
-        hits.append(covers(mean_interval(drawn, scale="raw"), values.mean()))
+    true = interval(*values).estimate
+    seeds, tasks = values[0].shape
+    for _ in range(FEWER):
+        rows, columns = rng.integers(seeds, size=seeds), rng.integers(tasks, size=tasks)
+        drawn = [x[np.ix_(rows, columns)] for x in values]
+        hits.append(covers(interval(*drawn), true))
     return percent(hits)
 
 
@@ -322,6 +359,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "like": like,
     "pairs": pairs,
     "few": few,
+    "resampled": resampled,
     "likelihoods": likelihoods,
     "ranks": ranks_of,
 }

@@ -5,6 +5,7 @@ Truths are those of infinitely many seeds and tasks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -150,23 +151,32 @@ class Like(NamedTuple):
         return float(below + 1 - ndtr(-mean / deviation))
 
 
-def like(folder: Path) -> list[Like]:
-    """Return simulated losses for each selected cell of a study with its own step size."""
+def over_zero(folder: Path) -> Iterator[tuple[str, str, Array]]:
+    """Yield algorithm, protocol and losses ``(seed, task)`` of each selected cell of a study.
+
+    The losses are over the zero predictor's, after the last update with the cell's own step size.
+    """
     losses, board = (frames.read(folder, name) for name in ("tasks.parquet", "leaderboard.csv"))
     losses = losses[losses["region"] == "all"].set_index(["algorithm", "cell", "protocol"])
     losses = losses.sort_index()
-    found = []
     for row in board[board["selected"] & (board["step"] == "own")].itertuples():
         here = losses.loc[(row.algorithm, row.cell, row.protocol)]
         here = here[here["step"] == "own"].pivot(index="seed", columns="task", values="loss")
         zero = losses.loc[("zero", "-", row.protocol)].set_index("task")["loss"]
-        x = np.log(np.clip((here / zero).to_numpy(dtype=float), 1e-12, 1e12))
+        yield row.algorithm, row.protocol, (here / zero).to_numpy(dtype=float)
+
+
+def like(folder: Path) -> list[Like]:
+    """Return simulated losses for each selected cell of a study with its own step size."""
+    found = []
+    for algorithm, protocol, losses in over_zero(folder):
+        x = np.log(np.clip(losses, 1e-12, 1e12))
         seeds, tasks = x.shape
         residual = x - x.mean(1, keepdims=True) - x.mean(0) + x.mean()
         within = float((residual**2).sum() / ((seeds - 1) * (tasks - 1)))
         seed = max(float(x.mean(1).var(ddof=1)) - within / tasks, 0.0)
         task = max(float(x.mean(0).var(ddof=1)) - within / seeds, 0.0)
-        found.append(Like(row.algorithm, row.protocol, x.mean(), seed, task, within))
+        found.append(Like(algorithm, protocol, x.mean(), seed, task, within))
     return found
 
 

@@ -5,6 +5,7 @@ Nothing is timed here.
 import sys
 from importlib.util import find_spec
 
+import pandas as pd
 import pytest
 import small
 import torch
@@ -13,12 +14,14 @@ from small import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))  # they are scripts, and no package
 
+import coverage
 import growth
 import speed
 import subjects
 import whole
 from workers import Worker, cores
 
+from metabench.analysis.statistics.intervals import FEWEST_SEEDS
 from metabench.learning import training
 from metabench.learning.algorithms import NAMES
 from metabench.study import config
@@ -315,3 +318,25 @@ def test_the_page_on_scaling_shows_the_committed_table():
 def test_a_study_of_many_training_jobs_has_as_many():
     for jobs in (10, 100, 3000):
         assert len(Study(config.parse(whole.study(jobs))).train_jobs) == jobs
+
+
+def test_the_committed_coverage_is_what_the_command_measures() -> None:
+    tables = {
+        path.stem: pd.read_csv(path)
+        for path in (ROOT / "results" / "reference" / "coverage").glob("*.csv")
+    }
+    assert tables.keys() == coverage.TABLES.keys()
+    improvement, spread, means = (tables[name] for name in ("improvement", "spread", "means"))
+    (balanced,) = [one for one in coverage.SCENARIOS if one.name == "normal, balanced"]
+    row = improvement[(improvement["losses"] == balanced.name) & (improvement["seeds"] == 3)]
+    assert coverage.improvement_of(balanced, 0.8, 3) == row["P = 0.8"].item()
+    found, where = coverage.of_spread(2.5, 5), spread["variance over seeds"] == 2.5
+    assert found["score"] == spread.loc[where, "5 seeds"].item()
+    assert [found["mean"], found["known"]] == (
+        means.loc[where, ["5 seeds", "5 seeds, known"]].iloc[0].tolist()
+    )
+    statistics = tables["statistics"]
+    diverging = statistics["losses"].str.contains("diverge")
+    assert (
+        statistics["mean"].notna() == (statistics["seeds"] >= FEWEST_SEEDS) & ~diverging
+    ).all(), "where a mean has an interval"

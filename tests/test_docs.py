@@ -8,6 +8,7 @@ from typing import Any
 import covered
 import declared
 import numpy as np
+import pandas as pd
 import pytest
 import small
 import yaml
@@ -188,13 +189,20 @@ def test_the_results_of_the_default_study_are_those_of_the_committed_tables() ->
 CLAIMS = yaml.safe_load((ROOT / "docs" / "claims.yaml").read_text())
 
 
+def rows_of(claim: dict[str, str]) -> pd.DataFrame:
+    """Return the rows that a claim is about, of a study or of a benchmark."""
+    part, _, name = claim["table"].partition("/")
+    folder = ROOT / "results" / "reference" / part
+    tables = folder / "tables" if (folder / "tables").exists() else folder
+    return frames.read(tables, name).query(claim["rows"])
+
+
 @pytest.mark.parametrize(
     "claim", CLAIMS, ids=[f"{n} {claim['says'][:60]}" for n, claim in enumerate(CLAIMS)]
 )
 def test_a_claim_holds_in_its_rows_and_stands_in_its_page(claim: dict[str, str]) -> None:
     """Broken on purpose, a claim fails: `rows` must find some, and `holds` be true of each."""
-    study, _, name = claim["table"].partition("/")
-    rows = frames.read(ROOT / "results" / "reference" / study / "tables", name).query(claim["rows"])
+    rows = rows_of(claim)
     assert len(rows), "no row says anything of this"
     assert len(rows.query(claim["holds"])) == len(rows)
     page = " ".join((ROOT / claim["page"]).read_text().split())
@@ -229,10 +237,7 @@ def test_every_interval_in_the_prose_of_a_page_is_a_claim(page: str) -> None:
     found = re.findall(rf"{number} \[{number}, {number}\]", re.sub(r"\s+", " ", prose))
     claimed = []
     for claim in CLAIMS:
-        study, _, name = claim["table"].partition("/")
-        tables = ROOT / "results" / "reference" / study / "tables"
-        row = frames.read(tables, name).query(claim["rows"]).iloc[0]
-        claimed.append(claim["says"].format(**row))
+        claimed.append(claim["says"].format(**rows_of(claim).iloc[0]))
     assert found and all(any(numbers in text for text in claimed) for numbers in found)
 
 

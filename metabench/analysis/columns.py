@@ -125,6 +125,11 @@ COSTS = {
     ),
 }
 
+NO_INTERVAL = (
+    "A mean loss has none where an adaptation diverged, where one seed or task has more than half "
+    "of the sum, or with two to four seeds."
+)
+
 SCORES = {
     "score": Column(
         NUMBER,
@@ -144,8 +149,7 @@ STATISTICS = SCORES | {
     "mean_lower": Column(
         NUMBER,
         "Lower end of the mean's interval over seeds and tasks (over tasks alone where seeds is "
-        "0); there is none where an adaptation diverged, where one seed or task has more than half of "
-        "the sum, or for two to four seeds.",
+        f"0). {NO_INTERVAL}",
     ),
     "mean_upper": Column(NUMBER, "Upper end of it."),
     "mean_finite": Column(NUMBER, "Mean over the finite losses alone; `finite` counts them."),

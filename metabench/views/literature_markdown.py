@@ -48,7 +48,7 @@ def table(found: pd.DataFrame) -> str:
 def _measured(row: Any) -> str:
     """Return our mean with its interval, our median, and how many adaptations diverged.
 
-    The mean has no interval where an adaptation diverged.
+    The mean may have no interval (`metabench.analysis.statistics.intervals.determined`).
     """
     ends = row.ours_lower, row.ours_upper
     interval = "" if np.isnan(ends).any() else f" [{_number(ends[0])}, {_number(ends[1])}]"

@@ -19,6 +19,7 @@ from metabench.views.drawing import medium, style
 from metabench.views.drawing.reading import Tables
 
 REFERENCE = ROOT / "results" / "reference" / "flux"
+STUDIES = sorted(path.parent.parent.name for path in REFERENCE.parent.glob("*/tables/cells.csv"))
 
 
 def losses(algorithm: str, protocol: str) -> pd.Series:
@@ -53,6 +54,43 @@ def test_some_cells_diverged_and_show() -> None:
     lost = board[board["runs_diverged"] > 0]
     assert len(diverged) and set(diverged) == set(pd.MultiIndex.from_frame(lost[key]))
     assert np.isinf(lost["mean"]).all()
+
+
+def without_interval(folder: Path) -> pd.Series:
+    """Return whether the mean loss of each row of the leaderboard must have no interval.
+
+    Of protocols whose losses the reference does not have of all tasks, nothing is said.
+    """
+    keys = ["algorithm", "cell", "protocol", "step"]
+    losses = frames.read(folder, "tasks.parquet").query("region == 'all'")
+    board = frames.read(folder, "leaderboard.csv").set_index(keys)
+    kept = losses.groupby("protocol", observed=True)["task"].nunique()
+    whole = [
+        name for name, count in kept.items() if count == board.xs(name, level=2)["tasks"].max()
+    ]
+    losses = losses[losses["protocol"].isin(whole)].astype({key: str for key in keys})
+    total = losses.groupby(keys)["loss"].sum()
+    shares = {
+        margin: losses.groupby([*keys, margin])["loss"].sum().groupby(level=keys).max() / total
+        for margin in ("seed", "task")
+    }
+    seeds = losses.groupby(keys)["seed"].nunique()
+    return (
+        (shares["task"] > 0.5)
+        | ((shares["seed"] > 0.5) & (seeds > 1))
+        | seeds.between(2, 4)
+        | (board["diverged_share"].reindex(total.index) > 0)
+        | ~np.isfinite(total)
+    )
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_exactly_the_means_that_losses_do_not_determine_have_no_interval(study: str) -> None:
+    folder = REFERENCE.parent / study / "tables"
+    none = without_interval(folder)
+    board = frames.read(folder, "leaderboard.csv").set_index(list(none.index.names))
+    found = board["mean_lower"].reindex(none.index)
+    assert len(none) and (found.isna() == none).all(), found[found.isna() != none]
 
 
 @pytest.mark.parametrize("protocol", ["standard", "robustness"])

@@ -201,6 +201,12 @@ def test_negative_values_are_refused_on_the_log_scale():
 # ---- pooled statistics
 
 
+def test_a_ratio_counts_scores_below_rounding_as_rounding():
+    a, b = np.full((5, 10), 1e-11), np.full((5, 10), 1e-13)
+    assert_allclose(ratio_interval(a, b), [10, 10, 10])
+    assert ROUNDING == 1e-12
+
+
 def one_large(place: tuple[Any, Any], times: float) -> Any:
     """Losses of 5 seeds and 10 tasks, all 1, but for a part that is larger."""
     x = np.ones((5, 10))

@@ -111,4 +111,7 @@ def test_a_line_of_training_without_any_finite_loss_has_no_marks(tmp_path: Path)
     trained = (history["cell"] == "f1") & (history["meta_iteration"] > 0)
     history.loc[trained, "validation_loss"] = float("inf")
     figure = drawn(FAMILIES["validation_curves"], read(tmp_path, made))
-    assert f"FOMAML\n({handmade.SEEDS} of {handmade.SEEDS} seeds diverged)" in figure.axes[0].get_legend_handles_labels()[1]
+    assert (
+        f"FOMAML\n({handmade.SEEDS} of {handmade.SEEDS} seeds diverged)"
+        in figure.axes[0].get_legend_handles_labels()[1]
+    )

@@ -113,7 +113,9 @@ def test_the_title_of_an_axis_follows_the_choice(flux: Page) -> None:
     flux.wait_for_function("views.adaptation.scale('y').type === 'linear'")
     shown = flux.locator(titles.format("adaptation")).all_text_contents()
     assert set(shown) == {"updates", "share of failed adaptations"}
-    flux.select_option("select[data-chart=candidates][data-control=hyperparameter]", "meta_step_size")
+    flux.select_option(
+        "select[data-chart=candidates][data-control=hyperparameter]", "meta_step_size"
+    )
     settle(flux, "candidates")
     shown = flux.locator(titles.format("candidates")).all_text_contents()
     assert shown == ["meta_step_size", "validation score"]

@@ -308,9 +308,7 @@ def test_a_study_on_a_terminal_is_one_screen_that_ends_with_its_results(tmp_path
     code, output = on_a_terminal(folder)
     (line,) = shown(output)
     assert code == 0
-    assert line.startswith(
-        "study tiny: nothing to do; lowest scores: robustness random "
-    )
+    assert line.startswith("study tiny: nothing to do; lowest scores: robustness random ")
     listing = snakemake(folder, "--cores", "1", "--verbose", config="config/tiny.yaml")
     assert "Nothing to be done (all requested files" in listing.stderr
 

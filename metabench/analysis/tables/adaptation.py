@@ -24,9 +24,9 @@ from metabench.records.measured import CellRecord
 NAME = "adaptation.csv"
 CAPTION = """
 Score and loss of every cell, protocol, adaptation step, region and update over all seeds and test
-tasks: mean score with its interval and the share that failed; mean loss, with an interval if no
-adaptation diverged and neither one seed nor one task dominates it, median, interquartile mean, 95th percentile, share of diverged adaptations. The
-last update also has intervals of the median and the interquartile mean.
+tasks: mean score with its interval and the share that failed; mean loss with its interval, median,
+interquartile mean, 95th percentile, share of diverged adaptations. The last update also has
+intervals of the median and the interquartile mean.
 """
 COLUMNS: dict[str, Column] = {}
 

@@ -26,10 +26,11 @@ predict from the support points at once.
 tasks, and the paired comparisons are more sensitive.
 
 The mean loss includes every adaptation, so a few that diverge can dominate it while the score
-improves; if one diverged, it has no interval. Below a name is the share of adaptations that have
-diverged by the last update. An arrow marks the update at which a line leaves the axis: upwards
-where losses are too large or infinite, downwards where they are exactly 0. Baselines with a score
-below 0.00001, such as least squares on sine and cosine, are not drawn.
+improves; if one diverged, or one seed or task dominates, it has no interval. Below a name is the
+share of adaptations that have diverged by the last update. An arrow marks the update at which a
+line leaves the axis: upwards where losses are too large or infinite, downwards where they are
+exactly 0. Baselines with a score below 0.00001, such as least squares on sine and cosine, are not
+drawn.
 """
 
 

@@ -9,6 +9,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from metabench.analysis.columns import NO_INTERVAL
 from metabench.analysis.statistics.losses import ROUNDING
 from metabench.views.drawing.curves import CEILING, ceiling, takes_no_steps
 from metabench.views.drawing.lines import Line, lines
@@ -84,11 +85,11 @@ def adaptation(tables: Tables, choice: Control, confidence: float) -> Chart:
         "adaptation",
         "How fast they adapt",
         f"Against the number of updates: mean score and mean loss with {confidence:.0%} intervals "
-        "over seeds and tasks (a mean has none if an adaptation diverged), median loss, or the "
-        "share of adaptations no better than predicting zero. Solid: published cells; dashed: "
-        "selected cells; long dashes: trained methods that take no steps; dotted: baselines. An "
-        "algorithm has one marker, hollow on its second line. Arrows at the upper edge mark values "
-        "off the axis, those of each line at a height of their own: infinite ones, and losses "
+        "over seeds and tasks, median loss, or the share of adaptations no better than predicting "
+        f"zero. {NO_INTERVAL} Solid: published cells; dashed: selected cells; long dashes: trained "
+        "methods that take no steps; dotted: baselines. An algorithm has one marker, hollow on its "
+        "second line. Arrows at the upper edge mark values off the axis, those of each line at a "
+        "height of their own: infinite ones, and losses "
         f"above {CEILING} times that of predicting zero. "
         f"Predictors with a score below {LEAST:g} are not drawn, to leave room for the others. "
         "Open the list of algorithms and tick some to see these alone.",
