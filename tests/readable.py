@@ -114,6 +114,24 @@ TOUCHING = """() => {
 }"""
 
 
+OUTSIDE = """async () => {
+    await Promise.all(Object.values(views).map((view) => view.runAsync()));
+    const cut = (text) => {
+        const [box, whole] = [text, text.ownerSVGElement].map((one) => one.getBoundingClientRect());
+        return box.width && text.textContent.trim() && (
+            box.left < whole.left - 2 || box.right > whole.right + 2 ||
+            box.top < whole.top - 2 || box.bottom > whole.bottom + 2);
+    };
+    return [...document.querySelectorAll("svg.marks text")].filter(cut)
+        .map((text) => `${text.closest("section").id}: ${text.textContent}`);
+}"""
+
+
+def outside(page: Page) -> list[str]:
+    """Return the texts that the edges of their charts cut off."""
+    return list(page.evaluate(OUTSIDE))
+
+
 def faint(page: Page, within: str = "body") -> list[str]:
     """Return the visible texts whose contrast is less than WCAG's level AA demands.
 

@@ -21,14 +21,14 @@ from metabench.views.report.charts.parts import OF_DIFFERENCES
 COLOURS = {"better": "#0072B2", "worse": "#D55E00", "open": "#777777", "equal": "#bbbbbb"}
 """Colours of verdicts, which are about the first study."""
 
-SHAPES = ["circle", "square", "diamond", "triangle-up"]
+SHAPES = {"better": "circle", "worse": "square", "open": "diamond", "equal": "triangle-up"}
 """Their shapes."""
 
 LETTERS = 48
 """The most letters in a line above an interval, which fit on a phone."""
 
-LINE, GAP = 13, 22
-"""Pixels of such a line, and of the interval with its distance to the next."""
+LINE, GAP, BELOW = 13, 32, 22
+"""Pixels of such a line, of the interval with its distances, and of that to the next row."""
 
 
 def write(found: pd.DataFrame, a: Path, b: Path, out: Path) -> None:
@@ -72,13 +72,18 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 def _chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the differences with their intervals, each below the name of its pair."""
     drawn = [row for row in rows if row["verdict"] != "equal"] or rows
-    places = {one["place"] for one in drawn}
-    row = LINE * max(place.count("\n") + 1 for place in places) + GAP
-    below = (row - GAP) / 2
-    base = alt.Chart(pd.DataFrame(drawn).drop(columns="text")).encode(
+    counts = [one["place"].count("\n") + 1 for one in drawn]
+    most = max(counts)
+    # Empty lines on top, so that the last line of each name is just above its interval.
+    lines = ["\n" * (most - n) + one["place"] for n, one in zip(counts, drawn, strict=True)]
+    known = [verdict for verdict in COLOURS if verdict in {one["verdict"] for one in drawn}]
+    row = LINE * most + GAP
+    below = row / 2 - BELOW
+    data = pd.DataFrame(drawn).drop(columns="text").assign(lines=lines)
+    base = alt.Chart(data).encode(
         y=alt.Y("place:N", title=None, sort=None, axis=None),
         color=alt.Color("verdict:N", title="the first is", legend=alt.Legend(orient="top")).scale(
-            domain=list(COLOURS), range=list(COLOURS.values())
+            domain=known, range=[COLOURS[verdict] for verdict in known]
         ),
         tooltip=[
             "name",
@@ -97,16 +102,16 @@ def _chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
         .scale(type="symlog", constant=typical),
         x2="difference_upper:Q",
     )
-    shape = alt.Shape("verdict:N").scale(domain=list(COLOURS), range=SHAPES)
+    shape = alt.Shape("verdict:N").scale(domain=known, range=[SHAPES[one] for one in known])
     points = base.mark_point(filled=True, size=50, yOffset=below).encode(
         x="difference:Q", shape=shape
     )
     names = base.mark_text(
         align="left", baseline="top", lineBreak="\n", dy=-row / 2, color="black"
-    ).encode(x=alt.value(0), text="place:N", color=alt.value("black"))
+    ).encode(x=alt.value(0), text="lines:N", color=alt.value("black"))
     zero = alt.Chart().mark_rule(strokeDash=[2, 2], color="#cccccc").encode(x=alt.datum(0))
     with alt.data_transformers.enable("default", max_rows=None):
         chart = (zero + ends + points + names).properties(
-            width="container", height=row * len(places)
+            width="container", height=row * len({one["place"] for one in drawn})
         )
         return dict(chart.configure_view(stroke=None).to_dict())

@@ -120,6 +120,14 @@ def test_the_finding_counts_no_updates_of_what_takes_no_steps() -> None:
     assert first.startswith("Under robustness, Deep kernel transfer ") and "after" not in first
 
 
+def test_the_page_on_reports_quotes_the_finding_of_the_default_study() -> None:
+    page = (REFERENCE.parent.parent / "docs" / "reading-a-report.md").read_text()
+    quoted = " ".join(re.findall(r"^> (.*)$", page, flags=re.MULTILINE))
+    tables = Tables(REFERENCE / "flux" / "tables")
+    first, *_ = findings.sentences(tables, ["robustness", "standard"], 0.95)
+    assert quoted == first
+
+
 @pytest.mark.parametrize(("study", "others"), [("flux", 1), ("flux-noisy", 4)])
 def test_the_findings_are_three_sentences_whatever_the_number_of_protocols(
     study: str, others: int

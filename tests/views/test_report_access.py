@@ -10,7 +10,7 @@ import pytest
 from browser import in_a_browser
 from matplotlib.markers import MarkerStyle
 from playwright.sync_api import Browser, Page
-from readable import faint, touching
+from readable import faint, outside, touching
 from reports import REFERENCE, STUDIES, Opened, data_of
 
 from metabench.analysis import frames
@@ -76,6 +76,23 @@ def test_numbers_on_colours_have_it_whatever_a_reader_chooses(
             control.select_option(value)
             settle(page, chart)
             assert faint(page, f"#{chart}") == [], (control.get_attribute("data-control"), value)
+    page.close()
+
+
+@in_a_browser
+@pytest.mark.slow
+@pytest.mark.parametrize(("study", "width"), [("flux", 400), ("flux-atlas", 1280)])
+def test_no_text_is_cut_off_whatever_a_reader_chooses(
+    written: dict[str, Path], browser: Browser, study: str, width: int
+) -> None:
+    page = Opened(browser, written[study], width).page
+    for control in page.locator("select[data-chart]:not([data-control=highlight])").all():
+        first = control.input_value()
+        for value in control.evaluate("(one) => [...one.options].map((option) => option.value)"):
+            control.select_option(value)
+            page.wait_for_timeout(100)  # another scale draws a chart anew
+            assert outside(page) == [], (control.get_attribute("data-control"), value)
+        control.select_option(first)
     page.close()
 
 

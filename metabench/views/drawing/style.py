@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from metabench.records.artifacts import replacing
@@ -186,11 +186,17 @@ def loss_axis(
     axes.set(**{f"{which}lim": (known.min() / margin, known.max() * margin)})
     axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
-    ticks = _ticks(known.max() / known.min(), DENSE[which])
-    axis.set_major_locator(LogLocator(subs=ticks, numticks=12))
+    span = known.max() / known.min() * margin**2
+    if span < NARROW:
+        axis.set_major_locator(MaxNLocator(FEW[which]))
+    else:
+        axis.set_major_locator(LogLocator(subs=_ticks(span / margin**2, DENSE[which]), numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: _tick_text(value)))
     axis.set_minor_formatter(NullFormatter())
 
+
+NARROW, FEW = 2.0, {"x": 3, "y": 5}
+"""The ratio of the ends of an axis below which its numbers are evenly spaced, and how many."""
 
 DENSE = {"x": 60, "y": 1000}
 """The ratio of the ends of an axis above which only powers of ten have numbers.

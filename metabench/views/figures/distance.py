@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from metabench.analysis.columns import QUARTERS
+from metabench.views.drawing.curves import arrow
 from metabench.views.drawing.lines import lines
 from metabench.views.drawing.medium import canvas_of_one, headline, legend_beside
 from metabench.views.drawing.reading import LEAST, Tables
@@ -33,7 +34,7 @@ def draw(tables: Tables, distant: str) -> Figure:
     last = rows[rows["update"] == final]
     figure = canvas_of_one()
     axes = figure.subplots()
-    known = []
+    known, leaving = [], []
     places = np.arange(len(QUARTERS))
     every = lines(tables, distant)
     for n, line in enumerate(every):
@@ -44,9 +45,12 @@ def draw(tables: Tables, distant: str) -> Figure:
         axes.errorbar(
             beside, score, np.nan_to_num(np.abs(ends)), label=line.label, markersize=4, **line.look
         )
+        leaving += [(x, line.look["color"]) for x in beside[score < LEAST]]
         known += [score, mine["score_lower"], mine["score_upper"]]
     scores = np.concatenate(known)
     loss_axis(axes, "y", scores[scores >= LEAST])
+    for x, colour in leaving:
+        arrow(axes, x, 0.03, "down", colour)
     axes.set_xticks(places, QUARTERS)
     axes.set_xlabel("quarter of the grid by distance to the nearest support point")
     axes.set_ylabel("mean score")

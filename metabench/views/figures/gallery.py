@@ -15,8 +15,9 @@ CATEGORY = "Showcase"
 CAPTION = """
 Typical and bad predictions, found and not chosen by hand: of all runs on all test tasks, in the
 order of their loss after the last update, the ones at 5, 50, 95 and 99.9 %. A row for each
-algorithm, but at most for the five with the lowest mean score, which come first: the cells of the
-showcase. Axes fit the tasks: a curve that leaves them goes on outside.
+algorithm, but at most for the five with the lowest mean score, which come first: their published
+cells, or the selected ones if the study compares selected cells. Axes fit the tasks: a curve that
+leaves them goes on outside.
 """
 
 ROWS = 5

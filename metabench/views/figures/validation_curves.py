@@ -13,7 +13,7 @@ from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
 from metabench.analysis.columns import judged
-from metabench.views.drawing.curves import ARROW, arrow
+from metabench.views.drawing.curves import arrow
 from metabench.views.drawing.medium import canvas, in_lines, legend_below, message
 from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import Style, loss_axis
@@ -32,9 +32,9 @@ Dashed lines are cells that train until another algorithm's budget of point-grad
 start like the published cell and continue it. Further cells of an algorithm have dots in their
 lines; the legend names them, or the protocol for which each is selected. The dotted line is the
 initialization without training. Curves leave the axis above 30 times their median first loss; an
-arrow marks where a mean first does, and what follows is thin. If a seed diverges, a cross marks its
-last finite loss; the mean ends there, because no seed is left out of it, and the legend counts such
-seeds.
+arrow marks where a mean first does or is infinite, and what follows is thin. If a seed diverges, a
+cross marks its last finite loss, at the upper edge if it is above. From there on the mean is
+infinite, because no seed is left out of it; the legend counts such seeds.
 """
 
 SPENT = {
@@ -58,6 +58,9 @@ MARKS = 5
 
 HIGH = 30
 """Limit of the axis, as a multiple of the curves' median first loss."""
+
+WIDE = 0.035
+"""Distance between two arrows, as a share of the axis."""
 
 FAINT: dict[str, Any] = {"alpha": 0.2, "linewidth": 0.5, "zorder": 1.5}
 UNTRAINED: dict[str, Any] = {"linestyle": (0, (1, 1)), "linewidth": 1.2}
@@ -88,19 +91,34 @@ def draw(tables: Tables) -> Figure:
         return message("No algorithm of this study has a cell to show.")
     figure = canvas(4.6)
     panels = figure.subplots(2, 2, sharey=True)
+    most = _most(cells)
     for axes, (column, label) in zip(panels.flat, SPENT.items(), strict=True):
         for n, cell in enumerate(cells):
             # Many algorithms leave no room for the lines of single seeds.
-            _draw(axes, cell, column, seeds=not tables.crowded, first=n / len(cells))
-        most = _fit_losses(axes)
+            _draw(axes, cell, column, most, seeds=not tables.crowded, first=n / len(cells))
+        _fit_losses(axes, most)
         spent = [np.asarray(cell.rows[column], dtype=float) for cell in cells]
         _fit_cost(axes, np.concatenate(spent), label)
-        _thin(axes, most)
         _arrows(axes, cells, column, most)
     for axes in panels[:, 0]:
         axes.set_ylabel("validation MSE")
     legend_below(figure, panels[0, 0], 4 if tables.crowded else 3)
     return figure
+
+
+def _most(cells: list[Cell]) -> float:
+    """Return the largest loss on the axis: a multiple of the cells' median first finite loss."""
+    found = []
+    for cell in cells:
+        mean = _wide(cell, "meta_iteration").mean(axis=1)
+        trained = mean.iloc[1:2]
+        found.append(
+            trained.item() if np.isfinite(trained).all() and len(trained) else mean.iloc[0]
+        )
+    first = np.array(found)
+    return (
+        float(HIGH * np.median(first[np.isfinite(first)])) if np.isfinite(first).any() else np.inf
+    )
 
 
 def _cells(tables: Tables) -> list[Cell]:
@@ -142,16 +160,23 @@ def _wide(cell: Cell, column: str) -> pd.DataFrame:
     return cell.rows.pivot(index=column, columns="seed", values="validation_loss")
 
 
-def _draw(axes: Axes, cell: Cell, column: str, seeds: bool, first: float) -> None:
+def _leaves(mean: pd.Series, most: float) -> int:
+    """Return the position of the first mean that is not on the axis, or their number."""
+    off = np.flatnonzero(~(mean <= most))
+    return int(off[0]) if len(off) else len(mean)
+
+
+def _draw(axes: Axes, cell: Cell, column: str, most: float, seeds: bool, first: float) -> None:
     """Draw a cell's loss against its cost, from the first validation in training.
 
-    A faint line is a seed, a strong one their mean. A cross marks where a seed's loss stops being
-    finite.
+    A faint line is a seed, a strong one their mean; what follows after it has left the axis is as
+    faint, so that it hides no other. A cross marks where a seed's loss stops being finite.
 
     Args:
         axes: The axes to draw on.
         cell: The cell.
         column: The cost.
+        most: The largest loss on the axis.
         seeds: Whether to draw the seeds.
         first: Place of the first marker, as a share of the distance to the next.
     """
@@ -163,14 +188,17 @@ def _draw(axes: Axes, cell: Cell, column: str, seeds: bool, first: float) -> Non
     wide, mean = wide.iloc[1:], mean.iloc[1:]
     if seeds:
         axes.plot(wide.index, wide.mask(~np.isfinite(wide)), color=colour, **FAINT)
-    known = mean.mask(~np.isfinite(mean))
+    known, end = mean.mask(~np.isfinite(mean)), _leaves(mean, most)
+    strong, rest = known.iloc[: end + 1], known.iloc[end + 1 :]
     # As shares of the diagonal, since points come closer and closer on a logarithmic axis. Without
     # any point matplotlib cannot place them.
-    every = (first / MARKS, 1 / MARKS) if known.notna().any() else None
+    every = (first / MARKS, 1 / MARKS) if strong.notna().any() else None
     marks: dict[str, Any] = {"marker": cell.style.marker, "markevery": every}
     look = {**LOOKS[cell.role], "linestyle": cell.dash}
-    axes.plot(wide.index, known, color=colour, label=label, **marks, **look)
-    _crosses(axes, wide, colour)
+    axes.plot(strong.index, strong, color=colour, label=label, **marks, **look)
+    if len(rest):
+        axes.plot(rest.index, rest, color=colour, **FAINT)
+    _crosses(axes, wide, colour, most)
 
 
 def _label(cell: Cell, wide: pd.DataFrame) -> str:
@@ -181,49 +209,35 @@ def _label(cell: Cell, wide: pd.DataFrame) -> str:
     return label + ("\n(0 at the end)" if (last == 0).all() else "")
 
 
-def _crosses(axes: Axes, wide: pd.DataFrame, colour: str) -> None:
+def _crosses(axes: Axes, wide: pd.DataFrame, colour: str, most: float) -> None:
     """Mark the last finite loss of each seed that has diverged by the end."""
     for seed in wide:
         if not np.isfinite(wide[seed].iloc[-1]):
-            known = wide[seed][np.isfinite(wide[seed])].iloc[-1:]
+            known = wide[seed][np.isfinite(wide[seed])].iloc[-1:].clip(upper=most)
             axes.plot(known.index, known, "x", color=colour, markersize=6, markeredgewidth=1.5)
 
 
-def _thin(axes: Axes, most: float) -> None:
-    """Draw what follows after a line has left the axis as thin as the seeds.
-
-    Otherwise a line that comes back and leaves again would hide those of others.
-    """
-    for line in axes.get_lines():
-        x, y = (np.asarray(values, dtype=float) for values in line.get_data())
-        left = np.flatnonzero(y > most)
-        if line.get_linestyle() == "None" or not len(left):
-            continue
-        end = left[0] + 1
-        line.set_data(x[:end], y[:end])
-        axes.plot(x[end:], y[end:], color=line.get_color(), **FAINT)
-
-
 def _arrows(axes: Axes, cells: list[Cell], column: str, most: float) -> None:
-    """Mark where the mean of each cell first exceeds the axis, whose largest loss is `most`."""
-    height = 1.03  # over the panel, where no line hides it
-    for cell in cells:
-        mean = _wide(cell, column).mean(axis=1).iloc[1:]
-        above = mean.index[np.isfinite(mean) & (mean > most)]
-        if len(above):
-            arrow(axes, above[0], height, "up", cell.style.colour)
-            height += 1.5 * ARROW
+    """Mark where the mean of each cell leaves the axis; arrows of one place are side by side."""
+    means = [(cell, _wide(cell, column).mean(axis=1).iloc[1:]) for cell in cells]
+    leaving = [
+        (mean.index[end], cell.style.colour)
+        for cell, mean in means
+        if (end := _leaves(mean, most)) < len(mean)
+    ]
+    low, high = axes.get_xlim()
+    free = 0.0
+    for x, colour in sorted(leaving):
+        place = np.log(x / low) / np.log(high / low)
+        shown = x if place >= free else low * (high / low) ** free
+        arrow(axes, shown, 1.04, "up", colour)
+        free = max(place, free) + WIDE
 
 
-def _fit_losses(axes: Axes) -> float:
-    """Fit the vertical axis to the lines, and return the largest loss that it may show."""
-    lines = axes.get_lines()
-    losses = np.concatenate([line.get_ydata() for line in lines]).astype(float)
-    first = np.concatenate([np.asarray(line.get_ydata(), dtype=float)[:1] for line in lines])
-    usual = np.median(first[np.isfinite(first)]) if np.isfinite(first).any() else np.inf
-    most = float(HIGH * usual)
-    loss_axis(axes, "y", losses[losses < most])
-    return most
+def _fit_losses(axes: Axes, most: float) -> None:
+    """Fit the vertical axis to the lines."""
+    losses = np.concatenate([line.get_ydata() for line in axes.get_lines()]).astype(float)
+    loss_axis(axes, "y", losses[losses <= most])
 
 
 def _fit_cost(axes: Axes, spent: NDArray[np.float64], label: str) -> None:

@@ -46,7 +46,7 @@ function withChoices(spec, chosen) {
   const beside = (pixels) => Math.max(1, Math.floor(width / pixels));
   if (made.usermeta?.square) made.width = made.height = Math.min(made.height, width - BESIDE);
   if (made.facet) made.columns = Math.max(1, Math.floor((width - LABELS) / made.usermeta.map));
-  for (const { encoding } of made.layer || made.spec?.layer || []) {
+  for (const { encoding } of made.layer || made.spec?.layer || [made.spec || made]) {
     const scaled = made.facet ? encoding.color : encoding.y;
     if (chosen.scale && scaled.scale) scaled.scale.type = chosen.scale;
     if (encoding.stroke?.legend) encoding.stroke.legend.columns = beside(240);
@@ -108,7 +108,7 @@ function mark(row) {
 function changed(control) {
   const { chart, control: name } = control.dataset;
   if (name === "scale") draw(chart);
-  else views[chart].signal(name, valueOf(control)).run();
+  else views[chart].signal(name, valueOf(control)).resize().run(); // labels may need more room
 }
 
 // What a position of a slider means depends on the protocol.
@@ -277,6 +277,7 @@ function fillBoard() {
     mark(line);
   }
   document.querySelector("#board tbody").replaceWith(body);
+  find("board-rows").textContent = `${body.rows.length} row${body.rows.length === 1 ? "" : "s"}`;
   for (const head of columns) {
     if (head.dataset.key === order.key) head.setAttribute("aria-sort", order.up ? "ascending" : "descending");
     else head.removeAttribute("aria-sort");

@@ -22,8 +22,8 @@ from metabench.views.report.charts.parts import (
     points,
 )
 
-OTHERS = 0.35
-"""Opacity of a candidate that is not selected."""
+STRONG, OTHERS = "datum.role == 'selected' || datum.title == highlight", 0.35
+"""Which candidates are drawn strongly, and the opacity of the others."""
 
 
 def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | None:
@@ -64,12 +64,14 @@ def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | No
         .encode(
             x=alt.X("value:N", title=chosen_title("hyperparameter"), sort=ticks)
             .axis(labelAngle=-45)
-            .scale(paddingInner=0.2),
-            xOffset="label:N",
-            y=alt.Y("validation score:Q").scale(type="log", nice=False).axis(format=NUMBERS),
+            .scale(paddingInner=0.5),
+            xOffset=alt.XOffset("label:N", sort="ascending"),
+            y=alt.Y("validation score:Q")
+            .scale(type="log", nice=False, padding=8)
+            .axis(format=NUMBERS),
             stroke=colours(data),
             size=alt.condition("datum.title == highlight", alt.value(320), alt.value(70)),
-            opacity=alt.condition("datum.role == 'selected'", alt.value(1), alt.value(OTHERS)),
+            opacity=alt.condition(STRONG, alt.value(1), alt.value(OTHERS)),
             tooltip=["label", "cell", "role", "validation score", "test score", "updates"],
             **points(data),
         )
@@ -78,7 +80,7 @@ def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | No
         "candidates",
         "Which hyperparameters matter",
         "Mean validation score of every candidate after its best number of updates, against one of "
-        "its hyperparameters; - where it has none. Lower is better. Algorithms are side by side "
+        "its hyperparameters. Lower is better. Algorithms are side by side "
         "within a value, in the order of their names; strong marks are selected cells. Where "
         "candidates with one value differ much, something else matters more. Click a mark to find "
         "that cell under every other hyperparameter, in the leaderboard if that shows all cells, "
@@ -93,7 +95,7 @@ def candidates(tables: Tables, choice: Control, confidence: float) -> Chart | No
 def _value_text(value: Any) -> str:
     """Format the value of a hyperparameter."""
     if pd.isna(value):
-        return "-"
+        return "none"
     return value if isinstance(value, str) else f"{value:g}"
 
 

@@ -67,17 +67,25 @@ def showcase(tables: Tables, choice: Control, confidence: float) -> Chart | None
         .mark_point(filled=True, color="black", size=60)
         .encode(x=x, y="y:Q", tooltip=["x", "y"])
     )
+    cells = data.drop_duplicates(["label", "protocol"]).drop(columns="along")
+    name = (
+        alt.Chart(cells)
+        .transform_filter("datum.protocol == protocol && datum.label == algorithm")
+        .mark_text(align="left", baseline="bottom", dy=-4)
+        .encode(x=alt.value(0), y=alt.value(0), text="cell")
+    )
     return chart(
         "showcase",
         "One wave",
-        "Predictions for one wave by the first seed of the published cell, or else the selected "
-        "one; move the slider from before adaptation (dashed grey) to the protocol's last update. "
+        "Predictions for one wave by the first seed of the cell that is named above: published, or "
+        "selected if the study compares selected cells. "
+        "Move the slider from before adaptation (dashed grey) to the protocol's last update. "
         "Algorithms with a step size of their own adapt with it, others with the study's common "
         "one. The dotted line is the wave, the points are the support points; a curve ends where "
         "it leaves the chart. This is an illustration: no conclusion is based on it.",
         Source("1 seed × 1 task", (ALONG, "showcase.csv", "points.csv")),
         (choice, who, when),
-        (wave + before + curve + points).add_params(*parameters(choice, who, when)),
+        (wave + before + curve + points + name).add_params(*parameters(choice, who, when)),
         height=280,
     )
 
@@ -103,6 +111,7 @@ def _curves(
         curves = mine.pivot(index="x", columns="update", values="prediction")
         found = [bisect(list(curves.columns), update) - 1 for update in updates]
         place = {"protocol": protocol, "label": style.line, "colour": style.colour}
+        place["cell"] = mine["cell"].iloc[0]
         for x, values in zip(curves.index[::EACH], curves.to_numpy()[::EACH], strict=True):
             along = [round(float(values[n]), 2) if abs(values[n]) < most else None for n in found]
             yield {**place, "x": round(float(x), 2), "along": along}
