@@ -103,6 +103,7 @@ import sys
 from pathlib import Path
 from metabench.views import figures
 from metabench.views.drawing import medium, style
+from metabench.views.drawing.grids import Grid
 from metabench.views.drawing.reading import Tables
 tables, out = Tables(Path(sys.argv[1])), Path(sys.argv[2])
 pictures = figures.of_tables(tables)
@@ -612,3 +613,17 @@ def test_a_study_without_special_cells_or_regions_still_has_every_figure(tmp_pat
         if picture.stem in stems:
             written = style.save(picture.draw(made), tmp_path / picture.stem)
             assert len(written) == 2 and all(path.stat().st_size > 1000 for path in written)
+
+
+def test_of_many_algorithms_a_grid_has_one_line_each() -> None:
+    tables = Tables(small.ROOT / "results" / "reference" / "algorithms-atlas" / "tables")
+    found = Grid(tables, "width")
+    trained = [line for line in found.lines if line.cell != "-"]
+    assert [line.algorithm for line in trained] == tables.every_algorithm
+    assert [line.label for line in trained] == [
+        tables.styles[name].label for name in tables.every_algorithm
+    ]
+    board = tables.rows("leaderboard.csv", protocol="robustness")
+    selected = set(board.loc[board["selected"], "cell"])
+    assert {line.cell for line in trained} <= selected
+    assert len(found.methods) > len(found.lines)

@@ -152,6 +152,26 @@ class Grid:
         found += [self._method(name, "-", "baseline", "", baseline(name)) for name in shown]
         return found
 
+    @cached_property
+    def lines(self) -> list[Method]:
+        """What is drawn as a line: every method, or of many algorithms one cell each.
+
+        That is the cell which is selected under the first protocol by name.
+        """
+        if not self.tables.crowded:
+            return self.methods
+        board = judged(self.tables.rows("leaderboard.csv", protocol=self.tables.protocols[0]))
+        selected = board[board["selected"].astype(bool)]
+        chosen = set(zip(selected["algorithm"], selected["cell"], strict=True))
+        look = ROLES["published"]
+        return [
+            self._method(method.algorithm, method.cell, method.role, "", look)
+            if method.cell != "-"
+            else method
+            for method in self.methods
+            if method.cell == "-" or (method.algorithm, method.cell) in chosen
+        ]
+
     def of(self, method: Method) -> pd.DataFrame:
         """Return the rows of a method."""
         rows = self.rows

@@ -34,8 +34,9 @@ score is better; the last map is the difference of the first two published cells
 interval includes zero. More axes: these maps over the first two, for each value of the others.
 
 Solid: published cells; dash-dotted: published values at another algorithm's budget; dashed: other
-cells; dotted: baselines. Cells adapt at their own step size or, if they have none, at the one that
-each run tunes on validation tasks.
+cells; dotted: baselines. If a study has many algorithms, each has one line, solid and without
+interval: the cell that validation selects under the first of its protocols by name. Cells adapt at
+their own step size or, if they have none, at the one that each run tunes on validation tasks.
 """
 
 LOW = 1e-4
@@ -67,7 +68,7 @@ def _curves(grid: Grid) -> Figure:
     left, right = figure.subplots(1, 2)
     known = []
     below: Counter[float] = Counter()
-    for method in grid.methods:
+    for method in grid.lines:
         rows = grid.of(method).sort_values(f"place {axis.name}")
         places = rows[f"place {axis.name}"].to_numpy(int)
         x = places if axis.scale == "order" else np.array(axis.numbers)[places]
@@ -75,7 +76,8 @@ def _curves(grid: Grid) -> Figure:
         shown = score >= LOW
         left.plot(x, np.where(shown, score, OFF), label=method.label, **method.look)
         ends = rows["score_lower"], rows["score_upper"]
-        left.fill_between(x, *ends, where=shown, color=colour, alpha=0.15, linewidth=0)
+        if not grid.tables.crowded:
+            left.fill_between(x, *ends, where=shown, color=colour, alpha=0.15, linewidth=0)
         for place in x[~shown]:
             arrow(left, place, 0.03 + ARROW * below[place], "down", colour)
             below[place] += 1
@@ -91,7 +93,7 @@ def _curves(grid: Grid) -> Figure:
     right.set_ylabel("adaptations that failed")
     for axes in (left, right):
         _label(axes, axis)
-    legend_below(figure, left, 3)
+    legend_below(figure, left, 4 if grid.tables.crowded else 3)
     return figure
 
 
