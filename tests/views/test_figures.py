@@ -20,6 +20,7 @@ from metabench.records.artifacts import ArtifactError
 from metabench.views import figures
 from metabench.views.drawing import curves, medium, style
 from metabench.views.drawing.contenders import contenders
+from metabench.views.drawing.grids import Grid
 from metabench.views.drawing.lines import lines
 from metabench.views.drawing.reading import Fields, Tables
 from metabench.views.figures import (
@@ -103,7 +104,6 @@ import sys
 from pathlib import Path
 from metabench.views import figures
 from metabench.views.drawing import medium, style
-from metabench.views.drawing.grids import Grid
 from metabench.views.drawing.reading import Tables
 tables, out = Tables(Path(sys.argv[1])), Path(sys.argv[2])
 pictures = figures.of_tables(tables)
