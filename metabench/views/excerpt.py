@@ -80,10 +80,23 @@ def _latex(texts: pd.DataFrame, numbers: Collection[str]) -> str:
     named = {name: style.line for name, style in KNOWN.items()}
     safe = texts.replace(dict.fromkeys(set(ALGORITHMS) & set(texts), named)).map(_safe)
     for column in numbers:
-        safe[column] = safe[column].map(lambda text: text.replace("-", "$-$"))
+        safe[column] = safe[column].map(_number_in_latex)
     kinds = "".join("r" if column in numbers else "l" for column in safe)
     words = safe.rename(columns=lambda name: _safe(name.replace("_", " ")))
     return str(words.style.hide().to_latex(hrules=True, column_format=kinds))
+
+
+def _number_in_latex(text: str) -> str:
+    r"""Format a number in LaTeX.
+
+    Example:
+        >>> _number_in_latex("-1e-07")
+        '$-1\\\\times10^{-7}$'
+    """
+    power = re.fullmatch(r"(.*)e([+-]\d+)", text)
+    if power:
+        return rf"${power[1]}\times10^{{{int(power[2])}}}$"
+    return text.replace("-", "$-$")
 
 
 def _safe(text: str) -> str:

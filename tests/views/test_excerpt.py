@@ -43,7 +43,7 @@ def test_latex_has_rules_and_the_names_of_figures_and_numbers_at_the_right():
         r"algorithm & score & seeds & score lower & tuned \\",
         r"\midrule",
         r"MAML & 0.123 & 10 & $-$0.5 & True \\",
-        r"MAML++ &  & 12 & 1e$-$07 & False \\",
+        r"MAML++ &  & 12 & $1\times10^{-7}$ & False \\",
         r"\bottomrule",
         r"\end{tabular}",
     ]

@@ -518,7 +518,7 @@ def test_a_table_in_latex_is_escaped_and_its_numbers_are_on_the_right(
     line = [fields.get(key, "0.1") for key in keys]
     row = page.evaluate("(line) => writers.latex([columns.map(() => ''), line])[4]", line)
     assert row == (
-        r"a\textasciitilde{}b & $<$1e$-$12 & $-$0.3 [$-$0.4, $-$0.2] & "
+        r"a\textasciitilde{}b & $<$$1\times10^{-12}$ & $-$0.3 [$-$0.4, $-$0.2] & "
         r"x\_y=1e-05, \{5\%\} \textbackslash{} \textasciicircum{} & - & own & "
         r"32 & 0.1 & 0.1 & 0.1 \\"
     )

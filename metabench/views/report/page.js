@@ -313,7 +313,9 @@ const writers = {
   markdown: ([head, ...lines]) => [head, head.map(() => "---"), ...lines].map((line) => `| ${line.join(" | ")} |`),
   latex: ([head, ...lines]) => {
     const row = (line) => `${line.join(" & ")} \\\\`;
-    const field = (value, n) => isNumber(n) ? inLatex(value).replaceAll("-", "$-$") : inLatex(value);
+    const signs = (words) => words.replace(/(\d[\d.]*)e([+-]\d+)|-/g,
+      (minus, digits, power) => digits ? `$${digits}\\times10^{${Number(power)}}$` : "$-$");
+    const field = (value, n) => isNumber(n) ? signs(inLatex(value)) : inLatex(value);
     const kinds = head.map((_, n) => isNumber(n) ? "r" : "l").join("");
     return [`\\begin{tabular}{${kinds}}`, "\\toprule", row(head.map(inLatex)), "\\midrule",
       ...lines.map((line) => row(line.map(field))), "\\bottomrule", "\\end{tabular}"];
