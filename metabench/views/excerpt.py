@@ -91,7 +91,7 @@ def _number_in_latex(text: str) -> str:
 
     Example:
         >>> _number_in_latex("-1e-07")
-        '$-1\\\\times10^{-7}$'
+        '$-1\\times10^{-7}$'
     """
     power = re.fullmatch(r"(.*)e([+-]\d+)", text)
     if power:
