@@ -266,6 +266,15 @@ def test_what_a_study_is_called_cannot_leave_its_place_in_the_page(tmp_path: Pat
     assert "<script>alert" not in text and "&lt;script&gt;alert" in text
 
 
+def test_a_checkout_without_a_history_has_a_report(tmp_path: Path) -> None:
+    root = tmp_path / "flux"
+    shutil.copytree(REFERENCE / "flux", root)
+    provenance = json.loads((root / "provenance.json").read_text())
+    (root / "provenance.json").write_text(json.dumps(provenance | {"commit": None, "dirty": False}))
+    text = report.write(root / "tables", tmp_path / "page.html").read_text()
+    assert "of a checkout without a history. This page" in " ".join(text.split())
+
+
 @pytest.mark.parametrize(
     "line", [[], ["--study", "flux", "--tables", "."], ["--tables", "."], ["--out", "x.html"]]
 )
