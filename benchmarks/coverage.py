@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cache, partial
 from itertools import combinations, groupby
 from operator import itemgetter
 from pathlib import Path
@@ -168,6 +168,7 @@ def of_means() -> Rows:
         yield row
 
 
+@cache
 def of_spread(variance: float, seeds: int) -> dict[str, float]:
     """Return the coverage of the means of losses that vary this much over seeds."""
     kind = Like("", "", mean=-5.0, seed=variance, task=1.0, residual=0.3)

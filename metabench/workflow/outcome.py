@@ -92,10 +92,8 @@ def places(running: Running) -> list[str]:
         f"report       {layout.report}",
     ]
     server = rest.hidden(uri) if rest.is_server(uri) else LOCAL
-    if server == LOCAL:
-        found.append(f"MLflow       {store.program('metabench')} ui --study {study}")
-    else:
-        found.append(f"MLflow       {server}")
+    serving = f"{store.program('metabench')} ui --study {study}"
+    found.append(f"MLflow       {serving if server == LOCAL else server}")
     with suppress(ArtifactError):  # the store need not answer for the study to be finished
         found.append(ui.page(server, ui.experiment(layout.root, study)))
     return found

@@ -163,14 +163,12 @@ class Grid:
         board = judged(self.tables.rows("leaderboard.csv", protocol=self.tables.protocols[0]))
         selected = board[board["selected"].astype(bool)]
         chosen = set(zip(selected["algorithm"], selected["cell"], strict=True))
-        look = ROLES["published"]
-        return [
-            self._method(method.algorithm, method.cell, method.role, "", look)
-            if method.cell != "-"
-            else method
+        trained = [
+            self._method(method.algorithm, method.cell, method.role, "", ROLES["published"])
             for method in self.methods
-            if method.cell == "-" or (method.algorithm, method.cell) in chosen
+            if (method.algorithm, method.cell) in chosen
         ]
+        return [*trained, *(method for method in self.methods if method.role == "baseline")]
 
     def of(self, method: Method) -> pd.DataFrame:
         """Return the rows of a method."""

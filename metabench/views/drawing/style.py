@@ -186,11 +186,11 @@ def loss_axis(
     axes.set(**{f"{which}lim": (known.min() / margin, known.max() * margin)})
     axes.set(**{f"{which}scale": "log"})
     axis = axes.xaxis if which == "x" else axes.yaxis
-    span = known.max() / known.min() * margin**2
-    if span < NARROW:
+    span = known.max() / known.min()
+    if span * margin**2 < NARROW:
         axis.set_major_locator(MaxNLocator(FEW[which]))
     else:
-        axis.set_major_locator(LogLocator(subs=_ticks(span / margin**2, DENSE[which]), numticks=12))
+        axis.set_major_locator(LogLocator(subs=_ticks(span, DENSE[which]), numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: _tick_text(value)))
     axis.set_minor_formatter(NullFormatter())
 

@@ -107,18 +107,15 @@ def draw(tables: Tables) -> Figure:
 
 
 def _most(cells: list[Cell]) -> float:
-    """Return the largest loss on the axis: a multiple of the cells' median first finite loss."""
-    found = []
+    """Return the largest loss on the axis: a multiple of the median first loss of the cells.
+
+    That of a cell is at its first validation in training, or before it if it is infinite there.
+    """
+    first = []
     for cell in cells:
-        mean = _wide(cell, "meta_iteration").mean(axis=1)
-        trained = mean.iloc[1:2]
-        found.append(
-            trained.item() if np.isfinite(trained).all() and len(trained) else mean.iloc[0]
-        )
-    first = np.array(found)
-    return (
-        float(HIGH * np.median(first[np.isfinite(first)])) if np.isfinite(first).any() else np.inf
-    )
+        mean = _wide(cell, "meta_iteration").mean(axis=1).iloc[1::-1]
+        first += list(mean[np.isfinite(mean)].iloc[:1])
+    return float(HIGH * np.median(first)) if first else np.inf
 
 
 def _cells(tables: Tables) -> list[Cell]:
