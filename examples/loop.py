@@ -90,7 +90,7 @@ def meta_gradient(network, theta, batch, h):
 
 
 def predict(network, theta, question, h):
-    """Adapt each network of a stack ``(..., M)``, and predict before and after each update."""
+    """Adapt each network of a stack ``(..., M)``, and predict after the measured updates."""
     if question.optimizer == "adam":
         raise ValueError("loop.py adapts by plain descent, and a protocol asks for adam")
     module, stack = empty_module(network), theta.shape[:-1]
@@ -114,8 +114,7 @@ def predict(network, theta, question, h):
         torch.stack(list(along(module, flat, step, x, y, at, len(question.batches.x))))
         for flat, step, x, y, at in rows
     ]
-    every = torch.stack(found, dim=1).unflatten(1, stack)
-    return every if question.every else every[-1]
+    return torch.stack(found, dim=1).unflatten(1, stack)[question.measured]
 
 
 def along(module, flat, step_size, x, y, at, updates):

@@ -92,7 +92,7 @@ def train(running: Running, cell: str, seeds: str) -> None:
 @group_option
 @seeds_option
 def evaluate(running: Running, cell: str, group: str, seeds: str) -> None:
-    """Adapt trained initializations to the held-out tasks and measure each update."""
+    """Adapt trained initializations to the held-out tasks and measure their losses."""
     from metabench import jobs
 
     jobs.evaluate(running, running.study.cell(cell), running.study.group(group), seeds)

@@ -86,7 +86,7 @@ def train(running: Running, cell: Cell, seeds: str) -> Path:
 
 
 def evaluate(running: Running, cell: Cell, group: str, seeds: str) -> Path:
-    """Adapt trained initializations to the held-out tasks and measure each update.
+    """Adapt trained initializations to the held-out tasks and measure their losses.
 
     Args:
         running: The study.

@@ -92,6 +92,8 @@ def test_the_documented_defaults_are_the_defaults() -> None:
 
 
 def _as_yaml(default: Any) -> Any:
+    if isinstance(default, bool):
+        return str(default).lower()
     return list(default) if isinstance(default, tuple) else default
 
 

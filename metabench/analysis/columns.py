@@ -197,7 +197,7 @@ CHOICE = {
     ),
     "updates": Column(
         COUNT,
-        "Number of updates that validation chooses for this cell, from 1 to the protocol's.",
+        "Number of updates that validation chooses for this cell, of those that are measured.",
     ),
     "selected": Column(
         FLAG,

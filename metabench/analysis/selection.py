@@ -18,23 +18,23 @@ from metabench.records.measured import CellRecord
 
 
 def select(validation: ArrayLike, meta_step_size: ArrayLike) -> tuple[int, int]:
-    """Return the cell and the number of updates with the lowest mean score over seeds.
+    """Return the cell with the lowest mean score over seeds, and the update at which it has it.
 
-    A run that diverged has the score 1. Ties go to the smaller meta step and to fewer updates.
+    A run that diverged has the score 1. Ties go to the smaller meta step and to the first update.
 
     Args:
-        validation: Mean validation scores after 1, 2, ... updates, ``(cell, update, seed)``.
+        validation: Mean validation scores after some updates, ``(cell, update, seed)``.
         meta_step_size: ``(cell,)``.
     """
     every_seed = np.arange(np.shape(validation)[-1])[None]
-    cell, updates = _selected(validation, meta_step_size, every_seed)
-    return int(cell[0]), int(updates[0])
+    cell, update = _selected(validation, meta_step_size, every_seed)
+    return int(cell[0]), int(update[0])
 
 
 def leave_one_seed_out(
     validation: ArrayLike, meta_step_size: ArrayLike
 ) -> tuple[Integers, Integers]:
-    """Return, for each seed, the cell and updates that the other seeds select, ``(seed,)`` each.
+    """Return, for each seed, the cell and update that the other seeds select, ``(seed,)`` each.
 
     Its score on this seed has no winner's curse. Args are those of `select`, with at least 2 seeds
     (ValueError).
@@ -60,9 +60,9 @@ def selection_frequency(
 def _selected(
     validation: ArrayLike, meta_step_size: ArrayLike, seeds: Integers
 ) -> tuple[Integers, Integers]:
-    """Return the cell and number of updates that each row of seeds ``(choice, n)`` selects."""
+    """Return the cell and the update that each row of seeds ``(choice, n)`` selects."""
     means = np.asarray(validation, dtype=np.float64)[..., seeds].mean(-1)  # (cell, update, choice)
-    updates, least = 1 + means.argmin(1), means.min(1)
+    updates, least = means.argmin(1), means.min(1)
     cells = _order(least, meta_step_size)[0]
     return cells, np.take_along_axis(updates, cells[None], axis=0)[0]
 
@@ -81,7 +81,8 @@ class Selection(NamedTuple):
         protocol: The protocol.
         step: The kind of step size.
         records: The candidates.
-        validation: Their mean validation scores after 1, 2, ... updates, ``(cell, update, seed)``.
+        measured: The numbers of updates after which they are compared, ``(update,)``.
+        validation: Their mean validation scores after each, ``(cell, update, seed)``.
         test: The same of their mean test scores.
         meta_step_size: ``(cell,)``; 0 for those that have none.
     """
@@ -89,6 +90,7 @@ class Selection(NamedTuple):
     protocol: str
     step: str
     records: list[CellRecord]
+    measured: Integers
     validation: NDArray[np.float64]
     test: NDArray[np.float64]
     meta_step_size: NDArray[np.float64]
@@ -101,7 +103,11 @@ class Selection(NamedTuple):
     @property
     def updates(self) -> Integers:
         """The number of updates at which each cell's score is lowest, ``(cell,)``."""
-        return 1 + self.validation.mean(-1).argmin(-1)
+        return self.measured[self._best]
+
+    @property
+    def _best(self) -> Integers:
+        return self.validation.mean(-1).argmin(-1)
 
     @property
     def scores(self) -> Floats:
@@ -122,7 +128,7 @@ class Selection(NamedTuple):
         if seeds < 2:
             return np.nan
         cells, updates = leave_one_seed_out(self.validation, self.meta_step_size)
-        return float(self.test[cells, updates - 1, range(seeds)].mean())
+        return float(self.test[cells, updates, range(seeds)].mean())
 
     def after_trials(self) -> tuple[Floats, Floats]:
         """Return the average result of 1, 2, ... trials of the candidates, ``(trial,)``.
@@ -138,7 +144,7 @@ class Selection(NamedTuple):
             for rank in range(count - n + 1):
                 chances[n - 1, rank] = left * n / (count - rank)
                 left -= chances[n - 1, rank]
-        test = self.test.mean(-1)[range(count), self.updates - 1]
+        test = self.test.mean(-1)[range(count), self._best]
         return chances @ self.scores[order], chances @ test[order]
 
 
@@ -202,6 +208,7 @@ def selection_of(study: Study, algorithm: str, protocol: str, step: str) -> Sele
         protocol,
         step,
         records,
+        measured=np.array(study.protocols[protocol].measured)[1:],
         validation=np.stack(
             [study.validation_scores(record, protocol, step)[1:] for record in records]
         ),

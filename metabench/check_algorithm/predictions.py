@@ -19,7 +19,7 @@ from metabench.learning.tasks import Points
 
 
 def predicts_every_update(s: Subject) -> None:
-    """`predict` returns finite predictions of every update, or only of the last on request."""
+    """`predict` returns finite predictions of every update, or of some of them on request."""
     theta, support, x = s.begin(), s.held_out(), s.tasks.grid.float()
     found, want = s.predict(theta, support, x), (UPDATES + 1, len(SEEDS), 4, len(x), 1)
     must(
@@ -31,15 +31,11 @@ def predicts_every_update(s: Subject) -> None:
         "predictions must keep theta's type, and be detached from autograd",
     )
     must(bool(found.isfinite().all()), "predictions must be finite at the beginning")
-    last = s.predict(theta, support, x, every=False)
-    must(
-        tuple(last.shape) == want[1:],
-        f"with every=False predict must return {want[1:]}; got {tuple(last.shape)}",
-    )
-    must(
-        near(last, found[-1]),
-        "with every=False predictions must be those of the last update",
-    )
+    for only in ([0, UPDATES], [UPDATES]):
+        some = s.predict(theta, support, x, only=only)
+        asked, want = f"asked for updates {only}, predict must return", (len(only), *want[1:])
+        must(tuple(some.shape) == want, f"{asked} {want}; got {tuple(some.shape)}")
+        must(near(some, found[only]), f"{asked} the predictions of these updates")
     must(same(theta, s.begin()), "predict must not change theta")
 
 
@@ -88,7 +84,7 @@ def predicts_one_distribution(s: Subject) -> None:
     theta, support, x = s.begin(), s.held_out(), s.tasks.grid.float()
     mean, variance = s.distribution(theta, support, x)
     must(
-        same(mean, s.predict(theta, support, x, every=False)),
+        same(mean, s.predict(theta, support, x, only=[UPDATES])[0]),
         "the mean of the distribution is not what is predicted after the last update",
     )
     must(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, get_args
@@ -186,7 +186,7 @@ class Subject:
         """Adapt copies of theta to tasks, and predict the distribution of labels; see `asked`."""
         predict = self.algorithm.adaptation.distribution
         assert predict is not None
-        copies, question = self.asked(theta, support, x, every=False, **more)
+        copies, question = self.asked(theta, support, x, **more)
         return predict(self.network, copies, question, self.h)
 
     def asked(
@@ -198,7 +198,7 @@ class Subject:
         step_size: float | Tensor | None = None,
         multiple: float = 1.0,
         updates: int = UPDATES,
-        every: bool = True,
+        only: Sequence[int] | None = None,
     ) -> tuple[Tensor, Question]:
         """Return copies of theta ``(run, M)`` for each task, and the question to them.
 
@@ -211,7 +211,7 @@ class Subject:
                 `STEP_SIZE` if it has none.
             multiple: Factor on its own step size.
             updates: Number of updates.
-            every: Whether to predict before and after each of them.
+            only: Numbers of updates after which to predict; by default all.
         """
         copies = one_copy_per_task(theta, support.x.shape[-3])
         if step_size is None and not self.has_own_step:
@@ -220,7 +220,7 @@ class Subject:
         if step_size is not None:
             of_runs = torch.as_tensor(step_size, dtype=theta.dtype).expand(len(theta))
             size = of_runs[:, None].expand(copies.shape[:-1])
-        return copies, Question(support.repeated(updates), x, size, multiple, every=every)
+        return copies, Question(support.repeated(updates), x, size, multiple, only=only)
 
     def held_out(
         self, tasks: int = 4, shots: int = 5, dtype: torch.dtype = torch.float32

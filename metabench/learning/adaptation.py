@@ -9,7 +9,7 @@ Reference: Finn et al. 2017, arXiv:1703.03400, equation 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -71,9 +71,9 @@ def predictions(
     step_size: StepSize,
     x: Tensor,
     optimizer: str = "sgd",
-    every: bool = True,
+    measured: Sequence[int] | None = None,
 ) -> Tensor:
-    """Take the steps of `adapted` and return the predictions of phi_0 .. phi_U, or only of phi_U.
+    """Take the steps of `adapted` and return the predictions of phi_0 .. phi_U, or of some of them.
 
     Args:
         network: The network.
@@ -82,14 +82,14 @@ def predictions(
         step_size: As in `adapted`.
         x: Query points, ``(..., point, feature)``.
         optimizer: As in `adapted`.
-        every: Whether to return the predictions of all of them, or only of the last.
+        measured: Numbers of steps after which to predict, ascending; by default all.
 
     Returns:
-        ``(update, ..., point, output)``, or ``(..., point, output)``.
+        ``(measured, ..., point, output)``.
     """
     if optimizer == "sgd":
-        return network.predict_along(phi, (*batches, step_size), x, every)
-    return predicted(network, path(network, phi, batches, step_size, optimizer), x, every)
+        return network.predict_along(phi, (*batches, step_size), x, measured)
+    return predicted(network, path(network, phi, batches, step_size, optimizer), x, measured)
 
 
 def path(
@@ -110,13 +110,13 @@ def path(
         yield phi
 
 
-def predicted(network: Network, parameters: Iterable[Tensor], x: Tensor, every: bool) -> Tensor:
-    """Return the predictions at x of each of a sequence of parameters ``(..., P)``, or of the last.
+def predicted(
+    network: Network, parameters: Iterable[Tensor], x: Tensor, measured: Sequence[int] | None = None
+) -> Tensor:
+    """Return the predictions at x of a sequence of parameters ``(..., P)``, or of some of them.
 
     Returns:
-        ``(update, ..., point, output)``, or ``(..., point, output)``.
+        ``(measured, ..., point, output)``.
     """
-    if every:
-        return torch.stack([network.predict(phi, x) for phi in parameters])
-    *_, last = parameters
-    return network.predict(last, x)
+    wanted = (phi for k, phi in enumerate(parameters) if measured is None or k in measured)
+    return torch.stack([network.predict(phi, x) for phi in wanted])

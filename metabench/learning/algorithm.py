@@ -59,8 +59,13 @@ class Question(NamedTuple):
     """Factor of the algorithm's own step sizes."""
     optimizer: str | None = None
     """Optimizer of the updates; None selects the algorithm's own."""
-    every: bool = True
-    """Whether to predict before and after each update, or only after the last."""
+    only: Sequence[int] | None = None
+    """The numbers of updates after which to predict, ascending; None selects all (`measured`)."""
+
+    @property
+    def measured(self) -> list[int]:
+        """The numbers of updates after which to predict: 0, 1, 2, ..., or some of them."""
+        return list(range(len(self.batches.x) + 1) if self.only is None else self.only)
 
 
 class Adaptation(NamedTuple):
@@ -68,7 +73,7 @@ class Adaptation(NamedTuple):
 
     Args:
         predict: Function of network, theta ``(..., M)``, question and hyperparameters. It returns
-            predictions ``(update, ..., point, 1)``, or ``(..., point, 1)`` after the last update.
+            predictions ``(update, ..., point, 1)`` after `Question.measured` updates.
         steps: Step rules that evaluation uses by default. `own` is the algorithm's: inner_step_size
             or learned step sizes, or none if adaptation takes no gradient steps. `common` is the
             study's. `tuned` is selected for each run on the validation bank.
@@ -126,7 +131,7 @@ def _descended(
     network: Network, start: Tensor, size: StepSize, question: Question, rule: str
 ) -> Tensor:
     return adaptation.predictions(
-        network, start, question.batches, size, question.x, rule, question.every
+        network, start, question.batches, size, question.x, rule, question.measured
     )
 
 
@@ -222,8 +227,12 @@ def require_mini_batches(name: str, batches: int, shots: int, tasks: TaskDistrib
         )
 
 
-def before_and_after(before: Tensor, after: Tensor, question: Question) -> Tensor:
-    """Return predictions of an algorithm with a single update; later updates repeat it."""
-    if not question.every:
-        return after
-    return torch.stack([before, *[after] * len(question.batches.x)])
+def before_and_after(predicted: Callable[[bool], Tensor], question: Question) -> Tensor:
+    """Return the predictions of an algorithm with a single update; later updates repeat it.
+
+    Args:
+        predicted: Returns predictions that see all support points, or none.
+        question: The request.
+    """
+    found = {seen: predicted(seen) for seen in {n > 0 for n in question.measured}}
+    return torch.stack([found[n > 0] for n in question.measured])

@@ -1,4 +1,4 @@
-"""Evaluation: the loss of every update of every run on every task of a bank.
+"""Evaluation: the loss of every run on every task of a bank, after each measured update.
 
     loss[region, update, run, task] = mean over the region of (prediction at phi_update - y)^2
 
@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import nan
 from typing import Any, NamedTuple
@@ -23,12 +23,17 @@ from metabench.learning.held_out import (
     losses,
     measures_distributions,
     picture_support,
-    picture_updates,
     picture_x,
 )
 from metabench.learning.network import Network
 from metabench.learning.predictive import Predictive, measures
-from metabench.learning.settings import EvaluatedProtocol, EvaluateSettings, Protocol, step_rule
+from metabench.learning.settings import (
+    EvaluatedProtocol,
+    EvaluateSettings,
+    Protocol,
+    doubling,
+    step_rule,
+)
 from metabench.learning.tasks import Points
 
 CHUNK = 16
@@ -68,16 +73,22 @@ class Adapter:
         return replace(self, optimizer=protocol.optimizer)
 
     def predict(
-        self, theta: Tensor, batches: Points, x: Tensor, step: Step, every: bool = True
+        self,
+        theta: Tensor,
+        batches: Points,
+        x: Tensor,
+        step: Step,
+        only: Sequence[int] | None = None,
     ) -> Tensor:
         """Adapt theta ``(..., M)`` to batches and predict at x; see `Question`."""
-        question = Question(batches, x, step.size, step.multiple, self.optimizer, every)
+        question = Question(batches, x, step.size, step.multiple, self.optimizer, only)
         return self.adaptation.predict(self.network, theta, question, self.h)
 
     def distribution(self, theta: Tensor, batches: Points, x: Tensor, step: Step) -> Predictive:
         """Adapt theta to batches and return the distribution of labels at x."""
         assert self.adaptation.distribution is not None
-        question = Question(batches, x, step.size, step.multiple, self.optimizer, every=False)
+        last = [len(batches.x)]
+        question = Question(batches, x, step.size, step.multiple, self.optimizer, last)
         return self.adaptation.distribution(self.network, theta, question, self.h)
 
 
@@ -86,9 +97,14 @@ Measure = Callable[[Tensor, HeldOut, Points, Step], Tensor]
 
 
 def adaptation_losses(
-    adapter: Adapter, theta: Tensor, tasks: HeldOut, updates: int, step: Step = OWN
+    adapter: Adapter,
+    theta: Tensor,
+    tasks: HeldOut,
+    updates: int,
+    step: Step = OWN,
+    only: Sequence[int] | None = None,
 ) -> Tensor:
-    """Adapt every run to every task and measure each update on the query points.
+    """Adapt every run to every task and measure its losses on the query points.
 
     Args:
         adapter: The adaptation.
@@ -96,13 +112,15 @@ def adaptation_losses(
         tasks: Held-out tasks, of theta's type.
         updates: U, the number of full-batch gradient steps on the support points.
         step: Step size.
+        only: The numbers of steps after which the losses are measured, ascending; by default 0 to
+            U. Update 0 is before the first step.
 
     Returns:
-        Losses ``(region, update, run, task)``. Update 0 is before the first step.
+        Losses ``(region, update, run, task)``.
     """
 
     def measure(copies: Tensor, chunk: HeldOut, batches: Points, step: Step) -> Tensor:
-        return losses(adapter.predict(copies, batches, chunk.query.x, step), chunk)
+        return losses(adapter.predict(copies, batches, chunk.query.x, step, only), chunk)
 
     return _in_chunks(measure, theta, tasks, updates, step)
 
@@ -114,12 +132,8 @@ def final_losses(
 
     Arguments are those of `adaptation_losses`.
     """
-
-    def measure(copies: Tensor, chunk: HeldOut, batches: Points, step: Step) -> Tensor:
-        return losses(adapter.predict(copies, batches, chunk.query.x, step, every=False), chunk)[0]
-
     everywhere = tasks._replace(regions={"all": tasks.regions["all"]})
-    return _in_chunks(measure, theta, everywhere, updates, step)
+    return adaptation_losses(adapter, theta, everywhere, updates, step, only=[updates])[0, 0]
 
 
 def predictive_measures(
@@ -193,13 +207,17 @@ def _under_protocol(
     test, validation = (banks[name].to(theta.dtype) for name in ("test", "validation"))
 
     def measured(tasks: HeldOut, step: Step) -> Tensor:
-        return adaptation_losses(adapter, theta, tasks, protocol.updates, step)
+        updates, only = protocol.updates, protocol.measured
+        return adaptation_losses(adapter, theta, tasks, updates, step, only)
+
+    def tuned(step: Step) -> Tensor:
+        return final_losses(adapter, theta, validation, protocol.updates, step)
 
     rules = adapter.adaptation.rules(protocol.steps)
     tuning = None
     if "tuned" in rules:
         candidates = torch.tensor(settings.tuning_step_sizes, dtype=torch.float64)
-        tuning = _tuning(candidates, lambda step: measured(validation, step), len(theta))
+        tuning = _tuning(candidates, tuned, len(theta))
         yield "tuning", "", tuning
     known: list[tuple[Tensor, Tensor, Tensor]] = []  # step sizes, validation and test losses
     for rule in rules:
@@ -223,7 +241,7 @@ def _under_protocol(
 
 def _tuning(candidates: Tensor, losses: Callable[[Step], Tensor], runs: int) -> Tensor:
     """Return each run's mean validation loss at each candidate step size, ``(step, run)``."""
-    at_each = [losses(Step(size.expand(runs)))[0, -1] for size in candidates]
+    at_each = [losses(Step(size.expand(runs))) for size in candidates]
     return torch.stack([by_task.double().mean(-1) for by_task in at_each])
 
 
@@ -254,8 +272,8 @@ def _showcase(
     settings: EvaluateSettings, adapter: Adapter, theta: Tensor, protocol: Protocol, step: Step
 ) -> Tensor:
     """Return predictions for the showcase task, ``(picture update, run, point)``."""
-    predicted = adapter.predict(theta, *_pictured(settings, theta.dtype, protocol, step))
-    return predicted[picture_updates(protocol.updates), ..., 0]
+    asked = _pictured(settings, theta.dtype, protocol, step)
+    return adapter.predict(theta, *asked, doubling(protocol.updates))[..., 0]
 
 
 def _deviation(

@@ -172,17 +172,6 @@ def picture_x(distribution: TaskDistribution) -> Tensor:
     return lattice((low - beyond, high + beyond), points, features)
 
 
-def picture_updates(updates: int) -> list[int]:
-    """Return the updates whose predictions pictures show: 0, the powers of two, and the last.
-
-    Example:
-        >>> picture_updates(10)
-        [0, 1, 2, 4, 8, 10]
-    """
-    powers = [2**n for n in range(updates.bit_length())]
-    return sorted({0, *powers, updates})
-
-
 def picture_support(distribution: TaskDistribution, task: Task, protocol: Protocol) -> Points:
     """Return the support points of the task in pictures, the same for every cell and seed.
 

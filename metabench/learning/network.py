@@ -15,6 +15,7 @@ the same at all points of a task only add to the biases of the first layer, so t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -201,21 +202,29 @@ class Network(Shape):
         return self._engine(theta, x, y, step_size).descend(theta, x, y, step_size)
 
     def predict_along(
-        self, theta: Tensor, descent: Descent, query: Tensor, every: bool = True
+        self, theta: Tensor, descent: Descent, query: Tensor, measured: Sequence[int] | None = None
     ) -> Tensor:
-        """Return predictions before the first step of `descend` and after each step.
+        """Return predictions after 0, 1, 2, ... steps of `descend`, or after some of these numbers.
 
         Args:
             theta: As in `descend`.
             descent: x, y and step_size of `descend`.
             query: Query points, ``(..., point, feature)``. Their leading axes broadcast to those of
                 theta.
-            every: If false, return only the predictions after the last step.
+            measured: Numbers of steps after which to predict, ascending.
 
         Returns:
-            Predictions, ``(step + 1, ..., point, output)`` or ``(..., point, output)``.
+            Predictions, ``(measured, ..., point, output)``.
+
+        Raises:
+            ValueError: `measured` does not ascend from 0 or more to the number of steps or less.
         """
-        return self._engine(theta, *descent, query).predict_along(theta, descent, query, every)
+        steps = len(descent[0])
+        numbers = range(steps + 1) if measured is None else measured
+        if list(numbers) != [k for k in range(steps + 1) if k in numbers]:
+            raise ValueError(f"measured must ascend within 0 to {steps}, got {list(numbers)}")
+        engine = self._engine(theta, *descent, query)
+        return engine.predict_along(theta, descent, query, numbers)
 
     def gradient_through(
         self, theta: Tensor, descent: Descent, x: Tensor, y: Tensor, every: bool = False

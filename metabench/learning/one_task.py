@@ -61,10 +61,10 @@ def curve(
         batches,
         x.to(learned.dtype),
         _step(rule, torch.tensor([[step_size]], dtype=learned.dtype)),
-        every=False,
+        only=[given.updates],
     )
     support = torch.cat([tasks.support.x, tasks.support.y], dim=-1)[0]
-    y, prediction = bank.drawn(x)[task, :, 0], predicted[0, 0, :, 0].double()
+    y, prediction = bank.drawn(x)[task, :, 0], predicted[0, 0, 0, :, 0].double()
     return Curve(*(found.numpy() for found in (support, x[:, 0], y, prediction)))
 
 

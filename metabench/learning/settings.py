@@ -7,6 +7,7 @@ each record's header contains them unchanged.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
@@ -176,14 +177,33 @@ class Protocol(Model):
         return distribution({**tasks.model_dump(include=set(shared)), **changes})
 
 
+def doubling(updates: int) -> list[int]:
+    """Return 0, the powers of two and the last of a number of updates.
+
+    Example:
+        >>> doubling(10)
+        [0, 1, 2, 4, 8, 10]
+    """
+    powers = [2**n for n in range(updates.bit_length())]
+    return sorted({0, *powers, updates})
+
+
 class EvaluatedProtocol(Protocol):
-    """A protocol with the step sizes of its updates.
+    """A protocol with the step sizes of its updates, and the updates that are measured.
 
     Args:
         steps: Step rules; by default, those of each algorithm.
+        curve: Whether losses are measured after every update, or only after 0, 1, 2, 4, 8, ... and
+            the last. By default, false for the protocols of a grid and true for others.
     """
 
     steps: StepRules | None = None
+    curve: bool = True
+
+    @property
+    def measured(self) -> Sequence[int]:
+        """The numbers of updates after which losses are measured, ascending."""
+        return range(self.updates + 1) if self.curve else doubling(self.updates)
 
 
 class BaselineProtocol(Protocol):

@@ -16,7 +16,6 @@ import numpy as np
 from metabench.learning import algorithms, baselines, training
 from metabench.learning.held_out import (
     measures_distributions,
-    picture_updates,
     picture_x,
     region_names,
 )
@@ -28,6 +27,7 @@ from metabench.learning.settings import (
     EvaluateSettings,
     Protocol,
     TrainSettings,
+    doubling,
 )
 from metabench.learning.tasks import TaskDistribution
 from metabench.records.artifacts import AGAIN, Arrays, ArtifactError
@@ -113,7 +113,8 @@ def evaluation(settings: EvaluateSettings, runs: int) -> Declared:
     for name, protocol in settings.protocols.items():
         sizes = _sizes(settings.tasks, protocol, settings.banks) | {
             "run": runs,
-            "picture update": len(picture_updates(protocol.updates)),
+            "update": len(protocol.measured),
+            "picture update": len(doubling(protocol.updates)),
             "candidate": len(settings.tuning_step_sizes),
         }
         steps = adaptation.rules(protocol.steps)
@@ -161,7 +162,6 @@ def _sizes(tasks: TaskDistribution, protocol: Protocol, banks: Banks) -> dict[st
     return {
         "one": 1,
         "region": len(region_names(protocol.distribution(tasks), protocol)),
-        "update": protocol.updates + 1,
         "measure": len(MEASURES),
         "test task": banks.test,
         "validation task": banks.validation,

@@ -170,7 +170,8 @@ def _expand(config: StudyConfig, group: _Group) -> dict[str, StudyProtocol]:
     """Return the protocols of a group by name."""
     mistakes = Mistakes()
     found: dict[str, StudyProtocol] = {}
-    for own in grids.points(StudyProtocol, group.own):
+    usual = {"curve": not group.varied}
+    for own in grids.points(StudyProtocol, usual | group.own):
         for changes in grids.points(group.family, group.changes):
             point = own | changes
             name = group.called(point)

@@ -82,7 +82,7 @@ def training(running: Running, cell: Cell, seeds: str) -> float:
 def evaluation(running: Running, cell: Cell, group: str, seeds: str) -> float:
     """Return the expected seconds of an evaluation.
 
-    Each update adapts on the support points and measures on the grid.
+    Each update adapts on the support points; those measured predict on the grid.
     """
     config = running.study.config
     own = getattr(cell.hyperparameters, "inner_step_size", None)
@@ -91,8 +91,8 @@ def evaluation(running: Running, cell: Cell, group: str, seeds: str) -> float:
         rules = set(cell.value.adaptation.rules(protocol.steps))
         if own == config.evaluation.common_step_size and "own" in rules:
             rules.discard("common")  # both rules are one computation
-        of_update = protocol.shots + config.tasks.grid_size / 3
-        points += protocol.updates * of_update * len(rules)
+        predicted = len(protocol.measured) * config.tasks.grid_size / 3
+        points += (protocol.updates * protocol.shots + predicted) * len(rules)
     tasks = config.evaluation.tasks + config.validation.tasks
     operations = _network(running, cell).operations * points * tasks * len(seeds_of(seeds))
     return START + operations / PACES[running.engine].operations
@@ -159,20 +159,20 @@ def training_megabytes(running: Running, cell: Cell, seeds: str) -> float:
 def evaluation_megabytes(running: Running, cell: Cell, group: str, seeds: str) -> float:
     """Return the expected peak memory of an evaluation.
 
-    Each run holds the networks of `CHUNK` tasks, their predictions after each update, and the
-    losses of all tasks.
+    Each run holds the networks of `CHUNK` tasks, their predictions after each measured update, and
+    the losses of all tasks.
     """
     config, protocols = running.study.config, running.study.groups[group].values()
     space, network = _space(running, cell), _network(running, cell)
     points = max(p.queries or config.tasks.grid_size for p in protocols)
-    updates = 1 + max(p.updates for p in protocols)
+    updates = max(len(p.measured) for p in protocols)
     units = sum(network.widths[1:-1])
     predicted = points * (space.layers * units + 3 * updates)
     numbers = CHUNK * (space.evaluation * network.parameters + predicted)
     regions = 1 + len(QUARTERS)  # at most
     for protocol in protocols:
         rules = cell.value.adaptation.rules(protocol.steps)
-        losses = regions * (1 + protocol.updates) * len(rules) * config.evaluation.tasks
+        losses = regions * len(protocol.measured) * len(rules) * config.evaluation.tasks
         numbers += RESULTS * losses
     return STARTED + len(seeds_of(seeds)) * numbers * NUMBER
 

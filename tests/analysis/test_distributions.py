@@ -22,7 +22,7 @@ from metabench.learning.algorithms import fomaml
 
 
 def distribution(network, theta, question, h):
-    mean = descending(network, theta, question, h)
+    mean = descending(network, theta, question, h)[-1]
     return Predictive(mean, (0.1 + question.x.abs()).expand_as(mean))
 
 

@@ -29,17 +29,17 @@ def once(scores):
 
 def test_the_cell_of_the_least_mean_score_is_selected():
     validation = [[0.3, 0.3, 0.3], [0.2, 0.2, 0.2], [0.1, 0.1, 0.6]]
-    assert select(once(validation), STEPS) == (1, 1)
+    assert select(once(validation), STEPS) == (1, 0)
 
 
 def test_a_diverged_run_counts_as_a_score_of_one():
     validation = [[0.3, 0.3, 0.3], [0.1, 0.1, 1.0], [0.2, 0.2, 0.6]]
-    assert select(once(validation), STEPS) == (0, 1)
+    assert select(once(validation), STEPS) == (0, 0)
 
 
 def test_ties_go_to_the_smaller_meta_step():
-    assert select(np.ones((3, 1, 5)), STEPS) == (2, 1)
-    assert select(np.ones((3, 4, 5)), [0.5, 0.25, 1.0]) == (1, 1)
+    assert select(np.ones((3, 1, 5)), STEPS) == (2, 0)
+    assert select(np.ones((3, 4, 5)), [0.5, 0.25, 1.0]) == (1, 0)
 
 
 def test_the_seed_left_out_has_no_part_in_the_selection():
@@ -62,8 +62,15 @@ def test_the_selection_frequency_counts_the_resamples_that_select_a_cell():
 
 
 def of(validation, test):
-    """Return a selection of cells with these scores, ``(cell, seed)``."""
-    return Selection("standard", "own", [], once(validation), once(test), np.zeros(len(test)))
+    """Return a selection of cells with these scores after one update, ``(cell, seed)``."""
+    return selection(once(validation), once(test))
+
+
+def selection(validation, test, measured=(1, 2, 3, 4)):
+    """Return a selection of cells with these scores, ``(cell, update, seed)``."""
+    numbers = np.array(measured)[: np.shape(validation)[1]]
+    steps = np.zeros(len(test))
+    return Selection("standard", "own", [], numbers, np.array(validation), np.array(test), steps)
 
 
 def test_what_so_many_trials_give_is_the_mean_over_all_choices_of_them():
@@ -77,25 +84,33 @@ def test_what_so_many_trials_give_is_the_mean_over_all_choices_of_them():
 
 
 def test_the_held_out_score_is_that_of_the_cell_which_the_other_seeds_select():
-    selection = of([[0.1, 0.1, 0.9], [0.2, 0.2, 0.2]], [[0.5, 0.6, 0.7], [0.1, 0.2, 0.3]])
-    assert selection.held_out_score == pytest.approx((0.1 + 0.2 + 0.7) / 3)
+    found = of([[0.1, 0.1, 0.9], [0.2, 0.2, 0.2]], [[0.5, 0.6, 0.7], [0.1, 0.2, 0.3]])
+    assert found.held_out_score == pytest.approx((0.1 + 0.2 + 0.7) / 3)
     assert np.isnan(of([[0.1], [0.2]], [[0.1], [0.2]]).held_out_score)
 
 
 def test_the_number_of_updates_is_chosen_with_the_cell_and_for_each_cell():
     validation = [[[0.5, 0.5], [0.2, 0.3], [0.3, 0.3]], [[0.4, 0.4], [0.6, 0.6], [0.9, 0.9]]]
-    assert select(validation, STEPS[:2]) == (0, 2)
-    found = Selection("standard", "own", [], np.array(validation), np.array(validation), np.ones(2))
+    assert select(validation, STEPS[:2]) == (0, 1)
+    found = selection(validation, validation)
     assert_array_equal(found.updates, [2, 1])
     assert_allclose(found.scores, [0.25, 0.4])
+
+
+def test_the_number_of_updates_is_that_of_the_measured_update():
+    validation = [[[0.5, 0.5], [0.4, 0.4], [0.2, 0.3]], [[0.4, 0.4], [0.3, 0.3], [0.9, 0.9]]]
+    found = selection(validation, 1 + np.array(validation), measured=(1, 4, 10))
+    assert_array_equal(found.updates, [10, 4])
+    assert found.held_out_score == pytest.approx(1.25)
+    assert_allclose(found.after_trials()[1], [(1.25 + 1.3) / 2, 1.25])
 
 
 def test_the_seed_left_out_has_no_part_in_the_number_of_updates():
     validation = [[[0.1, 0.5], [0.4, 0.2]]]  # without seed 0 two updates, without seed 1 one
     cells, updates = leave_one_seed_out(validation, [0.1])
     assert_array_equal(cells, [0, 0])
-    assert_array_equal(updates, [2, 1])
-    found = Selection("standard", "own", [], np.array(validation), np.array(validation), np.ones(1))
+    assert_array_equal(updates, [1, 0])
+    found = selection(validation, validation)
     assert found.held_out_score == pytest.approx((0.4 + 0.5) / 2)
 
 

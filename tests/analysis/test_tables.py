@@ -272,7 +272,7 @@ def test_a_selected_cell_at_the_end_of_three_values_is_on_the_edge(winner: int, 
         records.append(SimpleNamespace(cell=SimpleNamespace(hyperparameters=h)))
     validation = np.ones((3, 1, 1))
     validation[winner] = 0.5
-    found = Selection("standard", "own", records, validation, validation, sizes)
+    found = Selection("standard", "own", records, np.ones(1, int), validation, validation, sizes)
     assert found.winner == winner and selection.edges(found) == edges
 
 

@@ -160,7 +160,7 @@ def final_losses(name, h):
     subject = Subject(name, NetworkSettings(hidden=(16, 16)), TASKS, h.model_dump())
     theta = subject.train(600, interval=600).theta
     support, query = batch(but(meta_batch_size=200), torch.float32, i=5000)
-    after = subject.predict(theta, support, query.x, updates=2, every=False)
+    after = subject.predict(theta, support, query.x, updates=2)[-1]
     return (after - query.y).square().mean((-2, -1))
 
 

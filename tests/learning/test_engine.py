@@ -525,6 +525,30 @@ def test_vectors_of_any_width_need_nothing_of_the_processor(compiler, width):
     assert answer.returncode == 0, answer.stderr
 
 
+@pytest.mark.parametrize("measured", [[0], [3], [0, 2], [1, 3], [0, 1, 2, 3], range(1, 3)])
+@pytest.mark.parametrize("sizes", ["one", "of parameters", "maps"])
+def test_predictions_after_some_steps_are_those_of_all_of_them(measured, sizes, each_engine):
+    network = Network((1, 8, 8, 1))
+    theta = 0.3 * noise(0, 2, 3, network.parameters)
+    x, y, query = noise(1, 3, 2, 3, 5, 1), noise(2, 3, 2, 3, 5, 1), noise(3, 2, 3, 7, 1)
+    size = {
+        "one": 0.05,
+        "of parameters": Sizes(0.05 * noise(4, 3, 2, 1, network.parameters)),
+        "maps": maps_near_identity(network, theta),
+    }[sizes]
+    size = Maps(size, 0.05) if sizes == "maps" else size
+    every = network.predict_along(theta, (x, y, size), query)
+    some = network.predict_along(theta, (x, y, size), query, measured)
+    assert torch.equal(some, every[list(measured)])
+
+
+@pytest.mark.parametrize("measured", [[4], [-1], [2, 1], [1, 1], [0, 4]])
+def test_predictions_after_steps_that_are_not_there_are_refused(measured):
+    theta, x = 0.3 * noise(0, FLUX.parameters), noise(1, 3, 5, 1)
+    with pytest.raises(ValueError, match=r"measured must ascend within 0 to 3, got \["):
+        FLUX.predict_along(theta, (x, x, 0.05), x[0], measured)
+
+
 @needs_kernel
 def test_no_steps_are_no_steps_whatever_the_strides_of_no_points():
     theta = 0.3 * noise(0, 2, FLUX.parameters)
@@ -754,5 +778,7 @@ def test_the_gradient_through_a_cut_descent_is_that_of_autograd(by, most):
     torch.testing.assert_close(found, expected.sum(1), rtol=1e-9, atol=1e-11)
     moved = where.descend(theta, x, y, size)
     torch.testing.assert_close(moved, phi.detach(), rtol=1e-10, atol=1e-12)
-    along = where.predict_along(theta, (x, y, size), query, every=False)
-    torch.testing.assert_close(along, network.predict(phi.detach(), query), rtol=1e-9, atol=1e-10)
+    along = where.predict_along(theta, (x, y, size), query, [len(x)])
+    torch.testing.assert_close(
+        along[0], network.predict(phi.detach(), query), rtol=1e-9, atol=1e-10
+    )

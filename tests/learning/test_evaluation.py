@@ -4,8 +4,9 @@ import torch
 
 from metabench.learning import algorithms
 from metabench.learning.evaluation import CHUNK, Step, adaptation_losses, evaluate, final_losses
-from metabench.learning.held_out import held_out, picture_support, picture_updates, regions
+from metabench.learning.held_out import held_out, picture_support, regions
 from metabench.learning.network import Network
+from metabench.learning.settings import doubling
 from metabench.learning.tasks import Bank, Sine, SineDistribution
 
 FLUX = SineDistribution()
@@ -127,8 +128,30 @@ def test_an_evaluation_holds_every_protocol_and_step_size():
             expected[f"test/{protocol}/{step}"] = (count, updates, 2, 20)
             expected[f"validation/{protocol}/{step}"] = (updates, 2, 10)
             expected[f"step_size/{protocol}/{step}"] = (2,)
-        expected[f"showcase/{protocol}"] = (len(picture_updates(updates - 1)), 2, 111)
+        expected[f"showcase/{protocol}"] = (len(doubling(updates - 1)), 2, 111)
     assert shapes == expected
+
+
+@pytest.mark.parametrize("algorithm", ["fomaml", "random", "cavia", "neural_process"])
+def test_without_a_curve_the_measured_updates_have_the_same_bits(algorithm):
+    settings = small.evaluate_settings(algorithm)
+    without = {
+        name: p.model_copy(update={"curve": False}) for name, p in settings.protocols.items()
+    }
+    value = algorithms.load(algorithm)
+    theta = value.begin(settings.shape, (0, 1), settings.hyperparameters).float()
+    every, some = (
+        run(settings, theta),
+        run(settings.model_copy(update={"protocols": without}), theta),
+    )
+    assert every.keys() == some.keys()
+    for name, tensor in every.items():
+        kind, protocol, *_ = name.split("/")
+        updates = without[protocol].measured
+        assert updates == doubling(without[protocol].updates)
+        axis = {"test": 1, "validation": 0}.get(kind)
+        expected = tensor if axis is None else tensor.index_select(axis, torch.tensor(updates))
+        assert torch.equal(some[name].nan_to_num(-1), expected.nan_to_num(-1)), name
 
 
 def test_a_cell_with_an_inner_step_is_evaluated_at_it_and_at_the_common_one():

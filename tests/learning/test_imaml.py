@@ -152,10 +152,10 @@ def slope(theta, batch, direction, h):
     support, query = batch
 
     def after(theta):
-        question = Question(support.repeated(h.inner_steps), query.x, every=False)
+        question = Question(support.repeated(h.inner_steps), query.x, only=[h.inner_steps])
         copies = one_copy_per_task(theta, h.meta_batch_size)
         found = imaml.predictions(NETWORK, copies, question, h)
-        return (found - query.y).square().mean((-2, -1)).sum(-1)
+        return (found[0] - query.y).square().mean((-2, -1)).sum(-1)
 
     step = 1e-5 * direction
     return (after(theta + step) - after(theta - step)) / 2e-5

@@ -270,10 +270,24 @@ FAULTS = {
     ),
     "step sizes are tuned on the test bank": Fault(
         "learning/evaluation.py",
-        "lambda step: measured(validation, step)",
-        "lambda step: measured(test, step)",
+        "final_losses(adapter, theta, validation, protocol.updates, step)",
+        "final_losses(adapter, theta, test, protocol.updates, step)",
         (
             f"{EVALUATION}::test_a_cell_without_an_inner_step_is_tuned_on_the_validation_bank_and_not_on_the_test_bank",
+        ),
+    ),
+    "the place of an update among the measured ones passes for its number": Fault(
+        "analysis/selection.py",
+        "return self.measured[self._best]",
+        "return 1 + self._best",
+        ("analysis/test_selection.py::test_the_number_of_updates_is_that_of_the_measured_update",),
+    ),
+    "predictions are made one step late": Fault(
+        "learning/engine/reference.py",
+        "for k, phi in enumerate(path) if k in measured",
+        "for k, phi in enumerate(path, 1) if k in measured",
+        (
+            "learning/test_engine.py::test_predictions_after_some_steps_are_those_of_all_of_them[torch-one-measured2]",
         ),
     ),
     "the worst step size is chosen": Fault(

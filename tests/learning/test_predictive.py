@@ -89,7 +89,7 @@ def test_without_noise_labels_are_the_function():
 
 def with_variance(network, theta, question, h):
     """Predict by plain descent, with a variance that grows along x."""
-    mean = descending(network, theta, question, h)
+    mean = descending(network, theta, question, h)[-1]
     return Predictive(mean, (0.1 + question.x.abs()).expand_as(mean))
 
 

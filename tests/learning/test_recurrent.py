@@ -34,9 +34,9 @@ def support_of(shots):
     return Bank(0, "test-bank", TASKS, 1).support(shots, (-5.0, 5.0)).at(0)
 
 
-def predicted(name, support, x=TASKS.grid, updates=2, every=True):
+def predicted(name, support, x=TASKS.grid, updates=2, only=None):
     module, h, theta = problem(name)
-    question = Question(support.repeated(updates), x, every=every)
+    question = Question(support.repeated(updates), x, only=only)
     return module.predictions(NETWORK, theta, question, h)
 
 

@@ -48,6 +48,7 @@ GRIDS = {
     "regions": (["support", "distance"], ["x regions support", "x regions distance"]),
     "optimizer": (["sgd", "adam"], ["x optimizer sgd", "x optimizer adam"]),
     "steps": ([["own"], ["own", "tuned"]], ["x steps own", "x steps own and tuned"]),
+    "curve": ([False, True], ["x curve False", "x curve True"]),
     "gaussian_process_length_scale": (
         [1, 2.5],
         ["x gaussian process length scale 1", "x gaussian process length scale 2.5"],
@@ -66,6 +67,19 @@ def test_any_key_may_be_a_list_and_a_name_says_the_value(key):
 
 def test_no_key_is_missing_above():
     assert GRIDS.keys() | {"tasks"} == StudyProtocol.model_fields.keys()
+
+
+def test_a_grid_is_measured_after_1_2_4_updates_and_a_single_protocol_after_each():
+    (one,), (of_grid,) = protocols(updates=6).values(), protocols(updates=6, shots=[5]).values()
+    assert list(one.measured) == [0, 1, 2, 3, 4, 5, 6]
+    assert list(of_grid.measured) == [0, 1, 2, 4, 6]
+
+
+@pytest.mark.parametrize("entry", [{"shots": [5]}, {"tasks": {"amplitude": [[1, 2]]}}, {}])
+def test_which_updates_are_measured_can_be_said(entry):
+    for curve, count in ((True, 7), (False, 5)):
+        (found,) = protocols(updates=6, curve=curve, **entry).values()
+        assert len(found.measured) == count
 
 
 def test_numbers_that_are_no_interval_are_joined_by_and():

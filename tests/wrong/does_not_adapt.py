@@ -8,8 +8,7 @@ from metabench.learning.algorithms import fomaml
 
 def predict(network, theta, question, h):
     """Predict without adaptation."""
-    before = network.predict(theta, question.x)
-    return before_and_after(before, before, question)
+    return before_and_after(lambda seen: network.predict(theta, question.x), question)
 
 
 ALGORITHM = replace(fomaml.ALGORITHM, adaptation=Adaptation(predict))

@@ -8,7 +8,7 @@ from metabench.learning.algorithms import fomaml
 
 def predict(network, theta, question, h):
     """Predict after the last update alone."""
-    return descending(network, theta, question._replace(every=False), h)
+    return descending(network, theta, question, h)[-1:]
 
 
 ALGORITHM = replace(fomaml.ALGORITHM, adaptation=Adaptation(predict))

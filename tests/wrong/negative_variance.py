@@ -8,7 +8,7 @@ from metabench.learning.algorithms import fomaml
 
 def distribution(network, theta, question, h):
     """Predict the mean for a variance."""
-    mean = descending(network, theta, question._replace(every=False), h)
+    mean = descending(network, theta, question, h)[-1]
     return Predictive(mean, mean)
 
 

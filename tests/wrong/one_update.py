@@ -9,8 +9,9 @@ from metabench.learning.algorithms import fomaml
 def predict(network, theta, question, h):
     """Take one step."""
     phi = adapted(network, theta, question.batches.at(slice(1)), h.inner_step_size)
-    before = network.predict(theta, question.x)
-    return before_and_after(before, network.predict(phi, question.x), question)
+    return before_and_after(
+        lambda seen: network.predict(phi if seen else theta, question.x), question
+    )
 
 
 ALGORITHM = replace(fomaml.ALGORITHM, adaptation=Adaptation(predict))

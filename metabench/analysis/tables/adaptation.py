@@ -53,7 +53,8 @@ def _cell_rows(study: Study, record: CellRecord, draws: Resamples) -> Iterator[d
             losses = record.losses(protocol, step)  # (region, update, run, task)
             rows = _of_equal(losses, known)
             if rows is None:
-                rows = _statistics(study, protocol, losses, range(losses.shape[1]), draws)
+                measured = study.protocols[protocol].measured
+                rows = _statistics(study, protocol, losses, measured, draws)
                 known.append((losses, rows))
             for row in rows:
                 yield {**record.head, "protocol": protocol, "step": step, **row}

@@ -159,8 +159,9 @@ def _contender(
     study: Study, record: CellRecord, protocol: str, step: str, updates: int
 ) -> Contender:
     name = record.head["algorithm"], record.head["cell"]
-    losses = record.losses(protocol, step)[:, updates]
-    found = study.scores(record, protocol, step)[:, updates]
+    n = study.protocols[protocol].measured.index(updates)
+    losses = record.losses(protocol, step)[:, n]
+    found = study.scores(record, protocol, step)[:, n]
     return Contender(*name, step, updates, losses, found)
 
 

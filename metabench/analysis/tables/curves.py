@@ -1,4 +1,4 @@
-"""Loss of each run at each update, over the test tasks."""
+"""Loss of each run at each measured update, over the test tasks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from metabench.analysis.columns import Column
 from metabench.analysis.measured import Study, joined
 
 NAME = "curves.parquet"
-CAPTION = "Mean and median loss over the test tasks of each run at each update."
+CAPTION = "Mean and median loss over the test tasks of each run at each measured update."
 COLUMNS: dict[str, Column] = {}
 
 
 def build(study: Study) -> pd.DataFrame:
     """Return the table."""
-    return joined(curves.curves(record, study.regions) for record in study.cells)
+    found = (curves.curves(record, study.regions, study.protocols) for record in study.cells)
+    return joined(found)

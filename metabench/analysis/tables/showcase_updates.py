@@ -7,7 +7,7 @@ import pandas as pd
 from metabench.analysis.columns import Column
 from metabench.analysis.measured import Study
 from metabench.analysis.selection import pictured
-from metabench.learning.held_out import picture_updates
+from metabench.learning.settings import doubling
 from metabench.records.measured import CellRecord
 from metabench.study.config import StudyConfig
 
@@ -36,7 +36,7 @@ def build(study: Study) -> pd.DataFrame:
 def _rows(study: Study, record: CellRecord, protocol: str) -> pd.DataFrame:
     """Return the predictions of a cell's first run under one protocol."""
     x = study.baselines["showcase/x"][:, 0]
-    updates = picture_updates(study.protocols[protocol].updates)
+    updates = doubling(study.protocols[protocol].updates)
     index = pd.MultiIndex.from_product([updates, x], names=["update", "x"])
     predicted = record.evaluation[f"showcase/{protocol}"][:, 0]  # (picture update, point)
     rows = pd.DataFrame({"prediction": predicted.ravel()}, index).reset_index()

@@ -179,8 +179,13 @@ def _gradients(
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
     """Return the prior mean before and the posterior mean after the support set."""
-    before = network.predict(_parts(network, theta).network, question.x)
-    return before_and_after(before, distribution(network, theta, question, h).mean, question)
+
+    def predicted(seen: bool) -> Tensor:
+        if seen:
+            return distribution(network, theta, question, h).mean
+        return network.predict(_parts(network, theta).network, question.x)
+
+    return before_and_after(predicted, question)
 
 
 def distribution(

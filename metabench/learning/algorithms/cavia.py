@@ -95,9 +95,8 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
         context = context - alpha * direction
         shifts.append(_combined(context, weight))
 
-    if not question.every:
-        return network.predict(shared, question.x, shifts[-1])
-    return torch.stack([network.predict(shared, question.x, shift) for shift in shifts])
+    found = [network.predict(shared, question.x, shifts[n]) for n in question.measured]
+    return torch.stack(found)
 
 
 def _weight(network: Network, theta: Tensor, h: Hyperparameters) -> Tensor:

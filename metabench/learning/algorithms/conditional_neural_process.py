@@ -71,17 +71,20 @@ def distribution(
     network: Network, theta: Tensor, question: Question, h: Hyperparameters
 ) -> Predictive:
     """Encode the support set and return the distributions of labels."""
-    model, support = _model(network, h), question.batches.at(0)
-    return gaussian_head.distribution(model.predict(theta, question.x, support))
+    return _given(network, theta, question, h)
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
     """Encode the support set and return the means of the distributions of labels."""
-    after = distribution(network, theta, question, h).mean
-    if not question.every:
-        return after
-    before = _model(network, h).predict(theta, question.x)
-    return before_and_after(gaussian_head.distribution(before).mean, after, question)
+    return before_and_after(lambda seen: _given(network, theta, question, h, seen).mean, question)
+
+
+def _given(
+    network: Network, theta: Tensor, question: Question, h: Hyperparameters, seen: bool = True
+) -> Predictive:
+    """Return the distributions of labels given the support set, or given that no point is seen."""
+    support = question.batches.at(0) if seen else None
+    return gaussian_head.distribution(_model(network, h).predict(theta, question.x, support))
 
 
 def _model(network: Network, h: Hyperparameters) -> EncoderDecoder:

@@ -145,9 +145,14 @@ def _gradients(parts: Parts, kernel: Kernel, features: Tensor, y: Tensor) -> tup
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
     """Return the prior mean before and the posterior mean after the support set."""
-    after = distribution(network, theta, question, h).mean
-    before = _parts(network, theta).mean.to(theta.dtype).expand_as(after)
-    return before_and_after(before, after, question)
+
+    def predicted(seen: bool) -> Tensor:
+        if seen:
+            return distribution(network, theta, question, h).mean
+        prior = _parts(network, theta).mean.to(theta.dtype)
+        return prior.expand(*theta.shape[:-1], question.x.shape[-2], 1)
+
+    return before_and_after(predicted, question)
 
 
 def distribution(

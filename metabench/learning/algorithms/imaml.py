@@ -120,7 +120,7 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
         size = question.multiple * h.inner_step_size
     rule = question.optimizer or "sgd"
     path = _path(network, theta, question.batches, size, h, rule)
-    return predicted(network, path, question.x, question.every)
+    return predicted(network, path, question.x, question.measured)
 
 
 def _path(

@@ -18,6 +18,8 @@ whose tokens are pairs of x and y.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -86,14 +88,11 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
     """Predict after the sequence of support points."""
-    after = _given(network, theta, question, h)
-    if not question.every:
-        return after
-    return before_and_after(_given(network, theta, question, h, seen=False), after, question)
+    return before_and_after(partial(_given, network, theta, question, h), question)
 
 
 def _given(
-    network: Network, theta: Tensor, question: Question, h: Hyperparameters, seen: bool = True
+    network: Network, theta: Tensor, question: Question, h: Hyperparameters, seen: bool
 ) -> Tensor:
     """Return predictions that see all support points, or none."""
     support = question.batches.at(0)

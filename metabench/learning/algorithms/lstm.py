@@ -21,6 +21,7 @@ References: Hochreiter et al. 2001, doi:10.1007/3-540-44668-0_13; Huisman et al.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -79,14 +80,11 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
     """Read the support set and predict."""
-    after = _given(network, theta, question, h)
-    if not question.every:
-        return after
-    return before_and_after(_given(network, theta, question, h, seen=False), after, question)
+    return before_and_after(partial(_given, network, theta, question, h), question)
 
 
 def _given(
-    network: Network, theta: Tensor, question: Question, h: Hyperparameters, seen: bool = True
+    network: Network, theta: Tensor, question: Question, h: Hyperparameters, seen: bool
 ) -> Tensor:
     """Return the predictions after all support points, or after none."""
     stack, support = theta.shape[:-1], question.batches.at(0)

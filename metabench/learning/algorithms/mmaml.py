@@ -115,7 +115,7 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
         alpha = question.step_size[..., None]
     start, squares = _given(network, theta, question, h)
     after = descending_elementwise(network, start, Sizes((alpha * squares)[None]), question)
-    if not question.every:
+    if 0 not in question.measured:
         return after
     before, _ = _given(network, theta, question, h, seen=False)
     return torch.cat([network.predict(before, question.x)[None], after[1:]])

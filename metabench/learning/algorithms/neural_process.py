@@ -64,11 +64,12 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
     """Encode the support set and predict."""
-    model = EncoderDecoder(network, h.context)
-    after = model.predict(theta, question.x, question.batches.at(0))
-    if not question.every:
-        return after
-    return before_and_after(model.predict(theta, question.x), after, question)
+    model, support = EncoderDecoder(network, h.context), question.batches.at(0)
+
+    def predicted(seen: bool) -> Tensor:
+        return model.predict(theta, question.x, support if seen else None)
+
+    return before_and_after(predicted, question)
 
 
 ALGORITHM = Algorithm(

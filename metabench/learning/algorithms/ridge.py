@@ -72,9 +72,13 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
     """Update the head and predict."""
-    before = network.predict(theta[..., :-1], question.x)
-    after = _given(network, theta, question.batches.at(0), question.x)
-    return before_and_after(before, after, question)
+
+    def predicted(seen: bool) -> Tensor:
+        if not seen:
+            return network.predict(theta[..., :-1], question.x)
+        return _given(network, theta, question.batches.at(0), question.x)
+
+    return before_and_after(predicted, question)
 
 
 def _given(network: Network, theta: Tensor, support: Points, x: Tensor) -> Tensor:

@@ -81,11 +81,7 @@ def distribution(
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
     """Return the means of the distributions of labels."""
-    after = _given(network, theta, question, h).mean
-    if not question.every:
-        return after
-    before = _given(network, theta, question, h, seen=False).mean
-    return before_and_after(before, after, question)
+    return before_and_after(lambda seen: _given(network, theta, question, h, seen).mean, question)
 
 
 def _given(

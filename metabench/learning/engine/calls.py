@@ -51,7 +51,8 @@ Where a head or a context adapts, tasks take the place of steps: x and y are the
 
 def _fields() -> tuple[tuple[str, type[c_int64]], ...]:
     names = ["activation", "inputs", "outputs", "depth", "widths", "parameters"]
-    names += ["outer", "inner", "steps", "points", "queries", "length", "limit", "every"]
+    names += ["outer", "inner", "steps", "points", "queries", "length"]
+    names += ["limit", "every", "measured"]
     for name, layout in ARRAYS.items():
         names += [name, f"{name}_outer", f"{name}_inner"] + [f"{name}_step"] * layout.steps
     return tuple((name, c_int64) for name in (*names, "result", "second"))
@@ -74,6 +75,7 @@ def run(
     step_size: StepSize = 0.0,
     second: Tensor | None = None,
     every: int = 0,
+    measured: ctypes.Array[c_int64] | None = None,
 ) -> None:
     """Call the kernel with arrays of `ARRAYS`, whose leading axes broadcast to those of theta.
 
@@ -85,6 +87,7 @@ def run(
         step_size: Size of the steps.
         second: Memory for its second result.
         every: One more number; `Job` in kernel.cpp tells its meaning.
+        measured: Numbers of steps after which to predict; `every` is then how many they are.
 
     Raises:
         MemoryError: The kernel could not allocate its workspace.
@@ -104,11 +107,14 @@ def run(
     prepared, function, scattered = _prepared_job(kernel, operation, *described)
     if scattered:  # with contiguous copies, the second call finds none
         gathered = {name: arrays[name].contiguous() for name in scattered}
-        return run(kernel, operation, result, arrays | gathered, step_size, second, every)
+        arrays = arrays | gathered
+        return run(kernel, operation, result, arrays, step_size, second, every, measured)
     job = Job.from_buffer_copy(prepared)  # a copy, since threads share the cached job
     for name, t in arrays.items():
         setattr(job, name, t.data_ptr())
     job.result, job.every = result.data_ptr(), every
+    if measured is not None:
+        job.measured = ctypes.addressof(measured)
     if limit is not None:
         job.limit = ctypes.addressof(limit)
     if second is not None:

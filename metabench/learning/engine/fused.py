@@ -7,7 +7,7 @@ stay in cache through all of its gradient steps.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import c_int64
 from functools import cache
 from itertools import pairwise
@@ -140,14 +140,17 @@ class Kernel:
         run(self, "pulled_back", gradient, arrays)
         return gradient
 
-    def predict_along(self, theta: Tensor, descent: Descent, query: Tensor, every: bool) -> Tensor:
-        """Return predictions before and after each gradient step, or only after the last."""
+    def predict_along(
+        self, theta: Tensor, descent: Descent, query: Tensor, measured: Sequence[int]
+    ) -> Tensor:
+        """Return predictions after some numbers of gradient steps."""
         x, y, step_size = descent
-        times = (len(x) + 1,) if every else ()
-        shape = *times, *theta.shape[:-1], query.shape[-2], self.widths[-1]
+        count, outputs = len(measured), self.widths[-1]
+        shape = count, *theta.shape[:-1], query.shape[-2], outputs
         prediction = torch.empty(shape, dtype=theta.dtype)
         arrays = {"theta": theta, "x": x, "y": y, "query": query}
-        run(self, "predict_along", prediction, arrays, step_size, every=every)
+        numbers = (c_int64 * count)(*measured)
+        run(self, "predict_along", prediction, arrays, step_size, every=count, measured=numbers)
         return prediction
 
     def gradient_through(

@@ -1221,6 +1221,7 @@ template <class T> struct Job {
   int64_t length;  // of the step sizes: 1, the number of layers or the number of parameters; of a context; of the maps
   const T* limit;  // each number of a gradient is clipped to +-limit, if length > 1; null for no limit
   int64_t every;   // whether each step's parameters count or only the last; for heads and contexts, the number of steps
+  const int64_t* measured;  // the numbers of steps after which to predict, ascending; `every` is how many they are
   Stack<T> theta, v;
   Steps<T> x, y, sizes;
   Stack<T> query, labels, shift, hidden, maps;
@@ -1343,14 +1344,13 @@ template <class T> int descend(const Job<T>& job) {
   });
 }
 
-// Predictions before the first and after each step, (steps + 1, outer, inner, queries, outputs), or only after the
-// last.
+// Predictions after the measured numbers of steps, (measured, outer, inner, queries, outputs).
 template <class T> int predict_along(const Job<T>& job) {
   return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t n) {
-    for (int64_t k = 0; k <= job.steps; ++k) {
+    for (int64_t k = 0, found = 0; found < job.every; ++k) {
       if (k > 0) step(job, network, i, j, k - 1, network.slot(0));
-      if (!job.every && k < job.steps) continue;
-      const int64_t offset = (job.every ? k * job.outer * job.inner + n : n) * job.queries * job.outputs;
+      if (k < job.measured[found]) continue;
+      const int64_t offset = (found++ * job.outer * job.inner + n) * job.queries * job.outputs;
       network.predict(job.queries, job.query(i, j), job.result + offset);
     }
   });

@@ -6,7 +6,8 @@ networks of a stack do not interact, so autograd's graph would only cost time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -164,12 +165,14 @@ class Reference:
             theta = phi
         return theta
 
-    def predict_along(self, theta: Tensor, descent: Descent, query: Tensor, every: bool) -> Tensor:
-        """Return predictions before and after each gradient step, or only after the last."""
-        if not every:
-            return self.predict(self.descend(theta, *descent), query)
-        path = (phi for _, phi in self._path(theta, *descent))
-        return torch.stack([self.predict(phi, query) for phi in (theta, *path)])
+    def predict_along(
+        self, theta: Tensor, descent: Descent, query: Tensor, measured: Sequence[int]
+    ) -> Tensor:
+        """Return predictions after some numbers of gradient steps."""
+        path = chain([theta], (phi for _, phi in self._path(theta, *descent)))
+        return torch.stack(
+            [self.predict(phi, query) for k, phi in enumerate(path) if k in measured]
+        )
 
     def gradient_through(
         self, theta: Tensor, descent: Descent, x: Tensor, y: Tensor, every: bool

@@ -145,7 +145,8 @@ def runs(running: Running, cell: Cell, seeds: str) -> dict[int, Content]:
     """Return the content of each run of a block, by seed."""
     record, baselines = running.reader.block(cell, seeds), running.reader.baselines()
     history = curves.history(record).groupby("seed")
-    of_updates = curves.curves(record, running.study.regions).groupby("seed")
+    study = running.study
+    of_updates = curves.curves(record, study.regions, study.protocols).groupby("seed")
     sources = _sources(running, cell, seeds)
     judging = {name: step_of(record, name) for name in running.study.single_protocols}
     found = {}
