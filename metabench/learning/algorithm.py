@@ -92,7 +92,7 @@ class Adaptation(NamedTuple):
         """Return the step rules that apply under a protocol.
 
         An adaptation without gradient steps has only the rule `own`. An algorithm without its own
-        step size has no multiples of it. If no rule remains, the default rules apply.
+        step size has no multiples of it. If no rule remains, the last of the default rules applies.
 
         Args:
             wanted: Step rules of the protocol; None selects the default rules.
@@ -100,7 +100,7 @@ class Adaptation(NamedTuple):
         if wanted is None or self.steps == ("own",):
             return self.steps
         possible = [rule for rule in wanted if "own" in self.steps or not rule.startswith("own")]
-        return tuple(possible) or self.steps
+        return tuple(possible) or self.steps[-1:]
 
 
 def descending(network: Network, theta: Tensor, question: Question, h: Any) -> Tensor:

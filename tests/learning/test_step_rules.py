@@ -18,7 +18,7 @@ WANTED = ("own", "own x 4", "common", "fixed 0.05")
         ("reptile", ("tuned",), ("tuned",)),
         ("random", None, ("common", "tuned")),
         ("random", WANTED, ("common", "fixed 0.05")),
-        ("random", ("own", "own x 4"), ("common", "tuned")),  # it has neither
+        ("random", ("own", "own x 4"), ("tuned",)),  # it has neither
         ("ridge", None, ("own",)),
         ("ridge", WANTED, ("own",)),  # it takes no gradient steps
     ],
