@@ -123,8 +123,9 @@ class Study:
         zero = self.baselines[f"test/{protocol}/zero"].astype(np.float64)
         return DIVERGENCE * np.maximum(zero, zero.mean(-1, keepdims=True))
 
+    @cached_property
     def draws(self) -> Resamples:
-        """Return the resamples of seeds and tasks, the same for all cells."""
+        """The resamples of seeds and tasks, the same for all cells."""
         config = self.config
         return resamples(
             config.study, config.seeds, config.evaluation.tasks, config.statistics.resamples

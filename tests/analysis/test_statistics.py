@@ -2,6 +2,7 @@
 selection of cells.
 """
 
+from dataclasses import replace
 from math import inf, nan, sqrt
 from typing import Any
 
@@ -347,7 +348,7 @@ def test_a_few_infinite_resamples_do_not_make_the_interval_infinite():
 
 def test_the_interval_of_a_seedless_baseline_is_over_tasks_alone(losses):
     draws = resamples("study", 5, 40, 200)
-    other_seeds = draws._replace(seeds=draws.seeds[::-1])
+    other_seeds = replace(draws, seeds=draws.seeds[::-1])
     one = crossed_interval(median, losses[:1], draws)
     assert one == crossed_interval(median, losses[:1], other_seeds)
     assert one.lower < one.estimate < one.upper

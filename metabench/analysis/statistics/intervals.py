@@ -134,7 +134,7 @@ def crossed_intervals(
     # A margin with a single member cannot be resampled.
     margins = [axis for axis in (0, 1) if x.shape[axis] > 1]
     sizes = np.array([x.shape[axis] for axis in margins])
-    per_margin = [resampled(statistics, x, draws[axis], axis) for axis in margins]
+    per_margin = [resampled(statistics, x, draws.counts[axis], axis) for axis in margins]
     found = []
     for n, statistic in enumerate(statistics):
         errors = np.array([_spread(estimates[n], scale) for estimates in per_margin])

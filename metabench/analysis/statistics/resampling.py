@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -15,11 +16,17 @@ from metabench.learning.randomness import uniforms
 CHUNK = 200_000
 
 
-class Resamples(NamedTuple):
+@dataclass(frozen=True)
+class Resamples:
     """Multisets of seeds ``(resample, seed)`` and of tasks ``(resample, task)``, as indices."""
 
     seeds: Integers
     tasks: Integers
+
+    @cached_property
+    def counts(self) -> tuple[Integers, Integers]:
+        """How often each seed and each task is drawn, in the shapes of the indices."""
+        return _counts(self.seeds), _counts(self.tasks)
 
 
 def resamples(key: int | str, seeds: int, tasks: int, count: int) -> Resamples:
@@ -42,27 +49,26 @@ def resamples(key: int | str, seeds: int, tasks: int, count: int) -> Resamples:
     return Resamples(draws(0, seeds), draws(1, tasks))
 
 
-def _counts(draws: Integers, size: int) -> Integers:
-    """Return how often each index is drawn, ``(resample, size)``."""
-    return np.stack([np.bincount(draw, minlength=size) for draw in draws])
+def _counts(draws: Integers) -> Integers:
+    # int32 holds every count and moves half the bytes of int64.
+    size = draws.shape[1]
+    return np.stack([np.bincount(draw, minlength=size) for draw in draws]).astype(np.int32)
 
 
 def resampled(
-    statistics: Sequence[WindowMean], losses: Floats, draws: Integers, axis: int
+    statistics: Sequence[WindowMean], losses: Floats, counts: Integers, axis: int
 ) -> Floats:
     """Return statistics ``(statistic, resample)`` when only one axis is resampled.
 
-    Axis 0 is the seeds, axis 1 the tasks.
+    Axis 0 is the seeds, axis 1 the tasks; `counts` are those of this axis.
     """
     # The losses are sorted once, since a resample changes only how often each one counts. A stable
     # sort orders ties equally on every machine.
     order = np.argsort(losses, axis=None, kind="stable")
     values, members = losses.ravel()[order], np.unravel_index(order, losses.shape)[axis]
-    counts = _counts(draws, losses.shape[axis]).astype(np.int32)
     rows = max(1, CHUNK // losses.size)
     found = []
     for i in range(0, len(counts), rows):
-        # int32 holds every count and moves half the bytes of int64.
         ranks = np.cumsum(np.take(counts[i : i + rows], members, axis=1), axis=1, dtype=np.int32)
         found.append([statistic.of_ranks(values, ranks) for statistic in statistics])
     return np.concatenate(found, axis=1)
@@ -71,7 +77,8 @@ def resampled(
 def resampled_means(values: Floats, draws: Resamples) -> Floats:
     """Return the mean of each resample, ``(resample,)``."""
     seeds, tasks = values.shape
+    of_seeds, of_tasks = draws.counts
     if seeds == 1:
-        return _counts(draws.tasks, tasks) @ values[0] / tasks
-    weighted = _counts(draws.seeds, seeds) @ values  # (resample, task)
-    return (weighted * _counts(draws.tasks, tasks)).sum(-1) / (seeds * tasks)
+        return of_tasks @ values[0] / tasks
+    weighted = of_seeds @ values  # (resample, task)
+    return (weighted * of_tasks).sum(-1) / (seeds * tasks)

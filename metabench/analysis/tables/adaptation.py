@@ -35,7 +35,7 @@ Rows = list[dict[str, Any]]
 
 def build(study: Study) -> pd.DataFrame:
     """Return the table."""
-    draws = study.draws()
+    draws = study.draws
     rows: Rows = []
     for record in study.cells:
         rows += _cell_rows(study, record, draws)

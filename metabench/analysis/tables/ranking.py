@@ -46,7 +46,7 @@ def build(study: Study) -> pd.DataFrame:
 def _rows(study: Study, sides: list[Contender], place: dict[str, str]) -> Iterator[dict[str, Any]]:
     """Yield a row for each contender of a role under a protocol."""
     on_grid = [side.scores[0] for side in sides]
-    drawn = ranks(on_grid, study.draws())
+    drawn = ranks(on_grid, study.draws)
     tail = (1 - study.config.statistics.confidence) / 2
     lower, upper = np.quantile(drawn, [tail, 1 - tail], axis=0, method="nearest")
     each = ranked([score.mean() for score in on_grid])

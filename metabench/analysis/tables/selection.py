@@ -40,7 +40,7 @@ def build(study: Study) -> pd.DataFrame:
 
 def _rows(study: Study, found: Selection) -> Iterator[dict[str, Any]]:
     """Yield a row for each candidate under one protocol and step."""
-    frequency = found.frequency(study.draws().seeds)
+    frequency = found.frequency(study.draws.seeds)
     winner = found.winner
     for n, record in enumerate(found.records):
         yield {
