@@ -26,6 +26,12 @@ REQUIRE_PYTHON = $(PYTHON) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:
 	     "$$($(PYTHON) --version 2>/dev/null || echo not there);" \
 	     "name another: make PYTHON=python$(firstword $(SUPPORTED)) ..." >&2; exit 1; }
 
+# Install packages of Debian, as root. Elsewhere the tests that need them say what is missing.
+define debian
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && ! dpkg --status $(1) > /dev/null 2>&1; then \
+		apt-get update -qq && apt-get install -qq -y $(1); fi
+endef
+
 # Byte code is compiled once, at the first import. If the environment forbids that, as container images often do, each of
 # the hundreds of processes of a study or of the tests would compile all of it again, for seconds each.
 unexport PYTHONDONTWRITEBYTECODE
@@ -115,14 +121,16 @@ test-studies: setup ## Run the tests that start Snakemake
 test-faults: setup ## Plant faults in copies of the code, and check that the tests detect them
 	$(BIN)/pytest -p no:cacheprovider tests/learning/test_planted_faults.py
 
-test-cluster: setup-cluster ## Run the smoke study on a SLURM cluster on this machine (needs root, slurm-wlm and munge)
-	$(BIN)/pytest -p no:cacheprovider tests/cluster
+test-cluster: setup-cluster ## Run the smoke study on a SLURM cluster on this machine (as root; on Debian it installs slurm-wlm)
+	$(call debian,slurm-wlm munge)
+	METABENCH_REQUIRED=1 $(BIN)/pytest -p no:cacheprovider tests/cluster
 
 test-pythons: setup ## Run the smoke study with each of PYTHONS, in an environment of its own, and compare the bytes
 	$(BIN)/python tests/pythons.py --cores $(CORES) $(PYTHONS)
 
-test-server: setup-server ## Track studies on a shared MLflow server on this machine (needs PostgreSQL)
-	$(BIN)/pytest -p no:cacheprovider tests/server
+test-server: setup-server ## Track studies on a shared MLflow server on this machine (as root on Debian it installs PostgreSQL)
+	$(call debian,postgresql)
+	METABENCH_REQUIRED=1 $(BIN)/pytest -p no:cacheprovider tests/server
 
 check: setup ## Check format, style, types and rules; change nothing
 	$(BIN)/ruff format --check

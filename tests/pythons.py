@@ -101,18 +101,21 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=1, help="of the study")
     parser.add_argument("pythons", nargs="+", help="names or paths")
     given = parser.parse_args()
-    first: Results | None = None
-    for name in given.pythons:
-        python = executable(name)
+    found = {name: executable(name) for name in given.pythons}
+    for name, python in found.items():
         if python is None:
             print(f"{name}: not here", flush=True)
-            continue
+    here = [python for python in found.values() if python is not None]
+    if len(here) < 2:
+        raise SystemExit(
+            f"two Pythons are needed to compare them, and of these {len(here)} is here"
+        )
+    first: Results | None = None
+    for python in here:
         results = smoke(python, given.cores)
         first = first or results
         print(comparison(results, first), flush=True)
         print(f"  engine {results.engine}, torch {results.torch}", flush=True)
-    if first is None:
-        raise SystemExit("none of these Pythons is here")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from socket import gethostname
 from typing import NamedTuple
@@ -84,6 +85,8 @@ def missing() -> str:
     absent = [name for name in DAEMONS if shutil.which(name) is None]
     if absent:
         return f"{', '.join(absent)} not found: install Debian's slurm-wlm and munge"
+    if find_spec("snakemake_executor_plugin_slurm") is None:
+        return "Snakemake's plugin for SLURM not found: run `make setup-cluster`"
     return "" if os.geteuid() == 0 else "the daemons of SLURM must be started as root"
 
 

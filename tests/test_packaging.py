@@ -186,6 +186,11 @@ def test_the_conda_environment_has_an_allowed_python_and_takes_the_rest_from_the
     )
 
 
+def test_docker_leaves_out_of_an_image_what_the_others_do() -> None:
+    of_docker = ROOT / "Containerfile.dockerignore"  # Docker does not read .containerignore
+    assert of_docker.read_text() == (ROOT / ".containerignore").read_text()
+
+
 def test_the_container_has_an_allowed_python_the_locked_versions_and_an_ordinary_user():
     text = (ROOT / "Containerfile").read_text(encoding="utf-8")
     pythons = set(re.findall(r"^FROM \S+/python:([0-9.]+)-slim", text, re.MULTILINE))

@@ -3,6 +3,7 @@
 import os
 import sys
 
+import pytest
 import pythons
 from pythons import Results
 from small import ROOT
@@ -17,6 +18,16 @@ def test_a_python_that_does_not_run_is_not_here(tmp_path):
     assert pythons.executable(str(shim)) is None
     assert pythons.executable("python3.99") is None
     assert pythons.executable(sys.executable) == sys.executable
+
+
+@pytest.mark.parametrize("names", [["python3.99"], [sys.executable, "python3.99"]])
+def test_one_python_is_not_compared_with_itself(names, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["pythons.py", *names])
+    with pytest.raises(
+        SystemExit, match=f"two Pythons are needed.* of these {len(names) - 1} is here"
+    ):
+        pythons.main()
+    assert "python3.99: not here" in capsys.readouterr().out
 
 
 def test_a_copy_has_new_files_and_none_that_git_ignores(tmp_path):

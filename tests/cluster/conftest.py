@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import slurm
 from pipeline import copy, snakemake
+from required import without
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +21,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm.Cluster]:
     """A SLURM cluster of two nodes."""
-    pytest.importorskip("snakemake_executor_plugin_slurm")
     if reason := slurm.missing():
-        pytest.skip(reason)
+        without(reason)
     with slurm.running(tmp_path_factory.mktemp("slurm")) as found:
         yield found

@@ -1,9 +1,10 @@
 """The smoke study on clusters that a plain script stands for, as any scheduler could be called."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
 from pipeline import copy, snakemake_by_itself
+from required import without
 from soak import same
 
 SCHEDULER = """\
@@ -46,7 +47,8 @@ OPTIONS = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", "./s
 
 def run(folder: Path, script: str, **variables: str) -> str:
     """Run the smoke study with a scheduler's script; return what it printed."""
-    pytest.importorskip("snakemake_executor_plugin_cluster_generic")
+    if find_spec("snakemake_executor_plugin_cluster_generic") is None:
+        without("Snakemake's generic plugin not found: run `make setup-cluster`")
     (folder / "submit").write_text(script)
     (folder / "submit").chmod(0o755)
     line = [*OPTIONS, "--jobs", "2", "--latency-wait", "60"]
