@@ -79,7 +79,8 @@ def _row(axes: Axes, tables: Tables, rows: pd.DataFrame, place: int) -> None:
     axes.plot(
         scores[rows["selected"].astype(bool)],
         [place],
-        style.marker,
+        linestyle="none",
+        marker=style.marker,
         color=style.colour,
         markeredgecolor="black",
         markeredgewidth=0.6,
