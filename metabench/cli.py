@@ -422,10 +422,12 @@ def reference(root: Path, out: Path) -> None:
 @study_option
 @click.argument("folders", nargs=-1, required=True, type=TABLES)
 def merge(running: Running, folders: tuple[Path, ...]) -> None:
-    """Import records of other machines that fit a study; exit with 1 if a file was rejected.
+    """Import records of other machines that fit a study; exit with 1 if any were refused.
 
     The folders hold results of the same study, for instance there/results/flux, for other cells or
-    other blocks of seeds. Run the study afterwards: it computes what is missing, and the tables.
+    other blocks of seeds. Records are refused that do not fit, or that differ from those of another
+    machine for the same job; each reason is one line. Run the study afterwards: it computes what is
+    missing, and the tables.
     """
     from metabench.workflow import merging
 
