@@ -78,6 +78,7 @@ _NAMES = {
         "lattice",
         "scale",
     ),
+    "metabench.learning.torch_modules": ("from_module",),
 }
 """The public names by the module that defines them; a module is imported when a name is used."""
 

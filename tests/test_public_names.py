@@ -15,7 +15,7 @@ DESCENT YARDSTICK Adaptation Question adapted before_and_after descending descen
 one_copy_per_task path predicted mean_over_tasks
 """
 ALGORITHM = """
-Algorithm Batch Cost initial_weights query_points require_mini_batches second_order_cost
+Algorithm Batch Cost from_module initial_weights query_points require_mini_batches second_order_cost
 support_and_query whole_task_cost
 """
 HYPERPARAMETERS = """
