@@ -68,10 +68,9 @@ def main() -> None:
     help="Jobs that run at a time.",
 )
 def plan(running: Running, cores: int) -> None:
-    """Print a study's cells, jobs and expected minutes before anything runs."""
+    """Print a study's cells, predictions, jobs and expected minutes before anything runs."""
     from metabench.workflow import estimate
 
-    running.require_predictions()
     click.echo(estimate.plan(running, cores))
 
 
@@ -140,6 +139,7 @@ def bank() -> None:
 def export_bank(running: Running, out: Path, training: int, kinds: tuple[str, ...]) -> None:
     """Write support points and query inputs of every held-out task, without the test labels.
 
+    schema.json describes the files, and the predictions that are expected.
     Predictions for test-query go into a file with one more column, prediction, which a study names
     under cells.
     """

@@ -144,6 +144,8 @@ def export_bank(
 ) -> list[Path]:
     """Write the held-out tasks of a study for methods that predict elsewhere; return the files.
 
+    The last one is their schema.
+
     Args:
         running: The study.
         out: The folder to write into.

@@ -1,11 +1,6 @@
 """The held-out tasks of a study as files, for methods that predict elsewhere.
 
-    test-support        protocol, task, point, x, y       what a method adapts to
-    test-query          bank, protocol, task, point, x    what it predicts: no labels
-    validation-support  protocol, task, point, x, y       other tasks, with labels, to choose on
-    validation-query    protocol, task, point, x, y
-    training-support    seed, task, point, x, y           the tasks of training, in order
-    training-query      seed, task, point, x, y
+`metabench.analysis.bank_schema` has the columns, and `schema.json` describes the files to programs.
 
 Test labels stay here, so that nothing is chosen on them by mistake. They are no secret: the study
 file says how they are drawn.
@@ -13,6 +8,7 @@ file says how they are drawn.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,10 +17,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from metabench.analysis import frames
+from metabench.analysis import bank_schema, frames
 from metabench.analysis.columns import of_x
 from metabench.learning.predictions import training_tasks
-from metabench.records.artifacts import replacing
+from metabench.records.artifacts import replacing, write_text
 from metabench.records.predictions import bank_number
 from metabench.study.jobs import Study
 
@@ -48,9 +44,14 @@ class Part(NamedTuple):
     x: NDArray[np.float64]
     y: NDArray[np.float64] | None
 
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes of y."""
+        return ("seed", "task", "point")[-(self.x.ndim - 1) :]
+
 
 def export(study: Study, out: Path, training: int, kinds: Sequence[str]) -> list[Path]:
-    """Write the files of a study, and return them.
+    """Write the files of a study, their schema last, and return them.
 
     Args:
         study: The study.
@@ -61,20 +62,23 @@ def export(study: Study, out: Path, training: int, kinds: Sequence[str]) -> list
     parts = [part for name in study.protocols for part in _held_out(study, name)]
     if training:
         parts += _training(study, training)
-    written = []
+    described: dict[str, dict[str, Any]] = {}
     for kind in kinds:
         if kind == "npz":
-            path = out / "bank.npz"
-            with replacing(path) as temporary:
-                np.savez_compressed(temporary, **_arrays(parts))
-            written.append(path)
+            arrays = _arrays(parts)
+            values: dict[str, Any] = {name: of.values for name, of in arrays.items()}
+            with replacing(out / "bank.npz") as temporary:
+                np.savez_compressed(temporary, **values)
+            described["bank.npz"] = {"arrays": bank_schema.arrays(arrays)}
             continue
         for file in dict.fromkeys(part.file for part in parts):
-            path = out / f"{file}.{kind}"
+            name = f"{file}.{kind}"
             rows = pd.concat([_rows(part) for part in parts if part.file == file])
-            frames.write(rows.reset_index(drop=True), path, "%.17g")
-            written.append(path)
-    return written
+            frames.write(rows.reset_index(drop=True), out / name, "%.17g")
+            described[name] = bank_schema.table(file, list(rows), len(rows))
+    schema = bank_schema.whole(study, described)
+    write_text(out / bank_schema.NAME, json.dumps(schema, indent=2) + "\n")
+    return [out / name for name in (*described, bank_schema.NAME)]
 
 
 def _held_out(study: Study, name: str) -> Iterable[Part]:
@@ -100,13 +104,12 @@ def _training(study: Study, count: int) -> Iterable[Part]:
 def _rows(part: Part) -> pd.DataFrame:
     """Return a row for each point."""
     shape = part.x.shape[:-1]
-    axes = ("seed", "task", "point")[-len(shape) :]
     columns: dict[str, Any] = {}
     if part.bank is not None:
         columns["bank"] = part.bank
     if part.protocol is not None:
         columns["protocol"] = part.protocol
-    columns |= {axis: at.ravel() for axis, at in zip(axes, np.indices(shape), strict=True)}
+    columns |= {axis: at.ravel() for axis, at in zip(part.axes, np.indices(shape), strict=True)}
     features = part.x.shape[-1]
     columns |= dict(zip(of_x(features), part.x.reshape(-1, features).T, strict=True))
     if part.y is not None:
@@ -114,14 +117,14 @@ def _rows(part: Part) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _arrays(parts: Iterable[Part]) -> dict[str, Any]:
+def _arrays(parts: Iterable[Part]) -> dict[str, bank_schema.Values]:
     """Return the same as arrays: `standard/test-query/x`, and `standard/bank`."""
-    found: dict[str, Any] = {}
+    found: dict[str, bank_schema.Values] = {}
     for part in parts:
         place = "/".join(filter(None, (part.protocol, part.file)))
-        found[f"{place}/x"] = part.x
+        found[f"{place}/x"] = bank_schema.Values(part.x, (*part.axes, "feature"))
         if part.y is not None:
-            found[f"{place}/y"] = part.y[..., 0]
+            found[f"{place}/y"] = bank_schema.Values(part.y[..., 0], part.axes)
         if part.bank is not None:
-            found[f"{part.protocol}/bank"] = np.array(part.bank)
+            found[f"{part.protocol}/bank"] = bank_schema.Values(np.array(part.bank), ())
     return found

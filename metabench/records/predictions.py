@@ -11,9 +11,12 @@ every row. An npz file has arrays instead: `PROTOCOL/bank`, that number, and `PR
 from __future__ import annotations
 
 from collections.abc import Mapping
+from csv import DictReader
+from csv import Error as CsvError
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
+from zlib import error as ZlibError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +28,51 @@ from metabench.records.provenance import config_digest
 
 BANK, PROTOCOL, PREDICTION = "bank", "protocol", "prediction"
 SEED = "seed"
-"""A column that there may be besides."""
 
-COLUMNS = (BANK, PROTOCOL, "task", "point", PREDICTION)
+
+class Column(NamedTuple):
+    """A column of exported tables and of predictions, or an array.
+
+    Args:
+        type: Its type, as numpy and arrow call it.
+        meaning: In words.
+    """
+
+    type: str
+    meaning: str
+
+
+COLUMNS = {
+    BANK: Column("int64", "Number of the test tasks under the protocol, of nine digits."),
+    PROTOCOL: Column("string", "Name of the protocol."),
+    "task": Column("int64", "Task of the bank or, in training, of the seed, from 0."),
+    "point": Column("int64", "Point of the task, from 0."),
+    PREDICTION: Column("float64", "Prediction of y at the query point, without noise: finite."),
+}
+"""The columns of predictions."""
+
+OF_SEEDS = {SEED: Column("int64", "Training seed, from 0.")}
+"""The column that there may be besides."""
 
 NOT_ASKED = {"updates", "optimizer", "regions"}
 """Keys of a protocol that a method made elsewhere need not follow."""
 
 IN_TASKS = {"domain", "noise", "tasks"}
 """Keys of a protocol that change the task distribution, which contains them."""
+
+UNREADABLE = (
+    ArithmeticError,
+    BadZipFile,
+    CsvError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+    ValueError,
+    ZlibError,
+)
+"""What libraries raise on files that are damaged or hold something else."""
 
 Rows = dict[str, NDArray[Any]]
 """Columns of the rows of one protocol."""
@@ -92,30 +131,44 @@ def read(path: Path, settings: BankSettings, seeds: int) -> Predictions:
     """
     try:
         if not path.is_file():
-            raise ValueError("there is no such file")
-        rows = _of_arrays(path) if path.suffix == ".npz" else _of_table(path)
+            raise ValueError(
+                f"there must be a file {path.absolute()}, and there is none; a study names it "
+                f"relative to the working directory"
+            )
+        is_npz = path.suffix == ".npz"
+        rows = _of_arrays(path, settings, seeds) if is_npz else _of_table(path)
         found = {name: _answers(name, rows, settings, seeds) for name in settings.protocols}
         if len({answers.ndim for answers in found.values()}) > 1:
             raise ValueError("either all protocols have seeds or none has")
-    except (OSError, BadZipFile, ArithmeticError, LookupError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise ArtifactError(f"predictions in {path}: {reason:.300}") from None
     seeded = next(iter(found.values())).ndim == 3
     return Predictions(seeded, found if seeded else {name: y[None] for name, y in found.items()})
 
 
+def shapes(settings: BankSettings, seeds: int, name: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the length of each axis of predictions under a protocol, without and with seeds."""
+    without = {"task": settings.banks.test, "point": settings.points(name)}
+    return without, {SEED: seeds, **without}
+
+
 def _of_table(path: Path) -> dict[str, Rows]:
     """Return the rows of a parquet or CSV file by protocol."""
     table = _table(path)
-    missing = [name for name in COLUMNS if name not in table.column_names]
-    if missing:
-        raise ValueError(
-            f"the columns must be {', '.join(COLUMNS)}, and seed where there are seeds; "
-            f"{missing[0]} is missing"
-        )
+    for name in (*COLUMNS, SEED):
+        count = table.column_names.count(name)
+        if count > 1:
+            raise ValueError(f"there must be one column {name}, and there are {count}")
+        if count == 0 and name != SEED:
+            raise ValueError(
+                f"the columns must be {', '.join(COLUMNS)}, and seed where there are seeds; "
+                f"{name} is missing"
+            )
     numbers = [name for name in (*COLUMNS, SEED) if name in table.column_names and name != PROTOCOL]
     columns = {name: _numbers(name, table.column(name)) for name in numbers}
-    protocols = table.column(PROTOCOL).cast("string").combine_chunks().dictionary_encode()
+    protocols = _cast(PROTOCOL, table.column(PROTOCOL), "string")
+    protocols = protocols.combine_chunks().dictionary_encode()
     of = protocols.indices.to_numpy(zero_copy_only=False)  # nan where a row has none
     return {
         name: {key: values[of == n] for key, values in columns.items()}
@@ -125,14 +178,24 @@ def _of_table(path: Path) -> dict[str, Rows]:
 
 def _numbers(name: str, column: Any) -> NDArray[Any]:
     """Return a column of numbers: whole ones, but for predictions."""
+    values = np.asarray(_cast(name, column, "float64").to_numpy())  # nan where a row has none
     if name == PREDICTION:
-        return np.asarray(column.cast("double").to_numpy())  # nan where a row has none
+        return values
     if column.null_count:
         raise ValueError(f"every row must have a {name}, and some have none")
+    whole = (np.abs(values) < 2**53) & (values == np.trunc(values))
+    for row in np.flatnonzero(~whole):
+        raise ValueError(f"{name} must be a whole number, got {values[row]:g} in row {row + 1}")
+    return values.astype(np.int64)
+
+
+def _cast(name: str, column: Any, wanted: str) -> Any:
+    """Return a column as another type; raise ValueError if it has something else."""
     try:
-        return np.asarray(column.cast("int64").to_numpy())
-    except ValueError as error:
-        raise ValueError(f"{name} must be a whole number: {error}") from None
+        return column.cast(wanted, safe=False)
+    except (ValueError, NotImplementedError):
+        kind = "text" if wanted == "string" else "numbers"
+        raise ValueError(f"{name} must be a column of {kind}, got one of {column.type}") from None
 
 
 def _table(path: Path) -> Any:
@@ -140,33 +203,88 @@ def _table(path: Path) -> Any:
     if path.suffix == ".parquet":
         from pyarrow import parquet
 
-        return parquet.read_table(path)
+        with parquet.ParquetFile(path) as file:
+            return file.read()
     from pyarrow import csv
 
-    types = dict.fromkeys((*COLUMNS, SEED), "double") | {PROTOCOL: "string"}
-    plain = csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True)
-    return csv.read_csv(path, convert_options=plain)
+    types = dict.fromkeys((*COLUMNS, SEED), "float64") | {PROTOCOL: "string"}
+    plain = csv.ConvertOptions(
+        column_types=types,
+        null_values=["", "NA"],  # R writes NA
+        strings_can_be_null=True,
+    )
+    try:
+        return csv.read_csv(path, convert_options=plain)
+    except ValueError as error:
+        raise ValueError(_wrong_number(path) or str(error)) from None
 
 
-def _of_arrays(path: Path) -> dict[str, Rows]:
+def _wrong_number(path: Path) -> str | None:
+    """Return what is wrong with a CSV file if a field that should be a number is none."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for row, fields in enumerate(DictReader(file), start=1):
+            for name in (*COLUMNS, SEED):
+                text = fields.get(name) or "NA"
+                if name != PROTOCOL and not (text == "NA" or _is_number(text)):
+                    return (
+                        f"{name} must be a number, got {text!r:.40} in row {row}; "
+                        f"decimals need a point"
+                    )
+    return None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _of_arrays(path: Path, settings: BankSettings, seeds: int) -> dict[str, Rows]:
     """Return the arrays of an npz file as rows by protocol."""
-    with np.load(path) as file:
-        arrays = {name: file[name] for name in file.files}
+    if not is_zipfile(path):
+        raise ValueError("it must be an npz file, and is damaged or something else")
     found = {}
-    for key, values in arrays.items():
-        name, _, kind = key.rpartition("/")
-        if kind != PREDICTION:
-            continue
-        if f"{name}/{BANK}" not in arrays:
-            raise ValueError(f"{key} must have its bank beside it, and {name}/{BANK} is missing")
-        if values.ndim not in (2, 3):
-            raise ValueError(
-                f"{key} must be (task, point) or (seed, task, point), got the shape {values.shape}"
-            )
-        axes = (SEED, "task", "point")[-values.ndim :]
-        rows = {axis: at.ravel() for axis, at in zip(axes, np.indices(values.shape), strict=True)}
-        found[name] = {**rows, BANK: arrays[f"{name}/{BANK}"], PREDICTION: values.ravel()}
+    with np.load(path) as file:
+        for name in settings.protocols:
+            key, bank = f"{name}/{PREDICTION}", f"{name}/{BANK}"
+            if key not in file.files:
+                continue
+            if bank not in file.files:
+                raise ValueError(f"{key} must have its bank beside it, and {bank} is missing")
+            values, number = _array(file, key), _array(file, bank)
+            if number.size != 1:
+                raise ValueError(f"{bank} must be one number, got the shape {number.shape}")
+            axes = _axes(key, values.shape, shapes(settings, seeds, name))
+            places = zip(axes, np.indices(values.shape), strict=True)
+            rows = {axis: at.ravel() for axis, at in places}
+            found[name] = {**rows, BANK: number, PREDICTION: values.ravel()}
     return found
+
+
+def _array(file: Any, key: str) -> NDArray[Any]:
+    """Read an array of real numbers from an npz file."""
+    try:
+        values = np.asarray(file[key])
+    except UNREADABLE:
+        raise ValueError(
+            f"{key} must be an array of numbers, and is damaged or has objects"
+        ) from None
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{key} must be an array of real numbers, got {values.dtype}")
+    return values
+
+
+def _axes(key: str, got: tuple[int, ...], allowed: tuple[dict[str, int], ...]) -> tuple[str, ...]:
+    """Return the axes of an array by its shape; raise ValueError if it is none of those allowed."""
+    for sizes in allowed:
+        if got == tuple(sizes.values()):
+            return tuple(sizes)
+    known = " or ".join(
+        f"({', '.join(sizes)}) = ({', '.join(map(str, sizes.values()))})" for sizes in allowed
+    )
+    raise ValueError(f"{key} must have the shape {known}, got {got}")
 
 
 def _answers(
@@ -182,8 +300,7 @@ def _answers(
                 f"under protocol {name} they must be of the bank {bank}, the study's, got {other}; "
                 f"export it again: metabench bank export"
             )
-    sizes = {SEED: seeds} if SEED in rows else {}
-    sizes |= {"task": settings.banks.test, "point": settings.points(name)}
+    sizes = shapes(settings, seeds, name)[SEED in rows]
     for axis, size in sizes.items():
         for wrong in rows[axis][(rows[axis] < 0) | (rows[axis] >= size)]:
             raise ValueError(f"{axis} must be 0 to {size - 1} under protocol {name}, got {wrong}")

@@ -200,12 +200,21 @@ def slowness(name: str) -> float:
 
 
 def plan(running: Running, cores: int) -> str:
-    """Describe a study: its cells, its jobs and their expected minutes here."""
+    """Describe a study: its cells and predictions, its jobs and their expected minutes here.
+
+    Raises:
+        ArtifactError: A file of predictions cannot be scored.
+    """
     study = running.study
-    widest = max(len(cell.title) for cell in study.cells)
+    runs = {name: running.reader.answers(name).runs for name in study.predictions}
+    widest = max(map(len, [*(cell.title for cell in study.cells), *runs]))
     lines = [
         f"  {cell.title:<{widest}}  {cell.role:<12} {_seconds(running, cell) / 60:5.1f} min"
         for cell in study.cells
+    ]
+    lines += [
+        f"  {name:<{widest}}  predictions  {count or 'no'} seed{'s' * (count != 1)}"
+        for name, count in runs.items()
     ]
     head = f"study {study.name}: {study.config.source}"
     jobs = {"train": len(study.train_jobs), "evaluate": len(study.evaluate_jobs)}

@@ -3,6 +3,7 @@
 The study is small and really computed; its predictions are made from the exported files alone.
 """
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -11,15 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pipeline
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import small
 import torch
 import yaml
 from click.testing import CliRunner
+from pyarrow import csv as pa_csv
 from reports import data_of
 
 from metabench import jobs
-from metabench.analysis import frames, tables
+from metabench.analysis import bank_schema, frames, tables
 from metabench.cli import main
 from metabench.learning.baselines import fixed
 from metabench.learning.settings import Protocol
@@ -29,7 +33,7 @@ from metabench.records.predictions import bank_number
 from metabench.records.running import Running
 from metabench.views import figures, report
 from metabench.views.drawing.reading import Tables
-from metabench.workflow import staleness
+from metabench.workflow import estimate, staleness
 from metabench.workflow.artefacts import artefacts
 
 SEEDS, TASKS = 2, 6
@@ -266,7 +270,7 @@ MISTAKES = {
     ),
     "half a task": (
         lambda t: at(t.astype({"task": float}), "task", 0.5),
-        "task must be a whole number",
+        "task must be a whole number, got 0.5 in row 8",
     ),
     "no protocol": (
         lambda t: t[t["protocol"] != "robustness"],
@@ -315,14 +319,180 @@ def test_arrays_have_their_mistakes_told_like_rows(
         return str(caught.value)
 
     some = np.zeros((TASKS, points["standard"]))
+    key = "standard/prediction"
+    shape = f"{key} must have the shape (task, point) = (6, 50) or (seed, task, point) = (2, 6, 50)"
     assert "must have its bank beside it" in message_for(**{"standard/bank": None})
     assert "standard is missing" in message_for(**{"standard/prediction": None})
-    assert "task 5, point 0 is missing" in message_for(**{"standard/prediction": some[:5]})
-    assert "got the shape (300,)" in message_for(**{"standard/prediction": some.ravel()})
-    both = {"standard/prediction": np.zeros((SEEDS, *some.shape))}
+    assert f"{shape}, got (5, 50)" in message_for(**{key: some[:5]})
+    assert f"{shape}, got (300,)" in message_for(**{key: some.ravel()})
+    assert f"{shape}, got (6, 50, 1)" in message_for(**{key: some[..., None]})
+    assert f"{shape}, got (3, 6, 50)" in message_for(**{key: np.zeros((3, *some.shape))})
+    both = {key: np.zeros((SEEDS, *some.shape))}
     assert "either all protocols have seeds or none has" in message_for(**both)
-    objects = {"standard/prediction": some.astype(object)}
-    assert "Object arrays cannot be loaded" in message_for(**objects)
+    no_numbers = f"{key} must be an array of numbers, and is damaged or has objects"
+    assert no_numbers in message_for(**{key: some.astype(object)})
+    real = f"{key} must be an array of real numbers, got complex128"
+    assert real in message_for(**{key: some + 1j})
+    no_bank = "standard/bank must be one number, got the shape (0,)"
+    assert no_bank in message_for(**{"standard/bank": np.zeros(0)})
+    assert "protocol standard, task 0, point 7 has nan" in message_for(**{key: at_7(some)})
+
+
+def at_7(predictions: Any) -> Any:
+    """Return predictions of which the eighth is not finite."""
+    changed = predictions.copy()
+    changed[0, 7] = np.nan
+    return changed
+
+
+def message_of(path: Path, computed: Path) -> str:
+    """Return the one line with which a file is refused, without its beginning."""
+    with pytest.raises(ArtifactError) as caught:
+        small.running(content(m=path), computed).require_predictions()
+    begin, line = f"predictions in {path}: ", str(caught.value)
+    assert line.startswith(begin) and line.isprintable()
+    return line.removeprefix(begin)
+
+
+def test_columns_of_another_type_have_one_line_that_names_it(
+    computed: Path, means: pd.DataFrame, tmp_path: Path
+) -> None:
+    path, table = tmp_path / "m.parquet", pa.Table.from_pandas(means, preserve_index=False)
+    pairs = [[y, y] for y in means["prediction"]]
+    structs = [{"y": y} for y in means["prediction"]]
+    for column, values, got in (
+        ("prediction", pairs, "numbers, got one of list<"),
+        ("prediction", structs, "numbers, got one of struct<y: double>"),
+        ("prediction", ["a"] * len(means), "numbers, got one of string"),
+        ("task", pairs, "numbers, got one of list<"),
+        ("protocol", pairs, "text, got one of list<"),
+    ):
+        place = table.column_names.index(column)
+        pq.write_table(table.set_column(place, column, pa.array(values)), path)
+        assert message_of(path, computed).startswith(f"{column} must be a column of {got}")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_a_column_that_is_there_twice_is_one_line(
+    computed: Path, means: pd.DataFrame, tmp_path: Path, ending: str
+) -> None:
+    path, table = tmp_path / f"m.{ending}", pa.Table.from_pandas(means, preserve_index=False)
+    doubled = table.append_column("prediction", table.column("prediction"))
+    (pq.write_table if ending == "parquet" else pa_csv.write_csv)(doubled, path)
+    line = "there must be one column prediction, and there are 2"
+    assert message_of(path, computed) == line
+
+
+def test_the_missing_value_of_r_is_not_finite_and_has_its_place(
+    computed: Path, means: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.csv"
+    at(means, "prediction", np.nan).to_csv(path, index=False, na_rep="NA")
+    assert message_of(path, computed) == f"they must be finite numbers; {FIRST} has nan"
+    at(means.astype({"task": "Int64"}), "task", None).to_csv(path, index=False, na_rep="NA")
+    assert message_of(path, computed) == "every row must have a task, and some have none"
+    at(means.astype({"prediction": object}), "prediction", "1,5").to_csv(path, index=False)
+    line = "prediction must be a number, got '1,5' in row 8; decimals need a point"
+    assert message_of(path, computed) == line
+
+
+def test_a_damaged_file_of_arrays_is_one_line_without_advice_of_libraries(
+    computed: Path, questions: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.npz"
+    banks = {f"{p}/bank": rows["bank"].iloc[0] for p, rows in questions.groupby("protocol")}
+    np.savez(path, **banks, **{"standard/prediction": np.zeros((TASKS, 50))})
+    whole = path.read_bytes()
+    something_else = "it must be an npz file, and is damaged or something else"
+    for content_of_file in (b"", b"no arrays", whole[:100], whole[: len(whole) // 2]):
+        path.write_bytes(content_of_file)
+        assert message_of(path, computed) == something_else
+    middle = whole.index(b"standard/prediction.npy") + 400
+    path.write_bytes(whole[:middle] + b"spoilt" + whole[middle + 6 :])
+    damaged = "standard/prediction must be an array of numbers, and is damaged or has objects"
+    assert message_of(path, computed) == damaged
+
+
+def test_the_error_for_a_missing_file_has_the_path_that_was_looked_up(
+    computed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = message_of(Path("mine.csv"), computed)
+    assert line.startswith(f"there must be a file {tmp_path / 'mine.csv'}, and there is none")
+    assert line.endswith("a study names it relative to the working directory")
+
+
+def test_the_plan_has_a_line_for_each_file_of_predictions(done: Running) -> None:
+    lines = estimate.plan(done, 1).splitlines()
+    (means,) = [line.split() for line in lines if line.startswith("  means ")]
+    (nothing,) = [line.split() for line in lines if line.startswith("  nothing ")]
+    assert means == ["means", "predictions", "2", "seeds"]
+    assert nothing == ["nothing", "predictions", "no", "seeds"]
+
+
+def described(bank: Path) -> Any:
+    """Return the schema of an exported bank."""
+    return json.loads((bank / "schema.json").read_text())
+
+
+def test_the_schema_describes_every_file_column_and_array_and_nothing_else(bank: Path) -> None:
+    files = described(bank)["files"]
+    assert {*files, "schema.json"} == {path.name for path in bank.iterdir()}
+    for name, schema in files.items():
+        if name == "bank.npz":
+            continue
+        table = pd.read_parquet(bank / Path(name).with_suffix(".parquet"))
+        assert list(schema["columns"]) == list(
+            table if name.endswith(".parquet") else pd.read_csv(bank / name)
+        )
+        assert schema["rows"] == len(table)
+        types = {"str": "string"}
+        assert {key: column["type"] for key, column in schema["columns"].items()} == {
+            key: types.get(str(dtype), str(dtype)) for key, dtype in table.dtypes.items()
+        }
+    with np.load(bank / "bank.npz") as file:
+        assert list(files["bank.npz"]["arrays"]) == file.files
+        for key, schema in files["bank.npz"]["arrays"].items():
+            assert (schema["type"], schema["shape"]) == (file[key].dtype, [*file[key].shape])
+            assert len(schema["axes"]) == file[key].ndim
+
+
+def test_the_schema_has_the_study_and_its_protocols(bank: Path, questions: pd.DataFrame) -> None:
+    schema = described(bank)
+    assert (schema["study"], schema["seeds"]) == ("tiny", SEEDS)
+    assert schema["protocols"]["robustness"] == {
+        "bank": questions.set_index("protocol")["bank"]["robustness"].iloc[0],
+        "shots": 5,
+        "support": [0.0, 5.0],
+        "domain": [-5.0, 5.0],
+        "noise": 0.0,
+        "updates": 10,
+        "query_points": 50,
+        "test_tasks": TASKS,
+        "validation_tasks": 4,
+    }
+
+
+@pytest.mark.parametrize("which", ["without seeds", "with seeds"])
+def test_predictions_as_the_schema_describes_them_are_accepted(
+    bank: Path, computed: Path, means: pd.DataFrame, tmp_path: Path, which: str
+) -> None:
+    schema = described(bank)
+    expected = schema["predictions"][which]
+    table = means if which == "with seeds" else means[means["seed"] == 0].drop(columns="seed")
+    assert len(table) == expected["rows"] and set(table) == set(expected["columns"])
+    arrays = {
+        name: np.full(array["shape"], schema["protocols"][name.split("/")[0]]["bank"])
+        if name.endswith("/bank")
+        else np.zeros(array["shape"], array["type"])
+        for name, array in expected["arrays"].items()
+    }
+    np.savez(tmp_path / "arrays.npz", **arrays)
+    table[list(expected["columns"])].to_parquet(tmp_path / "table.parquet")
+    files = {"arrays": tmp_path / "arrays.npz", "table": tmp_path / "table.parquet"}
+    started = small.running(content(**files), computed)
+    seeds = {name: started.reader.answers(name).seeded for name in files}
+    assert set(seeds.values()) == {which == "with seeds"}
 
 
 def test_a_study_with_a_bad_file_is_refused_before_anything_runs(
@@ -433,6 +603,7 @@ def test_the_program_of_the_page_on_predictions_runs_on_an_exported_bank(
 
 def test_the_page_on_predictions_has_the_columns_of_every_exported_table(bank: Path) -> None:
     page = (small.ROOT / "docs" / "predictions.md").read_text()
-    rows = re.findall(r"^\| `([a-z-]+)` \|.*\| (`.*`) \|$", page, re.MULTILINE)
-    documented = {file: re.findall(r"`(\w+)`", columns) for file, columns in rows}
+    rows = re.findall(r"^\| `([a-z-]+)` \| ([^|;]*).*\| (`.*`) \|$", page, re.MULTILINE)
+    documented = {file: re.findall(r"`(\w+)`", columns) for file, _, columns in rows}
     assert documented == {path.stem: list(pd.read_parquet(path)) for path in bank.glob("*.parquet")}
+    assert {file: row.strip() for file, row, _ in rows} == bank_schema.ROWS

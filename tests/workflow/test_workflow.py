@@ -22,6 +22,7 @@ from pipeline import copy, digests, snakemake, snakemake_by_itself
 from small import ROOT
 from soak import COMPARED, KINDS, disturbed, same, start
 
+from metabench.analysis import banks
 from metabench.learning import engine
 from metabench.records import arrays
 from metabench.study import config
@@ -255,6 +256,45 @@ def test_a_custom_algorithm_enters_grid_tables_figures_report_and_mlflow(
     path.write_text(path.read_text().replace("return h.strength", "return 0.9 * h.strength"))
     again = jobs(dry(folder, config="config/own.yaml"))
     assert (again["train"], again["evaluate"]) == (2, 4)
+
+
+def test_predictions_of_another_program_enter_the_leaderboard_and_are_scored_again_alone(
+    study: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(study, tmp_path / "elsewhere")
+    files = {"seeded": "seeded.csv", "unseeded": "unseeded.parquet"}
+    content = of_smoke(folder)
+    content["cells"] += [{"predictions": file, "name": name} for name, file in files.items()]
+    (folder / "config" / "elsewhere.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    banks.export(small.study(content), folder / "bank", 0, ["parquet"])
+    zeros = pd.read_parquet(folder / "bank" / "test-query.parquet").assign(prediction=0.0)
+    zeros.to_parquet(folder / files["unseeded"])
+
+    def predict(values: list[float]) -> None:
+        """Write predictions of one value for each seed."""
+        seeds = [zeros.assign(seed=seed, prediction=y) for seed, y in enumerate(values)]
+        pd.concat(seeds).to_csv(folder / files["seeded"], index=False)
+
+    def scores() -> pd.DataFrame:
+        """Compute the tables; return the score and the number of seeds of each file."""
+        ran = snakemake(folder, "tables", "--cores", "2", config="config/elsewhere.yaml")
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        board = pd.read_csv(folder / "results" / "smoke" / "tables" / "leaderboard.csv")
+        return board[board["protocol"] == "standard"].set_index("algorithm").loc[[*files]]
+
+    def waiting() -> dict[str, int]:
+        """Return the jobs that would run."""
+        return jobs(dry(folder, "tables", config="config/elsewhere.yaml"))
+
+    predict([0.0, 0.1, 0.2])
+    assert waiting() == {"predictions": 2, "tables": 1}
+    before = scores()
+    assert list(before["seeds"]) == [3, 0] and before.loc["unseeded", "score"] == 1
+    predict([0.0, 1.0, 2.0])
+    assert waiting() == {"predictions": 1, "tables": 1}
+    after = scores()
+    assert after.loc["seeded", "score"] > before.loc["seeded", "score"]
+    assert after.loc["unseeded"].equals(before.loc["unseeded"])
 
 
 def test_the_report_of_a_study_holds_the_published_numbers_that_it_covers(tmp_path: Path) -> None:
