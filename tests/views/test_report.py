@@ -113,7 +113,7 @@ def test_a_random_initialization_is_not_called_trained(tmp_path: Path) -> None:
 def test_the_finding_counts_no_updates_of_what_takes_no_steps() -> None:
     tables = Tables(REFERENCE / "algorithms" / "tables")
     steps, none, _ = findings.sentences(tables, ["robustness", "standard"], 0.95)
-    assert steps.startswith("Under robustness, ANIL ") and ", after 10 updates; " in steps
+    assert steps.startswith("Under robustness, Meta-Curvature ") and ", after 10 updates; " in steps
     assert none.startswith("Under standard, Ridge head ") and "after" not in none
     tables = Tables(REFERENCE / "flux-noisy" / "tables")
     first, *_ = findings.sentences(tables, tables.protocols[3:], 0.95)
@@ -672,7 +672,8 @@ def test_what_takes_no_steps_is_a_level_as_in_the_figures(written: dict[str, Pat
     table = Tables(REFERENCE / "algorithms" / "tables").rows("adaptation.csv", region="all")
     (rows,) = data_of(written["algorithms"])["charts"]["adaptation"]["datasets"].values()
     flat = [row for row in rows if row["kind"] == "no steps"]
-    assert {row["label"] for row in flat} == {"Ridge head, no steps", "Neural process, no steps"}
+    heads = ("Ridge head", "Neural process", "Conditional NP")
+    assert {row["label"] for row in flat} == {f"{name}, no steps" for name in heads}
     for row in flat:
         titles = table["algorithm"] + " " + table["cell"]
         known = table[(titles == row["title"]) & (table["step"] == row["step"])]
