@@ -131,9 +131,10 @@ def measure(training_jobs: int, folder: Path) -> Iterator[Part]:
         if name == "figures":
             words = ["--tables", str(layout.tables), "--out", str(layout.figures)]
         yield part(f"{name} alone", **command(folder, "metabench", name, *words))
-    for name in FILES:
-        yield _size(training_jobs, f"files of {name}", layout.root / name)
-    yield _size(training_jobs, "files of .snakemake", folder / ".snakemake")
+    left = {name: layout.root / name for name in FILES} | {".snakemake": folder / ".snakemake"}
+    for name, place in left.items():
+        if place.exists():
+            yield _size(training_jobs, f"files of {name}", place)
     yield from _rows(training_jobs, layout.root / "mlflow.db")
 
 
