@@ -18,7 +18,7 @@ from metabench.learning.network import Network
 from metabench.learning.tasks import SineDistribution, TaskStream
 
 LOOP = str(small.ROOT / "examples" / "loop.py")
-MODULE = str(small.ROOT / "examples" / "module.py")
+PAGE = small.ROOT / "docs" / "bring-your-own.md"
 VALUES = {"meta_step_size": 0.01, "inner_step_size": 0.05, "inner_steps": 2, "meta_batch_size": 3}
 
 
@@ -35,16 +35,29 @@ def brought(make_module, **more):
     return metabench.from_module(loop.Hyperparameters, *functions, **more)
 
 
-def test_the_page_shows_the_files():
-    page = (small.ROOT / "docs" / "bring-your-own.md").read_text(encoding="utf-8")
-    loop, part = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert loop == (small.ROOT / "examples" / "loop.py").read_text()
-    assert f"\n\n\n{part}\n\n" in (small.ROOT / "examples" / "module.py").read_text()
+def shown():
+    """Return the two pieces of code that the page shows."""
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
-@pytest.mark.parametrize("file", [LOOP, MODULE], ids=algorithms.name)
-def test_check_algorithm_finds_nothing_wrong_with_the_examples(file):
-    answer = CliRunner().invoke(main, ["check-algorithm", file])
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """The example with the page's module in the place of its own."""
+    loop, module = shown()
+    path = tmp_path_factory.mktemp("own") / "normalized.py"
+    path.write_text(
+        re.sub(r"def make_module.*?\n(?=\n\ndef )", module, loop, count=1, flags=re.DOTALL)
+    )
+    return str(path)
+
+
+def test_the_page_shows_the_file():
+    assert shown()[0] == (small.ROOT / "examples" / "loop.py").read_text()
+
+
+@pytest.mark.parametrize("which", ["loop", "own"])
+def test_check_algorithm_finds_nothing_wrong_with_what_the_page_shows(which, own):
+    answer = CliRunner().invoke(main, ["check-algorithm", {"loop": LOOP, "own": own}[which]])
     assert answer.exit_code == 0, answer.output
     assert f"all {len(CHECKS)} checks pass" in answer.output
 
@@ -86,13 +99,13 @@ def test_linear_layers_begin_with_the_weights_of_the_network():
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_own_initial_values_come_from_the_seed_and_leave_the_global_generator_alone():
-    module, network = algorithms.load(MODULE), Network((1, 40, 1))
+def test_own_initial_values_come_from_the_seed_and_leave_the_global_generator_alone(own):
+    module, network = algorithms.load(own), Network((1, 40, 1))
     before = torch.get_rng_state()
     first, second, other = module.begin(network, (3, 3, 4), None)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first, second) and not torch.equal(first, other)
-    made = algorithms.module(MODULE).make_module(network)
+    made = algorithms.module(own).make_module(network)
     assert len(first) == sum(value.numel() for value in made.parameters())
     named = dict(zip(dict(made.named_parameters()), first.split([24] * 5 + [1]), strict=True))
     assert (named["norm.weight"] == 1).all() and (named["norm.bias"] == 0).all()
@@ -101,9 +114,9 @@ def test_own_initial_values_come_from_the_seed_and_leave_the_global_generator_al
     assert named["last.weight"].abs().max() <= 24**-0.5
 
 
-def test_initial_values_may_be_made_from_uniforms_as_the_page_says():
+def test_initial_values_may_be_made_from_uniforms_as_the_page_says(own):
     network, seeds = Network((2, 8, 1)), (0, 1)
-    make_module = algorithms.module(MODULE).make_module
+    make_module = algorithms.module(own).make_module
 
     def begin(network, seeds, h):
         count = sum(value.numel() for value in make_module(network).parameters())

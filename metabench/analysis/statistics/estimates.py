@@ -45,10 +45,8 @@ class WindowMean:
             range(values.size), True, key=lambda j: bool((ranks[..., j] >= start + length).all())
         )
         # The share of the window up to each value; its steps are the weights of the values.
-        weight = ranks[..., first : last + 1] - start
-        weight /= length
-        np.clip(weight, 0, 1, out=weight)
-        weight[..., 1:] -= weight[..., :-1].copy()
+        share = np.clip((ranks[..., first : last + 1] - start) / length, 0, 1)
+        weight = np.diff(share, axis=-1, prepend=0)
         seen = values[first : last + 1]
         # 0 * inf is nan, so infinite values are left out of the product and judged by their weight.
         finite = np.isfinite(seen)

@@ -38,34 +38,34 @@ def build(study: Study) -> pd.DataFrame:
         for seeds, entrants in groupby(study.entrants(protocol), lambda entrant: entrant.seeds):
             heads, _, losses = zip(*entrants, strict=True)
             names = [head["algorithm"] for head in heads]
-            found.append(_rows(np.stack(losses), names, regions, heads[0], seeds or [NO_SEED]))
+            place = {"cell": "-", "protocol": protocol, "step": "none"}
+            found.append(_rows(np.stack(losses), names, regions, seeds or [NO_SEED], place))
     order = ["algorithm", "cell", "seed", "protocol", "step", "region", "task"]
-    # Categories are in the order of their words, and sort several times faster than these.
-    table = pd.concat(found).astype(dict.fromkeys(REPEATED, "category"))
-    return table.sort_values(order, ignore_index=True)
+    table = pd.concat(found).sort_values(order, ignore_index=True)
+    return table.astype(dict.fromkeys(REPEATED, "category"))
 
 
 def _of_cell(record: CellRecord, protocol: str, regions: Sequence[str]) -> pd.DataFrame:
     """Return the losses of a cell's runs under one protocol."""
-    step = step_of(record, protocol)
-    head = {**name(record), "protocol": protocol, "step": step}
+    step, names = step_of(record, protocol), name(record)
+    place = {"cell": names["cell"], "protocol": protocol, "step": step}
     losses = record.losses(protocol, step)[None, :, -1]
-    return _rows(losses, [head["algorithm"]], regions, head, list(record.seeds))
+    return _rows(losses, [names["algorithm"]], regions, list(record.seeds), place)
 
 
 def _rows(
     losses: NDArray[Any],
     names: Sequence[str],
     regions: Sequence[str],
-    head: dict[str, str],
     seeds: list[int],
+    place: dict[str, str],
 ) -> pd.DataFrame:
-    """Return losses ``(algorithm, region, seed, task)`` as rows; `head` has the other columns."""
+    """Return losses ``(algorithm, region, seed, task)`` as rows; `place` has the other columns."""
     index = pd.MultiIndex.from_product(
         [names, regions, seeds, range(losses.shape[-1])],
         names=["algorithm", "region", "seed", "task"],
     )
     # A loss needs no more digits than the engine computes with.
-    table = pd.DataFrame({"loss": losses.ravel().astype(np.float32)}, index).reset_index()
-    others = {column: word for column, word in head.items() if column in set(ORDER) - set(table)}
-    return table.assign(**others).astype({"seed": "int16", "task": "int32"})[ORDER]
+    table = pd.DataFrame({"loss": losses.ravel().astype(np.float32)}, index)
+    table = table.reset_index().assign(**place).astype({"seed": "int16", "task": "int32"})
+    return table[ORDER]
