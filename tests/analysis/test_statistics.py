@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import special, stats
 
-from metabench.analysis.statistics.estimates import iqm, median, p95, quantile
+from metabench.analysis.statistics.estimates import cvar, iqm, median, p95, quantile
 from metabench.analysis.statistics.intervals import crossed_interval, determined, mean_interval
 from metabench.analysis.statistics.losses import ROUNDING
 from metabench.analysis.statistics.pairs import (
@@ -21,7 +21,7 @@ from metabench.analysis.statistics.pairs import (
     ratio_interval,
 )
 from metabench.analysis.statistics.ranking import ranks
-from metabench.analysis.statistics.resampling import resamples
+from metabench.analysis.statistics.resampling import resampled, resamples
 
 SEEDS_DOMINATE, BALANCED, TASKS_DOMINATE = (0.8, 0.1, 0.1), (1 / 3, 1 / 3, 1 / 3), (0.05, 0.8, 0.15)
 
@@ -383,6 +383,20 @@ def test_a_resample_does_not_notice_how_many_others_or_tasks_there_are():
     assert_array_equal(
         resamples("study", 5, 10, 30).tasks[:20], resamples("study", 9, 10, 20).tasks
     )
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (4, 96), (3, 301), (2, 64)])
+@pytest.mark.parametrize("infinite", [0, 1, 40])
+def test_statistics_of_resamples_are_those_of_the_drawn_losses(shape, infinite):
+    """One block of sorted losses, several, whole ones and a part, with ties and infinite losses."""
+    rng = np.random.default_rng(3)
+    x = np.exp(rng.normal(size=shape)).round(2)
+    x.flat[:infinite] = inf
+    draws = resamples("drawn", *shape, 30)
+    statistics = [quantile(0), median, iqm, p95, cvar(90), quantile(100)]
+    for axis, drawn in enumerate((draws.seeds, draws.tasks)):
+        expected = [[one(np.take(x, draw, axis)) for draw in drawn] for one in statistics]
+        assert_allclose(resampled(statistics, x, draws.counts[axis], axis), expected, rtol=1e-13)
 
 
 def test_seeds_and_tasks_are_resampled_independently():

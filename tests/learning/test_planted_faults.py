@@ -419,6 +419,12 @@ FAULTS = {
         "            for name, group in self.groups.items()}",
         ("study/test_jobs.py::test_the_name_of_a_study_is_no_setting_of_its_jobs",),
     ),
+    "a window that starts and ends in one block counts it twice": Fault(
+        "analysis/statistics/resampling.py",
+        "(last, first < last)",
+        "(last, True)",
+        (f"{STATISTICS}::test_statistics_of_resamples_are_those_of_the_drawn_losses",),
+    ),
     "the tail is that of the best": Fault(
         "analysis/statistics/estimates.py",
         "return WindowMean(lambda n: (percent * n / 100, (100 - percent) * n / 100))",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from metabench.analysis.statistics.losses import Floats, Integers, with_inf_for_nan
+from metabench.analysis.statistics.losses import Floats, with_inf_for_nan
 
 
 @dataclass(frozen=True)
@@ -28,30 +27,16 @@ class WindowMean:
     def __call__(self, losses: ArrayLike) -> float:
         """Return the statistic of `losses`, of any shape."""
         values = np.sort(with_inf_for_nan(losses), axis=None)
-        return float(self.of_ranks(values, np.arange(1, values.size + 1)))
+        start, length = self.window(values.size)
+        ranks = np.arange(values.size)
+        weight = overlap(ranks, ranks + 1, start, start + length)
+        seen = weight > 0  # an infinite value counts only where it has weight
+        return float(weight[seen] @ values[seen] / length)
 
-    def of_ranks(self, values: Floats, ranks: Integers) -> Floats:
-        """Return the statistic of multisets of sorted values ``(N,)``, given by cumulative counts.
 
-        Counts are ``(..., N)``.
-        """
-        start, length = self.window(int(ranks[..., -1].flat[0]))
-        # Only values inside the window of some multiset have weight. Counts increase along the
-        # values, so a binary search finds the first and the last.
-        first = bisect_left(
-            range(values.size), True, key=lambda j: bool((ranks[..., j] > start).any())
-        )
-        last = bisect_left(
-            range(values.size), True, key=lambda j: bool((ranks[..., j] >= start + length).all())
-        )
-        # The share of the window up to each value; its steps are the weights of the values.
-        share = np.clip((ranks[..., first : last + 1] - start) / length, 0, 1)
-        weight = np.diff(share, axis=-1, prepend=0)
-        seen = values[first : last + 1]
-        # 0 * inf is nan, so infinite values are left out of the product and judged by their weight.
-        finite = np.isfinite(seen)
-        estimate = weight @ np.where(finite, seen, 0)
-        return np.where(weight[..., ~finite].any(-1), np.inf, estimate)
+def overlap(lower: ArrayLike, upper: ArrayLike, start: float, end: float) -> Floats:
+    """Return the length of the part of each interval (lower, upper) that is within (start, end)."""
+    return np.maximum(np.minimum(upper, end) - np.maximum(lower, start), 0.0)
 
 
 def quantile(percent: int) -> WindowMean:

@@ -8,12 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
-from metabench.analysis.statistics.estimates import WindowMean
+from metabench.analysis.statistics.estimates import WindowMean, overlap
 from metabench.analysis.statistics.losses import Floats, Integers
 from metabench.learning.randomness import uniforms
 
-# Resampled losses that are held at once. They stay in a processor's cache.
-CHUNK = 200_000
+BLOCK = 128
+"""Number of sorted losses in a block of `Multisets`."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,79 @@ def resampled(
 
     Axis 0 is the seeds, axis 1 the tasks; `counts` are those of this axis.
     """
-    # The losses are sorted once, since a resample changes only how often each one counts. A stable
-    # sort orders ties equally on every machine.
-    order = np.argsort(losses, axis=None, kind="stable")
-    values, members = losses.ravel()[order], np.unravel_index(order, losses.shape)[axis]
-    rows = max(1, CHUNK // losses.size)
-    found = []
-    for i in range(0, len(counts), rows):
-        ranks = np.cumsum(np.take(counts[i : i + rows], members, axis=1), axis=1, dtype=np.int32)
-        found.append([statistic.of_ranks(values, ranks) for statistic in statistics])
-    return np.concatenate(found, axis=1)
+    multisets = Multisets.of(losses, counts, axis)
+    return np.stack([multisets.mean(*one.window(losses.size)) for one in statistics])
+
+
+@dataclass(frozen=True)
+class Multisets:
+    """The multisets of losses that resamples of one axis give, cut into blocks of sorted losses.
+
+    A resample changes only how often each loss counts, so the losses are sorted once. A window of
+    ranks starts within one block and ends within another. All blocks in between count whole, so
+    their sums suffice.
+
+    Args:
+        values: Sorted losses ``(block, place)``, with 0 in place of inf.
+        members: The seed or task of each, ``(block, place)``.
+        counts: How often each seed or task is drawn, ``(resample, member)``.
+        finite: Number of finite losses, ``(resample,)``.
+        sizes: Number of losses in each block, ``(resample, block)``.
+        sums: Sum of the losses in each block, ``(resample, block)``.
+    """
+
+    values: Floats
+    members: Integers
+    counts: Integers
+    finite: Floats
+    sizes: Floats
+    sums: Floats
+
+    @classmethod
+    def of(cls, losses: Floats, counts: Integers, axis: int) -> Multisets:
+        """Return the multisets of losses ``(seed, task)``; the arguments are those of `resampled`.
+
+        Losses are not nan.
+        """
+        # A stable sort orders ties equally on every machine.
+        order = np.argsort(losses, axis=None, kind="stable")
+        members = np.unravel_index(order, losses.shape)[axis]
+        finite = np.isfinite(losses)
+        values = np.where(finite, losses, 0).ravel()[order]
+        # The last block is filled up with losses of a further member, which is never drawn.
+        missing = -losses.size % BLOCK
+        counts = np.pad(counts, ((0, 0), (0, 1)))
+        values = np.pad(values, (0, missing)).reshape(-1, BLOCK)
+        members = np.pad(members, (0, missing), constant_values=counts.shape[1] - 1)
+        members = members.reshape(-1, BLOCK)
+        # Products of matrices of whole numbers are exact in float64, whatever their order of sums.
+        drawn = counts.astype(np.float64)
+        place = (members, np.arange(len(members))[:, None])
+        sizes, sums = np.zeros((2, counts.shape[1], len(members)))
+        np.add.at(sizes, place, 1)
+        np.add.at(sums, place, values)
+        finite = drawn[:, :-1] @ finite.sum(1 - axis)
+        return cls(values, members, counts, finite, drawn @ sizes, drawn @ sums)
+
+    def mean(self, start: float, length: float) -> Floats:
+        """Return the mean of the losses between two ranks, ``(resample,)``; see `WindowMean`."""
+        end = start + length
+        ends = self.sizes.cumsum(1)
+        first, last = (ends <= start).sum(1), (ends < end).sum(1)
+        block = np.arange(ends.shape[1])
+        between = (first[:, None] < block) & (block < last[:, None])
+        total = np.where(between, self.sums, 0).sum(1)
+        for here, counted in ((first, True), (last, first < last)):
+            total += np.where(counted, self._part(here, ends, start, end), 0)
+        return np.where(end > self.finite, np.inf, total / length)
+
+    def _part(self, block: Integers, ends: Floats, start: float, end: float) -> Floats:
+        """Return the sum of the losses of one block of each resample that are in the window."""
+        each = np.arange(len(block))
+        count = self.counts[each[:, None], self.members[block]]  # (resample, place)
+        upper = (ends - self.sizes)[each, block][:, None] + count.cumsum(1)
+        weight = overlap(upper - count, upper, start, end)
+        return np.einsum("rp,rp->r", weight, self.values[block])
 
 
 def resampled_means(values: Floats, draws: Resamples) -> Floats:
