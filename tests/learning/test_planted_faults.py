@@ -421,8 +421,8 @@ FAULTS = {
     ),
     "a window that starts and ends in one block counts it twice": Fault(
         "analysis/statistics/resampling.py",
-        "(last, first < last)",
-        "(last, True)",
+        "np.flatnonzero(first < last)",
+        "np.flatnonzero(first <= last)",
         (f"{STATISTICS}::test_statistics_of_resamples_are_those_of_the_drawn_losses",),
     ),
     "the tail is that of the best": Fault(

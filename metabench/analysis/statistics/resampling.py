@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil, sqrt
 
 import numpy as np
 
 from metabench.analysis.statistics.estimates import WindowMean, overlap
 from metabench.analysis.statistics.losses import Floats, Integers
 from metabench.learning.randomness import uniforms
-
-BLOCK = 128
-"""Number of sorted losses in a block of `Multisets`."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Resamples:
     tasks: Integers
 
     @cached_property
-    def counts(self) -> tuple[Integers, Integers]:
+    def counts(self) -> tuple[Floats, Floats]:
         """How often each seed and each task is drawn, in the shapes of the indices."""
         return _counts(self.seeds), _counts(self.tasks)
 
@@ -49,14 +47,14 @@ def resamples(key: int | str, seeds: int, tasks: int, count: int) -> Resamples:
     return Resamples(draws(0, seeds), draws(1, tasks))
 
 
-def _counts(draws: Integers) -> Integers:
-    # int32 holds every count and moves half the bytes of int64.
+def _counts(draws: Integers) -> Floats:
+    # Products of matrices of whole numbers are exact in float64, and faster than those of integers.
     size = draws.shape[1]
-    return np.stack([np.bincount(draw, minlength=size) for draw in draws]).astype(np.int32)
+    return np.stack([np.bincount(draw, minlength=size) for draw in draws]).astype(np.float64)
 
 
 def resampled(
-    statistics: Sequence[WindowMean], losses: Floats, counts: Integers, axis: int
+    statistics: Sequence[WindowMean], losses: Floats, counts: Floats, axis: int
 ) -> Floats:
     """Return statistics ``(statistic, resample)`` when only one axis is resampled.
 
@@ -72,68 +70,64 @@ class Multisets:
 
     A resample changes only how often each loss counts, so the losses are sorted once. A window of
     ranks starts within one block and ends within another. All blocks in between count whole, so
-    their sums suffice.
+    their sums suffice. There are about as many blocks as losses in each.
 
     Args:
-        values: Sorted losses ``(block, place)``, with 0 in place of inf.
+        values: Sorted losses ``(block, place)``, with 0 in place of inf and after the last.
         members: The seed or task of each, ``(block, place)``.
         counts: How often each seed or task is drawn, ``(resample, member)``.
         finite: Number of finite losses, ``(resample,)``.
-        sizes: Number of losses in each block, ``(resample, block)``.
+        ends: Number of losses up to the end of each block, ``(resample, 1 + block)``; first 0.
         sums: Sum of the losses in each block, ``(resample, block)``.
     """
 
     values: Floats
     members: Integers
-    counts: Integers
+    counts: Floats
     finite: Floats
-    sizes: Floats
+    ends: Floats
     sums: Floats
 
     @classmethod
-    def of(cls, losses: Floats, counts: Integers, axis: int) -> Multisets:
+    def of(cls, losses: Floats, counts: Floats, axis: int) -> Multisets:
         """Return the multisets of losses ``(seed, task)``; the arguments are those of `resampled`.
 
         Losses are not nan.
         """
+        finite = np.isfinite(losses)
         # A stable sort orders ties equally on every machine.
         order = np.argsort(losses, axis=None, kind="stable")
-        members = np.unravel_index(order, losses.shape)[axis]
-        finite = np.isfinite(losses)
-        values = np.where(finite, losses, 0).ravel()[order]
-        # The last block is filled up with losses of a further member, which is never drawn.
-        missing = -losses.size % BLOCK
-        counts = np.pad(counts, ((0, 0), (0, 1)))
-        values = np.pad(values, (0, missing)).reshape(-1, BLOCK)
-        members = np.pad(members, (0, missing), constant_values=counts.shape[1] - 1)
-        members = members.reshape(-1, BLOCK)
-        # Products of matrices of whole numbers are exact in float64, whatever their order of sums.
-        drawn = counts.astype(np.float64)
-        place = (members, np.arange(len(members))[:, None])
+        place = np.unravel_index(order, losses.shape)[axis]
+        # What fills up the last block lies beyond every window.
+        size = ceil(sqrt(losses.size))
+        filled = (0, -losses.size % size)
+        values = np.pad(np.where(finite, losses, 0).ravel()[order], filled).reshape(-1, size)
+        members = np.pad(place, filled).reshape(-1, size)
         sizes, sums = np.zeros((2, counts.shape[1], len(members)))
-        np.add.at(sizes, place, 1)
-        np.add.at(sums, place, values)
-        finite = drawn[:, :-1] @ finite.sum(1 - axis)
-        return cls(values, members, counts, finite, drawn @ sizes, drawn @ sums)
+        at = (members, np.arange(len(members))[:, None])
+        np.add.at(sizes, at, 1)
+        np.add.at(sums, at, values)
+        ends = np.pad((counts @ sizes).cumsum(1), ((0, 0), (1, 0)))
+        known = counts @ finite.sum(1 - axis)
+        return cls(values, members, counts, known, ends, counts @ sums)
 
     def mean(self, start: float, length: float) -> Floats:
         """Return the mean of the losses between two ranks, ``(resample,)``; see `WindowMean`."""
         end = start + length
-        ends = self.sizes.cumsum(1)
-        first, last = (ends <= start).sum(1), (ends < end).sum(1)
-        block = np.arange(ends.shape[1])
+        first, last = (self.ends[:, 1:] <= start).sum(1), (self.ends[:, 1:] < end).sum(1)
+        block, every = np.arange(len(self.values)), np.arange(len(self.counts))
         between = (first[:, None] < block) & (block < last[:, None])
         total = np.where(between, self.sums, 0).sum(1)
-        for here, counted in ((first, True), (last, first < last)):
-            total += np.where(counted, self._part(here, ends, start, end), 0)
+        total += self._part(every, first, start, end)
+        apart = np.flatnonzero(first < last)
+        total[apart] += self._part(apart, last[apart], start, end)
         return np.where(end > self.finite, np.inf, total / length)
 
-    def _part(self, block: Integers, ends: Floats, start: float, end: float) -> Floats:
+    def _part(self, resample: Integers, block: Integers, start: float, end: float) -> Floats:
         """Return the sum of the losses of one block of each resample that are in the window."""
-        each = np.arange(len(block))
-        count = self.counts[each[:, None], self.members[block]]  # (resample, place)
-        upper = (ends - self.sizes)[each, block][:, None] + count.cumsum(1)
-        weight = overlap(upper - count, upper, start, end)
+        drawn = self.counts[resample[:, None], self.members[block]]  # (resample, place)
+        upper = self.ends[resample, block][:, None] + drawn.cumsum(1)
+        weight = overlap(upper - drawn, upper, start, end)
         return np.einsum("rp,rp->r", weight, self.values[block])
 
 
