@@ -1,16 +1,14 @@
-"""Measure how the cost of a whole study grows with its number of training jobs.
+"""Measure how the cost of a whole study grows with its numbers of training jobs and of seeds.
 
 python benchmarks/whole.py --out results/benchmarks                      what `make growth` does
 
 Each study has so short trainings that the workflow itself is measured: Snakemake, the start of
-jobs, records, tables, figures, report and tracking. It runs on one core. In the larger studies, one
-process writes all records, and Snakemake only decides what is left to do. A row of the table is one
-part of one study:
+jobs, records, tables, figures, report and tracking. Snakemake runs it on one core, from beginning
+to end. A row of the table is one part of one study:
 
-    dry run            Snakemake decides what to do: before, with all records, after
+    dry run            Snakemake decides what to do: before, and after
     run                the whole study; its processor seconds are Snakemake's and the commands',
                        without those of the jobs, which fork from a prepared process
-    records            all training, evaluation and baseline jobs in one process
     jobs of ...        the jobs of a rule, as Snakemake times them
     tables, ... alone  the command by itself
     files of ...       what is left in the study's folder
@@ -25,10 +23,10 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from math import ceil, isnan
+from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,11 +38,18 @@ from metabench.workflow.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-SIZES = (10, 100, 1000, 3000)
-"""Numbers of training jobs."""
 
-WHOLE = 100
-"""The most training jobs of a study that Snakemake runs from beginning to end."""
+
+class Size(NamedTuple):
+    """The numbers of training jobs of a study, each of one cell, and of seeds of each job."""
+
+    training_jobs: int
+    seeds: int
+
+
+SMALL, LARGE, WIDE = Size(10, 2), Size(3000, 2), Size(10, 100)
+SIZES = (SMALL, Size(100, 2), Size(1000, 2), LARGE, WIDE)
+"""The projection is a straight line through three of them, per job and per run."""
 
 AGAIN = ("tables", "figures", "report")
 """The commands of a study that are measured alone."""
@@ -55,9 +60,10 @@ FILES += ("benchmarks", "track", "mlflow.db", "mlartifacts")
 
 
 class Part(NamedTuple):
-    """A row of the table: one part of the study with a number of training jobs."""
+    """A row of the table: one part of a study."""
 
     training_jobs: int
+    seeds: int
     part: str
     count: float = float("nan")
     """Jobs, files, or rows of a database."""
@@ -68,19 +74,19 @@ class Part(NamedTuple):
     """Size of the files."""
 
 
-def study(training_jobs: int) -> dict[str, Any]:
-    """Return the content of a study like `smoke` with a number of cells of FOMAML, two seeds in
-    one block, one protocol, and trainings of one meta-iteration.
+def study(size: Size) -> dict[str, Any]:
+    """Return the content of a study like `smoke` with cells of FOMAML, seeds in one block, one
+    protocol, and trainings of one meta-iteration.
     """
     content = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text(encoding="utf-8"))
     group = next(group for group in content["cells"] if group["algorithm"] == "fomaml")
     kept = {key: value for key, value in group.items() if key != "published"}
-    sizes = [round(0.0001 * n, 4) for n in range(1, training_jobs // 10 + 1)]
+    inner = [round(0.0001 * n, 4) for n in range(1, size.training_jobs // 10 + 1)]
     outer = [round(0.001 * n, 3) for n in range(1, 11)]
-    cells = {"meta_iterations": 1, "inner_step_size": sizes, "meta_step_size": outer}
+    cells = {"meta_iterations": 1, "inner_step_size": inner, "meta_step_size": outer}
     protocols = {"robustness": content["protocols"]["robustness"]}
-    changed = {"study": "whole", "seeds": 2, "seed_block": 2, "protocols": protocols}
-    return {**content, **changed, "cells": [kept | cells]}
+    seeds = {"seeds": size.seeds, "seed_block": size.seeds}
+    return {**content, **seeds, "study": "whole", "protocols": protocols, "cells": [kept | cells]}
 
 
 def command(folder: Path, *line: str) -> dict[str, float]:
@@ -110,22 +116,18 @@ def snakemake(folder: Path, *more: str) -> dict[str, float]:
     return command(folder, "snakemake", *line, *profile, *more)
 
 
-def measure(training_jobs: int, folder: Path) -> Iterator[Part]:
+def measure(size: Size, folder: Path) -> Iterator[Part]:
     """Run a study in a folder; yield each part."""
-    content = yaml.safe_dump(study(training_jobs), sort_keys=False)
+    content = yaml.safe_dump(study(size), sort_keys=False)
     (folder / "study.yaml").write_text(content, encoding="utf-8")
     layout = Layout(folder / "results" / "whole")
-    part = partial(Part, training_jobs)
+    part = partial(Part, *size)
     dry = ("--dry-run", "--quiet")
     yield part("dry run before", **snakemake(folder, *dry))
-    if training_jobs <= WHOLE:
-        yield part("run", **snakemake(folder))
-        yield part("dry run after", **snakemake(folder, *dry))
-        for rule in sorted(path.name for path in (layout.root / "benchmarks").iterdir()):
-            yield _timed(training_jobs, rule, layout.root / "benchmarks")
-    else:
-        yield part("records", **command(folder, "python", __file__, "--records"))
-        yield part("dry run with records", **snakemake(folder, *dry))
+    yield part("run", **snakemake(folder))
+    yield part("dry run after", **snakemake(folder, *dry))
+    for rule in sorted(path.name for path in (layout.root / "benchmarks").iterdir()):
+        yield _timed(part, rule, layout.root / "benchmarks")
     for name in AGAIN:
         words = ["--study", str(layout.study)]
         if name == "figures":
@@ -134,56 +136,38 @@ def measure(training_jobs: int, folder: Path) -> Iterator[Part]:
     left = {name: layout.root / name for name in FILES} | {".snakemake": folder / ".snakemake"}
     for name, place in left.items():
         if place.exists():
-            yield _size(training_jobs, f"files of {name}", place)
-    yield from _rows(training_jobs, layout.root / "mlflow.db")
+            yield _left(part, f"files of {name}", place)
+    yield from _rows(part, layout.root / "mlflow.db")
 
 
-def write_records() -> None:
-    """Write all records of the study in this folder, in this process."""
-    from metabench import jobs
-
-    running = jobs.read("study.yaml")
-    running.write()
-    for cell, seeds in running.study.train_jobs:
-        jobs.train(running, cell, seeds)
-    for cell, group, seeds in running.study.evaluate_jobs:
-        jobs.evaluate(running, cell, group, seeds)
-    for group in running.study.groups:
-        jobs.baselines(running, group)
+def _rows(part: Callable[..., Part], database: Path) -> Iterator[Part]:
+    """Yield the number of rows of each table of a store."""
+    with closing(sqlite3.connect(database)) as store:
+        for table in ("runs", "metrics", "params", "tags"):
+            (rows,) = store.execute(f"SELECT COUNT(*) FROM {table}").fetchone()
+            yield part(f"MLflow rows of {table}", rows)
 
 
-def _rows(training_jobs: int, database: Path) -> Iterator[Part]:
-    """Yield the number of rows of each table of a store, if there is one."""
-    if database.exists():
-        with closing(sqlite3.connect(database)) as store:
-            for table in ("runs", "metrics", "params", "tags"):
-                (rows,) = store.execute(f"SELECT COUNT(*) FROM {table}").fetchone()
-                yield Part(training_jobs, f"MLflow rows of {table}", rows)
-
-
-def _timed(training_jobs: int, rule: str, benchmarks: Path) -> Part:
+def _timed(part: Callable[..., Part], rule: str, benchmarks: Path) -> Part:
     """Return the jobs of a rule and their seconds, as Snakemake recorded them."""
     place = benchmarks / rule
     files = list(place.rglob("*.tsv")) if place.is_dir() else [place]
     seconds = sum(float(pd.read_csv(file, sep="\t")["s"].iat[0]) for file in files)
-    return Part(training_jobs, f"jobs of {place.stem}", len(files), seconds)
+    return part(f"jobs of {place.stem}", len(files), seconds)
 
 
-def _size(training_jobs: int, part: str, place: Path) -> Part:
+def _left(part: Callable[..., Part], name: str, place: Path) -> Part:
     files = [path for path in (place, *place.rglob("*")) if path.is_file()]
-    size = sum(path.stat().st_size for path in files) / 1e6
-    return Part(training_jobs, part, len(files), megabytes=size)
+    return part(name, len(files), megabytes=sum(path.stat().st_size for path in files) / 1e6)
 
 
 SHOWN = {
     "dry run before": ("processor_seconds", "processor seconds"),
-    "dry run with records": ("processor_seconds", "processor seconds"),
     "dry run after": ("processor_seconds", "processor seconds"),
     "run": ("seconds", "seconds"),
     "jobs of train": ("seconds", "seconds"),
     "jobs of evaluate": ("seconds", "seconds"),
     "jobs of track": ("seconds", "seconds"),
-    "records": ("processor_seconds", "processor seconds"),
     "tables alone": ("processor_seconds", "processor seconds"),
     "figures alone": ("processor_seconds", "processor seconds"),
     "report alone": ("processor_seconds", "processor seconds"),
@@ -197,15 +181,13 @@ SHOWN = {
 
 def markdown(rows: pd.DataFrame) -> str:
     """Return the parts of each measured study as a table in Markdown."""
-    sizes = sorted(rows["training_jobs"].unique())
-    found = rows.set_index(["part", "training_jobs"])
-    lines = [
-        f"| part | unit | {' | '.join(map(str, sizes))} |",
-        f"| --- | --- |{' ---: |' * len(sizes)}",
-    ]
+    sizes = rows[["training_jobs", "seeds"]].drop_duplicates().itertuples(index=False, name=None)
+    studies = [Size(*size) for size in sizes]
+    found = rows.set_index(["part", "training_jobs", "seeds"])
+    names = [f"{jobs:,} jobs, {seeds} seeds" for jobs, seeds in studies]
+    lines = [f"| part | unit | {' | '.join(names)} |", f"| --- | --- |{' ---: |' * len(names)}"]
     for part, (column, unit) in SHOWN.items():
-        values = [found[column].get((part, size), float("nan")) for size in sizes]
-        cells = ["" if isnan(value) else _number(value) for value in values]
+        cells = [_number(found[column][part, *size]) for size in studies]
         lines.append(f"| {part} | {unit} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -214,29 +196,79 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def projection(rows: pd.DataFrame, cells: int, seeds: int, block: int) -> str:
-    """Return in words what the workflow around a large study costs, in proportion to 100 jobs.
+def _rounded(value: float) -> str:
+    return _number(float(f"{value:.2g}"))
+
+
+class Projected(NamedTuple):
+    """A row of the projection: the sum of a column over parts, in larger units."""
+
+    name: str
+    parts: tuple[str, ...]
+    column: str
+    units: float
+    per_job: bool = False
+    """Whether it grows with training jobs and their seeds, instead of cells and all seeds."""
+
+
+RECORDS = ("files of train", "files of checkpoints", "files of evaluate")
+STORE = ("files of mlflow.db", "files of mlartifacts")
+PROJECTED = (
+    Projected("Snakemake and commands, processor hours", ("run",), "processor_seconds", 3600, True),
+    Projected("start-up and jobs of training, hours", ("jobs of train",), "seconds", 3600, True),
+    Projected("jobs of evaluation, hours", ("jobs of evaluate",), "seconds", 3600, True),
+    Projected("files of records, thousands", RECORDS, "count", 1e3, True),
+    Projected("size of records, GB", RECORDS, "megabytes", 1e3, True),
+    Projected("tables, minutes", ("tables alone",), "processor_seconds", 60),
+    Projected("tables, GB of memory", ("tables alone",), "peak_megabytes", 1e3),
+    Projected("size of tables, GB", ("files of tables",), "megabytes", 1e3),
+    Projected("figures, minutes", ("figures alone",), "processor_seconds", 60),
+    Projected("report, minutes", ("report alone",), "processor_seconds", 60),
+    Projected("report, GB of memory", ("report alone",), "peak_megabytes", 1e3),
+    Projected("size of the report, MB", ("files of report.html",), "megabytes", 1),
+    Projected("tracking, hours", ("jobs of track",), "seconds", 3600),
+    Projected("metrics in MLflow, millions", ("MLflow rows of metrics",), "count", 1e6),
+    Projected("size of MLflow's store, GB", STORE, "megabytes", 1e3),
+)
+
+
+def projection(rows: pd.DataFrame, cells: int, seeds: int, blocks: Sequence[int]) -> str:
+    """Return what the workflow around a large study costs, as a table in Markdown.
+
+    A straight line through three measured studies: each job has its cost, and each of its runs.
 
     Args:
-        rows: The measured table. Its studies have one protocol and two runs per training job.
+        rows: The measured table.
         cells: Number of cells.
         seeds: Number of seeds.
-        block: Seeds per training job.
+        blocks: Seeds per training job, a column for each.
     """
-    at = rows.set_index(["training_jobs", "part"])
-    least = min(rows["training_jobs"])
-    large, small = at.loc[WHOLE], at.loc[least]
-    used = large.loc["run", "processor_seconds"] - small.loc["run", "processor_seconds"]
-    jobs, runs = cells * ceil(seeds / block), cells * seeds
-    scheduling = used / (WHOLE - least) * jobs / 3600
-    share = runs / (2 * WHOLE)
-    tracking = large.loc["jobs of track", "seconds"] * share / 3600
-    metrics = large.loc["MLflow rows of metrics", "count"] * share / 1e6
-    store = large.loc["files of mlflow.db", "megabytes"] * share / 1e3
-    return (
-        f"| {block} | {jobs:,} | {scheduling:.2g} | {runs:,} | {tracking:.2g} | {metrics:.3g} | "
-        f"{store:.2g} |"
-    )
+    found = rows.set_index(["part", "training_jobs", "seeds"])
+
+    def cost(what: Projected, size: Size) -> float:
+        small, large, wide = (
+            sum(found[what.column][part, *at] for part in what.parts) for at in (SMALL, LARGE, WIDE)
+        )
+        run = (wide - small) / (WIDE.training_jobs * (WIDE.seeds - SMALL.seeds))
+        job = (large - small) / (LARGE.training_jobs - SMALL.training_jobs) - SMALL.seeds * run
+        start = small - SMALL.training_jobs * (job + SMALL.seeds * run)
+        return (start + size.training_jobs * (job + size.seeds * run)) / what.units
+
+    sizes = [Size(cells * ceil(seeds / block), block) for block in blocks]
+    lines = [
+        f"| | {' | '.join(f'{block} seeds per job' for block in blocks)} |",
+        f"| --- |{' ---: |' * len(blocks)}",
+        f"| training jobs | {' | '.join(f'{size.training_jobs:,}' for size in sizes)} |",
+    ]
+    for what in PROJECTED:
+        costs = [cost(what, size if what.per_job else Size(cells, seeds)) for size in sizes]
+        lines.append(f"| {what.name} | {' | '.join(map(_rounded, costs))} |")
+    return "\n".join(lines)
+
+
+def _size(text: str) -> Size:
+    jobs, seeds = text.split("x")
+    return Size(int(jobs), int(seeds))
 
 
 def main() -> None:
@@ -244,13 +276,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
-    parser.add_argument("--records", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--sizes", type=_size, nargs="+", default=SIZES, help="as JOBSxSEEDS, for instance 100x2"
+    )
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     arguments = parser.parse_args()
-    if arguments.records:
-        write_records()
-        return
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows: list[Part] = []
     with Progress("whole studies", len(arguments.sizes)) as progress:

@@ -311,13 +311,33 @@ def test_the_page_on_scaling_shows_the_committed_table():
     rows = whole.pd.read_csv(COMMITTED / "whole.csv")
     page = (ROOT / "docs" / "scaling.md").read_text()
     assert whole.markdown(rows) in page
-    for block in (10, 100):
-        assert whole.projection(rows, 1000, 100, block) in page
+    assert whole.projection(rows, 1000, 100, (10, 100)) in page
 
 
 def test_a_study_of_many_training_jobs_has_as_many():
-    for jobs in (10, 100, 3000):
-        assert len(Study(config.parse(whole.study(jobs))).train_jobs) == jobs
+    for size in whole.SIZES:
+        study = Study(config.parse(whole.study(size)))
+        assert (len(study.train_jobs), study.config.seeds) == size
+
+
+def test_the_projection_is_the_straight_line_through_the_measured_studies():
+    """Each job costs 3 of everything and each of its runs 2, beside 5 of the start."""
+    rows = whole.pd.DataFrame(
+        {"training_jobs": jobs, "seeds": seeds, "part": part}
+        | dict.fromkeys(
+            ("count", "seconds", "processor_seconds", "peak_megabytes", "megabytes"),
+            5 + 3 * jobs + 2 * jobs * seeds,
+        )
+        for jobs, seeds in whole.SIZES
+        for part in {part for one in whole.PROJECTED for part in one.parts}
+    )
+    lines = whole.projection(rows, 1000, 100, (10, 100)).splitlines()
+    found = dict(line.strip("| ").split(" | ", 1) for line in lines[2:])
+    assert found["training jobs"] == "10,000 | 1,000"
+    # 5 + 3 * 10000 + 2 * 100000 for each of three kinds of file, and with a tenth of the jobs
+    assert found["files of records, thousands"] == "690 | 610"
+    # 5 + 3 * 1000 + 2 * 100000, whatever the block
+    assert found["size of the report, MB"] == "200,000 | 200,000"
 
 
 def test_the_committed_coverage_is_what_the_command_measures() -> None:

@@ -3,8 +3,10 @@
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from small import ROOT
 from snakemake.path_modifier import PathModifier
 
 from metabench import jobs
+from metabench.records import manifests
 from metabench.workflow import modules
 
 WORKFLOW = """
@@ -63,9 +66,9 @@ def content() -> dict[str, object]:
     )
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
+def start(folder: Path, *targets: str) -> subprocess.Popen[str]:
     """Start the workflow as a person does, in a process group of its own."""
-    command = [BIN / "snakemake", "--cores", "1"]
+    command = [BIN / "snakemake", "--cores", "1", *targets]
     out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, cwd=folder, env=environment(), start_new_session=True, **out)
 
@@ -114,6 +117,26 @@ def test_another_workflow_reads_a_table_that_is_that_of_the_study_alone_even_aft
     small.compute(alone)
     assert digests(jobs.tables(alone)) == digests(root / "tables")
     assert "Nothing to be done" in output(start(folder))
+
+
+@pytest.mark.workflow
+@pytest.mark.slow
+def test_figures_report_and_tracking_are_below_the_prefix_as_well(tmp_path: Path) -> None:
+    folder = workflow(tmp_path, "benchmarks/sine")
+    output(start(folder, "mb_all"))
+    root = folder / "benchmarks" / "sine" / "results" / "tiny"
+    assert sorted(path.name for path in folder.iterdir() if path.name[0] != ".") == [
+        "Snakefile",
+        "benchmarks",
+        "config.yaml",
+        "profiles",
+    ]
+    assert manifests.read(root / "figures")["files"]
+    assert (root / "report.html").stat().st_size > 100_000
+    with closing(sqlite3.connect(root / "mlflow.db")) as store:
+        names = {name for (name,) in store.execute("SELECT name FROM runs")}
+    assert len(names) == 1 + 2 * content()["seeds"], "the study, and two cells with each seed"
+    assert "Nothing to be done" in output(start(folder, "mb_all"))
 
 
 @pytest.mark.parametrize(
