@@ -24,6 +24,7 @@ from metabench.options import (
     form_option,
     group_option,
     kinds_option,
+    processes_option,
     seeds_option,
     store_option,
     study_option,
@@ -151,11 +152,12 @@ def export_bank(running: Running, out: Path, training: int, kinds: tuple[str, ..
 
 @main.command()
 @study_option
-def tables(running: Running) -> None:
+@processes_option
+def tables(running: Running, processes: int) -> None:
     """Aggregate the finished records of a study into tables, with their provenance."""
     from metabench import jobs
 
-    jobs.tables(running)
+    jobs.tables(running, processes)
 
 
 @main.command()
@@ -171,11 +173,12 @@ def tables(running: Running) -> None:
     help="What they are drawn for. "
     "Those for a paper fit its columns, and have captions beside them.",
 )
-def figures(source: Path, out: Path, kinds: tuple[str, ...], look: str) -> None:
+@processes_option
+def figures(source: Path, out: Path, kinds: tuple[str, ...], look: str, processes: int) -> None:
     """Draw every figure from a folder of tables alone."""
     from metabench import jobs
 
-    jobs.figures(source, out, kinds, look)
+    jobs.figures(source, out, kinds, look, processes)
 
 
 @main.command()

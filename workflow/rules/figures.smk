@@ -11,7 +11,7 @@ rule figures:
         files.benchmark("figures")
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: 4
     resources:
         mem_mb=study.memory(2000),
         runtime=30,
@@ -19,4 +19,4 @@ rule figures:
         tables=files.tables,
         out=files.figures,
     shell:
-        "metabench figures --tables {params.tables} --out {params.out} > {log} 2>&1"
+        "metabench figures --tables {params.tables} --out {params.out} --processes {threads} > {log} 2>&1"

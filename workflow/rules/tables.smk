@@ -12,11 +12,11 @@ rule tables:
         files.benchmark("tables")
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: 4
     resources:
         mem_mb=study.memory(4000),
         runtime=60,
     params:
         study=files.study,
     shell:
-        "metabench tables --study {params.study} > {log} 2>&1"
+        "metabench tables --study {params.study} --processes {threads} > {log} 2>&1"
