@@ -15,6 +15,7 @@ from metabench.learning.randomness import BLOCK
 from metabench.records.running import Running
 from metabench.study.cells import Cell
 from metabench.study.jobs import seeds_of
+from metabench.study.protocols import regions
 
 
 class Pace(NamedTuple):
@@ -65,8 +66,25 @@ The steps of implicit MAML pass through memory, one after the other.
 START = 2.0
 """Seconds until a job starts computing."""
 
-SHORT = {"baselines": 5.0, "tables": 10.0, "figures": 20.0, "report": 10.0, "track": 10.0}
+SHORT = {"baselines": 5.0, "figures": 20.0, "report": 10.0, "track": 10.0}
 """Seconds of jobs that take about the same time in every study, by stage."""
+
+
+class Tabulating(NamedTuple):
+    """What tables cost, bounds on studies with 10 to 3000 cells and on an atlas."""
+
+    start: float
+    """That of the first loss."""
+    cell: float
+    """That of a cell."""
+    row: float
+    """That of a loss after the last update: a row of the largest table."""
+    loss: float
+    """That of a loss after any update."""
+
+
+TABLE_SECONDS = Tabulating(5.0, 0.05, 12e-6, 0)
+TABLE_MEGABYTES = Tabulating(850.0, 0.15, 220e-6, 4e-6)
 
 
 def training(running: Running, cell: Cell, seeds: str) -> float:
@@ -96,6 +114,30 @@ def evaluation(running: Running, cell: Cell, group: str, seeds: str) -> float:
     tasks = config.evaluation.tasks + config.validation.tasks
     operations = _network(running, cell).operations * points * tasks * len(seeds_of(seeds))
     return START + operations / PACES[running.engine].operations
+
+
+def tables(running: Running) -> float:
+    """Return the expected seconds of the tables of a study, by one process."""
+    return _tabulating(running, TABLE_SECONDS)
+
+
+def tables_megabytes(running: Running) -> float:
+    """Return the expected peak memory of the tables of a study, whose losses are all read."""
+    return _tabulating(running, TABLE_MEGABYTES)
+
+
+def _tabulating(running: Running, cost: Tabulating) -> float:
+    """Return what the tables of a study cost."""
+    study = running.study
+    names = regions(study.config.tasks, study.protocols)
+    adaptations = study.config.seeds * study.config.evaluation.tasks
+    rows = losses = 0
+    for cell in study.cells:
+        for name, protocol in study.protocols.items():
+            rows += (found := len(names[name]) * adaptations)
+            rules = cell.value.adaptation.rules(protocol.steps)
+            losses += found * len(protocol.measured) * len(rules)
+    return cost.start + cost.cell * len(study.cells) + cost.row * rows + cost.loss * losses
 
 
 class Space(NamedTuple):
@@ -169,10 +211,10 @@ def evaluation_megabytes(running: Running, cell: Cell, group: str, seeds: str) -
     units = sum(network.widths[1:-1])
     predicted = points * (space.layers * units + 3 * updates)
     numbers = CHUNK * (space.evaluation * network.parameters + predicted)
-    regions = 1 + len(QUARTERS)  # at most
+    most = 1 + len(QUARTERS)  # regions
     for protocol in protocols:
         rules = cell.value.adaptation.rules(protocol.steps)
-        losses = regions * len(protocol.measured) * len(rules) * config.evaluation.tasks
+        losses = most * len(protocol.measured) * len(rules) * config.evaluation.tasks
         numbers += RESULTS * losses
     return STARTED + len(seeds_of(seeds)) * numbers * NUMBER
 
@@ -219,7 +261,7 @@ def plan(running: Running, cores: int) -> str:
     head = f"study {study.name}: {study.config.source}"
     jobs = {"train": len(study.train_jobs), "evaluate": len(study.evaluate_jobs)}
     seconds = sum(_seconds(running, cell) for cell in study.cells) / cores
-    last = summary(running, jobs | dict.fromkeys(SHORT, 1), seconds, cores)
+    last = summary(running, jobs | dict.fromkeys(["tables", *SHORT], 1), seconds, cores)
     return "\n".join([head, "", *lines, "", last])
 
 
@@ -242,7 +284,8 @@ def summary(running: Running, jobs: Mapping[str, int], seconds: float, cores: in
             f"{train} of {trained} training jobs, {evaluate} of {evaluated} evaluations, "
             f"{others} other job{'s' * (others != 1)}"
         )
-    short = sum(each for stage, each in SHORT.items() if jobs.get(stage))
+    known = SHORT | {"tables": tables(running)}
+    short = sum(each for stage, each in known.items() if jobs.get(stage))
     minutes = max(1, round((seconds + slowness(running.engine) * short) / 60))
     return (
         f"{len(study.cells)} cells, {study.config.seeds} seeds, {len(study.protocols)} protocols:\n"

@@ -82,7 +82,8 @@ class RemoteJob:
         """Return nothing to request: the scheduler has granted what the workflow requested."""
         return 0
 
-    train_memory = train_minutes = evaluate_memory = evaluate_minutes = granted
+    train_memory = evaluate_memory = tables_memory = granted
+    train_minutes = evaluate_minutes = tables_minutes = granted
 
     def memory(self, megabytes: int) -> int:
         """Return nothing to request."""

@@ -172,7 +172,8 @@ class Workflow:
         print(f"study {self.name}: {self.running.study.config.source}", file=sys.stderr)
         print(self.summary(watch.left), file=sys.stderr)
         if self.terminal is not None:
-            self.terminal.begin(self._needed(), watch, estimate.SHORT)
+            known = estimate.SHORT | {"tables": estimate.tables(self.running)}
+            self.terminal.begin(self._needed(), watch, known)
 
     def summary(self, left: float) -> str:
         """Return what will run, given the expected seconds of training and evaluation."""
@@ -435,6 +436,10 @@ class Workflow:
         needs = estimate.evaluation_megabytes(self.running, cell, group, wildcards.seeds)
         return attempt * _requested_megabytes(needs)
 
+    def tables_memory(self, wildcards: Any, attempt: int) -> int:
+        """Return the megabytes that the tables request from a scheduler."""
+        return attempt * _requested_megabytes(estimate.tables_megabytes(self.running))
+
     def memory(self, megabytes: int) -> Callable[[Any, int], int]:
         """Return the memory request of a rule whose jobs need the same in every study."""
 
@@ -452,6 +457,10 @@ class Workflow:
         """Return the time limit of an evaluation in minutes."""
         cell, group = self._cell(wildcards), wildcards.group
         return _requested_minutes(estimate.evaluation(self.running, cell, group, wildcards.seeds))
+
+    def tables_minutes(self, wildcards: Any) -> int:
+        """Return the time limit of the tables in minutes."""
+        return _requested_minutes(estimate.tables(self.running))
 
     def _cell(self, wildcards: Any) -> Cell:
         return self.running.study.cell(f"{wildcards.algorithm}/{wildcards.cell}")

@@ -20,14 +20,14 @@ def test_the_plan_names_every_cell_and_counts_the_jobs(tmp_path):
 def test_the_minutes_are_those_of_the_jobs_that_will_run(tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "slowness", lambda name: 6.0)
     started = small.running(small.content(), tmp_path)
-    for jobs, minutes in (({"tables": 1}, 1), ({"evaluate": 2, "tables": 1, "figures": 1}, 3)):
+    for jobs, minutes in (({"tables": 1}, 2), ({"evaluate": 2, "tables": 1, "figures": 1}, 4)):
         evaluated, others = jobs.get("evaluate", 0), len(jobs) - ("evaluate" in jobs)
         assert estimate.summary(started, jobs, 0.0, 2).splitlines()[1] == (
             f"  0 of 23 training jobs, {evaluated} of 46 evaluations, "
             f"{others} other job{'s' * (others > 1)}, about {minutes} min on 2 cores"
         )
     whole = {"train": 23, "evaluate": 46, "tables": 1}
-    assert " 23 training jobs and 46 evaluations, about 6 min on 2 cores" in estimate.summary(
+    assert " 23 training jobs and 46 evaluations, about 7 min on 2 cores" in estimate.summary(
         started, whole, 300.0, 2
     )
 

@@ -58,6 +58,8 @@ def test_it_waits_for_a_study_that_is_seen_late_and_no_longer_than_the_latency_w
     assert remote_job(tmp_path / "none", 0).inputs()(None) == [] and len(slept) == 3
 
 
-@pytest.mark.parametrize("name", ["train_memory", "evaluate_memory", "train_minutes"])
+@pytest.mark.parametrize(
+    "name", ["train_memory", "evaluate_memory", "train_minutes", "tables_memory", "tables_minutes"]
+)
 def test_it_requests_no_resources(name, tmp_path):
     assert getattr(remote_job(tmp_path, 0), name)(None) == 0

@@ -141,7 +141,7 @@ def names(cell, runs):
 def test_each_attempt_requests_as_much_memory_again(tmp_path):
     found = workflow(tmp_path)
     wildcards = names(found.running.study.cells[0], 2)
-    for request in (found.train_memory, found.evaluate_memory):
+    for request in (found.train_memory, found.evaluate_memory, found.tables_memory):
         assert request(wildcards, 3) == 3 * request(wildcards, 1)
     assert [found.memory(2000)(wildcards, attempt) for attempt in (1, 2)] == [2000, 4000]
 

@@ -14,8 +14,8 @@ rule tables:
         "../../environment.yml"
     threads: 4
     resources:
-        mem_mb=study.memory(4000),
-        runtime=60,
+        mem_mb=study.tables_memory,
+        runtime=study.tables_minutes,
     params:
         study=files.study,
     shell:
