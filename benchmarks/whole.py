@@ -47,8 +47,8 @@ class Size(NamedTuple):
     seeds: int
 
 
-SMALL, LARGE, WIDE = Size(10, 2), Size(3000, 2), Size(10, 100)
-SIZES = (SMALL, Size(100, 2), Size(1000, 2), LARGE, WIDE)
+SMALL, LARGE, WIDE = Size(10, 2), Size(1000, 2), Size(10, 100)
+SIZES = (SMALL, Size(100, 2), LARGE, Size(3000, 2), WIDE)
 """The projection is a straight line through three of them, per job and per run."""
 
 AGAIN = ("tables", "figures", "report")

@@ -140,6 +140,8 @@ def serve(listener: int, folder: Path, main: Callable[[], None]) -> None:
         program = _program()
         for module in MODULES:
             import_module(module)
+        # Each job names its source, and finding what imports what takes a quarter of a second.
+        provenance.code_digest(*MODULES)
         _fork_for_each(socket.socket(fileno=listener), program, main)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

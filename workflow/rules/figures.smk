@@ -9,6 +9,7 @@ rule figures:
         files.log("figures"),
     benchmark:
         files.benchmark("figures")
+    priority: 1
     conda:
         "../../environment.yml"
     threads: 4

@@ -10,6 +10,8 @@ rule tables:
         files.log("tables"),
     benchmark:
         files.benchmark("tables")
+    # All cores that a job may have, before single ones go to what nobody waits for.
+    priority: 2
     conda:
         "../../environment.yml"
     threads: 4
