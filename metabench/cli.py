@@ -24,7 +24,6 @@ from metabench.options import (
     form_option,
     group_option,
     kinds_option,
-    processes_option,
     seeds_option,
     store_option,
     study_option,
@@ -152,12 +151,11 @@ def export_bank(running: Running, out: Path, training: int, kinds: tuple[str, ..
 
 @main.command()
 @study_option
-@processes_option
-def tables(running: Running, processes: int) -> None:
+def tables(running: Running) -> None:
     """Aggregate the finished records of a study into tables, with their provenance."""
     from metabench import jobs
 
-    jobs.tables(running, processes)
+    jobs.tables(running)
 
 
 @main.command()
@@ -173,12 +171,11 @@ def tables(running: Running, processes: int) -> None:
     help="What they are drawn for. "
     "Those for a paper fit its columns, and have captions beside them.",
 )
-@processes_option
-def figures(source: Path, out: Path, kinds: tuple[str, ...], look: str, processes: int) -> None:
+def figures(source: Path, out: Path, kinds: tuple[str, ...], look: str) -> None:
     """Draw every figure from a folder of tables alone."""
     from metabench import jobs
 
-    jobs.figures(source, out, kinds, look, processes)
+    jobs.figures(source, out, kinds, look)
 
 
 @main.command()

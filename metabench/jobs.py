@@ -157,14 +157,10 @@ def export_bank(
     return banks.export(running.study, out, training, kinds)
 
 
-def tables(running: Running, processes: int = 1) -> Path:
+def tables(running: Running) -> Path:
     """Aggregate the finished records of a study into tables; return their folder.
 
     The provenance of the results is written next to the tables.
-
-    Args:
-        running: The study.
-        processes: Number of processes that share the work.
     """
     from metabench.analysis import measured, suspicions
     from metabench.analysis import tables as tabulation
@@ -172,7 +168,7 @@ def tables(running: Running, processes: int = 1) -> Path:
     from metabench.records import provenance
     from metabench.records.artifacts import replacing
 
-    study = measured.read(running, processes)
+    study = measured.read(running)
     with Progress("tables", len(tabulation.names(running.study.config))) as progress:
         tabulation.write_all(study, running.layout.tables, progress.advance)
     edges = edge_warnings(running.layout.tables)
@@ -188,11 +184,7 @@ def tables(running: Running, processes: int = 1) -> Path:
 
 
 def figures(
-    source: Path,
-    out: Path,
-    kinds: Sequence[str] = ("svg", "png"),
-    look: str = "screen",
-    processes: int = 1,
+    source: Path, out: Path, kinds: Sequence[str] = ("svg", "png"), look: str = "screen"
 ) -> list[Path]:
     """Draw every figure from a folder of tables alone; return the files.
 
@@ -201,12 +193,11 @@ def figures(
         out: The folder to draw into.
         kinds: Kinds of files: svg, png, pdf.
         look: What they are drawn for: screen or paper.
-        processes: Number of processes that share the work.
     """
     from metabench.views import figures as drawing
 
     with Progress("figures", drawing.count(source)) as progress:
-        return drawing.draw_all(source, out, progress.advance, kinds, look, processes)
+        return drawing.draw_all(source, out, progress.advance, kinds, look)
 
 
 def report(running: Running) -> Path:

@@ -120,13 +120,6 @@ cell_option = click.option(
 seeds_option = click.option(
     "--seeds", type=SeedBlock(), required=True, help="Block of seeds, for instance 0-9."
 )
-processes_option = click.option(
-    "--processes",
-    type=click.IntRange(1, 256),
-    default=1,
-    show_default=True,
-    help="Number of processes that share the work; the files are the same.",
-)
 group_option = click.option("--group", required=True, help="Group of protocols.")
 store_option = click.option(
     "--store", required=True, help="Name of the MLflow store, as the workflow found it."

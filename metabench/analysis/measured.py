@@ -57,7 +57,6 @@ class Study:
         baselines: Losses ``(region, task)`` of the seedless baselines by ``test/PROTOCOL/NAME``.
         predictions: A record for each file of predictions.
         contents: A digest of all of this.
-        processes: Number of processes that build its tables.
     """
 
     config: StudyConfig
@@ -66,7 +65,6 @@ class Study:
     baselines: dict[str, NDArray[Any]]
     predictions: list[PredictionsRecord]
     contents: str
-    processes: int = 1
     _found: dict[tuple[Any, ...], Any] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -146,12 +144,8 @@ class Study:
             yield Entrant(head | place, record.seeds.tolist(), record.losses[f"test/{protocol}"])
 
 
-def read(running: Running, processes: int = 1) -> Study:
+def read(running: Running) -> Study:
     """Read all records of a study.
-
-    Args:
-        running: The study.
-        processes: Number of processes that will build its tables.
 
     Raises:
         ArtifactError: A record is missing or damaged, or has different settings, source or
@@ -161,8 +155,7 @@ def read(running: Running, processes: int = 1) -> Study:
     cells = [reader.cell(cell) for cell in study.cells]
     contents = reader.contents()
     predictions = [reader.predictions(name) for name in study.predictions]
-    baselines = reader.baselines()
-    return Study(study.config, study.groups, cells, baselines, predictions, contents, processes)
+    return Study(study.config, study.groups, cells, reader.baselines(), predictions, contents)
 
 
 def name(record: CellRecord) -> dict[str, str]:

@@ -71,16 +71,16 @@ SHORT = {"baselines": 5.0, "figures": 20.0, "report": 10.0, "track": 10.0}
 
 
 class Tabulating(NamedTuple):
-    """What tables cost, bounds on studies with 10 to 3000 cells and on an atlas."""
+    """What the tables of a study cost. Fitted to studies with 6 to 3000 cells."""
 
     start: float
-    """That of the first loss."""
+    """The cost of starting, whatever the study."""
     cell: float
-    """That of a cell."""
+    """The cost of a cell."""
     row: float
-    """That of a loss after the last update: a row of the largest table."""
+    """The cost of a loss after the last update, which is a row of the largest table."""
     loss: float
-    """That of a loss after any update."""
+    """The cost of a loss after any update."""
 
 
 TABLE_SECONDS = Tabulating(5.0, 0.05, 12e-6, 0)
@@ -127,16 +127,17 @@ def tables_megabytes(running: Running) -> float:
 
 
 def _tabulating(running: Running, cost: Tabulating) -> float:
-    """Return what the tables of a study cost."""
+    """Return what the tables of a study cost; baselines and predictions are not counted."""
     study = running.study
     names = regions(study.config.tasks, study.protocols)
     adaptations = study.config.seeds * study.config.evaluation.tasks
     rows = losses = 0
     for cell in study.cells:
         for name, protocol in study.protocols.items():
-            rows += (found := len(names[name]) * adaptations)
+            measured = len(names[name]) * adaptations
             rules = cell.value.adaptation.rules(protocol.steps)
-            losses += found * len(protocol.measured) * len(rules)
+            rows += measured
+            losses += measured * len(protocol.measured) * len(rules)
     return cost.start + cost.cell * len(study.cells) + cost.row * rows + cost.loss * losses
 
 

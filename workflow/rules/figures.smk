@@ -9,10 +9,9 @@ rule figures:
         files.log("figures"),
     benchmark:
         files.benchmark("figures")
-    priority: 1
     conda:
         "../../environment.yml"
-    threads: 4
+    threads: 1
     resources:
         mem_mb=study.memory(2000),
         runtime=30,
@@ -20,4 +19,4 @@ rule figures:
         tables=files.tables,
         out=files.figures,
     shell:
-        "metabench figures --tables {params.tables} --out {params.out} --processes {threads} > {log} 2>&1"
+        "metabench figures --tables {params.tables} --out {params.out} > {log} 2>&1"

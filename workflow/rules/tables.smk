@@ -10,15 +10,13 @@ rule tables:
         files.log("tables"),
     benchmark:
         files.benchmark("tables")
-    # All cores that a job may have, before single ones go to what nobody waits for.
-    priority: 2
     conda:
         "../../environment.yml"
-    threads: 4
+    threads: 1
     resources:
         mem_mb=study.tables_memory,
         runtime=study.tables_minutes,
     params:
         study=files.study,
     shell:
-        "metabench tables --study {params.study} --processes {threads} > {log} 2>&1"
+        "metabench tables --study {params.study} > {log} 2>&1"

@@ -77,7 +77,8 @@ class Multisets:
         members: The seed or task of each, ``(block, place)``.
         counts: How often each seed or task is drawn, ``(resample, member)``.
         finite: Number of finite losses, ``(resample,)``.
-        ends: Number of losses up to the end of each block, ``(resample, 1 + block)``; first 0.
+        ends: Number of losses up to the end of each block, ``(resample, 1 + block)``; first 0. What
+            fills up the last block is counted too.
         sums: Sum of the losses in each block, ``(resample, block)``.
     """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from metabench.analysis.statistics.intervals import (
 from metabench.analysis.statistics.resampling import Resamples
 from metabench.learning.scores import scores
 from metabench.records.measured import CellRecord
-from metabench.records.sharing import shared
 
 NAME = "adaptation.csv"
 CAPTION = """
@@ -38,33 +36,28 @@ Rows = list[dict[str, Any]]
 def build(study: Study) -> pd.DataFrame:
     """Return the table."""
     draws = study.draws
-    _ = draws.counts  # found before processes share them
-
-    def rows(place: tuple[str, CellRecord | None]) -> Rows:
-        protocol, record = place
-        found = _cell_rows(study, record, protocol, draws) if record else None
-        return list(found or _entrant_rows(study, protocol, draws))
-
-    places = list(product(study.protocols, [*study.cells, None]))
-    found = chain.from_iterable(shared(rows, places, study.processes))
+    rows: Rows = []
+    for record in study.cells:
+        rows += _cell_rows(study, record, draws)
+    for protocol in study.protocols:
+        rows += _entrant_rows(study, protocol, draws)
     order = ["algorithm", "cell", "role", "protocol", "step", "region", "update"]
-    return pd.DataFrame(found).sort_values(order, ignore_index=True)
+    return pd.DataFrame(rows).sort_values(order, ignore_index=True)
 
 
-def _cell_rows(
-    study: Study, record: CellRecord, protocol: str, draws: Resamples
-) -> Iterator[dict[str, Any]]:
-    # A cell's own step may be the common one: equal losses need their statistics only once.
-    known: list[tuple[NDArray[np.float64], Rows]] = []
-    for step in record.steps(protocol):
-        losses = record.losses(protocol, step)  # (region, update, run, task)
-        rows = _of_equal(losses, known)
-        if rows is None:
-            measured = study.protocols[protocol].measured
-            rows = _statistics(study, protocol, losses, measured, draws)
-            known.append((losses, rows))
-        for row in rows:
-            yield {**record.head, "protocol": protocol, "step": step, **row}
+def _cell_rows(study: Study, record: CellRecord, draws: Resamples) -> Iterator[dict[str, Any]]:
+    for protocol in study.protocols:
+        # A cell's own step may be the common one: equal losses need their statistics only once.
+        known: list[tuple[NDArray[np.float64], Rows]] = []
+        for step in record.steps(protocol):
+            losses = record.losses(protocol, step)  # (region, update, run, task)
+            rows = _of_equal(losses, known)
+            if rows is None:
+                measured = study.protocols[protocol].measured
+                rows = _statistics(study, protocol, losses, measured, draws)
+                known.append((losses, rows))
+            for row in rows:
+                yield {**record.head, "protocol": protocol, "step": step, **row}
 
 
 def _of_equal(

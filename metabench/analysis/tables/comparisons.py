@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain, combinations
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +21,6 @@ from metabench.analysis.statistics.pairs import (
 )
 from metabench.learning.scores import scores
 from metabench.records.measured import CellRecord
-from metabench.records.sharing import shared
 
 NAME = "comparisons.csv"
 CAPTION = """
@@ -88,17 +87,13 @@ Pair = tuple[Contender, Contender]
 
 def build(study: Study) -> pd.DataFrame:
     """Return the table."""
-
-    def rows(protocol: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for protocol in study.protocols:
         single = protocol in study.single_protocols
-        return [
-            _row(study, role, protocol, region, pair)
-            for role, pair in _pairs(study, protocol, PICKS if single else ["published"])
-            for region in range(len(pair[0].losses) if single else 1)
-        ]
-
-    found = shared(rows, list(study.protocols), study.processes)
-    table = pd.DataFrame(chain.from_iterable(found), columns=ORDER)
+        for role, pair in _pairs(study, protocol, PICKS if single else ["published"]):
+            for region in range(len(pair[0].losses) if single else 1):
+                rows.append(_row(study, role, protocol, region, pair))
+    table = pd.DataFrame(rows, columns=ORDER)
     return table.sort_values(["role", "protocol", *SIDES, "region"], ignore_index=True)
 
 

@@ -29,7 +29,6 @@ from matplotlib.figure import Figure
 from metabench.records import manifests
 from metabench.records.artifacts import write_text
 from metabench.records.provenance import code_digest, made_from
-from metabench.records.sharing import shared
 from metabench.views.drawing import curves, lines, medium, style
 from metabench.views.drawing.reading import Fields, Tables
 
@@ -183,7 +182,6 @@ def draw_all(
     advance: Callable[[], None] = lambda: None,
     kinds: Sequence[str] = style.KINDS,
     look: str = "screen",
-    processes: int = 1,
 ) -> list[Path]:
     """Draw all figures of a study, and finally write their manifest.
 
@@ -194,7 +192,6 @@ def draw_all(
         kinds: What kinds of files: png, svg or pdf.
         look: What they are drawn for, of `medium.MEDIA`. Without titles in figures, `CAPTIONS` says
             what each of them shows.
-        processes: Number of processes that draw.
 
     Returns:
         The files: those of `of_tables`, and their captions.
@@ -206,15 +203,11 @@ def draw_all(
     tables = Tables(folder)
     written: list[Path] = []
     captions: list[str] = []
-
-    def drawn(picture: Picture) -> tuple[str, list[Path]]:
-        figure = picture.draw(tables)
-        return _caption(picture, figure), style.save(figure, out / picture.stem, kinds)
-
     with medium.settings(look):
-        for caption, files in shared(drawn, of_tables(tables), processes):
-            captions.append(caption)
-            written += files
+        for picture in of_tables(tables):
+            figure = picture.draw(tables)
+            captions.append(_caption(picture, figure))
+            written += style.save(figure, out / picture.stem, kinds)
             advance()
     if not medium.MEDIA[look].titles:
         write_text(out / CAPTIONS, "\n".join(captions))
