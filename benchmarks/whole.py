@@ -222,8 +222,6 @@ PROJECTED = (
     Projected("tables, minutes", ("tables alone",), "processor_seconds", 60),
     Projected("tables, GB of memory", ("tables alone",), "peak_megabytes", 1e3),
     Projected("size of tables, GB", ("files of tables",), "megabytes", 1e3),
-    Projected("figures, minutes", ("figures alone",), "processor_seconds", 60),
-    Projected("report, minutes", ("report alone",), "processor_seconds", 60),
     Projected("report, GB of memory", ("report alone",), "peak_megabytes", 1e3),
     Projected("size of the report, MB", ("files of report.html",), "megabytes", 1),
     Projected("tracking, hours", ("jobs of track",), "seconds", 3600),

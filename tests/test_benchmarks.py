@@ -320,6 +320,13 @@ def test_a_study_of_many_training_jobs_has_as_many():
         assert (len(study.train_jobs), study.config.seeds) == size
 
 
+def test_tables_request_the_memory_that_was_measured_or_a_little_more(tmp_path):
+    rows = whole.pd.read_csv(COMMITTED / "whole.csv")
+    for row in rows[rows["part"] == "tables alone"].itertuples():
+        started = small.running(whole.study(whole.Size(row.training_jobs, row.seeds)), tmp_path)
+        assert 0.95 < estimate.tables_megabytes(started) / row.peak_megabytes < 1.3, row
+
+
 def test_the_projection_is_the_straight_line_through_the_measured_studies():
     """Each job costs 3 of everything and each of its runs 2, beside 5 of the start."""
     rows = whole.pd.DataFrame(
