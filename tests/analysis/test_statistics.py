@@ -3,6 +3,7 @@ selection of cells.
 """
 
 from dataclasses import replace
+from itertools import product
 from math import inf, nan, sqrt
 from typing import Any
 
@@ -385,18 +386,18 @@ def test_a_resample_does_not_notice_how_many_others_or_tasks_there_are():
     )
 
 
-@pytest.mark.parametrize("shape", [(1, 2), (4, 96), (3, 301), (2, 64)])
-@pytest.mark.parametrize("infinite", [0, 1, 40])
-def test_statistics_of_resamples_are_those_of_the_drawn_losses(shape, infinite):
+def test_statistics_of_resamples_are_those_of_the_drawn_losses():
     """One block of sorted losses, several, whole ones and a part, with ties and infinite losses."""
-    rng = np.random.default_rng(3)
-    x = np.exp(rng.normal(size=shape)).round(2)
-    x.flat[:infinite] = inf
-    draws = resamples("drawn", *shape, 30)
     statistics = [quantile(0), median, iqm, p95, *map(cvar, range(1, 100, 7)), quantile(100)]
-    for axis, drawn in enumerate((draws.seeds, draws.tasks)):
-        expected = [[one(np.take(x, draw, axis)) for draw in drawn] for one in statistics]
-        assert_allclose(resampled(statistics, x, draws.counts[axis], axis), expected, rtol=1e-13)
+    for shape, infinite in product([(1, 2), (4, 96), (3, 301), (2, 64)], [0, 1, 40]):
+        x = np.exp(np.random.default_rng(3).normal(size=shape)).round(2)
+        x.flat[:infinite] = inf
+        draws = resamples("drawn", *shape, 30)
+        for axis, drawn in enumerate((draws.seeds, draws.tasks)):
+            expected = [[one(np.take(x, draw, axis)) for draw in drawn] for one in statistics]
+            assert_allclose(
+                resampled(statistics, x, draws.counts[axis], axis), expected, rtol=1e-13
+            )
 
 
 def test_seeds_and_tasks_are_resampled_independently():
