@@ -1,6 +1,6 @@
 """The inner loop, which exists once.
 
-Training uses its last parameters, evaluation measures all of them.
+Training uses its last parameters, evaluation measures the predictions of some or all of them.
 
     phi_0 = theta,    phi_{u+1} = phi_u - alpha grad L(phi_u; batch_u)
 

@@ -42,6 +42,9 @@ MODULES = (
 )
 """The modules imported in advance: everything that training, evaluation and tables need."""
 
+LIBRARIES = "scipy.interpolate", "scipy.optimize"
+"""What baselines import only when they fit something, as each of their jobs does."""
+
 STREAMS = 3
 """Input, output and errors."""
 
@@ -138,7 +141,7 @@ def serve(listener: int, folder: Path, main: Callable[[], None]) -> None:
     try:
         # Source that changes during the import must not pass as imported, so it is read before.
         program = _program()
-        for module in MODULES:
+        for module in (*MODULES, *LIBRARIES):
             import_module(module)
         # Each job names its source, and finding what imports what takes a quarter of a second.
         provenance.code_digest(*MODULES)
