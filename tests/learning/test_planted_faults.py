@@ -104,8 +104,8 @@ FAULTS = {
     ),
     "Adam forgets that it began with nothing": Fault(
         "learning/optimizers.py",
-        "m.div(root).div_(1 - self.beta1 ** (done + 1))",
-        "m.div(root)",
+        "direction.div_(1 - self.beta1 ** (done + 1))",
+        "direction",
         (f"{OPTIMIZERS}::test_the_first_step_of_adam_has_its_size_whatever_the_gradient[torch]",),
     ),
     "the kernel's Adam forgets it": Fault(
