@@ -20,11 +20,11 @@ References: Rasmussen and Williams 2006, Gaussian Processes for Machine Learning
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from metabench.learning.engine.processes import Mixture
 from metabench.learning.linear import product
 from metabench.learning.randomness import uniforms
 
@@ -68,6 +68,19 @@ class Kernel(ABC):
         Returns:
             dL/dh ``(..., p, width)`` and dL/dvalues ``(..., n)``.
         """
+
+    def mixture(self, values: Tensor, width: int) -> Mixture | None:
+        """Return the kernel as a sum of components; None if it is not one.
+
+        Args:
+            values: ``(..., n)``.
+            width: Number of features.
+        """
+        return None
+
+    def along_values(self, along: Mixture) -> Tensor:
+        """Return dL/dvalues ``(..., n)`` from the gradient along `mixture`."""
+        raise NotImplementedError
 
 
 class Linear(Kernel):
@@ -116,16 +129,14 @@ class RBF(Kernel):
         of_values = [weighted.sum((-2, -1)), -(of_z * z).sum((-2, -1))]
         return of_z / length, torch.stack(of_values, dim=-1)
 
+    def mixture(self, values: Tensor, width: int) -> Mixture:
+        """Return the one component, which has s = 1 / l."""
+        weight, scale = (values * values.new_tensor([1, -1])).exp().split(1, dim=-1)
+        return Mixture(weight, scale[..., None].expand(*values.shape[:-1], 1, width), None)
 
-class Mixture(NamedTuple):
-    """The values of a spectral mixture."""
-
-    weight: Tensor
-    """w, ``(..., Q, 1, 1)``."""
-    scale: Tensor
-    """s, ``(..., Q, 1, width)``."""
-    frequency: Tensor
-    """m, ``(..., Q, 1, width)``, in radians per unit of a feature."""
+    def along_values(self, along: Mixture) -> Tensor:
+        """Return the gradients along log v and log l."""
+        return torch.cat([along.weight, -along.scale.sum(-1)], dim=-1)
 
 
 class Spectral(Kernel):
@@ -142,21 +153,25 @@ class Spectral(Kernel):
 
     def __call__(self, a: Tensor, b: Tensor, values: Tensor) -> Tensor:
         """Return the kernel."""
-        return self._components(a, b, _mixture(values)).sum(-3)
+        mixture = self.mixture(values, a.shape[-1])
+        envelope, phase = _factors(a.unsqueeze(-3), b.unsqueeze(-3), mixture)
+        return (envelope * phase.cos()).sum(-3)
 
     def diagonal(self, h: Tensor, values: Tensor) -> Tensor:
         """Return the diagonal."""
-        return _mixture(values).weight.sum(-3).expand(*h.shape[:-1], 1)
+        weight, _ = values.tensor_split([COMPONENTS], dim=-1)
+        return weight.exp()[..., None, None].sum(-3).expand(*h.shape[:-1], 1)
 
     def pulled_back(self, h: Tensor, values: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gradients."""
-        mixture = _mixture(values)
+        mixture = self.mixture(values, h.shape[-1])
+        _, scale, frequency = _for_points(mixture)
         h, along = h.unsqueeze(-3), along.unsqueeze(-3)
-        envelope, phase = self._factors(h, h, mixture)
-        weighted, z = along * envelope * phase.cos(), h * mixture.scale
+        envelope, phase = _factors(h, h, mixture)
+        weighted, z = along * envelope * phase.cos(), h * scale
         of_z = _through_gaussian(z, weighted)
         of_phase = -2 * (along * envelope * phase.sin()).sum(-1, keepdim=True)
-        of_h = of_z * mixture.scale + of_phase * mixture.frequency
+        of_h = of_z * scale + of_phase * frequency
         of_values = [
             weighted.sum((-2, -1)),
             (of_z * z).sum(-2).flatten(-2),
@@ -164,17 +179,16 @@ class Spectral(Kernel):
         ]
         return of_h.sum(-3), torch.cat(of_values, dim=-1)
 
-    def _components(self, a: Tensor, b: Tensor, mixture: Mixture) -> Tensor:
-        """Return each component, ``(..., Q, p, q)``."""
-        envelope, phase = self._factors(a.unsqueeze(-3), b.unsqueeze(-3), mixture)
-        return envelope * phase.cos()
+    def mixture(self, values: Tensor, width: int) -> Mixture:
+        """Return the components."""
+        weights, rest = values.tensor_split([COMPONENTS], dim=-1)
+        scales, frequencies = rest.unflatten(-1, (2, COMPONENTS, width)).unbind(-3)
+        return Mixture(weights.exp(), scales.exp(), frequencies)
 
-    @staticmethod
-    def _factors(a: Tensor, b: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
-        """Return w exp(-|s * (a - b)|^2 / 2) and m . (a - b), ``(..., Q, p, q)``."""
-        envelope = mixture.weight * _gaussian(a * mixture.scale, b * mixture.scale)
-        at_a, at_b = (product(points, mixture.frequency.mT) for points in (a, b))
-        return envelope, at_a - at_b.mT
+    def along_values(self, along: Mixture) -> Tensor:
+        """Return the gradients along log w, log s and m."""
+        assert along.frequency is not None
+        return torch.cat([along.weight, along.scale.flatten(-2), along.frequency.flatten(-2)], -1)
 
 
 KERNELS: dict[str, Kernel] = {"rbf": RBF(), "spectral": Spectral(), "linear": Linear()}
@@ -186,11 +200,18 @@ def _numbers(values: Tensor) -> list[Tensor]:
     return [value[..., None, None] for value in values.exp().unbind(-1)]
 
 
-def _mixture(values: Tensor) -> Mixture:
-    """Return the values ``(..., n)`` of a spectral mixture by their meaning."""
-    weights, rest = values.tensor_split([COMPONENTS], dim=-1)
-    scales, frequencies = rest.unflatten(-1, (2, COMPONENTS, 1, -1)).unbind(-4)
-    return Mixture(weights.exp()[..., None, None], scales.exp(), frequencies)
+def _for_points(mixture: Mixture) -> tuple[Tensor, Tensor, Tensor]:
+    """Return w ``(..., Q, 1, 1)``, and s and m ``(..., Q, 1, width)``, of a spectral mixture."""
+    weight, scale, frequency = mixture
+    assert frequency is not None
+    return weight[..., None, None], scale[..., None, :], frequency[..., None, :]
+
+
+def _factors(a: Tensor, b: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
+    """Return w exp(-|s * (a - b)|^2 / 2) and m . (a - b), ``(..., Q, p, q)``."""
+    weight, scale, frequency = _for_points(mixture)
+    at_a, at_b = (product(points, frequency.mT) for points in (a, b))
+    return weight * _gaussian(a * scale, b * scale), at_a - at_b.mT
 
 
 def _gaussian(a: Tensor, b: Tensor) -> Tensor:

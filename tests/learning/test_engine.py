@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metabench.learning import algorithms, engine, maps, training
-from metabench.learning.engine import EngineError, fused
+from metabench.learning.engine import EngineError, fused, processes
 from metabench.learning.network import Network
 from metabench.learning.step_sizes import Maps, Sizes
 from metabench.records import headers
@@ -620,7 +620,7 @@ def test_what_does_not_fit_is_refused_before_the_kernel_reads_it():
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
 @pytest.mark.skipif(not several_widths(), reason="vectors of one width only")
-def test_the_width_of_the_processors_vectors_has_no_part_in_a_number(tmp_path):
+def test_the_width_of_the_processors_vectors_has_no_part_in_a_number(tmp_path, monkeypatch):
     # Vectors of half the width: those that the processor has not would take minutes to compile.
     wide = "_avx512" in Path(engine.library()._name).name
     library = compiled(
@@ -647,6 +647,20 @@ def test_the_width_of_the_processors_vectors_has_no_part_in_a_number(tmp_path):
             found += of_adapting_parts(narrow, theta, scale, weight, *sets, steps=2)
             for a, b in zip(found, expected, strict=True):
                 assert torch.equal(a, b)
+    expected = of_gaussian_processes()
+    monkeypatch.setattr(processes, "_function", lambda _: library.marginal_gradient_float32)
+    for a, b in zip(of_gaussian_processes(), expected, strict=True):
+        assert torch.equal(a, b)
+
+
+def of_gaussian_processes():
+    """Every gradient of a likelihood, for a number of points and of features that need padding."""
+    features, y = (noise(seed, 2, 3, 11, n, dtype=torch.float32) for seed, n in ((1, 40), (2, 1)))
+    mean, variance, weight = (noise(seed, 2, n).exp() for seed, n in ((3, 1), (4, 1), (5, 2)))
+    scale, frequency = (noise(seed, 2, 2, 40) for seed in (6, 7))
+    kernel = processes.Mixture(weight, scale, frequency)
+    found = processes.gradients(features, y, mean, variance, kernel)
+    return *found[:3], *found.kernel
 
 
 @pytest.mark.slow

@@ -98,7 +98,7 @@ def process(network, theta, x, kernel):
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("features", NOISY)
 def test_deep_kernel_transfer_ascends_the_likelihood_of_the_points_of_a_task(
-    features, activation, kernel
+    features, activation, kernel, each_engine
 ):
     module, h = settings("deep_kernel", kernel=kernel)
     network, (points,) = network_of(features, activation), batch_of(module, h, features)

@@ -43,6 +43,7 @@ from metabench.learning.algorithm import (
     before_and_after,
     initial_weights,
 )
+from metabench.learning.engine import processes
 from metabench.learning.hyperparameters import OuterLoop, Shots
 from metabench.learning.kernels import KERNELS, Kernel
 from metabench.learning.linear import factor_or_nan, product
@@ -108,15 +109,13 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     """
     ((x, y),) = batch
     parts = _parts(network, theta)
-    shared = Parts(*(part[:, None] for part in parts))  # the same for all tasks
     points = x.flatten(1, 2)  # of all tasks, in one pass through a run's network
     hidden = network.hidden(parts.network, points)
-    features = hidden.last.unflatten(1, y.shape[1:3]).double()
-    along_features, along_rest = _gradients(shared, KERNELS[h.kernel], features, y)
+    features = hidden.last.unflatten(1, y.shape[1:3])
+    along_features, along_rest = _gradients(parts, KERNELS[h.kernel], features, y)
     cotangent = along_features.flatten(1, 2).to(theta.dtype)
     along_network = network.pulled_back(parts.network, points, hidden, cotangent)
-    along_rest = along_rest.sum(1).to(theta.dtype)
-    return torch.cat([along_network[:, : _hidden(network)], along_rest], dim=-1)
+    return torch.cat([along_network[:, : _hidden(network)], along_rest.to(theta.dtype)], dim=-1)
 
 
 def _gradients(parts: Parts, kernel: Kernel, features: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,18 +128,26 @@ def _gradients(parts: Parts, kernel: Kernel, features: Tensor, y: Tensor) -> tup
         y: Their labels, ``(run, task, point, 1)``.
 
     Returns:
-        The gradients along the features, ``(run, task, point, width)``, and along c, log noise and
-        the kernel's values, ``(run, task, 2 + n)``.
+        The gradients along the features, ``(run, task, point, width)``, and, summed over tasks,
+        along c, log noise and the kernel's values, ``(run, 2 + n)``.
     """
-    count = y.shape[-2]
-    root = _factor(parts, kernel, features)
-    a = torch.cholesky_solve(y - parts.mean, root)
-    along = (torch.cholesky_inverse(root) - product(a, a.mT)) / (2 * count)  # along K
-    along_features, along_values = kernel.pulled_back(features, parts.kernel, along)
-    trace = along.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True)
-    along_noise = (parts.noise[..., 0] - LEAST_NOISE) * trace
-    along_mean = -a.sum(-2) / count
-    return along_features, torch.cat([along_mean, along_noise, along_values], dim=-1)
+    mixture = kernel.mixture(parts.kernel, features.shape[-1])
+    if mixture is not None and processes.covers(features, y):
+        found = processes.gradients(features, y, parts.mean, parts.noise, mixture)
+        along_features, along_values = found.features, kernel.along_values(found.kernel)
+        along_mean, along_noise = found.mean, found.noise
+    else:
+        shared = Parts(*(part[:, None] for part in parts))  # the same for all tasks
+        features, count = features.double(), y.shape[-2]
+        root = _factor(shared, kernel, features)
+        a = torch.cholesky_solve(y - shared.mean, root)
+        along = (torch.cholesky_inverse(root) - product(a, a.mT)) / (2 * count)  # along K
+        along_features, along_each = kernel.pulled_back(features, shared.kernel, along)
+        along_values = along_each.sum(1)
+        along_mean = -a.sum((1, 2)) / count
+        along_noise = along.diagonal(dim1=-2, dim2=-1).sum((1, 2))[:, None]
+    along_log_noise = (parts.noise[..., 0] - LEAST_NOISE) * along_noise
+    return along_features, torch.cat([along_mean, along_log_noise, along_values], dim=-1)
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:

@@ -1601,6 +1601,168 @@ template <class T> int gradient_through_context(const Job<T>& job) {
   });
 }
 
+// --- Gaussian processes --------------------------------------------------------------------------------------------
+
+// The gradients of the marginal likelihood of labels under Gaussian processes on features. gaussian_process.py has the
+// equations; processes.py declares the same fields in the same order. The kernel is a sum over components of
+//
+//   w exp(-|s * (h - h')|^2 / 2) cos(m . (h - h'))
+//
+// All is in double, since a covariance with little noise is nearly singular in float.
+template <class T> struct Processes {
+  int64_t runs, tasks, points, width, components;
+  int64_t stride;                              // between the features of two runs
+  const T *h, *y;                              // (runs, tasks, points, width), (runs, tasks, points)
+  const double *mean, *noise;                  // (runs)
+  const double *weight, *scale, *frequency;    // w (runs, components), s and m (runs, components, width); m may be null
+  T* along_h;                                  // of the mean likelihood of a point: (runs, tasks, points, width)
+  double *along_mean, *along_noise;            // the others are summed over tasks, and of log w and log s
+  double *along_weight, *along_scale, *along_frequency;
+};
+
+template <class T> class Process {
+  using U = V<double>;
+  static constexpr int64_t L = Simd<double>::lanes;
+
+ public:
+  explicit Process(const Processes<T>& job)
+      : job(job), n(job.points), width(job.width), ld(padded(width)), columns(padded(n)) {
+    arrange(nullptr);
+    memory = workspace<double>(size);
+    if (memory) std::fill_n(memory, size, 0.0), arrange(memory);
+  }
+
+  explicit operator bool() const { return memory; }
+
+  void add_gradients(int64_t run, int64_t task) {
+    const int64_t first = (run * job.tasks + task) * n;
+    const T* const features = job.h + run * job.stride + task * n * width;
+    for (int64_t p = 0; p < n; ++p) std::copy_n(features + p * width, width, h + p * ld);
+    std::fill_n(covariance, n * n, 0.0), std::fill_n(along_h, n * ld, 0.0);
+
+    for (int64_t q = 0; q < job.components; ++q) evaluate(run * job.components + q, part(q));
+    for (int64_t p = 0; p < n; ++p) covariance[p * n + p] += job.noise[run], a[p] = job.y[first + p] - job.mean[run];
+    factorize(n, covariance), solve(n, covariance, a), invert();
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t j = 0; j < n; ++j) along[i * n + j] = std::fma(-a[i], a[j], inverse[i * columns + j]) / double(2 * n);
+      job.along_noise[run] += along[i * n + i];
+    }
+    job.along_mean[run] -= sum_of(n, a) / double(n);
+    for (int64_t q = 0; q < job.components; ++q) pull_back(run * job.components + q, part(q));
+    for (int64_t p = 0; p < n; ++p) std::copy_n(along_h + p * ld, width, job.along_h + (first + p) * width);
+  }
+
+ private:
+  struct Part {  // what is kept of a component for the way back
+    double *z, *even, *odd;  // s * h, (n, ld); the component, and the same with a sine in place of the cosine, (n, n)
+  };
+  Part part(int64_t q) const {
+    double* const at = parts + q * (n * ld + 2 * n * n);
+    return {at, at + n * ld, at + n * ld + n * n};
+  }
+
+  void arrange(double* begin) {
+    double* at = begin;
+    const auto take = [&](int64_t count) { return std::exchange(at, at + count); };
+    h = take(n * ld), along_h = take(n * ld), along_z = take(n * ld), frequency = take(ld);
+    a = take(n), angle = take(n), sums = take(n), covariance = take(n * n), along = take(n * n), inverse = take(n * columns);
+    parts = take(job.components * (n * ld + 2 * n * n));
+    size = at - begin;
+  }
+
+  // use(p, left_p . right) for the first rows of `left`, (n, ld).
+  template <class Use> void for_each_dot(int64_t rows, const double* left, const double* right, Use use) const {
+    for (int64_t p = 0; p < rows; p += L) {
+      const U sums = dots<L>(p, rows, ld, left, right);
+      for (int64_t i = p; i < std::min(p + L, rows); ++i) use(i, sums[i - p]);
+    }
+  }
+
+  // Add a component to the covariance.
+  void evaluate(int64_t component, Part part) {
+    const double* const scale = job.scale + component * width;
+    for (int64_t p = 0; p < n; ++p)
+      for (int64_t j = 0; j < width; ++j) part.z[p * ld + j] = h[p * ld + j] * scale[j];
+    if (job.frequency) {
+      std::copy_n(job.frequency + component * width, width, frequency);
+      for_each_dot(n, h, frequency, [&](int64_t p, double sum) { angle[p] = sum; });
+    }
+    double* const gram = along;  // free until the way back
+    for (int64_t i = 0; i < n; ++i)
+      for_each_dot(i + 1, part.z, part.z + i * ld, [&](int64_t j, double sum) { gram[i * n + j] = sum; });
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t j = 0; j <= i; ++j) {
+        const double squares = gram[i * n + i] + gram[j * n + j], turn = angle[i] - angle[j];
+        const double envelope = job.weight[component] * std::exp(std::fma(-0.5, squares, gram[i * n + j]));
+        const double even = job.frequency ? envelope * std::cos(turn) : envelope;
+        const double odd = job.frequency ? envelope * std::sin(turn) : 0.0;
+        part.even[i * n + j] = part.even[j * n + i] = even;
+        part.odd[i * n + j] = odd, part.odd[j * n + i] = -odd;
+        covariance[i * n + j] += even;
+      }
+  }
+
+  // The inverse of the covariance from its factor, all columns side by side.
+  void invert() {
+    std::fill_n(inverse, n * columns, 0.0);
+    for (int64_t i = 0; i < n; ++i) inverse[i * columns + i] = 1;
+    const auto substitute = [&](int64_t i, int64_t from, int64_t to, auto factor) {
+      for (int64_t j = 0; j < columns; j += L) {
+        U sum = load(inverse + i * columns + j);
+        for (int64_t k = from; k < to; ++k) sum -= broadcast(factor(k)) * load(inverse + k * columns + j);
+        store(inverse + i * columns + j, sum / broadcast(covariance[i * n + i]));
+      }
+    };
+    for (int64_t i = 0; i < n; ++i) substitute(i, 0, i, [&](int64_t k) { return covariance[i * n + k]; });
+    for (int64_t i = n - 1; i >= 0; --i) substitute(i, i + 1, n, [&](int64_t k) { return covariance[k * n + i]; });
+  }
+
+  // Take dL/dK of a component to the features and to its values.
+  void pull_back(int64_t component, Part part) {
+    const double* const scale = job.scale + component * width;
+    double *const weighted = part.even, *const along_scale = job.along_scale + component * width;
+    for (int64_t k = 0; k < n * n; ++k) weighted[k] *= along[k];
+    for (int64_t p = 0; p < n; ++p) sums[p] = sum_of(n, weighted + p * n), job.along_weight[component] += sums[p];
+    product(
+        n, ld, [](int64_t) INLINED { return U{}; },
+        [&](int64_t p, int64_t j, U sum) INLINED {
+          const U z = load(part.z + p * ld + j);
+          store(along_z + p * ld + j, 2.0 * (sum - broadcast(sums[p]) * z));
+        },
+        Factors<double>{n, weighted, n, 1, part.z, ld});
+    for (int64_t p = 0; p < n; ++p)
+      for (int64_t j = 0, at = p * ld; j < width; ++j, ++at) {
+        along_h[at] = std::fma(along_z[at], scale[j], along_h[at]);
+        along_scale[j] = std::fma(along_z[at], part.z[at], along_scale[j]);
+      }
+    if (!job.frequency) return;
+    const double* const m = job.frequency + component * width;
+    double* const along_frequency = job.along_frequency + component * width;
+    for (int64_t p = 0; p < n; ++p) {
+      double along_angle = 0;
+      for (int64_t k = 0; k < n; ++k) along_angle = std::fma(along[p * n + k], -2 * part.odd[p * n + k], along_angle);
+      for (int64_t j = 0, at = p * ld; j < width; ++j, ++at) {
+        along_h[at] = std::fma(along_angle, m[j], along_h[at]);
+        along_frequency[j] = std::fma(along_angle, h[at], along_frequency[j]);
+      }
+    }
+  }
+
+  const Processes<T>& job;
+  const int64_t n, width, ld, columns;  // the last two with padding
+  int64_t size;
+  double *memory, *h, *along_h, *along_z, *frequency, *a, *angle, *sums, *covariance, *along, *inverse, *parts;
+};
+
+// Results that are sums over tasks begin at 0.
+template <class T> int marginal_gradient(const Processes<T>& job) {
+  Process<T> process(job);
+  if (!process) return 1;
+  for (int64_t run = 0; run < job.runs; ++run)
+    for (int64_t task = 0; task < job.tasks; ++task) process.add_gradients(run, task);
+  return 0;
+}
+
 // --- the outer update ----------------------------------------------------------------------------------------------
 
 // A step of Adam, element by element: `Adam` in optimizers.py. Moments are two arrays like theta, one after the
@@ -1642,6 +1804,8 @@ EXPORT(gradient_through)
 EXPORT(gradient_through_head)
 EXPORT(gradient_through_ridge)
 EXPORT(gradient_through_context)
+int marginal_gradient_float32(const Processes<float>* job) { return marginal_gradient(*job); }
+int marginal_gradient_float64(const Processes<double>* job) { return marginal_gradient(*job); }
 #define EXPORT_ADAM(name, T)                                                                                     \
   int name(int64_t count, const T* theta, const T* gradient, const T* moments, T* new_theta, T* new_moments,       \
            double beta1, double beta2, double size, double scale, double epsilon) {                            \
