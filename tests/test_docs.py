@@ -247,8 +247,10 @@ def test_every_interval_in_the_prose_of_a_page_is_a_claim(page: str) -> None:
 def estimates() -> NDArray[np.float64]:
     """Every estimate of the committed tables with its interval, and its negative, ``(..., 3)``."""
     found = []
-    for folder in sorted((ROOT / "results" / "reference").glob("*/tables")):
-        for name in ("leaderboard.csv", "adaptation.csv", "comparisons.csv", "predictive.csv"):
+    reference = ROOT / "results" / "reference"
+    names = "leaderboard.csv", "adaptation.csv", "comparisons.csv", "predictive.csv"
+    for folder in [reference / "literature", *sorted(reference.glob("*/tables"))]:
+        for name in (*names, "literature.csv"):
             if not frames.exists(folder, name):
                 continue
             table = frames.read(folder, name)

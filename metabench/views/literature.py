@@ -48,7 +48,7 @@ COLUMNS = {
     "cell": "Its cell.",
     "protocol": "Our protocol.",
     "step": "Our kind of step size.",
-    "ours": "Our mean over seeds and tasks.",
+    "ours": "Our mean over seeds and tasks, plus the variance of the noise in the source's labels.",
     "ours_lower": "Lower end of its interval over both.",
     "ours_upper": "Upper end of its interval over both.",
     "ours_median": "Our median over seeds and tasks.",
@@ -97,6 +97,11 @@ class Row(Model):
     plus_minus: Positive | None = None
     assumed: str = ""
     not_comparable: str = ""
+    label_noise: Positive | None = None
+    """Standard deviation of the noise in the labels that the source measures its error against.
+
+    Ours are measured against noise-free labels, and its variance is added to them.
+    """
     ours: Ours
 
     @model_validator(mode="after")
@@ -189,7 +194,9 @@ def table(literature: Literature, reference: Path) -> pd.DataFrame:
 
 def _lines(row: Row, margin: float, reference: Path) -> Iterator[dict[str, Any]]:
     half = row.plus_minus or np.nan
+    noise = (row.label_noise or 0.0) ** 2
     for published, ours in zip(row.numbers, _ours(row.ours, row.steps, reference), strict=True):
+        ours |= {name: ours[name] + noise for name in ("ours", "ours_lower", "ours_upper")}
         line = {
             **{
                 name: getattr(row, name)

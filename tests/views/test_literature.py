@@ -88,6 +88,21 @@ def test_a_mistake_in_the_file_is_one_line(tmp_path, change, message):
     assert "\n" not in str(error.value)
 
 
+def test_the_variance_of_the_noise_in_a_sources_labels_is_added_to_our_mean():
+    known = literature.load()
+    row = known.rows[0]
+    noisy = row.model_copy(update={"label_noise": 0.5})
+    found = literature.table(known.model_copy(update={"rows": (row, noisy)}), REFERENCE)
+    plain, shifted = found[: len(row.steps)], found[len(row.steps) :]
+    for name, added in {
+        "ours": 0.25,
+        "ours_lower": 0.25,
+        "ours_upper": 0.25,
+        "ours_median": 0,
+    }.items():
+        np.testing.assert_array_equal(shifted[name], plain[name] + added)
+
+
 def test_a_study_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ArtifactError, match="maml"):
         literature.table(literature.load(ROWS), tmp_path)
@@ -201,11 +216,11 @@ def test_a_mean_without_an_interval_is_printed_without_one():
     assert ["[" not in ours for ours in printed] == list(without)
 
 
-def test_the_program_of_the_page_prints_what_the_page_says(capsys, monkeypatch):
+def test_the_programs_of_the_page_print_what_the_page_says(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     page = (ROOT / "docs" / "literature.md").read_text(encoding="utf-8")
-    [program] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    exec(program, {})
-    printed = capsys.readouterr().out.splitlines()
-    assert printed == [line[2:] for line in program.splitlines() if line.startswith("# ")]
+    for program in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(program, {})
+        printed = capsys.readouterr().out.splitlines()
+        assert printed == [line[2:] for line in program.splitlines() if line.startswith("# ")]
     assert "[0.223, 0.983] with five shots and within [0.082, 0.216] with ten" in page
