@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import small
 
@@ -227,9 +228,12 @@ def test_a_breaking_point_is_where_half_of_the_best_advantage_is_lost() -> None:
     assert np.isnan(never["breaks_above"]), "there was not a tenth to lose"
 
 
-def test_breaking_points_are_those_of_groups_that_vary_one_number(done: SimpleNamespace) -> None:
+def test_breaking_points_are_those_of_groups_that_vary_one_number_or_interval(
+    done: SimpleNamespace,
+) -> None:
     table = done.table("breaking_points.csv")
-    assert set(table["group"]) == {"shots", "steps", "noise"}
+    assert set(table["group"]) == {"shots", "steps", "noise", "where"}
+    assert set(table.loc[table["group"] == "where", "best_value"]) <= {-2.5, 2.5}, "their middles"
     board = done.table("leaderboard.csv")
     fomaml = board[(board["algorithm"] == "fomaml") & board["protocol"].str.startswith("shots ")]
     row = table[(table["algorithm"] == "fomaml") & (table["group"] == "shots")].iloc[0]
@@ -238,6 +242,20 @@ def test_breaking_points_are_those_of_groups_that_vary_one_number(done: SimpleNa
     of_joint = board[(board["algorithm"] == "joint") & board["protocol"].str.startswith("steps ")]
     tuned = of_joint.loc[of_joint["step"] == "tuned", "score"].iloc[0]
     assert joint["best_score"] == tuned, "it is judged by its tuned step"
+
+
+def test_intervals_of_points_are_measured_by_their_widths_where_these_differ() -> None:
+    group = {
+        name: protocols.StudyProtocol(**ONE, gap=gap)
+        for name, gap in {"a": None, "b": [-1.0, 1.0], "c": [-4.0, 2.0]}.items()
+    }
+    rows = pd.DataFrame(axes._rows(SimpleNamespace(groups={"gap": group}), "gap"))
+    assert list(rows["number"]) == [0, 2, 6] and list(rows["value"]) == [
+        "none",
+        "-1 to 1",
+        "-4 to 2",
+    ]
+    assert set(rows["scale"]) == {"order"}
 
 
 def test_noisy_waves_have_the_best_possible_in_every_table(done: SimpleNamespace) -> None:

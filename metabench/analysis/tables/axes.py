@@ -24,13 +24,18 @@ COLUMNS = {
     ),
     "value": Column(TEXT, "The value as in the study file."),
     "number": Column(
-        NUMBER, "The value as a number, the multiple of a step size; empty if it is none."
+        NUMBER,
+        "The value as a number: the multiple of a step size, the middle of an interval, the width "
+        "of intervals of points where widths differ; empty if it is none.",
     ),
     "scale": Column(
         TEXT,
         "How to draw the axis: log, linear, or order where values are no numbers.",
     ),
 }
+
+OF_POINTS = ("support", "gap", "domain")
+"""Axes whose values are intervals of points."""
 
 WIDE = 20
 """Ratio of largest to smallest value from which an axis is logarithmic."""
@@ -48,24 +53,47 @@ def _rows(study: Study, group: str) -> Iterator[dict[str, Any]]:
     """Yield a row for each protocol of a group and each axis."""
     for axis, values in axes(study.groups[group]).items():
         places = list(dict.fromkeys(map(_value_text, values.values())))
-        numbers = [_number(value) for value in values.values()]
-        for protocol, value in values.items():
+        numbers = _numbers(axis, list(values.values()))
+        for (protocol, value), number in zip(values.items(), numbers, strict=True):
             yield {
                 "group": group,
                 "protocol": protocol,
                 "axis": axis,
                 "place": places.index(_value_text(value)),
                 "value": _value_text(value),
-                "number": _number(value),
-                "scale": _scale(numbers),
+                "number": number,
+                "scale": _scale(list(values.values()), numbers),
             }
 
 
 def _value_text(value: Any) -> str:
     """Return a value in words; several step rules or classes become one text."""
+    if value is None:
+        return "none"
     # The ends of an interval are never of type int here.
     several = isinstance(value, list) and all(isinstance(item, str | int) for item in value)
     return value_in_words(value, several)
+
+
+def _numbers(axis: str, values: Sequence[Any]) -> list[float]:
+    """Return the number of each value of an axis.
+
+    Example:
+        >>> _numbers("amplitude", [[1.0, 2.0], [2.0, 4.0]]), _numbers("gap", [None, [-1.0, 1.0]])
+        ([1.5, 3.0], [0.0, 2.0])
+    """
+    ends = [[0.0, 0.0] if value is None else value for value in values]
+    if not all(map(_is_interval, ends)):
+        return [_number(value) for value in values]
+    widths = [high - low for low, high in ends]
+    if axis in OF_POINTS and len(set(widths)) > 1:
+        return widths
+    return [(low + high) / 2 for low, high in ends]
+
+
+def _is_interval(value: Any) -> bool:
+    pair = isinstance(value, list) and len(value) == 2
+    return pair and all(isinstance(end, float) for end in value)
 
 
 def _number(value: Any) -> float:
@@ -80,7 +108,7 @@ def _number(value: Any) -> float:
     return nan
 
 
-def _scale(numbers: Sequence[float]) -> str:
-    if not all(map(isfinite, numbers)):
+def _scale(values: Sequence[Any], numbers: Sequence[float]) -> str:
+    if any(map(_is_interval, values)) or not all(map(isfinite, numbers)):
         return "order"
     return "log" if 0 < WIDE * min(numbers) <= max(numbers) else "linear"

@@ -15,10 +15,11 @@ from metabench.analysis.tables import adaptation, axes, leaderboard
 
 NAME = "breaking_points.csv"
 CAPTION = """
-Where each method breaks, for each group of protocols that varies one number. Its advantage over
-predicting zero is 1 - score after the last update; a breaking point is the value beyond the best
-one at which half of the best advantage is lost, interpolated between two values of the axis. Empty:
-it is not lost on that side, or the best advantage is less than a tenth.
+Where each method breaks, for each group of protocols that varies one number or one interval. Its
+advantage over predicting zero is 1 - score after the last update; a breaking point is the value
+beyond the best one at which half of the best advantage is lost, interpolated between two values of
+the axis (axes.csv has the number of an interval). Empty: it is not lost on that side, or the best
+advantage is less than a tenth.
 """
 COLUMNS = {
     "best_value": Column(NUMBER, "The value of the axis with the lowest score."),

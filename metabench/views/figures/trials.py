@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from matplotlib.figure import Figure
 
 from metabench.views.drawing.medium import canvas, legend_below, message
@@ -17,6 +19,9 @@ at its right end may gain from more trials; crossing lines mean that the order o
 depends on how long each was tuned.
 """
 
+ACROSS = 3
+"""Panels beside each other."""
+
 
 def draw(tables: Tables) -> Figure:
     """Draw the score against the number of trials, a panel for each protocol."""
@@ -26,9 +31,11 @@ def draw(tables: Tables) -> Figure:
     if not len(table):
         return message("Every algorithm of this study has one candidate alone.")
     protocols = tables.protocols
-    figure = canvas(3.4)
-    panels = figure.subplots(1, len(protocols), sharey=True, squeeze=False)[0]
-    for axes, protocol in zip(panels, protocols, strict=True):
+    columns = min(ACROSS, len(protocols))
+    lines = ceil(len(protocols) / columns)
+    figure = canvas(0.8 + 2.6 * lines)
+    panels = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    for axes, protocol in zip(panels.flat, protocols, strict=False):
         for n, (name, rows) in enumerate(table[table["protocol"] == protocol].groupby("algorithm")):
             style = tables.styles[str(name)]
             every = max(1, len(rows) // 6)
@@ -47,6 +54,9 @@ def draw(tables: Tables) -> Figure:
         axes.xaxis.set_major_formatter("{x:.0f}")
         axes.set_xlabel("trials")
         axes.set_title(titled(protocol, "protocol"))
-    panels[0].set_ylabel("mean test score")
-    legend_below(figure, panels[0], 4)
+    for axes in panels.flat[len(protocols) :]:
+        axes.set_axis_off()
+    for axes in panels[:, 0]:
+        axes.set_ylabel("mean test score")
+    legend_below(figure, panels[0, 0], 4)
     return figure
