@@ -7,6 +7,7 @@ import platform
 from copy import copy
 from hashlib import sha256
 from pathlib import Path
+from shutil import which
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -45,6 +46,16 @@ class Apart(build_ext):
 
     A kernel serves every Python: a second one does not leave the first one's behind.
     """
+
+    def build_extensions(self) -> None:
+        """Build all, with Clang if the compiler of this Python is not there."""
+        for commands in vars(self.compiler).values():
+            compiles = (
+                isinstance(commands, list) and commands and commands[0].endswith(("cc", "++"))
+            )
+            if compiles and not which(commands[0]):
+                commands[0] = "clang++"
+        super().build_extensions()
 
     def build_extension(self, extension: Extension) -> None:
         """Build one."""

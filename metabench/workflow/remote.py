@@ -85,6 +85,6 @@ class RemoteJob:
     train_memory = evaluate_memory = tables_memory = granted
     train_minutes = evaluate_minutes = tables_minutes = granted
 
-    def memory(self, megabytes: int) -> int:
+    def each_attempt(self, amount: int) -> int:
         """Return nothing to request."""
         return 0

@@ -440,27 +440,33 @@ class Workflow:
         """Return the megabytes that the tables request from a scheduler."""
         return attempt * _requested_megabytes(estimate.tables_megabytes(self.running))
 
-    def memory(self, megabytes: int) -> Callable[[Any, int], int]:
-        """Return the memory request of a rule whose jobs need the same in every study."""
-
-        def requested(wildcards: Any, attempt: int) -> int:
-            return attempt * megabytes
-
-        return requested
-
-    def train_minutes(self, wildcards: Any) -> int:
+    def train_minutes(self, wildcards: Any, attempt: int) -> int:
         """Return the time limit of a training job in minutes."""
         cell = self._cell(wildcards)
-        return _requested_minutes(estimate.training(self.running, cell, wildcards.seeds))
+        expected = estimate.training(self.running, cell, wildcards.seeds)
+        return attempt * _requested_minutes(expected)
 
-    def evaluate_minutes(self, wildcards: Any) -> int:
+    def evaluate_minutes(self, wildcards: Any, attempt: int) -> int:
         """Return the time limit of an evaluation in minutes."""
         cell, group = self._cell(wildcards), wildcards.group
-        return _requested_minutes(estimate.evaluation(self.running, cell, group, wildcards.seeds))
+        expected = estimate.evaluation(self.running, cell, group, wildcards.seeds)
+        return attempt * _requested_minutes(expected)
 
-    def tables_minutes(self, wildcards: Any) -> int:
+    def tables_minutes(self, wildcards: Any, attempt: int) -> int:
         """Return the time limit of the tables in minutes."""
-        return _requested_minutes(estimate.tables(self.running))
+        return attempt * _requested_minutes(estimate.tables(self.running))
+
+    def each_attempt(self, amount: int) -> Callable[[Any, int], int]:
+        """Return the request of a rule whose jobs need the same in every study.
+
+        Like all requests it grows with each attempt, since a job that a scheduler ended for its
+        time or memory needs more of it.
+        """
+
+        def requested(wildcards: Any, attempt: int) -> int:
+            return attempt * amount
+
+        return requested
 
     def _cell(self, wildcards: Any) -> Cell:
         return self.running.study.cell(f"{wildcards.algorithm}/{wildcards.cell}")

@@ -3,6 +3,7 @@
 import ctypes
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import sha256
@@ -19,6 +20,8 @@ from metabench.learning.engine import EngineError, fused, processes
 from metabench.learning.network import Network
 from metabench.learning.step_sizes import Maps, Sizes
 from metabench.records import headers
+
+ROOT = Path(__file__).resolve().parents[2]
 
 needs_kernel = pytest.mark.skipif(engine.library() is None, reason="no kernel was compiled here")
 FLUX = Network((1, 64, 64, 1))
@@ -721,6 +724,23 @@ def test_without_a_compiled_kernel_torch_computes(choose_engine, monkeypatch, tm
     choose_engine("fused")
     with pytest.raises(EngineError, match="no kernel was compiled"):
         engine.name()
+
+
+@pytest.mark.skipif(not shutil.which("clang++"), reason="no Clang")
+def test_clang_builds_the_kernels_where_the_compiler_of_python_is_missing(tmp_path):
+    source = tmp_path / engine.SOURCE.relative_to(ROOT)
+    source.parent.mkdir(parents=True)
+    source.write_text("int small;")
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for program in ("clang++", "ar", "ld"):
+        (programs / program).symlink_to(shutil.which(program))
+    build = [sys.executable, "setup.py", "build_ext", "--inplace"]
+    answer = subprocess.run(
+        build, cwd=tmp_path, env={"PATH": str(programs)}, capture_output=True, text=True, check=True
+    )
+    assert list(source.parent.glob("kernel_*.so")), answer.stdout + answer.stderr
 
 
 @needs_kernel

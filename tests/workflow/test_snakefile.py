@@ -138,12 +138,15 @@ def names(cell, runs):
     return SimpleNamespace(algorithm=algorithm, cell=path, group="standard", seeds=f"0-{runs - 1}")
 
 
-def test_each_attempt_requests_as_much_memory_again(tmp_path):
+def test_each_attempt_requests_as_much_memory_and_time_again(tmp_path):
     found = workflow(tmp_path)
     wildcards = names(found.running.study.cells[0], 2)
-    for request in (found.train_memory, found.evaluate_memory, found.tables_memory):
+    for request in (
+        *(found.train_memory, found.evaluate_memory, found.tables_memory),
+        *(found.train_minutes, found.evaluate_minutes, found.tables_minutes),
+    ):
         assert request(wildcards, 3) == 3 * request(wildcards, 1)
-    assert [found.memory(2000)(wildcards, attempt) for attempt in (1, 2)] == [2000, 4000]
+    assert [found.each_attempt(2000)(wildcards, attempt) for attempt in (1, 2)] == [2000, 4000]
 
 
 def test_the_time_limit_of_a_job_grows_with_its_expected_time(tmp_path):
@@ -151,4 +154,4 @@ def test_the_time_limit_of_a_job_grows_with_its_expected_time(tmp_path):
     found = Workflow(small.running(content, tmp_path), None)
     few, many = (names(found.running.study.cells[0], runs) for runs in (1, 1000))
     for limit in (found.train_minutes, found.evaluate_minutes):
-        assert 10 <= limit(few) < limit(many)
+        assert 10 <= limit(few, 1) < limit(many, 1)

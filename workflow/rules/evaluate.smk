@@ -36,8 +36,8 @@ rule baselines:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=study.memory(2000),
-        runtime=60,
+        mem_mb=study.each_attempt(2000),
+        runtime=study.each_attempt(60),
     params:
         study=files.study,
     shell:
@@ -58,8 +58,8 @@ rule predictions:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=study.memory(4000),
-        runtime=30,
+        mem_mb=study.each_attempt(4000),
+        runtime=study.each_attempt(30),
     params:
         study=files.study,
     shell:

@@ -13,8 +13,8 @@ rule figures:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=study.memory(2000),
-        runtime=30,
+        mem_mb=study.each_attempt(2000),
+        runtime=study.each_attempt(30),
     params:
         tables=files.tables,
         out=files.figures,

@@ -12,8 +12,8 @@ rule report:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=study.memory(2000),
-        runtime=30,
+        mem_mb=study.each_attempt(4000),
+        runtime=study.each_attempt(30),
     params:
         study=files.study,
     shell:

@@ -17,6 +17,9 @@ EQUAL_BUDGET: dict[str, Any] = {"linestyle": (0, (5, 1, 1, 1)), "linewidth": 1.2
 ROLES = {"published": PUBLISHED, "equal-budget": EQUAL_BUDGET, "grid": SELECTED}
 """The style of the cells of a role."""
 
+FLOOR: dict[str, Any] = {"linestyle": "-", "linewidth": 5, "alpha": 0.3, "marker": "none"}
+"""The style of the best possible predictor, which lies below the lines of others."""
+
 FURTHER = ((1.2, 1.2), (6, 1.5, 1.2, 1.5), (2.5, 2.5))
 """Dash patterns of further cells of the same algorithm and role."""
 
@@ -25,7 +28,7 @@ TITLES = {
     "support": "support interval",
     "updates": "updates",
     "steps": "step size of adaptation",
-    "noise": "noise on support labels (standard deviation)",
+    "noise": "noise on labels (standard deviation)",
     "domain": "interval of the query points",
     "optimizer": "rule of the updates",
     "queries": "query points",
@@ -129,7 +132,7 @@ class Grid:
 
     @cached_property
     def methods(self) -> list[Method]:
-        """Every cell, the published ones first, and the baselines whose scores fit on an axis.
+        """Every cell, the published ones first, and the baselines that an axis can show.
 
         Predicting zero has the score 1 everywhere.
         """
@@ -147,10 +150,23 @@ class Grid:
             )
             for row, more, n in zip(ranked.itertuples(), several, earlier, strict=True)
         ]
-        best = self.rows[self.rows["step"] == "none"].groupby("algorithm")["score"].max()
-        shown = [name for name in self.tables.baselines if LEAST <= best.get(name, 0) < 1]
-        found += [self._method(name, "-", "baseline", "", baseline(name)) for name in shown]
-        return found
+        return found + [method for method in self._baselines if self._highest(method) >= LEAST]
+
+    @cached_property
+    def below(self) -> list[Method]:
+        """The baselines whose scores are all too low for an axis."""
+        return [method for method in self._baselines if self._highest(method) < LEAST]
+
+    @cached_property
+    def _baselines(self) -> list[Method]:
+        known = set(self.rows.loc[self.rows["step"] == "none", "algorithm"])
+        names = [name for name in self.tables.baselines if name in known]
+        looks = {name: FLOOR if name == "bayes" else baseline(name) for name in names}
+        every = [self._method(name, "-", "baseline", "", look) for name, look in looks.items()]
+        return [method for method in every if self._highest(method) < 1]
+
+    def _highest(self, method: Method) -> float:
+        return float(self.of(method)["score"].max())
 
     @cached_property
     def lines(self) -> list[Method]:

@@ -29,14 +29,16 @@ How a group of protocols that varies one thing or more changes the mean score af
 the loss divided by that of predicting zero on the same task and points, capped at 1, where an
 adaptation counts as failed. One axis: the mean score with its interval over seeds and tasks (left),
 and the share of adaptations that failed (right); an arrow stands for a score below 0.0001, which
-is off the axis. Two axes: a map for each method, darker where the
-score is better; the last map is the difference of the first two published cells, hatched where its
-interval includes zero. More axes: these maps over the first two, for each value of the others.
+is off the axis. Two axes: a map for each method, darker where the score is better; the last map is
+the difference of the first two published cells, hatched where its interval includes zero. More
+axes: these maps over the first two, for each value of the others.
 
 Solid: published cells; dash-dotted: published values at another algorithm's budget; dashed: other
-cells; dotted: baselines. If a study has many algorithms, each has one line, solid and without
-interval: the cell that validation selects under the first of its protocols by name. Cells adapt at
-their own step size or, if they have none, at the one that each run tunes on validation tasks.
+cells; dotted: baselines, of which those named "below" are off the axis everywhere; broad: the best
+that any predictor can do, where labels are noisy. If a study has many algorithms, each has one
+line, solid and without interval: the cell that validation selects under the first of its protocols
+by name. Cells adapt at their own step size or, if they have none, at the one that each run tunes on
+validation tasks.
 """
 
 LOW = 1e-4
@@ -83,6 +85,9 @@ def _curves(grid: Grid) -> Figure:
             below[place] += 1
         right.plot(x, rows["failed"], **method.look)
         known.append(score)
+    for method in grid.below:
+        look = {"linestyle": "none", "marker": r"$\downarrow$", "color": method.look["color"]}
+        left.plot([], [], label=f"{method.label}, below", **look)
     scores = np.concatenate(known)
     loss_axis(left, "y", scores[scores >= LOW])
     if below:  # room for the arrows
@@ -109,7 +114,7 @@ def _label(axes: Axes, axis: Axis) -> None:
     axes.set_xticks(axis.numbers)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    if len(axis.numbers) > 8:
+    if len(axis.numbers) > 6:
         axes.tick_params(axis="x", rotation=60)
 
 
