@@ -110,12 +110,13 @@ def main() -> None:
         raise SystemExit(
             f"two Pythons are needed to compare them, and of these {len(here)} is here"
         )
-    first: Results | None = None
+    every: list[Results] = []
     for python in here:
-        results = smoke(python, given.cores)
-        first = first or results
-        print(comparison(results, first), flush=True)
-        print(f"  engine {results.engine}, torch {results.torch}", flush=True)
+        every.append(smoke(python, given.cores))
+        print(comparison(every[-1], every[0]), flush=True)
+        print(f"  engine {every[-1].engine}, torch {every[-1].torch}", flush=True)
+    if any(results.files != every[0].files for results in every):
+        raise SystemExit("not all of them gave the same bytes")
 
 
 if __name__ == "__main__":

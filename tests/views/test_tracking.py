@@ -40,7 +40,7 @@ from metabench.study.cells import Cell
 from metabench.study.jobs import seeds_of
 from metabench.views.drawing.reading import Tables
 from metabench.views.report import findings
-from metabench.views.tracking import contents, mirror, rest, runs, store, ui, view
+from metabench.views.tracking import contents, mirror, rest, runs, server, store, ui, view
 from metabench.views.tracking.contents import Content, Point
 from metabench.workflow.artefacts import batches
 
@@ -1010,3 +1010,13 @@ def test_an_unknown_batch_is_refused_before_the_store_is_opened(folder: Path) ->
     assert result.exit_code == 2
     assert "unknown batch 'cells_1'; choose from cells_0" in result.stderr
     assert sorted(folder.rglob("*")) == before
+
+
+def test_files_of_a_missing_version_of_postgresql_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "installed" / "15" / "bin").mkdir(parents=True)
+    monkeypatch.setattr(server, "INSTALLED", tmp_path / "installed")
+    (tmp_path / "PG_VERSION").write_text("17\n", encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"created by PostgreSQL 17, .*install postgresql-17"):
+        server._program("postgres", tmp_path)

@@ -33,6 +33,9 @@ from metabench.views.tracking.processes import HOST
 DATABASE = "postgresql:///postgres"
 """The database that `initdb` creates, at the place that the variables PGHOST and PGUSER name."""
 
+INSTALLED = Path("/usr/lib/postgresql")
+"""Where Debian installs each version of PostgreSQL."""
+
 CONNECTIONS = 50
 """Connections for each process of MLflow, which opens up to fifteen for runs, models and users."""
 
@@ -163,10 +166,18 @@ def _program(name: str, data: Path) -> str:
     """Return a program of PostgreSQL, of the version that created the files.
 
     Debian installs several versions side by side, and none of them on the path.
+
+    Raises:
+        ArtifactError: It is not here, or not in that version.
     """
     created = data / "PG_VERSION"
     version = created.read_text(encoding="utf-8").strip() if created.exists() else "*"
-    folders = Path("/usr/lib/postgresql").glob(f"{version}/bin")
+    folders = list(INSTALLED.glob(f"{version}/bin"))
+    if version != "*" and INSTALLED.is_dir() and not folders:
+        raise ArtifactError(
+            f"{data} was created by PostgreSQL {version}, which is not in {INSTALLED}; install it "
+            f"(Debian: apt install postgresql-{version})"
+        )
     newest_first = sorted(folders, key=lambda path: float(path.parent.name), reverse=True)
     path = os.pathsep.join([*map(str, newest_first), *os.get_exec_path()])
     found = shutil.which(name, path=path)
