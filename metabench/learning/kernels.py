@@ -20,12 +20,14 @@ References: Rasmussen and Williams 2006, Gaussian Processes for Machine Learning
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from metabench.learning.engine import processes
 from metabench.learning.engine.processes import Mixture
-from metabench.learning.linear import product
+from metabench.learning.linear import factor_or_nan, product
 from metabench.learning.randomness import uniforms
 
 COMPONENTS = 4
@@ -193,6 +195,64 @@ class Spectral(Kernel):
 
 KERNELS: dict[str, Kernel] = {"rbf": RBF(), "spectral": Spectral(), "linear": Linear()}
 """The kernels by name."""
+
+
+class Gradients(NamedTuple):
+    """The gradients of the mean negative log marginal likelihood of a point."""
+
+    features: Tensor
+    """Along the features, ``(run, task, point, width)``."""
+    mean: Tensor
+    """Along the prior mean, summed over tasks, ``(run, 1)``."""
+    noise: Tensor
+    """Along the variance of the noise, likewise."""
+    values: Tensor
+    """Along the values of the kernel, summed over tasks, ``(run, n)``."""
+
+
+def marginal_gradients(
+    kernel: Kernel, features: Tensor, y: Tensor, mean: Tensor, noise: Tensor, values: Tensor
+) -> Gradients:
+    """Return the gradients of the likelihood of each task's labels under a Gaussian process.
+
+    With a = K^-1 (y - c) and n points, the gradient along K is (K^-1 - a a') / 2n, and along the
+    mean c it is -1' a / n. The fused engine computes them for kernels that are a `mixture`.
+
+    Args:
+        kernel: The kernel.
+        features: Features of the points, ``(run, task, point, width)``.
+        y: Their labels, ``(run, task, point, 1)``.
+        mean: c, ``(run, 1)``, float64.
+        noise: The variance of the noise, likewise.
+        values: The kernel's values, ``(run, n)``, float64.
+    """
+    mixture = kernel.mixture(values, features.shape[-1])
+    if mixture is not None and processes.covers(features, y):
+        found = processes.gradients(features, y, mean, noise, mixture)
+        return Gradients(*found[:3], kernel.along_values(found.kernel))
+    of_tasks = [part[:, None, ..., None] for part in (mean, noise)]  # the same for all tasks
+    shared, features, count = values[:, None], features.double(), y.shape[-2]
+    root = covariance_factor(kernel, features, of_tasks[1], shared)
+    a = torch.cholesky_solve(y - of_tasks[0], root)
+    along = (torch.cholesky_inverse(root) - product(a, a.mT)) / (2 * count)  # along K
+    along_features, along_values = kernel.pulled_back(features, shared, along)
+    trace = along.diagonal(dim1=-2, dim2=-1).sum((1, 2))[:, None]
+    return Gradients(along_features, -a.sum((1, 2)) / count, trace, along_values.sum(1))
+
+
+def covariance_factor(kernel: Kernel, features: Tensor, noise: Tensor, values: Tensor) -> Tensor:
+    """Return the lower Cholesky factor of K = k(h, h) + s I, ``(..., point, point)``.
+
+    It is nan where K is not positive definite.
+
+    Args:
+        kernel: The kernel.
+        features: h, ``(..., point, width)``, float64.
+        noise: s, ``(..., 1, 1)``.
+        values: The kernel's values, ``(..., n)``.
+    """
+    unit = torch.eye(features.shape[-2], dtype=features.dtype)
+    return factor_or_nan(kernel(features, features, values) + noise * unit)
 
 
 def _numbers(values: Tensor) -> list[Tensor]:

@@ -43,10 +43,9 @@ from metabench.learning.algorithm import (
     before_and_after,
     initial_weights,
 )
-from metabench.learning.engine import processes
 from metabench.learning.hyperparameters import OuterLoop, Shots
-from metabench.learning.kernels import KERNELS, Kernel
-from metabench.learning.linear import factor_or_nan, product
+from metabench.learning.kernels import KERNELS, covariance_factor, marginal_gradients
+from metabench.learning.linear import product
 from metabench.learning.network import Network
 from metabench.learning.predictive import Predictive
 from metabench.learning.tasks import TaskBlock, TaskDistribution
@@ -112,42 +111,14 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     points = x.flatten(1, 2)  # of all tasks, in one pass through a run's network
     hidden = network.hidden(parts.network, points)
     features = hidden.last.unflatten(1, y.shape[1:3])
-    along_features, along_rest = _gradients(parts, KERNELS[h.kernel], features, y)
-    cotangent = along_features.flatten(1, 2).to(theta.dtype)
+    along = marginal_gradients(
+        KERNELS[h.kernel], features, y, parts.mean[..., 0], parts.noise[..., 0], parts.kernel
+    )
+    cotangent = along.features.flatten(1, 2).to(theta.dtype)
     along_network = network.pulled_back(parts.network, points, hidden, cotangent)
+    along_log_noise = (parts.noise[..., 0] - LEAST_NOISE) * along.noise
+    along_rest = torch.cat([along.mean, along_log_noise, along.values], dim=-1)
     return torch.cat([along_network[:, : _hidden(network)], along_rest.to(theta.dtype)], dim=-1)
-
-
-def _gradients(parts: Parts, kernel: Kernel, features: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradients of each task, by the equations above.
-
-    Args:
-        parts: The learned values.
-        kernel: The kernel.
-        features: Features of the points, ``(run, task, point, width)``.
-        y: Their labels, ``(run, task, point, 1)``.
-
-    Returns:
-        The gradients along the features, ``(run, task, point, width)``, and, summed over tasks,
-        along c, log noise and the kernel's values, ``(run, 2 + n)``.
-    """
-    mixture = kernel.mixture(parts.kernel, features.shape[-1])
-    if mixture is not None and processes.covers(features, y):
-        found = processes.gradients(features, y, parts.mean, parts.noise, mixture)
-        along_features, along_values = found.features, kernel.along_values(found.kernel)
-        along_mean, along_noise = found.mean, found.noise
-    else:
-        shared = Parts(*(part[:, None] for part in parts))  # the same for all tasks
-        features, count = features.double(), y.shape[-2]
-        root = _factor(shared, kernel, features)
-        a = torch.cholesky_solve(y - shared.mean, root)
-        along = (torch.cholesky_inverse(root) - product(a, a.mT)) / (2 * count)  # along K
-        along_features, along_each = kernel.pulled_back(features, shared.kernel, along)
-        along_values = along_each.sum(1)
-        along_mean = -a.sum((1, 2)) / count
-        along_noise = along.diagonal(dim1=-2, dim2=-1).sum((1, 2))[:, None]
-    along_log_noise = (parts.noise[..., 0] - LEAST_NOISE) * along_noise
-    return along_features, torch.cat([along_mean, along_log_noise, along_values], dim=-1)
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
@@ -169,19 +140,13 @@ def distribution(
     parts, kernel, support = _parts(network, theta), KERNELS[h.kernel], question.batches.at(0)
     at_support = network.features(parts.network, support.x).double()
     at_x = network.features(parts.network, question.x).double()
-    root = _factor(parts, kernel, at_support)
+    root = covariance_factor(kernel, at_support, parts.noise, parts.kernel)
     across = kernel(at_support, at_x, parts.kernel)  # (..., shots, point)
     solved = torch.cholesky_solve(across, root)
     mean = parts.mean + product(solved.mT, support.y - parts.mean)
     explained = (across * solved).sum(-2)[..., None]
     variance = kernel.diagonal(at_x, parts.kernel) - explained + parts.noise
     return Predictive(mean.to(theta.dtype), variance.to(theta.dtype))
-
-
-def _factor(parts: Parts, kernel: Kernel, features: Tensor) -> Tensor:
-    """Return the lower Cholesky factor of K = k(h, h) + s I, ``(..., point, point)``."""
-    unit = torch.eye(features.shape[-2], dtype=features.dtype)
-    return factor_or_nan(kernel(features, features, parts.kernel) + parts.noise * unit)
 
 
 def _parts(network: Network, theta: Tensor) -> Parts:

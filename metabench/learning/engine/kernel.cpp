@@ -1603,7 +1603,7 @@ template <class T> int gradient_through_context(const Job<T>& job) {
 
 // --- Gaussian processes --------------------------------------------------------------------------------------------
 
-// The gradients of the marginal likelihood of labels under Gaussian processes on features. gaussian_process.py has the
+// The gradients of the marginal likelihood of labels under Gaussian processes on features. deep_kernel.py has the
 // equations; processes.py declares the same fields in the same order. The kernel is a sum over components of
 //
 //   w exp(-|s * (h - h')|^2 / 2) cos(m . (h - h'))
