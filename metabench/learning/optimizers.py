@@ -100,7 +100,7 @@ class Adam(Optimizer):
         # Epsilon is added after the correction of v, as in the paper: before it, the first steps
         # would have an epsilon up to 1 / sqrt(1 - beta2), about 30, times as large.
         root = v.sqrt().div_(sqrt(1 - self.beta2 ** (done + 1))).add_(EPSILON)
-        direction = torch.div(m, root, out=root)
+        direction = m.div(root)
         if not first:
             return direction, v[None]
         return direction.div_(1 - self.beta1 ** (done + 1)), torch.stack([m, v])

@@ -51,7 +51,7 @@ COLUMNS = {
     "ours": "Our mean over seeds and tasks, plus the variance of the noise in the source's labels.",
     "ours_lower": "Lower end of its interval over both.",
     "ours_upper": "Upper end of its interval over both.",
-    "ours_median": "Our median over seeds and tasks.",
+    "ours_median": "Our median over seeds and tasks, against labels without noise.",
     "diverged_share": "Share of our adaptations that diverged.",
     "verdict": "reproduced (intervals overlap, or the means are within the margin), better, worse, "
     "or not comparable.",

@@ -86,9 +86,10 @@ def _numbers(axis: str, values: Sequence[Any]) -> list[float]:
     if not all(map(_is_interval, ends)):
         return [_number(value) for value in values]
     widths = [high - low for low, high in ends]
-    if axis in OF_POINTS and len(set(widths)) > 1:
-        return widths
-    return [(low + high) / 2 for low, high in ends]
+    by_width = axis in OF_POINTS and len(set(widths)) > 1
+    found = widths if by_width else [(low + high) / 2 for low, high in ends]
+    distinct = len(set(found)) == len({tuple(pair) for pair in ends})
+    return found if distinct else [nan for _ in found]
 
 
 def _is_interval(value: Any) -> bool:

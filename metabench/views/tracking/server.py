@@ -173,7 +173,7 @@ def _program(name: str, data: Path) -> str:
     created = data / "PG_VERSION"
     version = created.read_text(encoding="utf-8").strip() if created.exists() else "*"
     folders = list(INSTALLED.glob(f"{version}/bin"))
-    if version != "*" and INSTALLED.is_dir() and not folders:
+    if version != "*" and INSTALLED.is_dir() and not folders and shutil.which(name) is None:
         raise ArtifactError(
             f"{data} was created by PostgreSQL {version}, which is not in {INSTALLED}; install it "
             f"(Debian: apt install postgresql-{version})"
