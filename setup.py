@@ -53,7 +53,7 @@ class Apart(build_ext):
             compiles = (
                 isinstance(commands, list) and commands and commands[0].endswith(("cc", "++"))
             )
-            if compiles and not which(commands[0]):
+            if compiles and not which(commands[0]) and which("clang++"):
                 commands[0] = "clang++"
         super().build_extensions()
 

@@ -71,18 +71,22 @@ class Kernel(ABC):
             dL/dh ``(..., p, width)`` and dL/dvalues ``(..., n)``.
         """
 
-    def mixture(self, values: Tensor, width: int) -> Mixture | None:
-        """Return the kernel as a sum of components; None if it is not one.
+
+class Components(Kernel):
+    """A kernel that is a sum of components, which the fused engine can compute."""
+
+    @abstractmethod
+    def mixture(self, values: Tensor, width: int) -> Mixture:
+        """Return the components.
 
         Args:
             values: ``(..., n)``.
             width: Number of features.
         """
-        return None
 
+    @abstractmethod
     def along_values(self, along: Mixture) -> Tensor:
         """Return dL/dvalues ``(..., n)`` from the gradient along `mixture`."""
-        raise NotImplementedError
 
 
 class Linear(Kernel):
@@ -106,7 +110,7 @@ class Linear(Kernel):
         return of_h, (of_h * h).sum((-2, -1))[..., None] / 2
 
 
-class RBF(Kernel):
+class RBF(Components):
     """The RBF kernel with one length scale; its values are log v and log l."""
 
     def begin(self, width: int, seed: int) -> Tensor:
@@ -141,7 +145,7 @@ class RBF(Kernel):
         return torch.cat([along.weight, -along.scale.sum(-1)], dim=-1)
 
 
-class Spectral(Kernel):
+class Spectral(Components):
     """The spectral mixture of Q components; its values are log w, log s and m."""
 
     def begin(self, width: int, seed: int) -> Tensor:
@@ -216,7 +220,7 @@ def marginal_gradients(
     """Return the gradients of the likelihood of each task's labels under a Gaussian process.
 
     With a = K^-1 (y - c) and n points, the gradient along K is (K^-1 - a a') / 2n, and along the
-    mean c it is -1' a / n. The fused engine computes them for kernels that are a `mixture`.
+    mean c it is -1' a / n. The fused engine computes them for kernels that are `Components`.
 
     Args:
         kernel: The kernel.
@@ -226,10 +230,13 @@ def marginal_gradients(
         noise: The variance of the noise, likewise.
         values: The kernel's values, ``(run, n)``, float64.
     """
-    mixture = kernel.mixture(values, features.shape[-1])
-    if mixture is not None and processes.covers(features, y):
+    if isinstance(kernel, Components) and processes.covers(features, y):
+        mixture = kernel.mixture(values, features.shape[-1])
         found = processes.gradients(features, y, mean, noise, mixture)
-        return Gradients(*found[:3], kernel.along_values(found.kernel))
+        along_features, along_mean, along_noise, along_mixture = found
+        return Gradients(
+            along_features, along_mean, along_noise, kernel.along_values(along_mixture)
+        )
     of_tasks = [part[:, None, ..., None] for part in (mean, noise)]  # the same for all tasks
     shared, features, count = values[:, None], features.double(), y.shape[-2]
     root = covariance_factor(kernel, features, of_tasks[1], shared)

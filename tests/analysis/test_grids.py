@@ -256,6 +256,8 @@ def test_intervals_of_points_are_measured_by_their_widths_where_these_differ() -
         "-4 to 2",
     ]
     assert set(rows["scale"]) == {"order"}
+    same = [[-5.0, 0.0], [0.0, 5.0], [-5.0, 5.0]]  # two of one width
+    assert np.isnan(axes._numbers("support", same)).all(), "no value may stand for another"
 
 
 def test_noisy_waves_have_the_best_possible_in_every_table(done: SimpleNamespace) -> None:

@@ -1019,5 +1019,5 @@ def test_files_of_a_missing_version_of_postgresql_name_it(
     monkeypatch.setattr(server, "INSTALLED", tmp_path / "installed")
     monkeypatch.setenv("PATH", "")
     (tmp_path / "PG_VERSION").write_text("17\n", encoding="utf-8")
-    with pytest.raises(ArtifactError, match=r"created by PostgreSQL 17, .*install postgresql-17"):
+    with pytest.raises(ArtifactError, match=r"not found; .*apt install postgresql-17"):
         server._program("postgres", tmp_path)

@@ -34,19 +34,6 @@ class Mixture(NamedTuple):
         return Mixture(function(self.weight), function(self.scale), frequency)
 
 
-class Gradients(NamedTuple):
-    """The gradients of the mean negative log marginal likelihood of a point."""
-
-    features: Tensor
-    """Along the features, ``(run, task, point, width)``."""
-    mean: Tensor
-    """Along the prior mean, summed over tasks, ``(run, 1)``."""
-    noise: Tensor
-    """Along the variance of the noise, likewise."""
-    kernel: Mixture
-    """Along the kernel, likewise."""
-
-
 class Job(ctypes.Structure):
     """A call of the kernel: the same fields in the same order as `Processes` in kernel.cpp."""
 
@@ -70,8 +57,8 @@ def covers(features: Tensor, y: Tensor) -> bool:
 
 def gradients(
     features: Tensor, y: Tensor, mean: Tensor, noise: Tensor, kernel: Mixture
-) -> Gradients:
-    """Return the gradients of each task.
+) -> tuple[Tensor, Tensor, Tensor, Mixture]:
+    """Return the gradients of the mean negative log marginal likelihood of a point.
 
     Args:
         features: Features of the points, ``(run, task, point, width)``.
@@ -79,6 +66,10 @@ def gradients(
         mean: The prior mean, float64, ``(run, ...)`` with one number for each run.
         noise: The variance of the noise, likewise.
         kernel: The kernel, for each run.
+
+    Returns:
+        The gradients along the features, ``(run, task, point, width)``, and, summed over tasks,
+        along the mean and the noise, ``(run, 1)`` each, and the kernel.
 
     Raises:
         MemoryError: The kernel could not allocate its workspace.
@@ -97,7 +88,7 @@ def gradients(
     job = Job(runs, tasks, points, width, components, features.stride(0), *addresses)
     if _function(features.dtype)(ctypes.byref(job)):
         raise MemoryError(f"not enough memory for a Gaussian process at {points} points")
-    return Gradients(along_features, along_mean, along_noise, along)
+    return along_features, along_mean, along_noise, along
 
 
 @cache

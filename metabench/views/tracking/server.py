@@ -168,23 +168,17 @@ def _program(name: str, data: Path) -> str:
     Debian installs several versions side by side, and none of them on the path.
 
     Raises:
-        ArtifactError: It is not here, or not in that version.
+        ArtifactError: It is not here.
     """
     created = data / "PG_VERSION"
     version = created.read_text(encoding="utf-8").strip() if created.exists() else "*"
-    folders = list(INSTALLED.glob(f"{version}/bin"))
-    if version != "*" and INSTALLED.is_dir() and not folders and shutil.which(name) is None:
-        raise ArtifactError(
-            f"{data} was created by PostgreSQL {version}, which is not in {INSTALLED}; install it "
-            f"(Debian: apt install postgresql-{version})"
-        )
+    folders = INSTALLED.glob(f"{version}/bin")
     newest_first = sorted(folders, key=lambda path: float(path.parent.name), reverse=True)
     path = os.pathsep.join([*map(str, newest_first), *os.get_exec_path()])
     found = shutil.which(name, path=path)
     if found is None:
-        raise ArtifactError(
-            f"{name} not found; install PostgreSQL (Debian: apt install postgresql)"
-        )
+        package = "postgresql" if version == "*" else f"postgresql-{version}"
+        raise ArtifactError(f"{name} not found; install PostgreSQL (Debian: apt install {package})")
     return found
 
 
