@@ -260,6 +260,36 @@ def test_intervals_of_points_are_measured_by_their_widths_where_these_differ() -
     assert np.isnan(axes._numbers("support", same)).all(), "no value may stand for another"
 
 
+def test_intervals_that_combine_centers_and_widths_are_two_axes() -> None:
+    intervals = [[c - w / 2, c + w / 2] for w in (1.0, 2.0) for c in (-1.5, 0.0, 1.5)]
+    group = {
+        str(n): protocols.StudyProtocol(**{**ONE, "support": interval})
+        for n, interval in enumerate(intervals)
+    }
+    rows = pd.DataFrame(axes._rows(SimpleNamespace(groups={"map": group}), "map"))
+    assert list(rows["axis"].unique()) == ["support center", "support width"]
+    by_axis = rows.pivot(index="protocol", columns="axis", values="number")
+    found = [(row["support center"], row["support width"]) for _, row in by_axis.iterrows()]
+    assert found == [(sum(ends) / 2, ends[1] - ends[0]) for ends in intervals]
+    del group["0"]  # not every combination
+    rows = pd.DataFrame(axes._rows(SimpleNamespace(groups={"map": group}), "map"))
+    assert list(rows["axis"].unique()) == ["support"]
+
+
+def test_selected_cells_are_compared_with_the_first_algorithm_under_a_grid(
+    done: SimpleNamespace,
+) -> None:
+    table = done.table("comparisons.csv")
+    rows = table[(table["protocol"] == "noise 1") & (table["role"] == "selected")]
+    assert set(rows["algorithm_a"]) == {"fomaml"} and set(rows["region"]) == {"all"}
+    board = done.table("leaderboard.csv")
+    others = set(board.loc[board["protocol"] == "noise 1", "algorithm"])
+    assert set(rows["algorithm_b"]) == others - {"fomaml", "zero", "least-squares"}
+    assert len(rows) == rows["algorithm_b"].nunique()
+    single = table[(table["protocol"] == "robustness") & (table["role"] == "selected")]
+    assert {"fomaml", "joint"} < set(single["algorithm_a"])
+
+
 def test_noisy_waves_have_the_best_possible_in_every_table(done: SimpleNamespace) -> None:
     board = done.table("leaderboard.csv")
     noisy = board[board["protocol"].str.startswith("noise ")]
@@ -282,7 +312,8 @@ def test_a_grid_of_three_axes_is_a_set_of_maps_for_each_value_of_the_third(
     assert titles == [title for title, _ in slices]
     shown = [axes for place in drawn.subfigs for axes in place.axes if axes.images]
     methods = [len(part.methods) for _, part in slices]
-    assert len(shown) == sum(methods)  # no two cells are published, so no map of a difference
+    compared = len(slices)  # the one published cell with the Gaussian process
+    assert len(shown) == sum(methods) + compared
 
 
 def test_every_grid_has_a_figure(done: SimpleNamespace, tmp_path: Path) -> None:

@@ -209,6 +209,23 @@ def test_the_likelihood_is_that_of_the_multivariate_normal_distribution():
     assert processes.log_likelihood(kernel, points) == pytest.approx(np.mean(each))
 
 
+def test_a_process_that_is_told_of_the_noise_is_the_posterior_with_its_variance():
+    noisy = protocol(10, [-5.0, 5.0]).model_copy(update={"noise": 0.5})
+    assert "gaussian-process-noise" in names(FLUX, noisy)
+    assert "gaussian-process-noise" not in names(FLUX, protocol(10, [-5.0, 5.0]))
+    kernel = processes.fitted(training_tasks(FLUX), None)
+    told = kernel.with_noise(0.5)
+    assert told.noise == 0.25 and told[:2] == kernel[:2]
+    assert 0 < kernel.with_noise(0.0).noise < 1e-4, "covariances stay positive definite"
+    found = losses(100, noisy=noisy)
+    bank = held_out(noisy, FLUX, "test-bank", 100)
+    labels = processes.posterior(told, bank.support, bank.query.x)
+    expected = (labels.mean - bank.query.y).square().mean((-2, -1))
+    torch.testing.assert_close(found["test/noisy/gaussian-process-noise"][0], expected)
+    means = {name: found[f"test/noisy/{name}"][0].mean() for name in names(FLUX, noisy)}
+    assert means["bayes"] < means["gaussian-process-noise"] < means["gaussian-process-fitted"]
+
+
 def test_a_periodic_kernel_repeats_itself():
     kernel = processes.Kernel(2.0, 1.2, 0.1, period=3.0)
     a, b = torch.rand(2, 1, 4, 1, dtype=torch.float64)

@@ -35,6 +35,7 @@ EVALUATION, TRAINING = "learning/test_evaluation.py", "learning/test_training.py
 POSTERIORS, STATISTICS = "learning/test_posteriors.py", "analysis/test_statistics.py"
 PROTOCOLS, WIDTHS = "learning/test_protocols.py", "learning/test_widths.py"
 PROCESSES = "learning/test_neural_processes.py"
+BASELINES = "learning/test_baselines.py"
 IMPLICIT = "learning/test_imaml.py"
 ROBUST, RECURRENT = "learning/test_dr_maml.py", "learning/test_recurrent.py"
 ARRAYS, STATES, MEASURED = (
@@ -392,6 +393,23 @@ FAULTS = {
         "of_scores(scores(here, zero[region]), confidence)",
         "of_scores(scores(here.mean(0, keepdims=True), zero[region]), confidence)",
         (f"{TABLES}::test_scores_are_capped_on_each_task_before_they_are_averaged",),
+    ),
+    "a process is told a deviation for a variance": Fault(
+        "learning/baselines/processes.py",
+        "noise=max(deviation**2, NOISE * self.variance)",
+        "noise=max(deviation, NOISE * self.variance)",
+        (
+            f"{BASELINES}::test_a_process_that_is_told_of_the_noise_is_the_posterior_with_its_variance",
+        ),
+    ),
+    "a difference is drawn of the second less the first": Fault(
+        "views/figures/grids.py",
+        "apart=sign * found",
+        "apart=-sign * found",
+        (
+            "views/test_figures.py::"
+            "test_the_last_row_of_maps_has_differences_hatched_where_they_are_uncertain",
+        ),
     ),
     "the score has no cap": Fault(
         "learning/scores.py",

@@ -32,6 +32,7 @@ from metabench.views.figures import (
     grids,
     profiles,
     step_sizes,
+    task_by_task,
     training_tasks,
     trials,
     validation_curves,
@@ -504,20 +505,96 @@ def test_a_score_below_the_axis_of_a_grid_is_an_arrow(tmp_path: Path) -> None:
     assert axes.get_ylim()[0] < grids.LOW
 
 
-def test_maps_of_scores_and_of_their_difference_have_a_scale_each(tmp_path: Path) -> None:
-    made = handmade.tables()
+def add_baseline(made: dict[str, pd.DataFrame], name: str, **changes: float) -> None:
+    """Add a baseline like the Gaussian process to tables."""
+    for table in ("leaderboard.csv", "adaptation.csv"):
+        rows = made[table]
+        process = rows[rows["algorithm"] == "gaussian-process"]
+        made[table] = pd.concat([rows, process.assign(algorithm=name, **changes)])
+
+
+def compared_on_the_map(difference: float, lower: float, upper: float) -> pd.DataFrame:
+    """Published ANIL against FOMAML at each point of the grid `both`."""
     pair = {"algorithm_a": "anil", "cell_a": "a1", "algorithm_b": "fomaml", "cell_b": "f1"}
-    ends = {"difference": 0.1, "difference_lower": 0.05, "difference_upper": 0.2}
-    compared = [
+    ends = {"difference": difference, "difference_lower": lower, "difference_upper": upper}
+    return pd.DataFrame(
         {**pair, **ends, "role": "published", "region": "all", "protocol": protocol}
         for protocol in handmade.of_grids()
         if protocol.startswith("both ")
-    ]
-    made["comparisons.csv"] = pd.concat([made["comparisons.csv"], pd.DataFrame(compared)])
+    )
+
+
+def test_maps_of_scores_and_of_their_difference_have_a_scale_each(tmp_path: Path) -> None:
+    made = handmade.tables()
+    rows = compared_on_the_map(0.1, 0.05, 0.2)
+    made["comparisons.csv"] = pd.concat([made["comparisons.csv"], rows])
     found = Tables(handmade.write(made, tmp_path / "tables"))
     panels = grids.draw(found, "both").axes
     scales = [axes.get_ylabel() for axes in panels if axes.get_label() == "<colorbar>"]
-    assert scales == ["difference of mean scores", "mean score"]
+    assert sorted(scales) == ["difference of mean scores", "mean score"]
+
+
+@pytest.mark.parametrize(("lower", "upper", "hatched"), [(0.05, 0.2, False), (-0.05, 0.2, True)])
+def test_the_last_row_of_maps_has_differences_hatched_where_they_are_uncertain(
+    tmp_path: Path, lower: float, upper: float, hatched: bool
+) -> None:
+    made = handmade.tables()
+    to_process = {"algorithm_b": "gaussian-process-fitted", "cell_b": "-", "difference": -0.3}
+    rows = compared_on_the_map(0.1, lower, upper)
+    more = rows.assign(**to_process, difference_lower=-0.4, difference_upper=-0.2)
+    made["comparisons.csv"] = pd.concat([made["comparisons.csv"], rows, more])
+    add_baseline(made, "gaussian-process-fitted")
+    found = Tables(handmade.write(made, tmp_path / "tables"))
+    shown = [axes for axes in grids.draw(found, "both").axes if axes.images]
+    titles = [axes.get_title() for axes in shown[-2:]]
+    by_title = {axes.get_title(): axes for axes in shown if "−" in axes.get_title()}
+    names = [set(title.split(" −\n")) for title in by_title]
+    assert names == [{"ANIL", "FOMAML"}, {"ANIL", "GP, fitted kernel"}], titles
+    first, second = by_title.values()
+    sign = 1 if first.get_title().startswith("ANIL") else -1
+    assert np.allclose(first.images[0].get_array(), sign * 0.1)
+    assert np.allclose(second.images[0].get_array(), -0.3)
+    assert bool(first.patches) == hatched and not second.patches
+
+
+def test_the_best_possible_is_a_broad_line_and_baselines_below_the_axis_are_named(
+    tmp_path: Path,
+) -> None:
+    made = handmade.tables()
+    add_baseline(made, "bayes")
+    add_baseline(made, "linear", **dict.fromkeys(("score", "score_lower", "score_upper"), 1e-9))
+    found = Tables(handmade.write(made, tmp_path / "tables"))
+    axes = grids.draw(found, "points").axes[0]
+    by_label = {str(line.get_label()): line for line in axes.get_lines()}
+    usual = by_label[found.styles["gaussian-process"].label].get_linewidth()
+    assert by_label["Bayes-optimal"].get_linewidth() > 2 * usual
+    assert not len(by_label["Linear model, below"].get_xdata())
+    assert "Linear model" not in by_label
+
+
+def test_each_task_is_a_point_at_the_mean_scores_of_two_contenders(tmp_path: Path) -> None:
+    tables = Tables(small.ROOT / "results" / "reference" / "flux-atlas" / "tables")
+    panels = task_by_task.draw(tables, "robustness").axes
+    names = [(axes.get_xlabel(), axes.get_ylabel()) for axes in panels]
+    process = "score of GP, fitted kernel"
+    first, second = names[0]
+    assert names == [(first, second), (first, process), (second, process)]
+    rows = tables.rows("tasks.parquet", protocol="robustness", region="all", task=7)
+    zero = rows.loc[rows["algorithm"] == "zero", "loss"].item()
+    fitted = rows.loc[rows["algorithm"] == "gaussian-process-fitted", "loss"].item()
+    points = panels[1].get_lines()[-1]
+    assert points.get_ydata()[7] == pytest.approx(min(1, fitted / zero))
+    chosen = next(side for side in contenders(tables, "robustness") if side.step != "none")
+    assert first == f"score of {chosen.style.line}"
+    mine = rows[(rows["algorithm"] == chosen.algorithm) & (rows["cell"] == chosen.cell)]
+    assert points.get_xdata()[7] == pytest.approx((mine["loss"] / zero).clip(upper=1).mean())
+    assert not figures_of("flux", "tasks_") and figures_of("flux-atlas", "tasks_")
+
+
+def figures_of(study: str, start: str) -> list[str]:
+    """The figures of a reference study whose names begin so."""
+    tables = Tables(small.ROOT / "results" / "reference" / study / "tables")
+    return [found.stem for found in figures.of_tables(tables) if found.stem.startswith(start)]
 
 
 def test_trials_are_shown_of_algorithms_with_more_than_one(tables: Tables) -> None:
@@ -525,6 +602,14 @@ def test_trials_are_shown_of_algorithms_with_more_than_one(tables: Tables) -> No
     (line,) = axes.get_lines()
     assert line.get_label() == published(tables, "fomaml")
     assert list(line.get_xdata()) == [1, 2, 3]
+
+
+def test_trials_under_many_protocols_are_in_rows_that_fit_the_page() -> None:
+    tables = Tables(small.ROOT / "results" / "reference" / "flux-atlas" / "tables")
+    places = [axes.get_subplotspec() for axes in trials.draw(tables).axes]
+    assert len(places) == len(tables.protocols) == 6
+    assert {place.rowspan.start for place in places} == {0, 1}
+    assert {place.colspan.start for place in places} == {0, 1, 2}
 
 
 def test_every_line_of_trials_has_a_mark() -> None:

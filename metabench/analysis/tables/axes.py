@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from math import isfinite, nan
 from typing import Any
 
@@ -16,7 +17,8 @@ from metabench.study.protocols import axes, value_in_words
 NAME = "axes.csv"
 CAPTION = """
 What each group of protocols varies, and the value of each of its protocols: an axis of the grid
-figures. A group that is one protocol has no row.
+figures. Intervals of points that are all combinations of some centers and some widths are two axes.
+A group that is one protocol has no row.
 """
 COLUMNS = {
     "place": Column(
@@ -51,7 +53,7 @@ def build(study: Study) -> pd.DataFrame:
 
 def _rows(study: Study, group: str) -> Iterator[dict[str, Any]]:
     """Yield a row for each protocol of a group and each axis."""
-    for axis, values in axes(study.groups[group]).items():
+    for axis, values in _apart(axes(study.groups[group])):
         places = list(dict.fromkeys(map(_value_text, values.values())))
         numbers = _numbers(axis, list(values.values()))
         for (protocol, value), number in zip(values.items(), numbers, strict=True):
@@ -64,6 +66,29 @@ def _rows(study: Study, group: str) -> Iterator[dict[str, Any]]:
                 "number": number,
                 "scale": _scale(list(values.values()), numbers),
             }
+
+
+def _apart(found: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each axis, one of intervals that combine centers and widths as these two.
+
+    Example:
+        >>> pairs = {"a": [0.0, 2.0], "b": [1.0, 3.0], "c": [-1.0, 3.0], "d": [0.0, 4.0]}
+        >>> dict(_apart({"support": pairs}))["support width"]
+        {'a': 2.0, 'b': 2.0, 'c': 4.0, 'd': 4.0}
+    """
+    for axis, values in found.items():
+        parts = {}
+        if axis in OF_POINTS and all(map(_is_interval, values.values())):
+            parts = {
+                "center": {name: (low + high) / 2 for name, (low, high) in values.items()},
+                "width": {name: high - low for name, (low, high) in values.items()},
+            }
+        pairs = list(zip(*(part.values() for part in parts.values()), strict=True))
+        choices = [sorted(set(part.values())) for part in parts.values()]
+        if pairs and min(map(len, choices)) > 1 and sorted(pairs) == list(product(*choices)):
+            yield from ((f"{axis} {name}", part) for name, part in parts.items())
+        else:
+            yield axis, values
 
 
 def _value_text(value: Any) -> str:

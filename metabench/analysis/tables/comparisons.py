@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -27,8 +27,9 @@ CAPTION = """
 Pairs of contenders, matched on seed and task: mean difference and geometric ratio of their scores,
 and probability of improvement, each with its interval. Differences below zero and ratios below one
 favour the first of the pair. Published cells are compared after a protocol's last update, selected
-ones after the number of updates that validation selects for each. Under the protocols of a grid
-published cells are compared, on the whole domain.
+ones after the number of updates that validation selects for each. Under the protocols of a grid,
+on the whole domain, selected cells are compared with that of FOMAML alone (or else of the first
+algorithm by name).
 """
 COLUMNS = {
     "algorithm_a": Column(TEXT, "First algorithm of the pair."),
@@ -90,7 +91,7 @@ def build(study: Study) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for protocol in study.protocols:
         single = protocol in study.single_protocols
-        for role, pair in _pairs(study, protocol, PICKS if single else ["published"]):
+        for role, pair in _pairs(study, protocol, single):
             for region in range(len(pair[0].losses) if single else 1):
                 rows.append(_row(study, role, protocol, region, pair))
     table = pd.DataFrame(rows, columns=ORDER)
@@ -122,11 +123,13 @@ def _columns(name: str, interval: tuple[float, float, float]) -> dict[str, float
     return dict(zip((name, f"{name}_lower", f"{name}_upper"), interval, strict=True))
 
 
-def _pairs(study: Study, protocol: str, roles: Iterable[str]) -> Iterator[tuple[str, Pair]]:
+def _pairs(study: Study, protocol: str, single: bool) -> Iterator[tuple[str, Pair]]:
     """Yield role and the two sides of each comparison."""
-    for role in roles:
-        for pair in combinations(study.once(contenders, protocol, role), 2):
-            yield role, pair
+    for role in PICKS:
+        sides = study.once(contenders, protocol, role)
+        for first, second in combinations(sides, 2):
+            if single or role == "published" or first is sides[0]:
+                yield role, (first, second)
     for pair in _equal_budget_pairs(study, protocol):
         yield "equal-budget", pair
 

@@ -7,6 +7,7 @@
     linear                     a linear model on functions learned from training tasks
     gaussian-process           kernel and length scale are those of the study
     gaussian-process-fitted    the same kernel, fitted to training tasks
+    gaussian-process-noise     the fitted kernel, told of the noise that a protocol sets
     gaussian-process-periodic  a periodic kernel with the true period, fitted to training tasks
 
 Baselines that learn use the training tasks of the study, even if a protocol changes the tasks. A
@@ -54,11 +55,22 @@ def names(trained: TaskDistribution, protocol: Protocol | None = None) -> tuple[
         *(["bayes"] if bayes.possible(met) and not (protocol and protocol.outliers) else []),
         "gaussian-process",
         "gaussian-process-fitted",
+        *(["gaussian-process-noise"] if protocol and protocol.noise is not None else []),
         *(["gaussian-process-periodic"] if trained.period else []),
         *(["least-squares"] if met.basis(met.grid) else []),
         "linear",
         "zero",
     )
+
+
+WITH_NOISE = (
+    "bayes",
+    "gaussian-process-fitted",
+    "gaussian-process-noise",
+    "gaussian-process-periodic",
+    "linear",
+)
+"""The baselines whose distributions of labels include the noise."""
 
 
 def distributions(trained: TaskDistribution, protocol: Protocol) -> tuple[str, ...]:
@@ -68,8 +80,7 @@ def distributions(trained: TaskDistribution, protocol: Protocol) -> tuple[str, .
     """
     if not measures_distributions(protocol, trained):
         return ()
-    learned = ("bayes", "gaussian-process-fitted", "gaussian-process-periodic", "linear")
-    return tuple(name for name in names(trained, protocol) if name in learned)
+    return tuple(name for name in names(trained, protocol) if name in WITH_NOISE)
 
 
 def training_tasks(tasks: TaskDistribution) -> TaskBlock:
@@ -114,6 +125,9 @@ def _posteriors(
         "bayes": lambda: partial(bayes.posterior, met),
         "gaussian-process": lambda: partial(processes.posterior, rbf),
         "gaussian-process-fitted": lambda: partial(processes.posterior, _fitted(tasks, None)),
+        "gaussian-process-noise": lambda: partial(
+            processes.posterior, _fitted(tasks, None).with_noise(met.noise)
+        ),
         "gaussian-process-periodic": lambda: partial(
             processes.posterior, _fitted(tasks, tasks.period)
         ),

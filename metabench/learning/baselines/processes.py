@@ -57,6 +57,10 @@ class Kernel(NamedTuple):
                 exponent = exponent + 2 * (sine / self.length_scale).square()
         return self.variance * torch.exp(-exponent)
 
+    def with_noise(self, deviation: float) -> Kernel:
+        """Return the kernel for labels with noise of a standard deviation."""
+        return self._replace(noise=max(deviation**2, NOISE * self.variance))
+
     def covariance(self, x: Tensor) -> Tensor:
         """Return the covariance of labels at inputs ``(task, point, feature)``."""
         return self(x, x) + self.noise * torch.eye(x.shape[-2], dtype=x.dtype)

@@ -26,6 +26,8 @@ FURTHER = ((1.2, 1.2), (6, 1.5, 1.2, 1.5), (2.5, 2.5))
 TITLES = {
     "shots": "support points",
     "support": "support interval",
+    "support center": "center of the support interval",
+    "support width": "width of the support interval",
     "updates": "updates",
     "steps": "step size of adaptation",
     "noise": "noise on labels (standard deviation)",

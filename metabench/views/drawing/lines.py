@@ -19,6 +19,7 @@ STEPS = ("own", "common", "tuned")
 DASHES: dict[str, tuple[float, ...]] = {
     "gaussian-process": (1, 1),
     "gaussian-process-fitted": (4, 1, 1, 1),
+    "gaussian-process-noise": (6, 1, 2, 1),
     "gaussian-process-periodic": (2.5, 1.5),
     "linear": (5, 1, 1, 1, 1, 1, 1, 1),
     "bayes": (1, 2.5),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
+from itertools import combinations
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 from numpy.typing import NDArray
@@ -29,9 +31,10 @@ How a group of protocols that varies one thing or more changes the mean score af
 the loss divided by that of predicting zero on the same task and points, capped at 1, where an
 adaptation counts as failed. One axis: the mean score with its interval over seeds and tasks (left),
 and the share of adaptations that failed (right); an arrow stands for a score below 0.0001, which
-is off the axis. Two axes: a map for each method, darker where the score is better; the last map is
-the difference of the first two published cells, hatched where its interval includes zero. More
-axes: these maps over the first two, for each value of the others.
+is off the axis. Two axes: a map for each method, brighter where the score is better. The last row
+has differences of paired scores, orange where the first of the two is better and hatched where the
+interval includes zero: the first two published cells, and each of them against a Gaussian process.
+More axes: these maps over the first two, for each value of the others.
 
 Solid: published cells; dash-dotted: published values at another algorithm's budget; dashed: other
 cells; dotted: baselines, of which those named "below" are off the axis everywhere; broad: the best
@@ -52,6 +55,13 @@ MAP = 1.8
 
 LETTERS = 26
 """Letters that fit above a map."""
+
+SCORES = LogNorm(1e-3, 1)
+DIFFERENCES = SymLogNorm(0.01, vmin=-1, vmax=1)
+"""The scales of colours, the same in all figures."""
+
+RIVALS = ("gaussian-process-noise", "gaussian-process-fitted")
+"""With which published cells are compared: the first that a grid has."""
 
 
 def draw(tables: Tables, grid: str) -> Figure:
@@ -122,8 +132,7 @@ def _sets_of_maps(grid: Grid) -> Figure:
     """Draw maps over the first two axes of a grid, one set for each value of further axes."""
     parts = grid.slices
     columns = int(medium().wide / MAP)
-    most = max(len(part.methods) + (_difference(part) is not None) for _, part in parts)
-    lines = ceil(most / columns)
+    lines = max(ceil(len(part.methods) / columns) + bool(_differences(part)) for _, part in parts)
     height = lines * (0.9 + 0.22 * len(grid.axes[0].values))
     if len(parts) == 1:
         figure = canvas(0.5 + height)
@@ -138,40 +147,43 @@ def _sets_of_maps(grid: Grid) -> Figure:
 
 
 def _maps(figure: FigureBase, grid: Grid, lines: int, columns: int) -> None:
-    """Draw a map of the scores of each method over the two axes of a grid."""
+    """Draw a map of the scores of each method over the two axes of a grid, then the differences."""
     down, across = grid.axes
-    methods, pair = grid.methods, _difference(grid)
-    count = len(methods) + (pair is not None)
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-    norm = LogNorm(1e-3, 1)
-    for axes, method in zip(panels.flat, methods, strict=False):
-        _map(axes, _on_grid(grid, grid.of(method), "score"), "viridis_r", norm)
+    differences = _differences(grid)
+    scores = panels[: lines - bool(differences)]
+    drawn = []
+    for axes, method in zip(scores.flat, grid.methods, strict=False):
+        _map(axes, _on_grid(grid, grid.of(method), "score"), "viridis_r", SCORES)
         axes.set_title(_wrapped(method.label), fontsize=medium().tick)
-    scaled = panels
-    if pair is not None:
-        row = len(methods) // columns
-        scaled = np.delete(panels, row, axis=0) if lines > 1 else panels
-        mappable = _draw_difference(panels.flat[len(methods)], pair)
-        _scale(figure, mappable, panels[row], "difference of mean scores")
-        title = " −\n".join(method.label for method in _published(grid))
-        panels.flat[len(methods)].set_title(title, fontsize=medium().tick)
-    for axes in panels.flat[count:]:
+        drawn.append(axes)
+    _scale(figure, ScalarMappable(SCORES, "viridis_r"), scores, "mean score")
+    for axes, difference in zip(panels[-1], differences, strict=False):
+        _draw_difference(axes, difference)
+        drawn.append(axes)
+    if differences:
+        colours = ScalarMappable(DIFFERENCES, "PuOr")
+        bar = _scale(figure, colours, panels[-1], "difference of mean scores")
+        bar.set_ticks([-1, -0.1, 0, 0.1, 1], labels=["−1", "−0.1", "0", "0.1", "1"])
+    for axes in set(panels.flat) - set(drawn):
         axes.set_axis_off()
     for axes in panels[:, 0]:
         axes.set_yticks(range(len(down.values)), down.values)
-    for axes in panels.flat[max(0, count - columns) : count]:
-        axes.set_xticks(range(len(across.values)), across.values, rotation=60)
-        axes.tick_params(labelbottom=True)
+    for row, below in zip(panels, [*panels[1:], None], strict=True):
+        for n, axes in enumerate(row):
+            if below is None or below[n] not in drawn:
+                axes.set_xticks(range(len(across.values)), across.values, rotation=60)
+                axes.tick_params(labelbottom=True)
     figure.supxlabel(across.title)
     figure.supylabel(down.title)
-    _scale(figure, ScalarMappable(norm, "viridis_r"), scaled, "mean score")
 
 
-def _scale(figure: FigureBase, colours: ScalarMappable, panels: Any, label: str) -> None:
-    """Draw the scale of colours of some panels to their right."""
+def _scale(figure: FigureBase, colours: ScalarMappable, panels: Any, label: str) -> Colorbar:
+    """Draw the scale of colours of some panels to their right, and return it."""
     bar = figure.colorbar(colours, ax=panels, shrink=0.8, aspect=20)
     bar.set_label(label)
     bar.outline.set_visible(False)
+    return bar
 
 
 def _wrapped(label: str) -> str:
@@ -202,20 +214,32 @@ def _map(axes: Axes, table: NDArray[np.float64], colours: str, norm: Normalize) 
         spine.set_visible(False)
 
 
-Pair = tuple[NDArray[np.float64], NDArray[np.bool_]]
-"""A difference of scores at each point of a grid, and whether its interval excludes zero."""
+class Difference(NamedTuple):
+    """The difference of two methods' scores over a grid.
+
+    Args:
+        title: Their names.
+        apart: Score of the first less that of the second at each point.
+        certain: Whether its interval excludes zero.
+    """
+
+    title: str
+    apart: NDArray[np.float64]
+    certain: NDArray[np.bool_]
 
 
-def _published(grid: Grid) -> list[Method]:
-    """Return the first two published cells."""
-    return [method for method in grid.methods if method.role == "published"][:2]
+def _differences(grid: Grid) -> list[Difference]:
+    """Return the differences of published cells from each other and from a Gaussian process."""
+    published = [method for method in grid.methods if method.role == "published"][:2]
+    processes = {method.algorithm: method for method in grid.methods}
+    rival = next((processes[name] for name in RIVALS if name in processes), None)
+    pairs = list(combinations(published, 2))
+    pairs += [(method, rival) for method in published if rival is not None]
+    return [found for pair in pairs if (found := _difference(grid, *pair)) is not None]
 
 
-def _difference(grid: Grid) -> Pair | None:
-    """Return the difference of the first two published cells' scores, if they were compared."""
-    if len(_published(grid)) < 2:
-        return None
-    a, b = _published(grid)
+def _difference(grid: Grid, a: Method, b: Method) -> Difference | None:
+    """Return the difference of two methods' scores, if they were compared."""
     rows = grid.tables.rows("comparisons.csv", role="published", region="all")
     for first, second, sign in ((a, b, 1), (b, a, -1)):
         found = rows[
@@ -230,7 +254,8 @@ def _difference(grid: Grid) -> Pair | None:
             at = grid.rows[["protocol", *places]].drop_duplicates()
             known = found.assign(apart=sign * found["difference"], certain=certain.astype(float))
             known = known.merge(at, on="protocol")
-            return _on_grid(grid, known, "apart"), _on_grid(grid, known, "certain") > 0
+            apart, sure = (_on_grid(grid, known, name) for name in ("apart", "certain"))
+            return Difference(f"{a.label} −\n{b.label}", apart, sure > 0)
     return None
 
 
@@ -242,13 +267,11 @@ def _on_grid(grid: Grid, rows: pd.DataFrame, column: str) -> NDArray[np.float64]
     return whole.to_numpy(float)
 
 
-def _draw_difference(axes: Axes, pair: Pair) -> ScalarMappable:
-    """Draw the map of a difference, hatched where it is not certain, and return its colours."""
-    difference, certain = pair
-    most = max(float(np.nanmax(np.abs(difference))), 1e-3)
-    norm = Normalize(-most, most)
-    _map(axes, difference, "PuOr", norm)
-    for row, column in np.argwhere(~certain):
+def _draw_difference(axes: Axes, difference: Difference) -> None:
+    """Draw the map of a difference, hatched where it is not certain."""
+    _map(axes, difference.apart, "PuOr", DIFFERENCES)
+    axes.set_title(difference.title, fontsize=medium().tick)
+    for row, column in np.argwhere(~difference.certain):
         axes.fill(
             column + np.array([-0.5, 0.5, 0.5, -0.5]),
             row + np.array([-0.5, -0.5, 0.5, 0.5]),
@@ -257,4 +280,3 @@ def _draw_difference(axes: Axes, pair: Pair) -> ScalarMappable:
             linewidth=0,
             edgecolor="#888888",
         )
-    return ScalarMappable(norm, "PuOr")

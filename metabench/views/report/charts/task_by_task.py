@@ -9,8 +9,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from metabench.learning.scores import scores
-from metabench.views.drawing.contenders import contenders
+from metabench.views.drawing.contenders import contenders, scores_by_task
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.board import number
 from metabench.views.report.charts.parts import (
@@ -109,17 +108,6 @@ def _labels(tables: Tables, protocols: Sequence[str]) -> tuple[str, ...]:
 
 def _rows(tables: Tables, protocol: str) -> Iterator[dict[str, Any]]:
     """Yield the contenders' mean scores on each task under a protocol, by label."""
-    rows = tables.rows("tasks.parquet", protocol=protocol, region="all")
-    rows = rows[rows["task"] < SHOWN_TASKS]
-    zero = rows[rows["algorithm"] == "zero"].set_index("task")["loss"]
-    found = {}
-    for side in contenders(tables, protocol):
-        mine = rows[(rows["algorithm"] == side.algorithm) & (rows["cell"] == side.cell)]
-        found[side.style.line] = (
-            mine.assign(score=scores(mine["loss"].to_numpy(), zero[mine["task"]].to_numpy()))
-            .groupby("task")["score"]
-            .mean()
-        )
-    for task, row in pd.DataFrame(found).iterrows():
+    for task, row in scores_by_task(tables, protocol).head(SHOWN_TASKS).iterrows():
         named = {name: number(float(f"{value:.3g}")) for name, value in row.items()}
         yield {"protocol": protocol, "task": task, **named}

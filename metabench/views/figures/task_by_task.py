@@ -1,0 +1,67 @@
+"""Two contenders on each test task: where one is better, and by how much."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from metabench.views.drawing.contenders import Contender, contenders, scores_by_task
+from metabench.views.drawing.medium import canvas_of_panels, headline, message
+from metabench.views.drawing.reading import Fields, Tables
+from metabench.views.drawing.style import GREY, titled
+
+NAME = "tasks_{protocol}"
+CATEGORY = "Comparisons"
+CAPTION = """
+Each point is a test task: the mean scores of two contenders over their seeds, after the last
+update. Above the dashed line, the one across is better on this task. The contenders are the two
+best algorithms, each with its selected cell, and the Gaussian process with a fitted kernel. Scores
+below 0.00001 are drawn there.
+"""
+
+LOW = 1e-5
+"""Lower scores are drawn here."""
+
+
+PROCESS = "gaussian-process-fitted"
+
+
+def needed(fields: Fields) -> bool:
+    """Return whether a study is about more than its mean scores: one with grids of protocols."""
+    return bool(fields.grid)
+
+
+def draw(tables: Tables, protocol: str) -> Figure:
+    """Draw a panel for each pair."""
+    shown = _shown(tables, protocol)
+    if len(shown) < 2:
+        return message("This study has nothing to compare.")
+    scores = scores_by_task(tables, protocol).clip(lower=LOW)
+    pairs = list(combinations([side.style.line for side in shown], 2))
+    figure, panels = canvas_of_panels(len(pairs), len(pairs), height=1.7)
+    for axes, (across, along) in zip(panels, pairs, strict=True):
+        axes.plot([LOW, 1], [LOW, 1], linestyle=(0, (4, 3)), color=GREY, linewidth=0.8)
+        axes.plot(scores[across], scores[along], "o", markersize=2, alpha=0.4, color="#0072B2")
+        _label(axes, across, along)
+    lowest = float(scores[[side.style.line for side in shown]].min().min())
+    panels[0].set_xlim(lowest / 1.5, 1.5)
+    panels[0].set_ylim(lowest / 1.5, 1.5)
+    headline(figure, titled(protocol, f"protocol: {tables.size(protocol)}"))
+    return figure
+
+
+def _label(axes: Axes, across: str, along: str) -> None:
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel(f"score of {across}")
+    axes.set_ylabel(f"score of {along}")
+    axes.set_box_aspect(1)
+
+
+def _shown(tables: Tables, protocol: str) -> list[Contender]:
+    """Return the two best algorithms and the fitted Gaussian process, those that there are."""
+    found = contenders(tables, protocol)
+    trained = [side for side in found if side.algorithm in tables.every_algorithm]
+    return [*trained[:2], *(side for side in found if side.algorithm == PROCESS)]
