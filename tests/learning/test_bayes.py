@@ -1,13 +1,17 @@
 """The posterior mean, compared with Monte Carlo, other predictors and its limits."""
 
+from math import sqrt
+
 import numpy as np
 import pytest
 import small
 import torch
+from scipy.stats import kstest, norm, t
 
 from metabench.learning import baselines
 from metabench.learning.baselines import bayes
 from metabench.learning.held_out import held_out
+from metabench.learning.randomness import students
 from metabench.learning.tasks import (
     PlaneWaveDistribution,
     Points,
@@ -16,6 +20,7 @@ from metabench.learning.tasks import (
 )
 
 NOISY = SineDistribution(noise=0.5)
+HEAVY = SineDistribution(noise=0.5, noise_kind="heavy-tailed")
 VARIED = SineDistribution(noise=0.5, frequency=(0.8, 1.2))
 
 
@@ -24,11 +29,17 @@ def met(tasks, shots=5, count=8, support=(0.0, 5.0)):
     return held_out(small.protocol(shots, support), tasks, "test-bank", count)
 
 
+def student(deviation):
+    """Student's t distribution with 3 degrees of freedom and a standard deviation."""
+    return t(3, 0, deviation / sqrt(3))
+
+
 def by_chance(tasks, support, x, draws=200_000):
     """The mean of the posterior, from waves drawn at random and weighed by their likelihood."""
     waves = tasks.draw(torch.from_numpy(np.random.default_rng(1).random((draws, tasks.width))))
     off = (waves(support.x.expand(draws, *support.x.shape)) - support.y)[..., 0]
-    weight = (-off.square().sum(-1) / (2 * tasks.noise**2)).softmax(0)
+    logarithms = norm(0, tasks.noise) if tasks.noise_kind == "normal" else student(tasks.noise)
+    weight = torch.from_numpy(logarithms.logpdf(off).sum(-1)).softmax(0)
     return (weight[:, None] * waves(x.expand(draws, *x.shape))[..., 0]).sum(0)
 
 
@@ -38,6 +49,7 @@ def by_chance(tasks, support, x, draws=200_000):
         NOISY,
         SineDistribution(noise=1.0, frequency=(0.8, 1.2)),
         SineDistribution(noise=0.8, sign="minus", phase=(0.5, 2.0), amplitude=(2.0, 3.0)),
+        HEAVY,
     ],
 )
 @pytest.mark.parametrize("shots", [1, 4])
@@ -74,7 +86,7 @@ def test_with_little_noise_it_is_least_squares_and_with_much_it_says_nothing():
 
 
 def test_twice_as_many_nodes_give_the_same(monkeypatch):
-    for tasks in (NOISY, VARIED):
+    for tasks in (NOISY, VARIED, HEAVY):
         some = met(tasks)
         found = bayes.posterior(tasks, some.support, some.query.x).mean
         monkeypatch.setattr(bayes, "SPACING", bayes.SPACING / 2)
@@ -118,5 +130,29 @@ def test_there_is_one_for_noisy_waves_alone_whose_posterior_is_not_too_narrow():
         SineOrLineDistribution(noise=0.5),
         PlaneWaveDistribution(noise=0.5),
         SineDistribution(noise=0.001, frequency=(0.5, 2.0)),
+        SineDistribution(noise=0.5, noise_kind="growing"),
+        SineDistribution(noise=0.05, noise_kind="heavy-tailed"),
+        SineDistribution(noise=0.5, noise_kind="heavy-tailed", frequency=(0.5, 2.0)),
     ):
         assert "bayes" not in baselines.names(tasks)
+
+
+def test_heavy_tails_are_those_that_the_labels_have():
+    unit = np.random.default_rng(2).random(20_000)
+    assert kstest(students(unit), student(1.0).cdf).pvalue > 0.01
+    assert bayes.DEGREES == 3
+
+
+def test_of_heavy_tailed_noise_it_trusts_a_label_far_off_less_than_normal_noise_does():
+    some = met(NOISY, shots=10, support=(-5.0, 5.0))
+    y = some.support.y.clone()
+    y[:, 0] += 10
+    wrong = Points(some.support.x, y)
+    moved = {
+        tasks.noise_kind: (
+            bayes.posterior(tasks, wrong, some.query.x).mean
+            - bayes.posterior(tasks, some.support, some.query.x).mean
+        ).square()
+        for tasks in (NOISY, HEAVY)
+    }
+    assert moved["heavy-tailed"].mean() < moved["normal"].mean() / 5
