@@ -10,9 +10,8 @@ every row. An npz file has arrays instead: `PROTOCOL/bank`, that number, and `PR
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from csv import DictReader
-from csv import Error as CsvError
+import csv
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile, is_zipfile
@@ -63,7 +62,7 @@ IN_TASKS = {"domain", "noise", "tasks"}
 UNREADABLE = (
     ArithmeticError,
     BadZipFile,
-    CsvError,
+    csv.Error,
     EOFError,
     LookupError,
     NotImplementedError,
@@ -73,6 +72,9 @@ UNREADABLE = (
     ZlibError,
 )
 """What libraries raise on files that are damaged or hold something else."""
+
+NONE = ["", "NA"]
+"""What stands for no value in a CSV file: R writes NA."""
 
 Rows = dict[str, NDArray[Any]]
 """Columns of the rows of one protocol."""
@@ -199,37 +201,71 @@ def _cast(name: str, column: Any, wanted: str) -> Any:
 
 
 def _table(path: Path) -> Any:
-    """Read a parquet or CSV file; R and spreadsheets may have whole numbers as real ones."""
-    if path.suffix == ".parquet":
-        from pyarrow import parquet
+    """Read a parquet or CSV file."""
+    return _parquet(path) if path.suffix == ".parquet" else _csv(path)
 
+
+def _parquet(path: Path) -> Any:
+    from pyarrow import parquet
+
+    try:
         with parquet.ParquetFile(path) as file:
             return file.read()
-    from pyarrow import csv
+    except ValueError:
+        raise ValueError("it must be a parquet file, and is damaged or something else") from None
 
+
+def _csv(path: Path) -> Any:
+    """Read a CSV file; R and spreadsheets may have whole numbers as real ones."""
+    from pyarrow.csv import ConvertOptions, read_csv
+
+    header = next(_lines(path), "").rstrip()
+    if "," not in header:
+        raise ValueError(
+            f"a CSV file must have commas between its columns, and decimals with a point; "
+            f"its first line is {header!r:.80}"
+        )
     types = dict.fromkeys((*COLUMNS, SEED), "float64") | {PROTOCOL: "string"}
-    plain = csv.ConvertOptions(
+    plain = ConvertOptions(
         column_types=types,
-        null_values=["", "NA"],  # R writes NA
+        null_values=NONE,
         strings_can_be_null=True,
     )
     try:
-        return csv.read_csv(path, convert_options=plain)
+        return read_csv(path, convert_options=plain)
     except ValueError as error:
-        raise ValueError(_wrong_number(path) or str(error)) from None
+        raise ValueError(_wrong_row(path) or str(error)) from None
 
 
-def _wrong_number(path: Path) -> str | None:
-    """Return what is wrong with a CSV file if a field that should be a number is none."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        for row, fields in enumerate(DictReader(file), start=1):
-            for name in (*COLUMNS, SEED):
-                text = fields.get(name) or "NA"
-                if name != PROTOCOL and not (text == "NA" or _is_number(text)):
-                    return (
-                        f"{name} must be a number, got {text!r:.40} in row {row}; "
-                        f"decimals need a point"
-                    )
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a file; raise ValueError at the first that is not text in UTF-8."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode("utf-8-sig")
+            except UnicodeDecodeError:
+                text = "\0"
+            if "\0" in text:  # as UTF-16 has without a mark of its byte order
+                raise ValueError(f"a CSV file must be text in UTF-8, and line {number} is not")
+            yield text
+
+
+def _wrong_row(path: Path) -> str | None:
+    """Return what is wrong with the first row that cannot be read, if it is known."""
+    table = csv.reader(_lines(path))
+    header = next(table)
+    for row, fields in enumerate(filter(None, table), start=1):
+        if len(fields) != len(header):
+            return (
+                f"every row must have {len(header)} fields, as many as the first line, "
+                f"got {len(fields)} in row {row}; decimals need a point"
+            )
+        for name, text in zip(header, fields, strict=True):
+            is_number = name in (*COLUMNS, SEED) and name != PROTOCOL
+            if is_number and text not in NONE and not _is_number(text):
+                return (
+                    f"{name} must be a number, got {text!r:.40} in row {row}; decimals need a point"
+                )
     return None
 
 
@@ -249,10 +285,10 @@ def _of_arrays(path: Path, settings: BankSettings, seeds: int) -> dict[str, Rows
     with np.load(path) as file:
         for name in settings.protocols:
             key, bank = f"{name}/{PREDICTION}", f"{name}/{BANK}"
-            if key not in file.files:
-                continue
-            if bank not in file.files:
-                raise ValueError(f"{key} must have its bank beside it, and {bank} is missing")
+            for array in (key, bank):
+                if array not in file.files:
+                    has = ", ".join(file.files) or "none"
+                    raise ValueError(f"there must be an array {array}; the arrays are {has}")
             values, number = _array(file, key), _array(file, bank)
             if number.size != 1:
                 raise ValueError(f"{bank} must be one number, got the shape {number.shape}")

@@ -321,8 +321,13 @@ def test_arrays_have_their_mistakes_told_like_rows(
     some = np.zeros((TASKS, points["standard"]))
     key = "standard/prediction"
     shape = f"{key} must have the shape (task, point) = (6, 50) or (seed, task, point) = (2, 6, 50)"
-    assert "must have its bank beside it" in message_for(**{"standard/bank": None})
-    assert "standard is missing" in message_for(**{"standard/prediction": None})
+    others = "robustness/bank, robustness/prediction, standard/prediction"
+    line = f"there must be an array standard/bank; the arrays are {others}"
+    assert message_for(**{"standard/bank": None}).endswith(line)
+    line = (
+        "there must be an array standard/prediction; the arrays are robustness/bank, standard/bank"
+    )
+    assert line in message_for(**{"standard/prediction": None})
     assert f"{shape}, got (5, 50)" in message_for(**{key: some[:5]})
     assert f"{shape}, got (300,)" in message_for(**{key: some.ravel()})
     assert f"{shape}, got (6, 50, 1)" in message_for(**{key: some[..., None]})
@@ -394,6 +399,71 @@ def test_the_missing_value_of_r_is_not_finite_and_has_its_place(
     at(means.astype({"prediction": object}), "prediction", "1,5").to_csv(path, index=False)
     line = "prediction must be a number, got '1,5' in row 8; decimals need a point"
     assert message_of(path, computed) == line
+
+
+COMMAS = (
+    "a CSV file must have commas between its columns, and decimals with a point; its first line is"
+)
+NOT_A_TABLE = {
+    "semicolons": (
+        lambda t: t.to_csv(index=False, sep=";").encode(),
+        f"{COMMAS} 'bank;protocol;task;point;prediction;seed'",
+    ),
+    "semicolons and decimal commas": (
+        lambda t: t.to_csv(index=False, sep=";", decimal=",").encode(),
+        f"{COMMAS} 'bank;protocol;task;point;prediction;seed'",
+    ),
+    "commas for both": (
+        lambda t: t.assign(prediction=0.5).to_csv(index=False).replace("0.5", "0,5").encode(),
+        "every row must have 6 fields, as many as the first line, got 7 in row 1; "
+        "decimals need a point",
+    ),
+    "UTF-16": (
+        lambda t: t.to_csv(index=False).encode("utf-16"),
+        "a CSV file must be text in UTF-8, and line 1 is not",
+    ),
+    "UTF-16 without a mark": (
+        lambda t: t.to_csv(index=False).encode("utf-16-le"),
+        "a CSV file must be text in UTF-8, and line 1 is not",
+    ),
+    "Latin-1": (
+        lambda t: at(t, "protocol", "gewöhnlich").to_csv(index=False).encode("latin-1"),
+        "a CSV file must be text in UTF-8, and line 9 is not",
+    ),
+    "parquet": (
+        lambda t: t.to_parquet(),
+        "a CSV file must be text in UTF-8, and line 1 is not",
+    ),
+    "empty": (lambda _: b"", f"{COMMAS} ''"),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_A_TABLE)
+def test_a_csv_file_with_other_separators_or_text_is_one_line_that_says_what_is_allowed(
+    computed: Path, means: pd.DataFrame, tmp_path: Path, kind: str
+) -> None:
+    encode, line = NOT_A_TABLE[kind]
+    path = tmp_path / "m.csv"
+    path.write_bytes(encode(means))
+    assert message_of(path, computed) == line
+
+
+def test_the_mark_that_spreadsheets_put_before_utf_8_is_no_mistake(
+    computed: Path, means: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.csv"
+    means.to_csv(path, index=False, encoding="utf-8-sig")
+    small.running(content(m=path), computed).require_predictions()
+
+
+def test_a_file_that_is_no_parquet_is_one_line(
+    computed: Path, means: pd.DataFrame, tmp_path: Path
+) -> None:
+    path, whole = tmp_path / "m.parquet", means.to_parquet()
+    for content_of_file in (b"", means.to_csv().encode(), whole[: len(whole) // 2]):
+        path.write_bytes(content_of_file)
+        line = "it must be a parquet file, and is damaged or something else"
+        assert message_of(path, computed) == line
 
 
 def test_a_damaged_file_of_arrays_is_one_line_without_advice_of_libraries(
