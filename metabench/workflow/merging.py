@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from metabench.records import artifacts, locks
 from metabench.records.artifacts import ArtifactError, Header, replacing
-from metabench.records.layout import RECORD
+from metabench.records.layout import RECORD, Layout
 from metabench.records.running import Running
 from metabench.study.jobs import Study
 from metabench.study.messages import cut
@@ -67,6 +67,7 @@ def merge(running: Running, folders: Sequence[Path]) -> Merged:
     """Import the records that fit a study from other result folders.
 
     Of records of the same job, the first is kept: the study's own, then in the order of folders.
+    The time that its job took comes with it.
 
     Args:
         running: The study, whose folder gets the records.
@@ -116,8 +117,7 @@ def _merged(running: Running, folders: Sequence[Path]) -> Merged:
         elif first == root:
             counts["known"] += 1
         else:
-            with replacing(artefact.path) as temporary:
-                shutil.copyfile(first / place, temporary)
+            _take(first, place, root)
             counts["taken"] += 1
     for folder in folders:
         for place in found[folder]:
@@ -126,6 +126,22 @@ def _merged(running: Running, folders: Sequence[Path]) -> Merged:
     # The study replaces its own records that do not fit.
     lines = [_line(*key, places) for key, places in refused.items() if key[1] != root]
     return Merged(counts["taken"], counts["known"], len(missing), lines)
+
+
+def _take(folder: Path, place: Path, root: Path) -> None:
+    """Copy a record, and the time that Snakemake measured for its job, if it did."""
+    job = place.with_suffix("").parts
+    theirs, ours = (Layout(at).benchmark(*job) for at in (folder, root))
+    # If this is interrupted, the record is still missing and is copied again.
+    ours.unlink(missing_ok=True)
+    if theirs.is_file():
+        _copy(theirs, ours)
+    _copy(folder / place, root / place)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def _wanted(running: Running) -> Iterator[Artefact]:

@@ -19,6 +19,7 @@ from metabench.records.headers import NUMERICS
 from metabench.records.layout import Layout
 from metabench.records.provenance import version, versions
 from metabench.records.running import Running
+from metabench.views import reference
 
 CONTENT = small.tiny(
     seeds=3,
@@ -38,6 +39,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         started.write()
         small.compute(started)
         jobs.tables(started)
+        for seconds, path in enumerate(sorted(ROOT.glob("train/**/*.safetensors"))):
+            time = time_of(path, ROOT)
+            time.parent.mkdir(parents=True, exist_ok=True)
+            time.write_text(f"s\n{seconds}\n")
     return folder
 
 
@@ -51,12 +56,18 @@ def machines(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> li
         for path in half.rglob("*.safetensors"):
             if path.stem not in (block, "standard", "robustness"):
                 path.unlink()
+                time_of(path, half).unlink(missing_ok=True)
         halves.append(half)
     (tmp_path / "here" / "config").mkdir(parents=True)
     shutil.copy(whole / ROOT / "study.json", tmp_path / "study.json")
     monkeypatch.chdir(tmp_path / "here")
     small.running(CONTENT, ROOT).write()
     return halves
+
+
+def time_of(record: Path, root: Path) -> Path:
+    """Return the file in which Snakemake records the time of the job of a record."""
+    return Layout(root).benchmark(*record.relative_to(root).with_suffix("").parts)
 
 
 def merge(*folders: Path) -> Result:
@@ -78,6 +89,23 @@ def test_two_machines_give_what_one_would_have_given(machines: list[Path], whole
         assert (ROOT / "tables" / path.name).read_bytes() == path.read_bytes(), path.name
     again = merge(*machines)
     assert again.output == "0 records imported, 14 already there, 0 missing\n"
+
+
+def test_times_come_with_the_records_of_their_jobs(machines: list[Path], whole: Path) -> None:
+    assert merge(*machines).exit_code == 0
+    jobs.tables(running.read("tiny"))
+    seconds = reference.seconds(ROOT)
+    assert len(seconds) == 4
+    assert seconds.equals(reference.seconds(whole / ROOT))
+
+
+def test_the_time_of_a_record_that_is_replaced_does_not_stay(machines: list[Path]) -> None:
+    shutil.rmtree(machines[0] / "benchmarks")
+    time = Layout(ROOT).benchmark("train", FOMAML, "0-1")
+    time.parent.mkdir(parents=True)
+    time.write_text("s\n99\n")
+    assert merge(*machines).exit_code == 0
+    assert not time.exists()
 
 
 def test_what_no_machine_has_is_counted(machines: list[Path]) -> None:
