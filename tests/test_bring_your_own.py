@@ -1,6 +1,7 @@
 """A loop with a torch.nn.Module becomes an algorithm as the page on it says."""
 
 import re
+import runpy
 from dataclasses import replace
 
 import pytest
@@ -15,11 +16,13 @@ from metabench.cli import main
 from metabench.learning import algorithms
 from metabench.learning.algorithm import Question
 from metabench.learning.network import Network
-from metabench.learning.tasks import SineDistribution, TaskStream
+from metabench.learning.tasks import Points, SineDistribution, TaskStream
 
 LOOP = str(small.ROOT / "examples" / "loop.py")
+BEFORE = small.ROOT / "examples" / "loop_before.py"
 PAGE = small.ROOT / "docs" / "bring-your-own.md"
-VALUES = {"meta_step_size": 0.01, "inner_step_size": 0.05, "inner_steps": 2, "meta_batch_size": 3}
+OF_STUDY = {"meta_step_size": 0.01, "meta_batch_size": 3}
+VALUES = {"inner_step_size": 0.05, "inner_steps": 2, **OF_STUDY}
 
 
 def batch(algorithm, h, seeds):
@@ -36,14 +39,14 @@ def brought(make_module, **more):
 
 
 def shown():
-    """Return the two pieces of code that the page shows."""
+    """Return the three pieces of code that the page shows."""
     return re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
     """The example with the page's module in the place of its own."""
-    loop, module = shown()
+    _, loop, module = shown()
     path = tmp_path_factory.mktemp("own") / "normalized.py"
     path.write_text(
         re.sub(r"def make_module.*?\n(?=\n\ndef )", module, loop, count=1, flags=re.DOTALL)
@@ -51,8 +54,35 @@ def own(tmp_path_factory):
     return str(path)
 
 
-def test_the_page_shows_the_file():
-    assert shown()[0] == (small.ROOT / "examples" / "loop.py").read_text()
+def test_the_page_shows_the_files():
+    before, after, _ = shown()
+    assert before == BEFORE.read_text()
+    assert after == (small.ROOT / "examples" / "loop.py").read_text()
+
+
+def test_the_loop_before_learns(capsys):
+    before = runpy.run_path(str(BEFORE))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        before["main"].__globals__["ITERATIONS"] = 101
+        before["main"]()
+    first, last = (float(line.split()[1]) for line in capsys.readouterr().out.splitlines())
+    assert last < first
+
+
+def test_the_loop_before_and_after_has_the_same_gradient():
+    before, loop, network = runpy.run_path(str(BEFORE)), algorithms.load(LOOP), Network((1, 8, 1))
+    tasks = [before["draw_task"]() for _ in range(3)]
+    module = algorithms.module(LOOP).make_module(network)
+    before["meta_loss"](module, tasks).backward()
+    expected = torch.cat([parameter.grad.flatten() for parameter in module.parameters()])
+
+    h = loop.hyperparameters(inner_steps=1, inner_step_size=0.01, **OF_STUDY)
+    theta = torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+    x, y, query_x, query_y = (torch.stack(part)[None] for part in zip(*tasks, strict=True))
+    sets = (Points(x, y), Points(query_x, query_y))
+    found = loop.meta_gradient(network, theta[None], sets, h)
+    torch.testing.assert_close(found[0], expected)
 
 
 @pytest.mark.parametrize("which", ["loop", "own"])
@@ -153,12 +183,67 @@ def test_buffers_and_fixed_parameters_are_not_learned_and_the_same_in_all_runs(d
     assert torch.equal(first, second) and first.any()
 
 
-def test_a_module_that_draws_in_another_way_is_an_error():
-    def make_module(network):
-        nn.Linear(1, 1).weight.data.exponential_()
+def drawn_by(draw):
+    """Return what a module draws in its constructor for two equal seeds and another one."""
 
-    with pytest.raises(ValueError, match=r"a module may draw .* got aten::exponential_"):
-        brought(make_module).begin(Network((1, 8, 1)), (0,), None)
+    class Drawn(nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.drawn = nn.Parameter(torch.empty(6, 6))
+            values = draw(self.drawn)
+            if values is not None:
+                self.drawn = nn.Parameter(values.detach())
+
+    return brought(Drawn).begin(Network((1, 8, 1)), (3, 3, 4), None)
+
+
+ARGUMENTS = {"constant_": (1.0,), "dirac_": None, "sparse_": None}
+"""Arguments of functions of `torch.nn.init`; None if they do not fill the matrix of the test."""
+INITIALIZERS = [
+    name
+    for name in sorted(vars(nn.init))
+    if name.endswith("_") and not name.startswith("_") and ARGUMENTS.get(name, ()) is not None
+]
+NOT_DRAWN = {"constant_", "eye_", "ones_", "zeros_"}
+
+
+@pytest.mark.parametrize("name", INITIALIZERS)
+def test_the_functions_of_torch_nn_init_draw_from_the_seed(name):
+    before = torch.get_rng_state()
+    first, second, other = drawn_by(lambda p: getattr(nn.init, name)(p, *ARGUMENTS.get(name, ())))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first, second) and torch.equal(first, other) == (name in NOT_DRAWN)
+
+
+DRAWS = {
+    "uniform_": lambda p: p.data.uniform_(-1, 1),
+    "normal_": lambda p: p.data.normal_(0, 2),
+    "rand": lambda p: torch.rand(6, 6),
+    "randn": lambda p: torch.randn(6, 6),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_the_draws_that_the_page_names_come_from_the_seed(name):
+    before = torch.get_rng_state()
+    first, second, other = drawn_by(DRAWS[name])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first, second) and not torch.equal(first, other)
+    assert f"`{name}`" in PAGE.read_text(encoding="utf-8")
+
+
+OTHER_DRAWS = {
+    "exponential_": lambda p: p.data.exponential_(),
+    "rand_like": torch.rand_like,
+    "randint": lambda p: torch.randint(6, (6, 6)),
+    "randperm": lambda p: nn.init.sparse_(p, 0.5),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_DRAWS)
+def test_a_module_that_draws_in_another_way_is_an_error(name):
+    with pytest.raises(ValueError, match=rf"a module may draw .* got aten::{name}\b"):
+        drawn_by(OTHER_DRAWS[name])
 
 
 def test_a_generator_of_the_modules_own_is_left_to_it():

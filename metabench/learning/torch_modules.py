@@ -194,8 +194,8 @@ class _Addressed(TorchDispatchMode):
         name = func.name()
         if name not in DISTRIBUTIONS:
             raise ValueError(
-                f"a module may draw its numbers by {', '.join(DISTRIBUTIONS)}, which all of "
-                f"torch.nn.init use; got {name}"
+                f"a module may draw its numbers by {', '.join(DISTRIBUTIONS)}, as all of "
+                f"torch.nn.init but sparse_ do; got {name}"
             )
         if name.endswith("_"):
             target, *of_distribution = args
