@@ -5,9 +5,11 @@ Where there is no compiler the install goes on without.
 
 import platform
 from copy import copy
+from functools import cache
 from hashlib import sha256
+from itertools import takewhile
 from pathlib import Path
-from shutil import which
+from subprocess import run
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -41,6 +43,19 @@ def extension(name: str, flags: list[str]) -> Extension:
     )
 
 
+OTHERS = ("c++", "g++", "clang++")
+"""Compilers for a Python whose own is not on this machine."""
+
+
+@cache
+def runs(*program: str) -> bool:
+    """Return whether a compiler is there, by any name, path or launcher: `ccache g++`."""
+    try:
+        return run([*program, "--version"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
 class Apart(build_ext):
     """Builds each kernel in a folder of its own, since both have one source: so two at a time.
 
@@ -48,13 +63,13 @@ class Apart(build_ext):
     """
 
     def build_extensions(self) -> None:
-        """Build all, with Clang if the compiler of this Python is not there."""
-        for commands in vars(self.compiler).values():
-            compiles = (
-                isinstance(commands, list) and commands and commands[0].endswith(("cc", "++"))
-            )
-            if compiles and not which(commands[0]) and which("clang++"):
-                commands[0] = "clang++"
+        """Build all, with another compiler if that of this Python, or of CXX, does not run."""
+        others = [other for other in OTHERS if runs(other)]
+        for name, command in vars(self.compiler).items():
+            if name.startswith(("compiler", "linker")) and isinstance(command, list):
+                program = list(takewhile(lambda word: not word.startswith("-"), command))
+                if others and not runs(*program):
+                    command[: len(program)] = others[:1]
         super().build_extensions()
 
     def build_extension(self, extension: Extension) -> None:

@@ -726,19 +726,41 @@ def test_without_a_compiled_kernel_torch_computes(choose_engine, monkeypatch, tm
         engine.name()
 
 
+LAUNCHER = '#!/bin/sh\nexec "$@"\n'
+
+
 @pytest.mark.skipif(not shutil.which("clang++"), reason="no Clang")
-def test_clang_builds_the_kernels_where_the_compiler_of_python_is_missing(tmp_path):
+@pytest.mark.parametrize(
+    ("compiler", "cxx"),
+    [
+        ("clang++", None),
+        ("clang++", "g++-99"),
+        ("clang++", "launcher g++"),
+        ("clang++", "launcher clang++ -pipe"),
+        ("clang++-99", "clang++-99"),
+        ("clang++-99", "{programs}/clang++-99"),
+    ],
+)
+def test_a_compiler_of_any_name_builds_the_kernels_where_that_of_python_is_missing(
+    tmp_path, compiler, cxx
+):
     source = tmp_path / engine.SOURCE.relative_to(ROOT)
     source.parent.mkdir(parents=True)
     source.write_text("int small;")
     shutil.copy(ROOT / "setup.py", tmp_path)
     programs = tmp_path / "programs"
     programs.mkdir()
-    for program in ("clang++", "ar", "ld"):
+    (programs / "launcher").write_text(LAUNCHER)
+    (programs / "launcher").chmod(0o755)
+    (programs / compiler).symlink_to(shutil.which("clang++"))
+    for program in ("ar", "ld"):
         (programs / program).symlink_to(shutil.which(program))
+    environment = {"PATH": str(programs)}
+    if cxx:
+        environment["CXX"] = cxx.format(programs=programs)
     build = [sys.executable, "setup.py", "build_ext", "--inplace"]
     answer = subprocess.run(
-        build, cwd=tmp_path, env={"PATH": str(programs)}, capture_output=True, text=True, check=True
+        build, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert list(source.parent.glob("kernel_*.so")), answer.stdout + answer.stderr
 
