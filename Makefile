@@ -100,6 +100,7 @@ literature: setup ## Compare published numbers with the tables under results/ref
 growth: setup ## Measure how time and memory grow with runs, width, shots, cores and cells
 	$(BIN)/python benchmarks/growth.py --out results/benchmarks
 	$(BIN)/python benchmarks/whole.py --out results/benchmarks
+	$(BIN)/python benchmarks/parsing.py --out results/benchmarks
 
 test: setup ## Run the checks and all tests, two parts at a time
 	@echo "Six parts, two at a time; each is shown when it ends."

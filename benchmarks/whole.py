@@ -123,10 +123,15 @@ def snakemake(folder: Path, *more: str) -> dict[str, float]:
     return command(folder, "snakemake", *line, *profile, *more)
 
 
-def measure(size: Size, folder: Path) -> Iterator[Part]:
-    """Run a study in a folder; yield each part."""
+def write_study(size: Size, folder: Path) -> None:
+    """Write the file of a study into a folder."""
     content = yaml.safe_dump(study(size), sort_keys=False)
     (folder / "study.yaml").write_text(content, encoding="utf-8")
+
+
+def measure(size: Size, folder: Path) -> Iterator[Part]:
+    """Run a study in a folder; yield each part."""
+    write_study(size, folder)
     layout = Layout(folder / "results" / "whole")
     part = partial(Part, *size)
     dry = ("--dry-run", "--quiet")

@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))  # they are scripts, and no package
 
 import coverage
 import growth
+import parsing
 import speed
 import subjects
 import whole
@@ -312,6 +313,14 @@ def test_the_page_on_scaling_shows_the_committed_table():
     page = (ROOT / "docs" / "scaling.md").read_text()
     assert whole.markdown(rows) in page
     assert whole.projection(rows, 1000, 100, (10, 100)) in page
+
+
+def test_the_page_on_clusters_has_the_committed_seconds_which_are_below_one():
+    rows = parsing.pd.read_csv(COMMITTED / "parsing.csv")
+    page = (ROOT / "docs" / "clusters.md").read_text()
+    assert parsing.sentence(rows) in " ".join(page.split())
+    seconds = rows.set_index("snakefile")["processor_seconds"]
+    assert seconds[parsing.OURS] - seconds[parsing.ONE_RULE] < 1
 
 
 def test_a_study_of_many_training_jobs_has_as_many():
