@@ -243,6 +243,15 @@ def test_every_interval_in_the_prose_of_a_page_is_a_claim(page: str) -> None:
     assert found and all(any(numbers in text for text in claimed) for numbers in found)
 
 
+def test_every_finding_on_robustness_names_figures_that_exist() -> None:
+    page = ROOT / "docs" / "robustness.md"
+    findings = re.findall(r"^- \*\*.+?(?=^- \*\*|^#|^!\[|\Z)", page.read_text(), re.M | re.S)
+    assert len(findings) > 20
+    for finding in findings:
+        links = re.findall(r"\]\((\S+\.png)\)", finding)
+        assert links and all((page.parent / link).is_file() for link in links), finding
+
+
 @pytest.fixture(scope="module")
 def estimates() -> NDArray[np.float64]:
     """Every estimate of the committed tables with its interval, and its negative, ``(..., 3)``."""
