@@ -122,8 +122,8 @@ test-studies: setup ## Run the tests that start Snakemake
 test-faults: setup ## Plant faults in copies of the code, and check that the tests detect them
 	$(BIN)/pytest -p no:cacheprovider tests/learning/test_planted_faults.py
 
-test-cluster: setup-cluster ## Run the smoke study on a SLURM cluster on this machine (as root; on Debian it installs slurm-wlm)
-	$(call debian,slurm-wlm munge)
+test-cluster: setup-cluster ## Run the smoke study on SLURM clusters on this machine (as root; on Debian it installs them)
+	$(call debian,slurm-wlm munge slurmdbd mariadb-server)
 	METABENCH_REQUIRED=1 $(BIN)/pytest -p no:cacheprovider tests/cluster
 
 test-pythons: setup ## Run the smoke study with each of PYTHONS, in an environment of its own, and compare the bytes

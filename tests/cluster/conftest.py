@@ -25,3 +25,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm.Cluster]
         without(reason)
     with slurm.running(tmp_path_factory.mktemp("slurm")) as found:
         yield found
+
+
+@pytest.fixture
+def accounting_cluster(tmp_path: Path) -> Iterator[slurm.Cluster]:
+    """A SLURM cluster of two nodes with an accounting database."""
+    if reason := slurm.missing(database=True):
+        without(reason)
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    with slurm.running(folder, database=True) as found:
+        yield found

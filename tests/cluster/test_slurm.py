@@ -126,3 +126,15 @@ def test_a_killed_workflow_needs_no_unlock_and_its_jobs_finish(
     printed = finish(start(folder, cluster), folder)
     assert not re.search("LockException|incomplete", printed)
     same(folder, local)
+
+
+def test_with_an_accounting_database_it_is_asked_where_slurm_soon_forgets_finished_jobs(
+    accounting_cluster: Cluster, local: Path, folder: Path
+) -> None:
+    finish(start(folder, accounting_cluster), folder)
+    (log,) = folder.glob(".snakemake/log/*.log")
+    assert "Falling back to 'sacct' for status queries (MinJobAge=10" in log.read_text()
+    ended = ("sacct", "--starttime=now-1days", "--noheader", "--allocations", "--format=State")
+    states = accounting_cluster.ask(*ended).split()
+    assert len(states) > 1 and set(states) == {"COMPLETED"}
+    same(folder, local)
