@@ -32,7 +32,7 @@ the loss divided by that of predicting zero on the same task and points, capped 
 adaptation counts as failed. One axis: the mean score with its interval over seeds and tasks (left),
 and the share of adaptations that failed (right); an arrow stands for a score below 0.0001, which
 is off the axis. Two axes: a map for each method, brighter where the score is better. The last row
-has differences of paired scores, orange where the first of the two is better and hatched where the
+has differences of paired scores, purple where the first of the two is better and hatched where the
 interval includes zero: the first two published cells, and each of them against a Gaussian process.
 More axes: these maps over the first two, for each value of the others.
 
@@ -162,7 +162,7 @@ def _maps(figure: FigureBase, grid: Grid, lines: int, columns: int) -> None:
         _draw_difference(axes, difference)
         drawn.append(axes)
     if differences:
-        colours = ScalarMappable(DIFFERENCES, "PuOr")
+        colours = ScalarMappable(DIFFERENCES, "PuOr_r")
         bar = _scale(figure, colours, panels[-1], "difference of mean scores")
         bar.set_ticks([-1, -0.1, 0, 0.1, 1], labels=["−1", "−0.1", "0", "0.1", "1"])
     for axes in set(panels.flat) - set(drawn):
@@ -269,7 +269,7 @@ def _on_grid(grid: Grid, rows: pd.DataFrame, column: str) -> NDArray[np.float64]
 
 def _draw_difference(axes: Axes, difference: Difference) -> None:
     """Draw the map of a difference, hatched where it is not certain."""
-    _map(axes, difference.apart, "PuOr", DIFFERENCES)
+    _map(axes, difference.apart, "PuOr_r", DIFFERENCES)
     axes.set_title(difference.title, fontsize=medium().tick)
     for row, column in np.argwhere(~difference.certain):
         axes.fill(
