@@ -34,7 +34,9 @@ and the share of adaptations that failed (right); an arrow stands for a score be
 is off the axis. Two axes: a map for each method, brighter where the score is better. The last row
 has differences of paired scores, purple where the first of the two is better and hatched where the
 interval includes zero: the first two published cells, and each of them against a Gaussian process.
-More axes: these maps over the first two, for each value of the others.
+More axes: these maps over the first two, for each value of the others. A field is empty where a
+method is not defined or was not computed; without noise on labels, the best possible is a score of
+0 wherever the points determine the task.
 
 Solid: published cells; dash-dotted: published values at another algorithm's budget; dashed: other
 cells; dotted: baselines, of which those named "below" are off the axis everywhere; broad: the best
@@ -132,7 +134,7 @@ def _sets_of_maps(grid: Grid) -> Figure:
     """Draw maps over the first two axes of a grid, one set for each value of further axes."""
     parts = grid.slices
     columns = int(medium().wide / MAP)
-    lines = max(ceil(len(part.methods) / columns) + bool(_differences(part)) for _, part in parts)
+    lines = max(ceil(len(_mapped(part)) / columns) + bool(_differences(part)) for _, part in parts)
     height = lines * (0.9 + 0.22 * len(grid.axes[0].values))
     if len(parts) == 1:
         figure = canvas(0.5 + height)
@@ -153,7 +155,7 @@ def _maps(figure: FigureBase, grid: Grid, lines: int, columns: int) -> None:
     differences = _differences(grid)
     scores = panels[: lines - bool(differences)]
     drawn = []
-    for axes, method in zip(scores.flat, grid.methods, strict=False):
+    for axes, method in zip(scores.flat, _mapped(grid), strict=False):
         _map(axes, _on_grid(grid, grid.of(method), "score"), "viridis_r", SCORES)
         axes.set_title(_wrapped(method.label), fontsize=medium().tick)
         drawn.append(axes)
@@ -164,18 +166,24 @@ def _maps(figure: FigureBase, grid: Grid, lines: int, columns: int) -> None:
     if differences:
         colours = ScalarMappable(DIFFERENCES, "PuOr_r")
         bar = _scale(figure, colours, panels[-1], "difference of mean scores")
-        bar.set_ticks([-1, -0.1, 0, 0.1, 1], labels=["−1", "−0.1", "0", "0.1", "1"])
+        ticks = [-1, -0.1, -0.01, 0, 0.01, 0.1, 1]
+        bar.set_ticks(ticks, labels=[f"{tick:g}".replace("-", "−") for tick in ticks])
     for axes in set(panels.flat) - set(drawn):
         axes.set_axis_off()
     for axes in panels[:, 0]:
         axes.set_yticks(range(len(down.values)), down.values)
-    for row, below in zip(panels, [*panels[1:], None], strict=True):
-        for n, axes in enumerate(row):
-            if below is None or below[n] not in drawn:
-                axes.set_xticks(range(len(across.values)), across.values, rotation=60)
-                axes.tick_params(labelbottom=True)
+    for column in panels.T:
+        lowest = [axes for axes in column if axes in drawn][-1:]
+        for axes in lowest:
+            axes.set_xticks(range(len(across.values)), across.values, rotation=60)
+            axes.tick_params(labelbottom=True)
     figure.supxlabel(across.title)
     figure.supylabel(down.title)
+
+
+def _mapped(grid: Grid) -> list[Method]:
+    """Return the methods that have a map: all, since a map has no axis that scores could leave."""
+    return [*grid.methods, *grid.below]
 
 
 def _scale(figure: FigureBase, colours: ScalarMappable, panels: Any, label: str) -> Colorbar:
@@ -195,10 +203,9 @@ def _wrapped(label: str) -> str:
 def _map(axes: Axes, table: NDArray[np.float64], colours: str, norm: Normalize) -> None:
     """Draw one map, with its numbers."""
     axes.imshow(table, cmap=colours, norm=norm, aspect="auto")
-    brightness = ScalarMappable(norm, colours).to_rgba(table)[..., :3] @ (0.3, 0.6, 0.1)
+    dark = _dark(table, colours, norm)
     for (row, column), value in np.ndenumerate(table):
         if np.isfinite(value):
-            dark = float(brightness[row, column]) < 0.5
             text = f"{value:.2f}" if abs(value) >= 0.095 else f"{value:.1g}"
             axes.text(
                 column,
@@ -207,11 +214,17 @@ def _map(axes: Axes, table: NDArray[np.float64], colours: str, norm: Normalize) 
                 ha="center",
                 va="center",
                 fontsize=medium().field,
-                color="white" if dark else "black",
+                color="white" if dark[row, column] else "black",
             )
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def _dark(table: NDArray[np.float64], colours: str, norm: Normalize) -> NDArray[np.bool_]:
+    """Return which fields of a map are so dark that what lies on them has to be light."""
+    brightness = ScalarMappable(norm, colours).to_rgba(table)[..., :3] @ (0.3, 0.6, 0.1)
+    return np.asarray(brightness < 0.5)
 
 
 class Difference(NamedTuple):
@@ -270,6 +283,7 @@ def _on_grid(grid: Grid, rows: pd.DataFrame, column: str) -> NDArray[np.float64]
 def _draw_difference(axes: Axes, difference: Difference) -> None:
     """Draw the map of a difference, hatched where it is not certain."""
     _map(axes, difference.apart, "PuOr_r", DIFFERENCES)
+    dark = _dark(difference.apart, "PuOr_r", DIFFERENCES)
     axes.set_title(difference.title, fontsize=medium().tick)
     for row, column in np.argwhere(~difference.certain):
         axes.fill(
@@ -278,5 +292,5 @@ def _draw_difference(axes: Axes, difference: Difference) -> None:
             fill=False,
             hatch="////",
             linewidth=0,
-            edgecolor="#888888",
+            edgecolor="#dddddd" if dark[row, column] else "#777777",
         )

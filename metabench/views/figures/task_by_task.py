@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metabench.views.drawing.contenders import Contender, contenders, scores_by_task
-from metabench.views.drawing.medium import canvas_of_panels, headline, message
+from metabench.views.drawing.medium import canvas, headline, message
 from metabench.views.drawing.reading import Fields, Tables
 from metabench.views.drawing.style import GREY, titled
 
@@ -26,6 +26,7 @@ LOW = 1e-5
 
 
 PROCESS = "gaussian-process-fitted"
+"""The yardstick beside the best algorithms."""
 
 
 def needed(fields: Fields) -> bool:
@@ -40,15 +41,15 @@ def draw(tables: Tables, protocol: str) -> Figure:
         return message("This study has nothing to compare.")
     scores = scores_by_task(tables, protocol).clip(lower=LOW)
     pairs = list(combinations([side.style.line for side in shown], 2))
-    figure, panels = canvas_of_panels(len(pairs), len(pairs), height=1.7)
-    for axes, (across, along) in zip(panels, pairs, strict=True):
+    figure = canvas(2.5)
+    panels = figure.subplots(1, len(pairs), squeeze=False)
+    for axes, (across, along) in zip(panels.flat, pairs, strict=True):
         axes.plot([LOW, 1], [LOW, 1], linestyle=(0, (4, 3)), color=GREY, linewidth=0.8)
         axes.plot(scores[across], scores[along], "o", markersize=2, alpha=0.4, color="#0072B2")
         _label(axes, across, along)
-    lowest = float(scores[[side.style.line for side in shown]].min().min())
-    panels[0].set_xlim(lowest / 1.5, 1.5)
-    panels[0].set_ylim(lowest / 1.5, 1.5)
-    headline(figure, titled(protocol, f"protocol: {tables.size(protocol)}"))
+        axes.set_xlim(scores[across].min() / 1.5, 1.5)
+        axes.set_ylim(scores[along].min() / 1.5, 1.5)
+    headline(figure, titled(protocol, f"protocol: selected cells, {tables.size(protocol)}"))
     return figure
 
 
