@@ -311,7 +311,7 @@ def test_a_grid_of_three_axes_is_a_set_of_maps_for_each_value_of_the_third(
     titles = [place.get_suptitle() for place in drawn.subfigs]
     assert titles == [title for title, _ in slices]
     shown = [axes for place in drawn.subfigs for axes in place.axes if axes.images]
-    methods = [len(part.methods) for _, part in slices]
+    methods = [len(part.methods) + len(part.below) for _, part in slices]
     compared = len(slices)  # the one published cell with the Gaussian process
     assert len(shown) == sum(methods) + compared
 
