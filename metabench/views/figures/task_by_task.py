@@ -41,14 +41,14 @@ def draw(tables: Tables, protocol: str) -> Figure:
         return message("This study has nothing to compare.")
     scores = scores_by_task(tables, protocol).clip(lower=LOW)
     pairs = list(combinations([side.style.line for side in shown], 2))
-    figure = canvas(2.5)
+    figure = canvas(2.4)
     panels = figure.subplots(1, len(pairs), squeeze=False)
     for axes, (across, along) in zip(panels.flat, pairs, strict=True):
         axes.plot([LOW, 1], [LOW, 1], linestyle=(0, (4, 3)), color=GREY, linewidth=0.8)
         axes.plot(scores[across], scores[along], "o", markersize=2, alpha=0.4, color="#0072B2")
         _label(axes, across, along)
-        axes.set_xlim(scores[across].min() / 1.5, 1.5)
-        axes.set_ylim(scores[along].min() / 1.5, 1.5)
+        axes.set_xlim(scores[across].min() / 1.5, 1.5 * scores[across].max())
+        axes.set_ylim(scores[along].min() / 1.5, 1.5 * scores[along].max())
     headline(figure, titled(protocol, f"protocol: selected cells, {tables.size(protocol)}"))
     return figure
 
