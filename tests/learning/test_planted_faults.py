@@ -394,6 +394,21 @@ FAULTS = {
         "of_scores(scores(here.mean(0, keepdims=True), zero[region]), confidence)",
         (f"{TABLES}::test_scores_are_capped_on_each_task_before_they_are_averaged",),
     ),
+    "the nodes in the middle are thought to be as near as on average": Fault(
+        "learning/baselines/bayes.py",
+        "* sharpness * pi / 2 / SPACING",
+        "* sharpness / SPACING",
+        ("learning/test_bayes.py::test_twice_as_many_nodes_give_the_same",),
+    ),
+    "the posterior of a label is without its noise": Fault(
+        "learning/baselines/bayes.py",
+        "clamp_min(0) + tasks.noise**2)",
+        "clamp_min(0))",
+        (
+            "learning/test_bayes.py::"
+            "test_it_is_the_mean_of_waves_drawn_at_random_and_weighed_by_their_likelihood",
+        ),
+    ),
     "a process is told a deviation for a variance": Fault(
         "learning/baselines/processes.py",
         "noise=max(deviation**2, NOISE * self.variance)",
@@ -482,8 +497,8 @@ FAULTS = {
     ),
     "the posterior takes noise for its variance": Fault(
         "learning/baselines/bayes.py",
-        "exponent = exponent / (2 * tasks.noise**2)",
-        "exponent = exponent / (2 * tasks.noise)",
+        "step, exponent / (2 * tasks.noise**2)",
+        "step, exponent / (2 * tasks.noise)",
         (
             "learning/test_bayes.py::test_it_is_the_mean_of_waves_drawn_at_random_and_weighed_by_their_likelihood[4-tasks0]",
         ),

@@ -55,8 +55,8 @@ def possible(tasks: TaskDistribution) -> bool:
     if tasks.noise_kind == "heavy-tailed" and tasks.frequency is not None:
         return False
     phases, frequencies, amplitudes = _nodes(tasks)
-    of_all = amplitudes if tasks.noise_kind == "heavy-tailed" else 1
-    return phases * frequencies * of_all <= MAX_NODES
+    shared = amplitudes if tasks.noise_kind == "heavy-tailed" else 1
+    return phases * frequencies * shared <= MAX_NODES
 
 
 def posterior(tasks: SineDistribution, support: Points, x: Tensor) -> Predictive:
@@ -100,8 +100,8 @@ def _nodes(tasks: SineDistribution) -> tuple[int, int, int]:
     if tasks.frequency is None:
         return phases, 1, amplitudes
     x_rms = sqrt((high**3 - low**3) / (3 * (high - low)))  # d(w x + phi)/dw = x
-    ends = np.ptp(tasks.frequency) * largest * x_rms
-    return phases, max(16, ceil(ends * sharpness / SPACING)), amplitudes
+    spread = np.ptp(tasks.frequency) * largest * x_rms
+    return phases, max(16, ceil(spread * sharpness / SPACING)), amplitudes
 
 
 def _posterior(tasks: SineDistribution, support: Points, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,14 +163,14 @@ def _normal(
 def _heavy_tailed(
     tasks: SineDistribution, support: Points, omega: Tensor, phi: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the same for noise of Student's t distribution, whose nodes are those of all tasks."""
+    """Return the same where noise has Student's t distribution: all tasks have the same nodes."""
     *_, amplitudes = _nodes(tasks)
     amplitude, step = _legendre(amplitudes, *map(torch.tensor, tasks.amplitude))
     exponent = torch.zeros((), dtype=torch.float64)
     for x, y in zip(support.x.unbind(-2), support.y.unbind(-2), strict=True):  # (task, 1)
         wave = (omega[:, None] * x[..., None] + phi).sin()  # (task, w, phi)
-        off = (y[..., None, None] - wave[..., None] * amplitude) / tasks.noise
-        exponent = exponent - (DEGREES + 1) / 2 * (off.square() / (DEGREES - 2)).log1p()
+        residual = (y[..., None, None] - wave[..., None] * amplitude) / tasks.noise
+        exponent = exponent - (DEGREES + 1) / 2 * (residual.square() / (DEGREES - 2)).log1p()
     return amplitude, step, exponent
 
 
