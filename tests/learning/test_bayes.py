@@ -129,6 +129,8 @@ def test_there_is_one_for_noisy_waves_alone_whose_posterior_is_not_too_narrow():
     assert "bayes" in baselines.names(NOISY) and "bayes" in baselines.names(VARIED)
     noisy = small.protocol(5, (0.0, 5.0), noise=0.3)
     assert "bayes" in baselines.names(SineDistribution(), noisy), "noise of the protocol counts"
+    for unknown in ({"shots": 51}, {"outliers": 1}):
+        assert "bayes" not in baselines.names(NOISY, noisy.model_copy(update=unknown))
     for tasks in (
         SineDistribution(),
         SineOrLineDistribution(noise=0.5),

@@ -52,7 +52,7 @@ def names(trained: TaskDistribution, protocol: Protocol | None = None) -> tuple[
     """
     met = protocol.distribution(trained) if protocol else trained
     return (
-        *(["bayes"] if bayes.possible(met) and not (protocol and protocol.outliers) else []),
+        *(["bayes"] if bayes.possible(met) and _is_known_to_bayes(protocol) else []),
         "gaussian-process",
         "gaussian-process-fitted",
         *(["gaussian-process-noise"] if protocol and protocol.noise is not None else []),
@@ -61,6 +61,11 @@ def names(trained: TaskDistribution, protocol: Protocol | None = None) -> tuple[
         "linear",
         "zero",
     )
+
+
+def _is_known_to_bayes(protocol: Protocol | None) -> bool:
+    """Return whether labels have no error but noise, and are not too many for the nodes."""
+    return protocol is None or (not protocol.outliers and protocol.shots <= bayes.SHOTS)
 
 
 WITH_NOISE = (
