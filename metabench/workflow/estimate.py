@@ -84,7 +84,7 @@ class Tabulating(NamedTuple):
 
 
 TABLE_SECONDS = Tabulating(5.0, 0.05, 12e-6, 0)
-TABLE_MEGABYTES = Tabulating(850.0, 0.15, 220e-6, 4e-6)
+TABLE_MEGABYTES = Tabulating(850.0, 0.1, 220e-6, 4e-6)
 
 
 def training(running: Running, cell: Cell, seeds: str) -> float:
