@@ -348,15 +348,15 @@ def test_a_map_has_a_field_for_each_method_and_point_with_the_numbers_of_the_tab
     assert {row["grid"].split(":")[0] for row in rows} == set(two.index[two == 2])
     assert len({(row["method"], row["protocol"]) for row in rows}) == len(rows)
     known = board.set_index(["protocol", "algorithm", "cell", "step"])
-    at = axes.set_index(["protocol", "axis"])["value"]
     for row in rows[::7]:
         algorithm, _, cell = row["title"].partition(" ")
         found = known.loc[(row["protocol"], algorithm, cell, row["step"])]
         ends = (number(found[f"score_{end}"]) for end in ("lower", "upper"))
         assert row["score"] == number(found["score"]) and row["score interval"] == interval(*ends)
-        shown = dict(part.split(" ", 1) for part in row["point"].split(", "))
-        assert shown == {axis: str(at[row["protocol"], axis]) for axis in shown}
-        assert {row["x"], row["y"]} == set(shown.values()) and len(shown) == 2
+        at = axes[axes["protocol"] == row["protocol"]]
+        values = [str(value) for value in at["value"]]
+        assert set(row["point"].split(", ")) == set(map("{} {}".format, at["axis"], values))
+        assert {row["x"], row["y"]} == set(values) and len(values) == 2
 
 
 def test_differences_over_two_things_are_those_of_the_table(tmp_path: Path) -> None:

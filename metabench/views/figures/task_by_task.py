@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metabench.views.drawing.contenders import Contender, contenders, scores_by_task
 from metabench.views.drawing.medium import canvas, headline, message
 from metabench.views.drawing.reading import Fields, Tables
-from metabench.views.drawing.style import GREY, titled
+from metabench.views.drawing.style import GREY, Style, titled
 
 NAME = "tasks_{protocol}"
 CATEGORY = "Comparisons"
@@ -40,25 +39,23 @@ def draw(tables: Tables, protocol: str) -> Figure:
     if len(shown) < 2:
         return message("This study has nothing to compare.")
     scores = scores_by_task(tables, protocol).clip(lower=LOW)
-    pairs = list(combinations([side.style.line for side in shown], 2))
+    pairs = list(combinations([side.style for side in shown], 2))
     figure = canvas(2.4)
     panels = figure.subplots(1, len(pairs), squeeze=False)
     for axes, (across, along) in zip(panels.flat, pairs, strict=True):
+        x, y = scores[across.line], scores[along.line]
         axes.plot([LOW, 1], [LOW, 1], linestyle=(0, (4, 3)), color=GREY, linewidth=0.8)
-        axes.plot(scores[across], scores[along], "o", markersize=2, alpha=0.4, color="#0072B2")
-        _label(axes, across, along)
-        axes.set_xlim(scores[across].min() / 1.5, 1.5 * scores[across].max())
-        axes.set_ylim(scores[along].min() / 1.5, 1.5 * scores[along].max())
+        axes.plot(x, y, "o", markersize=2, alpha=0.4, color="#0072B2")
+        axes.set(xscale="log", xlabel=_label(across), xlim=(x.min() / 1.5, 1.5 * x.max()))
+        axes.set(yscale="log", ylabel=_label(along), ylim=(y.min() / 1.5, 1.5 * y.max()))
+        axes.set_box_aspect(1)
     headline(figure, titled(protocol, f"protocol: selected cells, {tables.size(protocol)}"))
     return figure
 
 
-def _label(axes: Axes, across: str, along: str) -> None:
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlabel(f"score of {across}")
-    axes.set_ylabel(f"score of {along}")
-    axes.set_box_aspect(1)
+def _label(style: Style) -> str:
+    """Return the label of an axis; a long name has lines of its own."""
+    return f"score of{chr(10) if chr(10) in style.label else ' '}{style.label}"
 
 
 def _shown(tables: Tables, protocol: str) -> list[Contender]:
