@@ -451,9 +451,15 @@ def test_a_csv_file_with_other_separators_or_text_is_one_line_that_says_what_is_
 def test_the_mark_that_spreadsheets_put_before_utf_8_is_no_mistake(
     computed: Path, means: pd.DataFrame, tmp_path: Path
 ) -> None:
-    path = tmp_path / "m.csv"
-    means.to_csv(path, index=False, encoding="utf-8-sig")
-    small.running(content(m=path), computed).require_predictions()
+    read = []
+    for encoding in ("utf-8", "utf-8-sig"):
+        path = tmp_path / f"{encoding}.csv"
+        means.to_csv(path, index=False, encoding=encoding)
+        read.append(small.running(content(m=path), computed).reader.answers("m").answers)
+    plain, marked = read
+    assert (tmp_path / "utf-8-sig.csv").read_bytes().startswith(b"\xef\xbb\xbf")
+    assert plain and plain.keys() == marked.keys()
+    assert all((plain[name] == marked[name]).all() for name in plain)
 
 
 def test_a_file_that_is_no_parquet_is_one_line(

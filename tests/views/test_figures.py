@@ -572,7 +572,7 @@ def test_the_best_possible_is_a_broad_line_and_baselines_below_the_axis_are_name
     assert "Linear model" not in by_label
 
 
-def test_each_task_is_a_point_at_the_mean_scores_of_two_contenders(tmp_path: Path) -> None:
+def test_each_task_is_a_point_at_the_mean_scores_of_two_contenders() -> None:
     tables = Tables(small.ROOT / "results" / "reference" / "flux-atlas" / "tables")
     panels = task_by_task.draw(tables, "robustness").axes
     names = [(axes.get_xlabel(), axes.get_ylabel()) for axes in panels]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
-from math import isfinite, nan
+from math import isfinite, nan, prod
 from typing import Any
 
 import pandas as pd
@@ -77,18 +76,14 @@ def _apart(found: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Mappin
         {'a': 2.0, 'b': 2.0, 'c': 4.0, 'd': 4.0}
     """
     for axis, values in found.items():
-        parts = {}
         if axis in OF_POINTS and all(map(_is_interval, values.values())):
-            parts = {
-                "center": {name: (low + high) / 2 for name, (low, high) in values.items()},
-                "width": {name: high - low for name, (low, high) in values.items()},
-            }
-        pairs = list(zip(*(part.values() for part in parts.values()), strict=True))
-        choices = [sorted(set(part.values())) for part in parts.values()]
-        if pairs and min(map(len, choices)) > 1 and sorted(pairs) == list(product(*choices)):
-            yield from ((f"{axis} {name}", part) for name, part in parts.items())
-        else:
-            yield axis, values
+            centers = {name: (low + high) / 2 for name, (low, high) in values.items()}
+            widths = {name: high - low for name, (low, high) in values.items()}
+            counts = [len(set(part.values())) for part in (centers, widths)]
+            if min(counts) > 1 and len(set(map(tuple, values.values()))) == prod(counts):
+                yield from ((f"{axis} center", centers), (f"{axis} width", widths))
+                continue
+        yield axis, values
 
 
 def _value_text(value: Any) -> str:

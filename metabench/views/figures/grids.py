@@ -62,6 +62,9 @@ SCORES = LogNorm(1e-3, 1)
 DIFFERENCES = SymLogNorm(0.01, vmin=-1, vmax=1)
 """The scales of colours, the same in all figures."""
 
+COLOURS_OF_DIFFERENCES = "PuOr_r"
+"""Purple below zero, where the first of two methods is better."""
+
 RIVALS = ("gaussian-process-noise", "gaussian-process-fitted")
 """With which published cells are compared: the first that a grid has."""
 
@@ -164,7 +167,7 @@ def _maps(figure: FigureBase, grid: Grid, lines: int, columns: int) -> None:
         _draw_difference(axes, difference)
         drawn.append(axes)
     if differences:
-        colours = ScalarMappable(DIFFERENCES, "PuOr_r")
+        colours = ScalarMappable(DIFFERENCES, COLOURS_OF_DIFFERENCES)
         bar = _scale(figure, colours, panels[-1], "difference of mean scores")
         ticks = [-1, -0.1, -0.01, 0, 0.01, 0.1, 1]
         bar.set_ticks(ticks, labels=[f"{tick:g}".replace("-", "−") for tick in ticks])
@@ -282,8 +285,8 @@ def _on_grid(grid: Grid, rows: pd.DataFrame, column: str) -> NDArray[np.float64]
 
 def _draw_difference(axes: Axes, difference: Difference) -> None:
     """Draw the map of a difference, hatched where it is not certain."""
-    _map(axes, difference.apart, "PuOr_r", DIFFERENCES)
-    dark = _dark(difference.apart, "PuOr_r", DIFFERENCES)
+    _map(axes, difference.apart, COLOURS_OF_DIFFERENCES, DIFFERENCES)
+    dark = _dark(difference.apart, COLOURS_OF_DIFFERENCES, DIFFERENCES)
     axes.set_title(difference.title, fontsize=medium().tick)
     for row, column in np.argwhere(~difference.certain):
         axes.fill(

@@ -23,7 +23,6 @@ below 0.00001 are drawn there.
 LOW = 1e-5
 """Lower scores are drawn here."""
 
-
 PROCESS = "gaussian-process-fitted"
 """The yardstick beside the best algorithms."""
 
@@ -55,7 +54,8 @@ def draw(tables: Tables, protocol: str) -> Figure:
 
 def _label(style: Style) -> str:
     """Return the label of an axis; a long name has lines of its own."""
-    return f"score of{chr(10) if chr(10) in style.label else ' '}{style.label}"
+    between = "\n" if "\n" in style.label else " "
+    return f"score of{between}{style.label}"
 
 
 def _shown(tables: Tables, protocol: str) -> list[Contender]:
