@@ -216,16 +216,35 @@ def test_the_tail_of_a_hundred_values_is_the_mean_of_the_last_ten() -> None:
     assert cvar(90)(values) == np.inf
 
 
+def broken(*found: float, logarithmic: bool = False, error: float = 0.0) -> dict[str, float]:
+    """The breaking points of scores at 1, 2, 4, 8 with intervals of their score +- an error."""
+    at, score = np.array([1, 2, 4, 8])[: len(found)], np.array(found)
+    return breaks(at, [score, score - error, score + error], logarithmic)
+
+
 def test_a_breaking_point_is_where_half_of_the_best_advantage_is_lost() -> None:
-    found = breaks([1, 2, 4, 8], [0.9, 0.2, 0.4, 0.8])
+    found = broken(0.9, 0.2, 0.4, 0.8)
     assert found["best_value"] == 2 and found["best_score"] == 0.2
     assert found["breaks_above"] == pytest.approx(6)  # 0.6 lies half way from 0.4 to 0.8
     assert found["breaks_below"] == pytest.approx(2 - 0.4 / 0.7)
-    logarithmic = breaks([1, 2, 4, 8], [0.9, 0.2, 0.4, 0.8], logarithmic=True)
+    logarithmic = broken(0.9, 0.2, 0.4, 0.8, logarithmic=True)
     assert logarithmic["breaks_above"] == pytest.approx(np.sqrt(32))
-    assert np.isnan(breaks([1, 2, 3], [0.1, 0.2, 0.3])["breaks_above"]), "never lost"
-    never = breaks([1, 2, 3], [0.95, 0.99, 1.0])
+    assert np.isnan(broken(0.1, 0.2, 0.3)["breaks_above"]), "never lost"
+    never = broken(0.95, 0.99, 1.0)
     assert np.isnan(never["breaks_above"]), "there was not a tenth to lose"
+
+
+def test_a_breaking_point_lies_between_those_of_the_ends_of_the_scores_intervals() -> None:
+    found = broken(0.9, 0.2, 0.4, 0.8, error=0.1)  # the level 0.6 is that of the score itself
+    assert found["breaks_above_lower"] == pytest.approx(5)  # from 0.5 to 0.9 at the upper end
+    assert found["breaks_above_upper"] == pytest.approx(7)  # from 0.3 to 0.7 at the lower end
+    assert found["breaks_below_lower"] == pytest.approx(2 - 0.5 / 0.7)
+    assert found["breaks_below_upper"] == pytest.approx(2 - 0.3 / 0.7)
+    open_ended = broken(0.9, 0.2, 0.4, 0.65, error=0.1)
+    assert open_ended["breaks_above"] == pytest.approx(4 + 4 * 0.2 / 0.25)
+    assert np.isnan(open_ended["breaks_above_upper"]), "the lower end stays below the level"
+    wide = broken(0.9, 0.2, 0.4, 0.8, error=0.45)
+    assert wide["breaks_above_lower"] == 2, "no value between the best one and the next is safe"
 
 
 def test_breaking_points_are_those_of_groups_that_vary_one_number_or_interval(

@@ -673,8 +673,8 @@ FAULTS = {
     ),
     "ALPaCA forgets its prior mean": Fault(
         "learning/algorithms/alpaca.py",
-        " + product(parts.precision, parts.weight)",
-        "",
+        "parts.weight + product(gain.mT, surplus)",
+        "product(gain.mT, surplus)",
         (
             f"{POSTERIORS}::test_alpaca_with_a_huge_precision_predicts_its_prior",
             f"{POSTERIORS}::test_alpaca_predicts_the_posterior_of_its_linear_model",
@@ -693,11 +693,29 @@ FAULTS = {
     ),
     "the certainty of features does not reach the prior": Fault(
         "learning/algorithms/alpaca.py",
-        "precision=turned + turned.mT - 2 * w",
+        "precision=turned + turned.mT - 2 * curved",
         "precision=turned + turned.mT",
         (
             f"{POSTERIORS}::"
             "test_alpaca_ascends_the_likelihood_of_the_query_points_given_the_support_set[1-tanh]",
+        ),
+    ),
+    "the features of a grid learn from one task": Fault(
+        "learning/algorithms/alpaca.py",
+        "along.query.sum(1) if grid",
+        "along.query[:, 0] if grid",
+        (
+            f"{POSTERIORS}::"
+            "test_alpaca_ascends_the_likelihood_of_the_query_points_given_the_support_set[1-tanh]",
+        ),
+    ),
+    "a breaking point's interval has its ends exchanged": Fault(
+        "analysis/tables/breaking_points.py",
+        '("above", above, (score, upper, lower))',
+        '("above", above, (score, lower, upper))',
+        (
+            "analysis/test_grids.py::"
+            "test_a_breaking_point_lies_between_those_of_the_ends_of_the_scores_intervals",
         ),
     ),
     "diverged runs are dropped from the mean": Fault(

@@ -126,7 +126,9 @@ class Multisets:
 
     def _part(self, resample: Integers, block: Integers, start: float, end: float) -> Floats:
         """Return the sum of the losses of one block of each resample that are in the window."""
-        drawn = self.counts[resample[:, None], self.members[block]]  # (resample, place)
+        size = self.counts.shape[1]
+        places = resample[:, None] * size + self.members[block]  # take is faster than two indices
+        drawn = self.counts.take(places)  # (resample, place)
         upper = self.ends[resample, block][:, None] + drawn.cumsum(1)
         weight = overlap(upper - drawn, upper, start, end)
         return np.einsum("rp,rp->r", weight, self.values[block])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from metabench.analysis.columns import Column
 from metabench.analysis.measured import Study
@@ -17,6 +18,7 @@ from metabench.analysis.statistics.intervals import (
     determined,
     mean_interval,
 )
+from metabench.analysis.statistics.losses import Floats
 from metabench.analysis.statistics.resampling import Resamples
 from metabench.learning.scores import scores
 from metabench.records.measured import CellRecord
@@ -35,80 +37,94 @@ Rows = list[dict[str, Any]]
 
 def build(study: Study) -> pd.DataFrame:
     """Return the table."""
-    draws = study.draws
+    statistics = Statistics(study.draws, study.config.statistics.confidence)
     rows: Rows = []
     for record in study.cells:
-        rows += _cell_rows(study, record, draws)
+        rows += _cell_rows(study, record, statistics)
     for protocol in study.protocols:
-        rows += _entrant_rows(study, protocol, draws)
+        rows += _entrant_rows(study, protocol, statistics)
     order = ["algorithm", "cell", "role", "protocol", "step", "region", "update"]
     return pd.DataFrame(rows).sort_values(order, ignore_index=True)
 
 
-def _cell_rows(study: Study, record: CellRecord, draws: Resamples) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of losses. Equal losses need them only once.
+
+    Protocols of different grids may be equal, a cell's own step may be the common one, and a
+    baseline takes no steps: a quarter of an atlas's losses are equal to others.
+
+    Args:
+        draws: Resamples of seeds and tasks.
+        confidence: Level of the intervals.
+        known: The statistics so far.
+    """
+
+    draws: Resamples
+    confidence: float
+    known: dict[Any, dict[str, float]] = field(default_factory=dict)
+
+    def of(self, losses: Floats, zero: Floats, limit: Floats, last: bool) -> dict[str, float]:
+        """Return the statistics of one row.
+
+        Args:
+            losses: ``(seed, task)``.
+            zero: Losses of predicting zero, ``(task,)``.
+            limit: The loss above which an adaptation has diverged, ``(task,)``.
+            last: Whether it is a protocol's last update.
+        """
+        content = b"".join(part.tobytes() for part in (losses, zero, limit))
+        key = losses.shape, last, sha256(content).digest()
+        if key not in self.known:
+            found = of_scores(scores(losses, zero), self.confidence)
+            found |= summarize(losses, limit, self.confidence)
+            if last:
+                found |= final_intervals(losses, limit, self.draws, self.confidence)
+            self.known[key] = found
+        return self.known[key]
+
+
+def _cell_rows(
+    study: Study, record: CellRecord, statistics: Statistics
+) -> Iterator[dict[str, Any]]:
     for protocol in study.protocols:
-        # A cell's own step may be the common one: equal losses need their statistics only once.
-        known: list[tuple[NDArray[np.float64], Rows]] = []
+        updates = study.protocols[protocol].measured
         for step in record.steps(protocol):
+            head = {**record.head, "protocol": protocol, "step": step}
             losses = record.losses(protocol, step)  # (region, update, run, task)
-            rows = _of_equal(losses, known)
-            if rows is None:
-                measured = study.protocols[protocol].measured
-                rows = _statistics(study, protocol, losses, measured, draws)
-                known.append((losses, rows))
-            for row in rows:
-                yield {**record.head, "protocol": protocol, "step": step, **row}
+            for row in _rows(study, protocol, losses, updates, statistics):
+                yield {**head, **row}
 
 
-def _of_equal(
-    losses: NDArray[np.float64], known: list[tuple[NDArray[np.float64], Rows]]
-) -> Rows | None:
-    """Return the existing rows of equal losses, if there are any."""
-    for other, rows in known:
-        if np.array_equal(other, losses, equal_nan=True):
-            return rows
-    return None
-
-
-def _entrant_rows(study: Study, protocol: str, draws: Resamples) -> Iterator[dict[str, Any]]:
+def _entrant_rows(study: Study, protocol: str, statistics: Statistics) -> Iterator[dict[str, Any]]:
     last = study.protocols[protocol].updates
     for head, seeds, losses in study.entrants(protocol):
-        for row in _statistics(study, protocol, losses[:, None], [last], draws):
+        for row in _rows(study, protocol, losses[:, None], [last], statistics):
             yield {**head, **row, "seeds": len(seeds)}
 
 
-def _statistics(
-    study: Study,
-    protocol: str,
-    losses: NDArray[np.float64],
-    updates: Sequence[int],
-    draws: Resamples,
-) -> Rows:
-    """Return a row of statistics for each region and update.
+def _rows(
+    study: Study, protocol: str, losses: Floats, updates: Sequence[int], statistics: Statistics
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each region and update.
 
     Args:
         study: What was measured.
         protocol: The protocol.
         losses: ``(region, update, run, task)``.
         updates: The number of each update.
-        draws: Resamples of seeds and tasks.
+        statistics: The statistics of a row.
     """
-    confidence, limits = study.config.statistics.confidence, study.limit(protocol)
+    limits, zero = study.limit(protocol), study.baselines[f"test/{protocol}/zero"]
     regions, count, seeds, tasks = losses.shape
-    zero = study.baselines[f"test/{protocol}/zero"]
-    rows = []
     for region, n in np.ndindex(regions, count):
-        here = losses[region, n]
-        found = of_scores(scores(here, zero[region]), confidence)
-        found |= summarize(here, limits[region], confidence)
-        if n == count - 1:
-            found |= final_intervals(here, limits[region], draws, confidence)
         place = {"region": study.regions[protocol][region], "update": updates[n]}
-        rows.append({**place, **found, "seeds": seeds, "tasks": tasks})
-    return rows
+        last = n == count - 1
+        found = statistics.of(losses[region, n], zero[region], limits[region], last)
+        yield {**place, **found, "seeds": seeds, "tasks": tasks}
 
 
-def of_scores(found: NDArray[np.float64], confidence: float) -> dict[str, float]:
+def of_scores(found: Floats, confidence: float) -> dict[str, float]:
     """Return the statistics of the scores of one row, ``(seed, task)``."""
     score = mean_interval(found, confidence, scale="logit")
     return {
@@ -119,9 +135,7 @@ def of_scores(found: NDArray[np.float64], confidence: float) -> dict[str, float]
     }
 
 
-def summarize(
-    losses: NDArray[np.float64], limit: NDArray[np.float64], confidence: float
-) -> dict[str, float]:
+def summarize(losses: Floats, limit: Floats, confidence: float) -> dict[str, float]:
     """Return the statistics of one row.
 
     Args:
@@ -149,7 +163,7 @@ def summarize(
 
 
 def final_intervals(
-    losses: NDArray[np.float64], limit: NDArray[np.float64], draws: Resamples, confidence: float
+    losses: Floats, limit: Floats, draws: Resamples, confidence: float
 ) -> dict[str, float]:
     """Return the intervals of median and IQM, which exist only at a protocol's last update."""
     counted = np.where(losses <= limit, losses, np.inf)

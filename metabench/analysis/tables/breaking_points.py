@@ -11,6 +11,7 @@ import pandas as pd
 
 from metabench.analysis.columns import NUMBER, Column, judged
 from metabench.analysis.measured import Study
+from metabench.analysis.statistics.losses import Floats
 from metabench.analysis.tables import adaptation, axes, leaderboard
 
 NAME = "breaking_points.csv"
@@ -18,18 +19,29 @@ CAPTION = """
 Where each method breaks, for each group of protocols that varies one number or one interval. Its
 advantage over predicting zero is 1 - score after the last update; a breaking point is the value
 beyond the best one at which half of the best advantage is lost, interpolated between two values of
-the axis (axes.csv has the number of an interval). Empty: it is not lost on that side, or the best
-advantage is less than a tenth.
+the axis (axes.csv has the number of an interval). Its interval ends where the
+ends of the score's interval reach that level. Empty: the level is not reached on that side, or the
+best advantage is less than a tenth.
 """
 COLUMNS = {
     "best_value": Column(NUMBER, "The value of the axis with the lowest score."),
     "best_score": Column(NUMBER, "That score."),
     "breaks_below": Column(NUMBER, "Breaking point below the best value."),
-    "breaks_above": Column(NUMBER, "Breaking point above it."),
+    "breaks_below_lower": Column(NUMBER, "Lower end of its interval."),
+    "breaks_below_upper": Column(NUMBER, "Upper end."),
+    "breaks_above": Column(NUMBER, "Breaking point above the best value."),
+    "breaks_above_lower": Column(NUMBER, "Lower end of its interval."),
+    "breaks_above_upper": Column(NUMBER, "Upper end."),
 }
 
 LEAST = 0.1
 """The smallest advantage whose loss is meaningful."""
+
+ENDS = {
+    side: (f"breaks_{side}", f"breaks_{side}_lower", f"breaks_{side}_upper")
+    for side in ("below", "above")
+}
+"""The columns of a breaking point and its interval on either side of the best value."""
 
 KEYS = ["group", "axis", "algorithm", "cell", "role"]
 
@@ -52,35 +64,53 @@ def _of_group(group: str, table: pd.DataFrame) -> Iterator[dict[str, Any]]:
         if len(rows) == count:
             names = (group, rows["axis"].iloc[0], algorithm, cell, role)
             logarithmic = bool((rows["scale"] == "log").all())
-            numbers, found = rows["number"].to_numpy(), rows["score"].to_numpy()
-            yield {**dict(zip(KEYS, names, strict=True)), **breaks(numbers, found, logarithmic)}
+            curves = [rows[name].to_numpy() for name in ("score", "score_lower", "score_upper")]
+            found = breaks(rows["number"].to_numpy(), curves, logarithmic)
+            yield {**dict(zip(KEYS, names, strict=True)), **found}
 
 
 def breaks(
-    numbers: Sequence[float], found: Sequence[float], logarithmic: bool = False
+    numbers: Floats, curves: Sequence[Floats], logarithmic: bool = False
 ) -> dict[str, float]:
     """Return where half of the advantage is lost on either side of the best value.
 
     Args:
         numbers: Values of an axis, ascending.
-        found: The score at each.
+        curves: The score at each, then the lower and the upper end of its interval.
         logarithmic: Whether to interpolate between logarithms of the values.
 
     Example:
-        >>> round(breaks([1, 2, 3, 4], [0.9, 0.1, 0.2, 0.8])["breaks_above"], 4)
-        3.5833
+        >>> scores = np.array([0.9, 0.1, 0.2, 0.8])
+        >>> found = breaks(np.arange(1, 5), [scores, scores - 0.05, scores + 0.05])
+        >>> [round(found[name], 2) for name in ENDS["above"]]
+        [3.58, 3.5, 3.67]
     """
+    score, lower, upper = curves
     at = np.log(numbers) if logarithmic else np.asarray(numbers, float)
-    best = int(np.argmin(found))
-    level = 1 - (1 - found[best]) / 2
-    ends = {"breaks_below": range(best, -1, -1), "breaks_above": range(best, len(at))}
-    result = {"best_value": float(numbers[best]), "best_score": float(found[best])}
-    for name, way in ends.items():
-        result[name] = np.nan
-        for here, there in pairwise(way):
-            if 1 - found[best] >= LEAST and found[there] > level:
-                share = (level - found[here]) / (found[there] - found[here])
-                value = at[here] + share * (at[there] - at[here])
-                result[name] = float(np.exp(value) if logarithmic else value)
-                break
+    best = int(np.argmin(score))
+    level = 1 - (1 - score[best]) / 2
+    result = {"best_value": float(numbers[best]), "best_score": float(score[best])}
+    result |= dict.fromkeys([*ENDS["below"], *ENDS["above"]], np.nan)
+    if 1 - score[best] < LEAST:
+        return result
+    # On its way from the best value, the upper end of the score reaches the level first.
+    below, above = range(best, -1, -1), range(best, len(at))
+    for side, way, ordered in (
+        ("below", below, (score, lower, upper)),
+        ("above", above, (score, upper, lower)),
+    ):
+        for name, curve in zip(ENDS[side], ordered, strict=True):
+            value = _reached(level, at, curve, way)
+            result[name] = float(np.exp(value) if logarithmic else value)
     return result
+
+
+def _reached(level: float, at: Floats, curve: Floats, way: range) -> float:
+    """Return where a curve first exceeds a level on a way through the places, or nan."""
+    if curve[way[0]] > level:
+        return float(at[way[0]])
+    for here, there in pairwise(way):
+        if curve[there] > level:
+            share = (level - curve[here]) / (curve[there] - curve[here])
+            return float(at[here] + share * (at[there] - at[here]))
+    return np.nan

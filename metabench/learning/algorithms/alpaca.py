@@ -1,8 +1,9 @@
 """ALPaCA: Bayesian linear regression on learned features, with a learned prior and learned noise.
 
     y = h(x) w + b + noise,    noise ~ N(0, s),    w ~ N(w_0, s P_0^-1),    P_0 = A A'
-    P = P_0 + H' H,    v = P^-1 (H' (Y - b) + P_0 w_0)         the posterior of w is N(v, s P^-1)
-    p(y | x, support) = N(h(x) v + b, s u(x)),    u(x) = 1 + h(x) P^-1 h(x)'
+    J = H P_0^-1,   K = J H' + I,   k = K^-1 (Y - b - H w_0)
+    v = w_0 + J' k,   S = P_0^-1 - J' K^-1 J         the posterior of w is N(v, s S)
+    p(y | x, support) = N(h(x) v + b, s u(x)),    u(x) = 1 + h(x) S h(x)'
     theta <- theta - meta_step_size * d/dtheta sum_t -log p(query_t | support_t) / n
 
 h is the last hidden layer, H its value at the support points, and w_0 and b are the output layer.
@@ -14,13 +15,13 @@ which cannot tell what the noise is. Here the precision of every direction of fe
 and the likelihood of the query points weighs each error by the predicted variance.
 
 The gradient of a task is as follows, with r = dL/d(mean) and q = dL/du at the query points, whose
-features are Q, S = P^-1, t = S Q' r and W = S Q' diag(q) Q S:
+features are Q, C = Q J' K^-1, Z = Q S = Q P_0^-1 - C J and t = Z' r, so that H t = C' r:
 
-    dL/dQ = r v' + 2 diag(q) Q S,    dL/dH = (Y - b - H v) t' - H t v' - 2 H W
-    dL/dw_0 = P_0 t,    dL/db = 1' r - 1' H t,    dL/dA = (t (w_0 - v)' + (w_0 - v) t' - 2 W) A
+    dL/dQ = r v' + 2 diag(q) Z,    dL/dH = k t' - C' (r v' + 2 diag(q) Z)
+    dL/dw_0 = P_0 t,    dL/db = 1' r - 1' C' r,    dL/dP_0 = t (w_0 - v)' - Z' diag(q) Z
 
 The features are computed in the type of theta; everything that follows is computed in float64,
-since P may be nearly singular.
+since P_0 may be nearly singular.
 
 Note: The authors know the variance of the noise; here it is learned. They have no b. Their A begins
     with random numbers, for which P_0 is the identity on average; ours begins as the identity. In
@@ -71,8 +72,8 @@ class Parts(NamedTuple):
     """b, ``(..., 1, 1)``."""
     root: Tensor
     """A, ``(..., width, width)``."""
-    precision: Tensor
-    """P_0, ``(..., width, width)``."""
+    covariance: Tensor
+    """P_0^-1, ``(..., width, width)``."""
     noise: Tensor
     """s, ``(..., 1, 1)``."""
 
@@ -82,25 +83,40 @@ class Posterior(NamedTuple):
 
     mean: Tensor
     """v, ``(..., width, 1)``."""
+    surplus: Tensor
+    """k, which is also what the mean leaves of the labels, ``(..., shots, 1)``."""
+    gain: Tensor
+    """J, ``(..., shots, width)``."""
     factor: Tensor
-    """The lower Cholesky factor of P, ``(..., width, width)``."""
+    """The lower Cholesky factor of K, ``(..., shots, shots)``."""
+
+
+class Spread(NamedTuple):
+    """The posterior at points with features Q; see the equations above."""
+
+    gain: Tensor
+    """C, ``(..., point, shots)``."""
+    solved: Tensor
+    """Z, ``(..., point, width)``."""
+    u: Tensor
+    """``(..., point, 1)``."""
 
 
 class Gradients(NamedTuple):
-    """The gradients of the loss of each task, ``(run, task, ...)``."""
+    """The gradients of the loss, ``(run, ...)``. All but the first two are summed over tasks."""
 
     support: Tensor
-    """Along the features of support points, ``(..., shots, width)``."""
+    """Along the features of support points, ``(run, task, shots, width)``."""
     query: Tensor
-    """Along the features of query points, ``(..., point, width)``."""
+    """Along the features of query points, ``(run, task, point, width)``."""
     weight: Tensor
-    """t, ``(..., width, 1)``; along w_0, it is P_0 t."""
+    """t, ``(run, width, 1)``; along w_0, it is P_0 t."""
     bias: Tensor
-    """Along b, ``(..., 1)``."""
+    """Along b, ``(run, 1)``."""
     precision: Tensor
-    """The gradient along P_0 and its transpose, added, ``(..., width, width)``."""
+    """The gradient along P_0 and its transpose, added, ``(run, width, width)``."""
     noise: Tensor
-    """Along log s, ``(..., 1)``."""
+    """Along log s, ``(run, 1)``."""
 
 
 def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
@@ -124,23 +140,25 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
         The sum, ``(run, M)``.
     """
     support, query = batch
-    tasks, shots, count = *support.y.shape[1:3], query.y.shape[2]
-    parts = _parts(network, theta)
-    shared = Parts(*(part[:, None] for part in parts))  # the same for all tasks
-    query_x = query.x.expand(len(theta), tasks, -1, -1)
-    x = torch.cat([support.x, query_x], dim=2).flatten(1, 2)
+    parts, (runs, tasks, shots) = _parts(network, theta), support.y.shape[:3]
+    of_tasks = Parts(*(part[:, None] for part in parts))  # the same for all tasks
+    grid = query.x.dim() == 2  # the same for all tasks too, so it passes a run's network once
+    query_x = query.x.expand(runs, *query.x.shape) if grid else query.x.flatten(1, 2)
+    x = torch.cat([support.x.flatten(1, 2), query_x], dim=1)
     hidden = network.hidden(parts.network, x)
-    features = hidden.last.unflatten(1, (tasks, shots + count)).double()
-    at_support, at_query = features.split([shots, count], dim=2)
-    along = _gradients(shared, at_support, at_query, support.y, query.y)
+    of_support, of_query = hidden.last.double().split([tasks * shots, query_x.shape[1]], dim=1)
+    at_support = of_support.unflatten(1, (tasks, shots))
+    at_query = of_query.unflatten(1, (1 if grid else tasks, -1))
+    along = _gradients(of_tasks, at_support, at_query, support.y, query.y)
 
-    cotangent = torch.cat([along.support, along.query], dim=2).flatten(1, 2).to(theta.dtype)
+    along_query = along.query.sum(1) if grid else along.query.flatten(1, 2)
+    cotangent = torch.cat([along.support.flatten(1, 2), along_query], dim=1).to(theta.dtype)
     along_network = network.pulled_back(parts.network, x, hidden, cotangent)
     of_weight, of_bias = network.layers(along_network)[-1]
-    of_weight.copy_(product(parts.precision, along.weight.sum(1)))
-    of_bias.copy_(along.bias.sum(1, keepdim=True))
-    of_root = product(along.precision.sum(1), parts.root)
-    rest = torch.cat([of_root.flatten(1), along.noise.sum(1)], dim=-1)
+    of_weight.copy_(product(parts.root, product(parts.root.mT, along.weight)))
+    of_bias.copy_(along.bias[..., None])
+    of_root = product(along.precision, parts.root)
+    rest = torch.cat([of_root.flatten(1), along.noise], dim=-1)
     return torch.cat([along_network, rest.to(theta.dtype)], dim=-1)
 
 
@@ -152,28 +170,30 @@ def _gradients(
     Args:
         parts: The learned values.
         at_support: Features of the support points, ``(run, task, shots, width)``.
-        at_query: Features of the query points, ``(run, task, point, width)``.
+        at_query: Features of the query points, ``(run, task, point, width)``, or of the grid,
+            ``(run, 1, point, width)``.
         y: Labels of the support points, ``(run, task, shots, 1)``.
         labels: Labels of the query points, ``(run, task, point, 1)``.
     """
-    v, factor = _posterior(parts, at_support, y)
-    solved = torch.cholesky_solve(at_query.mT, factor).mT  # Q S
-    u = 1 + (at_query * solved).sum(-1, keepdim=True)
+    posterior = _posterior(parts, at_support, y)
+    v, k = posterior.mean, posterior.surplus
+    c, z, u = _spread(parts, posterior, at_query)
     error = labels - (product(at_query, v) + parts.bias)
     variance, count = parts.noise * u, labels.shape[-2]
     surplus = (1 - error.square() / variance) / (2 * count)  # along the log of each variance
     r, q = -error / variance / count, surplus / u
 
-    t, w = product(solved.mT, r), product((q * solved).mT, solved)
-    left = y - parts.bias - product(at_support, v)
-    turned = product(t, (parts.weight - v).mT)
+    t, weighted = product(z.mT, r), q * z
+    along_query = product(r, v.mT) + 2 * weighted
+    turned = product(t.squeeze(-1).mT, (parts.weight - v).squeeze(-1))  # summed over tasks
+    curved = product(weighted.flatten(1, 2).mT, z.flatten(1, 2))
     return Gradients(
-        support=product(left, t.mT) - product(at_support, product(t, v.mT) + 2 * w),
-        query=product(r, v.mT) + 2 * q * solved,
-        weight=t,
-        bias=r.sum(-2) - product(at_support, t).sum(-2),
-        precision=turned + turned.mT - 2 * w,
-        noise=surplus.sum(-2),
+        support=product(k, t.mT) - product(c.mT, along_query),
+        query=along_query,
+        weight=t.sum(1),
+        bias=r.sum((1, 2)) - product(c.mT, r).sum((1, 2)),
+        precision=turned + turned.mT - 2 * curved,
+        noise=surplus.sum((1, 2)),
     )
 
 
@@ -195,17 +215,28 @@ def distribution(
     parts, support = _parts(network, theta), question.batches.at(0)
     at_support = network.features(parts.network, support.x).double()
     at_x = network.features(parts.network, question.x).double()
-    v, factor = _posterior(parts, at_support, support.y)
-    mean = product(at_x, v) + parts.bias
-    u = 1 + (at_x * torch.cholesky_solve(at_x.mT, factor).mT).sum(-1, keepdim=True)
-    return Predictive(mean.to(theta.dtype), (parts.noise * u).to(theta.dtype))
+    posterior = _posterior(parts, at_support, support.y)
+    mean = product(at_x, posterior.mean) + parts.bias
+    variance = parts.noise * _spread(parts, posterior, at_x).u
+    return Predictive(mean.to(theta.dtype), variance.to(theta.dtype))
 
 
 def _posterior(parts: Parts, at_support: Tensor, y: Tensor) -> Posterior:
     """Return the posterior of w given features ``(..., shots, width)`` and labels."""
-    factor = factor_or_nan(parts.precision + product(at_support.mT, at_support))
-    evidence = product(at_support.mT, y - parts.bias) + product(parts.precision, parts.weight)
-    return Posterior(torch.cholesky_solve(evidence, factor), factor)
+    gain = product(at_support, parts.covariance)
+    unit = torch.eye(at_support.shape[-2], dtype=at_support.dtype)
+    factor = factor_or_nan(product(gain, at_support.mT) + unit)
+    unknown = y - parts.bias - product(at_support, parts.weight)
+    surplus = torch.cholesky_solve(unknown, factor)
+    return Posterior(parts.weight + product(gain.mT, surplus), surplus, gain, factor)
+
+
+def _spread(parts: Parts, posterior: Posterior, at: Tensor) -> Spread:
+    """Return the posterior at points with features ``(..., point, width)``."""
+    across = product(at, posterior.gain.mT)
+    gain = torch.cholesky_solve(across.mT, posterior.factor).mT
+    solved = product(at, parts.covariance) - product(gain, posterior.gain)
+    return Spread(gain, solved, 1 + (at * solved).sum(-1, keepdim=True))
 
 
 def _parts(network: Network, theta: Tensor) -> Parts:
@@ -215,8 +246,8 @@ def _parts(network: Network, theta: Tensor) -> Parts:
     of_network, root, noise = theta.tensor_split(ends, dim=-1)
     weight, bias = (part.double() for part in network.layers(of_network)[-1])
     square, scale = root.unflatten(-1, (width, width)).double(), noise.double().exp()
-    precision = product(square, square.mT)
-    return Parts(of_network, weight, bias, square, precision, scale[..., None])
+    covariance = torch.cholesky_inverse(factor_or_nan(product(square, square.mT)))
+    return Parts(of_network, weight, bias, square, covariance, scale[..., None])
 
 
 ALGORITHM = Algorithm(
