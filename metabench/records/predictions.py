@@ -11,7 +11,7 @@ every row. An npz file has arrays instead: `PROTOCOL/bank`, that number, and `PR
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile, is_zipfile
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from metabench.learning.predictions import BankSettings
 from metabench.learning.settings import Protocol
+from metabench.records import csv_files
 from metabench.records.artifacts import Arrays, ArtifactError, content_digest
 from metabench.records.provenance import config_digest
 
@@ -72,9 +73,6 @@ UNREADABLE = (
     ZlibError,
 )
 """What libraries raise on files that are damaged or hold something else."""
-
-NONE = ["", "NA"]
-"""What stands for no value in a CSV file: R writes NA."""
 
 Rows = dict[str, NDArray[Any]]
 """Columns of the rows of one protocol."""
@@ -201,8 +199,10 @@ def _cast(name: str, column: Any, wanted: str) -> Any:
 
 
 def _table(path: Path) -> Any:
-    """Read a parquet or CSV file."""
-    return _parquet(path) if path.suffix == ".parquet" else _csv(path)
+    """Read a parquet or CSV file; R and spreadsheets may have whole numbers as real ones."""
+    if path.suffix == ".parquet":
+        return _parquet(path)
+    return csv_files.read(path, dict.fromkeys((*COLUMNS, SEED), "float64") | {PROTOCOL: "string"})
 
 
 def _parquet(path: Path) -> Any:
@@ -213,68 +213,6 @@ def _parquet(path: Path) -> Any:
             return file.read()
     except ValueError:
         raise ValueError("it must be a parquet file, and is damaged or something else") from None
-
-
-def _csv(path: Path) -> Any:
-    """Read a CSV file; R and spreadsheets may have whole numbers as real ones."""
-    from pyarrow.csv import ConvertOptions, read_csv
-
-    header = next(_lines(path), "").rstrip()
-    if "," not in header:
-        raise ValueError(
-            f"a CSV file must have commas between its columns, and decimals with a point; "
-            f"its first line is {header!r:.80}"
-        )
-    types = dict.fromkeys((*COLUMNS, SEED), "float64") | {PROTOCOL: "string"}
-    plain = ConvertOptions(
-        column_types=types,
-        null_values=NONE,
-        strings_can_be_null=True,
-    )
-    try:
-        return read_csv(path, convert_options=plain)
-    except ValueError as error:
-        raise ValueError(_wrong_row(path) or str(error)) from None
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a file; raise ValueError at the first that is not text in UTF-8."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                text = line.decode("utf-8-sig")
-            except UnicodeDecodeError:
-                text = "\0"
-            if "\0" in text:  # as UTF-16 has without a mark of its byte order
-                raise ValueError(f"a CSV file must be text in UTF-8, and line {number} is not")
-            yield text
-
-
-def _wrong_row(path: Path) -> str | None:
-    """Return what is wrong with the first row that cannot be read, if it is known."""
-    table = csv.reader(_lines(path))
-    header = next(table)
-    for row, fields in enumerate(filter(None, table), start=1):
-        if len(fields) != len(header):
-            return (
-                f"every row must have {len(header)} fields, as many as the first line, "
-                f"got {len(fields)} in row {row}; decimals need a point"
-            )
-        for name, text in zip(header, fields, strict=True):
-            is_number = name in (*COLUMNS, SEED) and name != PROTOCOL
-            if is_number and text not in NONE and not _is_number(text):
-                return (
-                    f"{name} must be a number, got {text!r:.40} in row {row}; decimals need a point"
-                )
-    return None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _of_arrays(path: Path, settings: BankSettings, seeds: int) -> dict[str, Rows]:

@@ -405,6 +405,10 @@ COMMAS = (
     "a CSV file must have commas between its columns, and decimals with a point; its first line is"
 )
 NOT_A_TABLE = {
+    "only the names of columns": (
+        lambda t: ",".join(t.columns).encode(),
+        "it must have rows, and has only its first line",
+    ),
     "semicolons": (
         lambda t: t.to_csv(index=False, sep=";").encode(),
         f"{COMMAS} 'bank;protocol;task;point;prediction;seed'",

@@ -145,13 +145,16 @@ class Grid:
         ]
         ranked = cells.assign(order=order).sort_values("order", kind="stable")
         several = ranked["algorithm"].duplicated(keep=False)
+        further = ranked["algorithm"].duplicated()
         earlier = ranked.groupby(["algorithm", "role"]).cumcount()
-        found = [
-            self._method(
-                row.algorithm, row.cell, row.role, self._note(row, more), _look(row.role, n)
+        found = []
+        for row, more, hollow, n in zip(
+            ranked.itertuples(), several, further, earlier, strict=True
+        ):
+            look = _look(row.role, n) | ({"markerfacecolor": "white"} if hollow else {})
+            found.append(
+                self._method(row.algorithm, row.cell, row.role, self._note(row, more), look)
             )
-            for row, more, n in zip(ranked.itertuples(), several, earlier, strict=True)
-        ]
         return found + [method for method in self._baselines if self._highest(method) >= LEAST]
 
     @cached_property

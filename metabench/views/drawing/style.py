@@ -72,7 +72,7 @@ KNOWN = {
     "bayes": Style("Bayes-optimal", "#333333", "1"),
     "gaussian-process": Style("GP, given kernel", "#000000", "X"),
     "gaussian-process-fitted": Style("GP, fitted kernel", "#4d4d4d", "x"),
-    "gaussian-process-noise": Style("GP, known noise", "#7a5195", "$N$"),
+    "gaussian-process-noise": Style("GP, known noise", "#7a5195", "."),
     "gaussian-process-periodic": Style("GP, known period", "#777777", "+"),
     "linear": Style("Linear model", "#996633", "|"),
     "zero": Style("Zero predictor", "#8c8c8c", "P"),

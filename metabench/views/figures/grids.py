@@ -15,7 +15,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure, FigureBase
-from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from metabench.views.drawing.curves import ARROW, arrow
@@ -104,7 +104,7 @@ def _curves(grid: Grid) -> Figure:
         look = {"linestyle": "none", "marker": r"$\downarrow$", "color": method.look["color"]}
         left.plot([], [], label=f"{method.label}, below", **look)
     scores = np.concatenate(known)
-    loss_axis(left, "y", scores[scores >= LOW])
+    loss_axis(left, "y", np.append(scores[scores >= LOW], [LOW] if below else []))
     if below:  # room for the arrows
         left.set_ylim(bottom=LOW / 2)
     left.set_ylabel("mean score")
@@ -126,11 +126,29 @@ def _label(axes: Axes, axis: Axis) -> None:
             axes.tick_params(axis="x", rotation=60)
         return
     axes.set_xscale(axis.scale)
-    axes.set_xticks(axis.numbers)
+    axes.set_xticks(axis.numbers, _apart(axis))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     if len(axis.numbers) > 6:
         axes.tick_params(axis="x", rotation=60)
+
+
+def _apart(axis: Axis) -> list[str]:
+    """Return the texts of an axis's numbers, none where one would overlap the one before.
+
+    Example:
+        >>> _apart(Axis("shots", "log", [], [1.0, 1.1, 1.5, 2.0, 4.0, 16.0]))
+        ['1', '', '1.5', '2', '4', '16']
+    """
+    places = np.log(axis.numbers) if axis.scale == "log" else np.array(axis.numbers)
+    texts, last = [""] * len(places), -np.inf
+    for n in np.argsort(places):
+        if places[n] - last > CLOSE * np.ptp(places):
+            texts[n], last = f"{axis.numbers[n]:.3g}", places[n]
+    return texts
+
+
+CLOSE = 0.045
+"""The distance of two numbers at which their texts overlap, as a share of the axis."""
 
 
 def _sets_of_maps(grid: Grid) -> Figure:
