@@ -673,8 +673,8 @@ FAULTS = {
     ),
     "ALPaCA forgets its prior mean": Fault(
         "learning/algorithms/alpaca.py",
-        "parts.weight + product(gain.mT, surplus)",
-        "product(gain.mT, surplus)",
+        "mean = product(features, parts.weight) + parts.bias",
+        "mean = 0 * product(features, parts.weight) + parts.bias",
         (
             f"{POSTERIORS}::test_alpaca_with_a_huge_precision_predicts_its_prior",
             f"{POSTERIORS}::test_alpaca_predicts_the_posterior_of_its_linear_model",
@@ -693,8 +693,8 @@ FAULTS = {
     ),
     "the certainty of features does not reach the prior": Fault(
         "learning/algorithms/alpaca.py",
-        "precision=turned + turned.mT - 2 * curved",
-        "precision=turned + turned.mT",
+        "precision=-(turned + turned.mT + 2 * curved)",
+        "precision=-(turned + turned.mT)",
         (
             f"{POSTERIORS}::"
             "test_alpaca_ascends_the_likelihood_of_the_query_points_given_the_support_set[1-tanh]",

@@ -32,6 +32,7 @@ Reference: Harrison et al. 2018, arXiv:1807.08912, section 3; https://github.com
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -78,26 +79,30 @@ class Parts(NamedTuple):
     """s, ``(..., 1, 1)``."""
 
 
-class Posterior(NamedTuple):
-    """The posterior of w; see the equations above."""
+class Prior(NamedTuple):
+    """What is known of points before any label."""
 
-    mean: Tensor
-    """v, ``(..., width, 1)``."""
-    surplus: Tensor
-    """k, which is also what the mean leaves of the labels, ``(..., shots, 1)``."""
+    features: Tensor
+    """H or Q, ``(..., point, width)``."""
     gain: Tensor
-    """J, ``(..., shots, width)``."""
-    factor: Tensor
-    """The lower Cholesky factor of K, ``(..., shots, shots)``."""
+    """H P_0^-1 or Q P_0^-1, ``(..., point, width)``."""
+    mean: Tensor
+    """H w_0 + b or Q w_0 + b, ``(..., point, 1)``."""
+
+    def each(self, function: Callable[[Tensor], Tensor]) -> Prior:
+        """Return a function of each of its parts."""
+        return Prior(*map(function, self))
 
 
-class Spread(NamedTuple):
-    """The posterior at points with features Q; see the equations above."""
+class Posterior(NamedTuple):
+    """The posterior at query points; see the equations above."""
 
+    surplus: Tensor
+    """k, which is also what the posterior leaves of the support labels, ``(..., shots, 1)``."""
     gain: Tensor
     """C, ``(..., point, shots)``."""
-    solved: Tensor
-    """Z, ``(..., point, width)``."""
+    mean: Tensor
+    """Q v + b, ``(..., point, 1)``."""
     u: Tensor
     """``(..., point, 1)``."""
 
@@ -141,15 +146,16 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     """
     support, query = batch
     parts, (runs, tasks, shots) = _parts(network, theta), support.y.shape[:3]
-    of_tasks = Parts(*(part[:, None] for part in parts))  # the same for all tasks
-    grid = query.x.dim() == 2  # the same for all tasks too, so it passes a run's network once
+    grid = query.x.dim() == 2  # the same for all tasks, so it passes a run's network once
     query_x = query.x.expand(runs, *query.x.shape) if grid else query.x.flatten(1, 2)
     x = torch.cat([support.x.flatten(1, 2), query_x], dim=1)
     hidden = network.hidden(parts.network, x)
-    of_support, of_query = hidden.last.double().split([tasks * shots, query_x.shape[1]], dim=1)
-    at_support = of_support.unflatten(1, (tasks, shots))
-    at_query = of_query.unflatten(1, (1 if grid else tasks, -1))
-    along = _gradients(of_tasks, at_support, at_query, support.y, query.y)
+    known, of_support = _prior(parts, hidden.last.double()), tasks * shots
+    at_support = known.each(lambda part: part[:, :of_support].unflatten(1, (tasks, shots)))
+    at_query = known.each(
+        lambda part: part[:, of_support:].unflatten(1, (1 if grid else tasks, -1))
+    )
+    along = _gradients(parts, at_support, at_query, support.y, query.y)
 
     along_query = along.query.sum(1) if grid else along.query.flatten(1, 2)
     cotangent = torch.cat([along.support.flatten(1, 2), along_query], dim=1).to(theta.dtype)
@@ -163,36 +169,36 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
 
 
 def _gradients(
-    parts: Parts, at_support: Tensor, at_query: Tensor, y: Tensor, labels: Tensor
+    parts: Parts, at_support: Prior, at_query: Prior, y: Tensor, labels: Tensor
 ) -> Gradients:
-    """Return the gradients of each task, by the equations above.
+    """Return the gradients of a run's tasks, by the equations above.
 
     Args:
-        parts: The learned values.
-        at_support: Features of the support points, ``(run, task, shots, width)``.
-        at_query: Features of the query points, ``(run, task, point, width)``, or of the grid,
-            ``(run, 1, point, width)``.
+        parts: The learned values, ``(run, ...)``.
+        at_support: What is known of the support points, ``(run, task, shots, ...)``.
+        at_query: What is known of the query points, ``(run, task, point, ...)``, or of the grid,
+            ``(run, 1, point, ...)``.
         y: Labels of the support points, ``(run, task, shots, 1)``.
         labels: Labels of the query points, ``(run, task, point, 1)``.
     """
-    posterior = _posterior(parts, at_support, y)
-    v, k = posterior.mean, posterior.surplus
-    c, z, u = _spread(parts, posterior, at_query)
-    error = labels - (product(at_query, v) + parts.bias)
-    variance, count = parts.noise * u, labels.shape[-2]
+    k, c, mean, u = _posterior(at_support, at_query, y)
+    error = labels - mean
+    variance, count = parts.noise[:, None] * u, labels.shape[-2]
     surplus = (1 - error.square() / variance) / (2 * count)  # along the log of each variance
     r, q = -error / variance / count, surplus / u
 
+    z = at_query.gain - product(c, at_support.gain)
     t, weighted = product(z.mT, r), q * z
-    along_query = product(r, v.mT) + 2 * weighted
-    turned = product(t.squeeze(-1).mT, (parts.weight - v).squeeze(-1))  # summed over tasks
+    moved = product(at_support.gain.mT, k)  # v - w_0
+    along_query = product(r, (parts.weight[:, None] + moved).mT) + 2 * weighted
+    turned = product(t.squeeze(-1).mT, moved.squeeze(-1))  # summed over tasks, as is the next
     curved = product(weighted.flatten(1, 2).mT, z.flatten(1, 2))
     return Gradients(
         support=product(k, t.mT) - product(c.mT, along_query),
         query=along_query,
         weight=t.sum(1),
         bias=r.sum((1, 2)) - product(c.mT, r).sum((1, 2)),
-        precision=turned + turned.mT - 2 * curved,
+        precision=-(turned + turned.mT + 2 * curved),
         noise=surplus.sum((1, 2)),
     )
 
@@ -213,30 +219,29 @@ def distribution(
 ) -> Predictive:
     """Return the posterior of labels given the support set."""
     parts, support = _parts(network, theta), question.batches.at(0)
-    at_support = network.features(parts.network, support.x).double()
-    at_x = network.features(parts.network, question.x).double()
-    posterior = _posterior(parts, at_support, support.y)
-    mean = product(at_x, posterior.mean) + parts.bias
-    variance = parts.noise * _spread(parts, posterior, at_x).u
-    return Predictive(mean.to(theta.dtype), variance.to(theta.dtype))
+    at_support, at_x = (
+        _prior(parts, network.features(parts.network, x).double()) for x in (support.x, question.x)
+    )
+    _, _, mean, u = _posterior(at_support, at_x, support.y)
+    return Predictive(mean.to(theta.dtype), (parts.noise * u).to(theta.dtype))
 
 
-def _posterior(parts: Parts, at_support: Tensor, y: Tensor) -> Posterior:
-    """Return the posterior of w given features ``(..., shots, width)`` and labels."""
-    gain = product(at_support, parts.covariance)
-    unit = torch.eye(at_support.shape[-2], dtype=at_support.dtype)
-    factor = factor_or_nan(product(gain, at_support.mT) + unit)
-    unknown = y - parts.bias - product(at_support, parts.weight)
-    surplus = torch.cholesky_solve(unknown, factor)
-    return Posterior(parts.weight + product(gain.mT, surplus), surplus, gain, factor)
+def _prior(parts: Parts, features: Tensor) -> Prior:
+    """Return what is known of points with features ``(..., point, width)``."""
+    mean = product(features, parts.weight) + parts.bias
+    return Prior(features, product(features, parts.covariance), mean)
 
 
-def _spread(parts: Parts, posterior: Posterior, at: Tensor) -> Spread:
-    """Return the posterior at points with features ``(..., point, width)``."""
-    across = product(at, posterior.gain.mT)
-    gain = torch.cholesky_solve(across.mT, posterior.factor).mT
-    solved = product(at, parts.covariance) - product(gain, posterior.gain)
-    return Spread(gain, solved, 1 + (at * solved).sum(-1, keepdim=True))
+def _posterior(support: Prior, query: Prior, y: Tensor) -> Posterior:
+    """Return the posterior at query points given labels of the support points."""
+    unit = torch.eye(y.shape[-2], dtype=torch.float64)
+    factor = factor_or_nan(product(support.gain, support.features.mT) + unit)  # of K
+    surplus = torch.cholesky_solve(y - support.mean, factor)
+    across = product(query.features, support.gain.mT)  # Q J'
+    gain = torch.cholesky_solve(across.mT, factor).mT
+    u = 1 + (query.features * query.gain).sum(-1, keepdim=True)
+    u = u - (across * gain).sum(-1, keepdim=True)
+    return Posterior(surplus, gain, query.mean + product(across, surplus), u)
 
 
 def _parts(network: Network, theta: Tensor) -> Parts:
