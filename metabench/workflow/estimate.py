@@ -40,10 +40,10 @@ PACES = {
 }
 
 SHARES = {
-    "alpaca": 14.0,
+    "alpaca": 10.0,
     "anil": 0.3,
     "conditional_neural_process": 5.0,
-    "deep_kernel": 13.0,
+    "deep_kernel": 5.0,
     "imaml": 2.0,
     "in_context_transformer": 180.0,
     "lstm": 22.0,
@@ -58,7 +58,7 @@ SHARES = {
 
 ANIL and the ridge head pass the hidden layers once for all tasks. Meta-Curvature multiplies each
 gradient, and T-net each layer, by matrices as large as the layers. A neural process also has an
-encoder. ALPaCA and deep kernel transfer compute posteriors in float64, outside the engine. Autograd
+encoder. ALPaCA and deep kernel transfer compute posteriors in float64. Autograd
 differentiates a transformer, whose layers are many, and an LSTM, whose steps follow one another.
 The steps of implicit MAML pass through memory, one after the other.
 """
