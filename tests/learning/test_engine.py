@@ -545,6 +545,18 @@ def test_predictions_after_some_steps_are_those_of_all_of_them(measured, sizes, 
     assert torch.equal(some, every[list(measured)])
 
 
+@pytest.mark.parametrize("own_points", [False, True])
+def test_tasks_that_share_a_network_predict_like_copies_of_it(own_points, each_engine):
+    network = Network((1, 8, 8, 1))
+    theta = (0.3 * noise(0, 3, network.parameters))[:, None].expand(-1, 4, -1)
+    x, y = noise(1, 2, 3, 4, 5, 1), noise(2, 2, 3, 4, 5, 1)
+    query = noise(3, 3, 4, 7, 1) if own_points else noise(3, 7, 1)
+    shared, copied = (
+        network.predict_along(phi, (x, y, 0.05), query) for phi in (theta, theta.contiguous())
+    )
+    assert torch.equal(shared, copied)
+
+
 @pytest.mark.parametrize("measured", [[4], [-1], [2, 1], [1, 1], [0, 4]])
 def test_predictions_after_steps_that_are_not_there_are_refused(measured):
     theta, x = 0.3 * noise(0, FLUX.parameters), noise(1, 3, 5, 1)

@@ -1346,12 +1346,16 @@ template <class T> int descend(const Job<T>& job) {
 
 // Predictions after the measured numbers of steps, (measured, outer, inner, queries, outputs).
 template <class T> int predict_along(const Job<T>& job) {
+  const int64_t length = job.queries * job.outputs;
   return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t n) {
+    // Before the first step, the tasks of a run predict the same at the same points.
+    const bool same = j > 0 && job.theta(i, j) == job.theta(i, j - 1) && job.query(i, j) == job.query(i, j - 1);
     for (int64_t k = 0, found = 0; found < job.every; ++k) {
       if (k > 0) step(job, network, i, j, k - 1, network.slot(0));
       if (k < job.measured[found]) continue;
-      const int64_t offset = (found++ * job.outer * job.inner + n) * job.queries * job.outputs;
-      network.predict(job.queries, job.query(i, j), job.result + offset);
+      T* const prediction = job.result + (found++ * job.outer * job.inner + n) * length;
+      if (k == 0 && same) std::copy_n(prediction - length, length, prediction);
+      else network.predict(job.queries, job.query(i, j), prediction);
     }
   });
 }
