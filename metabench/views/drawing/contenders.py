@@ -10,6 +10,9 @@ from metabench.learning.scores import scores
 from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import Style
 
+LOW = 1e-5
+"""Lower scores of single tasks are drawn here."""
+
 
 class Contender(NamedTuple):
     """One contender.

@@ -12,6 +12,9 @@ from metabench.analysis.columns import judged
 from metabench.views.drawing.lines import PUBLISHED, SELECTED, baseline
 from metabench.views.drawing.reading import LEAST, Tables
 
+LOW = 1e-4
+"""Lower scores do not fit on an axis with the others."""
+
 EQUAL_BUDGET: dict[str, Any] = {"linestyle": (0, (5, 1, 1, 1)), "linewidth": 1.2}
 
 ROLES = {"published": PUBLISHED, "equal-budget": EQUAL_BUDGET, "grid": SELECTED}

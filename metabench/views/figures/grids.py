@@ -19,7 +19,7 @@ from matplotlib.ticker import NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from metabench.views.drawing.curves import ARROW, arrow
-from metabench.views.drawing.grids import Axis, Grid, Method
+from metabench.views.drawing.grids import LOW, Axis, Grid, Method
 from metabench.views.drawing.medium import canvas, headline, legend_below, medium
 from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import loss_axis
@@ -46,11 +46,8 @@ by name. Cells adapt at their own step size or, if they have none, at the one th
 validation tasks.
 """
 
-LOW = 1e-4
-"""Scores below are off the axis."""
-
 OFF = 1e-9
-"""Stands for such a score, so that the line leaves the axis through its bottom."""
+"""Stands for a score below `LOW`, so that the line leaves the axis through its bottom."""
 
 MAP = 1.8
 """Inches of a map at least."""

@@ -6,7 +6,7 @@ from itertools import combinations
 
 from matplotlib.figure import Figure
 
-from metabench.views.drawing.contenders import Contender, contenders, scores_by_task
+from metabench.views.drawing.contenders import LOW, Contender, contenders, scores_by_task
 from metabench.views.drawing.medium import canvas, headline, message
 from metabench.views.drawing.reading import Fields, Tables
 from metabench.views.drawing.style import GREY, Style, titled
@@ -19,9 +19,6 @@ update. Above the dashed line, the one across is better on this task. The conten
 best algorithms, each with its selected cell, and the Gaussian process with a fitted kernel. Scores
 below 0.00001 are drawn there.
 """
-
-LOW = 1e-5
-"""Lower scores are drawn here."""
 
 PROCESS = "gaussian-process-fitted"
 """The yardstick beside the best algorithms."""

@@ -9,7 +9,7 @@ import altair as alt
 import pandas as pd
 
 from metabench.analysis.statistics.losses import ROUNDING
-from metabench.views.drawing.grids import Axis, Grid, Method
+from metabench.views.drawing.grids import LOW, Axis, Grid, Method
 from metabench.views.drawing.reading import Tables
 from metabench.views.drawing.style import in_one_line
 from metabench.views.report.board import number
@@ -28,9 +28,6 @@ from metabench.views.report.charts.parts import (
     parameters,
     points,
 )
-
-LOW = 1e-4
-"""Lower scores and shares do not fit on an axis with the others."""
 
 AXES = (1, 2)
 """The most axes of a group; with two, the chart shows one value of the second at a time."""

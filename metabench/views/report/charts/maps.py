@@ -8,10 +8,10 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from metabench.views.drawing.grids import Axis, Grid
+from metabench.views.drawing.grids import LOW, Axis, Grid
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.charts.fields import ink
-from metabench.views.report.charts.grids import LOW, row_labels, statistic_text, values
+from metabench.views.report.charts.grids import row_labels, statistic_text, values
 from metabench.views.report.charts.parts import (
     OF_STATISTICS,
     STATISTICS,

@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from metabench.views.drawing.contenders import contenders, scores_by_task
+from metabench.views.drawing.contenders import LOW, contenders, scores_by_task
 from metabench.views.drawing.reading import Tables
 from metabench.views.report.board import number
 from metabench.views.report.charts.parts import (
@@ -23,9 +23,6 @@ from metabench.views.report.charts.parts import (
 
 SHOWN_TASKS = 200
 """The most test tasks that the chart shows."""
-
-LOW = 1e-5
-"""Lower scores are drawn here."""
 
 TICKS = [float(f"{n}e{power}") for power in range(-5, 0) for n in (1, 2, 5)] + [1.0]
 """Ticks, at one of which both axes begin."""
