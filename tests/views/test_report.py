@@ -25,6 +25,7 @@ from metabench.records import manifests
 from metabench.records.artifacts import ArtifactError
 from metabench.views import report
 from metabench.views.drawing import style
+from metabench.views.drawing.contenders import LOW
 from metabench.views.drawing.curves import ceiling
 from metabench.views.drawing.reading import Tables
 from metabench.views.report import board, charts, findings
@@ -33,7 +34,6 @@ from metabench.views.report.charts.differences import differences
 from metabench.views.report.charts.matrix import matrix
 from metabench.views.report.charts.parts import Control, interval, outline
 from metabench.views.report.charts.showcase import showcase
-from metabench.views.report.charts.task_by_task import LOW
 
 
 def test_a_page_says_what_it_was_made_from_and_is_not_large(written: dict[str, Path]) -> None:
