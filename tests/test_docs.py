@@ -257,9 +257,9 @@ def estimates() -> NDArray[np.float64]:
     """Every estimate of the committed tables with its interval, and its negative, ``(..., 3)``."""
     found = []
     reference = ROOT / "results" / "reference"
-    names = "leaderboard.csv", "adaptation.csv", "comparisons.csv", "predictive.csv"
+    names = ("leaderboard", "adaptation", "comparisons", "predictive", "breaking_points")
     for folder in [reference / "literature", *sorted(reference.glob("*/tables"))]:
-        for name in (*names, "literature.csv"):
+        for name in (f"{name}.csv" for name in (*names, "literature")):
             if not frames.exists(folder, name):
                 continue
             table = frames.read(folder, name)
