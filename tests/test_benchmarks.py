@@ -210,10 +210,11 @@ def test_the_readme_is_as_fast_as_the_committed_table():
     )
     sentence = (
         "FOMAML and MAML train {:.0f} and {:.0f} times faster per run than torch.func, "
-        "and {:.1f} and {:.1f} times faster than compiled JAX"
+        "and both {:.1f} times faster than compiled JAX"
     )
     readme = " ".join((ROOT / "README.md").read_text().split())
-    assert sentence.format(*loop, *jax) in readme
+    assert f"{jax[0]:.1f}" == f"{jax[1]:.1f}"
+    assert sentence.format(*loop, jax[0]) in readme
     slower = [a for a in WORKLOADS if times[a, "metabench fused", 10] >= times[a, "jax", 10]]
     (name,) = slower
     times_as_long = times[name, "metabench fused", 10] / times[name, "jax", 10]

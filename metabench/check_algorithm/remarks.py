@@ -131,7 +131,7 @@ def costs_more_than_was_counted(s: Subject) -> Iterator[str]:
     cost = s.algorithm.cost(s.h, s.tasks)
     _, points = counted(s)
     grids = sum(len(points.x) for points in s.batch() if points.x.dim() == 2)
-    # Features of a grid may be the same for all tasks. Where autograd takes gradients, none count.
+    # Features of a grid may be the same for all tasks. None are counted where autograd takes them.
     shared = cost.point_gradients - grids * (cost.tasks - 1)
     if 0 < points < cost.point_gradients and points != shared:
         yield f"cost says {cost.point_gradients} point-gradients; counted were {points}"

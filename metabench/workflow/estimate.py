@@ -56,11 +56,11 @@ SHARES = {
 }
 """Time of an algorithm's arithmetic, as a fraction of what its gradient count suggests.
 
-ANIL and the ridge head pass the hidden layers once for all tasks. Meta-Curvature multiplies each
-gradient, and T-net each layer, by matrices as large as the layers. A neural process also has an
-encoder. ALPaCA and deep kernel transfer compute posteriors in float64. Autograd
-differentiates a transformer, whose layers are many, and an LSTM, whose steps follow one another.
-The steps of implicit MAML pass through memory, one after the other.
+ANIL, the ridge head and ALPaCA pass the hidden layers once for all tasks. Meta-Curvature multiplies
+each gradient, and T-net each layer, by matrices as large as the layers. A neural process also has
+an encoder. ALPaCA and deep kernel transfer compute posteriors in float64. Autograd differentiates a
+transformer, whose layers are many, and an LSTM, whose steps follow one another. The steps of
+implicit MAML pass through memory, one after the other.
 """
 
 START = 2.0

@@ -18,6 +18,7 @@ from small import ROOT, compute, content, running
 from metabench.analysis import columns, frames, measured, tables
 from metabench.analysis.selection import Selection
 from metabench.analysis.statistics.intervals import FEWEST_SEEDS
+from metabench.analysis.statistics.resampling import resamples
 from metabench.analysis.tables import adaptation, selection
 from metabench.records import artifacts, manifests
 from metabench.views import figures, headline
@@ -504,3 +505,22 @@ def test_the_headline_names_published_selected_and_equal_budget_cells(
         .iloc[0]
     )
     assert f"1 [1, 1], {row['mean']:.3g} / {row['median']:.3g}" in text
+
+
+def test_statistics_are_shared_only_where_all_that_they_need_is_equal() -> None:
+    draws = resamples("any", 3, 8, 20)
+    losses = np.random.default_rng(0).exponential(size=(3, 8))
+    zero, limit = np.full(8, 2.0), np.full(8, 3.0)
+    shared = adaptation.Statistics(draws, 0.95)
+    first = shared.of(losses, zero, limit, True)
+    assert shared.of(losses.copy(), zero.copy(), limit.copy(), True) is first
+    others = [
+        (losses + 0.1, zero, limit, True),
+        (losses.reshape(1, 24)[:, :8], zero, limit, False),
+        (losses, zero + 1, limit, True),
+        (losses, zero, limit / 9, True),
+        (losses, zero, limit, False),
+    ]
+    for arguments in others:
+        alone = adaptation.Statistics(draws, 0.95).of(*arguments)
+        assert shared.of(*arguments) == pytest.approx(alone, nan_ok=True) != first

@@ -113,35 +113,56 @@ def test_deep_kernel_transfer_ascends_the_likelihood_of_the_points_of_a_task(
 
 
 def linear_model(network, theta, support, x):
-    """The distribution of labels at x by ALPaCA, as a Gaussian process: w is integrated out."""
+    """The distribution of labels at x by ALPaCA, from the precision of w."""
     root = theta[network.parameters : -1].view(WIDTH, WIDTH)
-    of_prior, noise = torch.linalg.inv(root @ root.T), theta[-1].exp()
+    of_prior, noise = root @ root.T, theta[-1].exp()
     weight, bias = network.layers(theta[: network.parameters])[-1]
     at_support, at_x = (features_of(network, theta, place) for place in (support.x, x))
-    covariance = at_support @ of_prior @ at_support.T + unit(len(support.y))
-    gain = torch.linalg.solve(covariance, at_support @ of_prior @ at_x.T).T
-    mean = at_x @ weight + bias + gain @ (support.y - at_support @ weight - bias)
-    spread = (at_x @ of_prior @ at_x.T - gain @ at_support @ of_prior @ at_x.T).diagonal()
+    precision = of_prior + at_support.T @ at_support
+    evidence = at_support.T @ (support.y - bias) + of_prior @ weight
+    mean = at_x @ torch.linalg.solve(precision, evidence) + bias
+    spread = (at_x @ torch.linalg.solve(precision, at_x.T)).diagonal()
     return Normal(mean[:, 0], (noise * (1 + spread)).sqrt())
 
 
+def gradient_of_likelihood(network, theta, support, query):
+    """What autograd finds for the tasks of one run."""
+    watched, total = theta.clone().requires_grad_(), 0
+    for task in range(len(support.y)):
+        x = query.x if query.x.dim() == 2 else query.x[task]
+        given = linear_model(network, watched, support.at(task), x)
+        total = total - given.log_prob(query.y[task, :, 0]).mean()
+    return torch.autograd.grad(total, watched)[0]
+
+
+def of_run(points, run):
+    """The points of one run; a grid is that of all."""
+    return Points(points.x if points.x.dim() == 2 else points.x[run], points.y[run])
+
+
+@pytest.mark.parametrize("queries", [None, 9])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("features", NOISY)
 def test_alpaca_ascends_the_likelihood_of_the_query_points_given_the_support_set(
-    features, activation
+    features, activation, queries
 ):
-    module, h = settings("alpaca")
-    network, batch = network_of(features, activation), batch_of(*settings("alpaca"), features)
+    module, h = settings("alpaca", queries=queries)
+    network, batch = network_of(features, activation), batch_of(module, h, features)
     theta = moved(module.begin(network, SEEDS, h))
     found = module.meta_gradient(network, theta, batch, h)
-    support, query = batch
     for run in range(3):
-        watched = theta[run].clone().requires_grad_()
-        total = 0
-        for task in range(2):
-            given = linear_model(network, watched, support.at(run).at(task), query.x)
-            total = total - given.log_prob(query.y[run, task, :, 0]).mean()
-        torch.testing.assert_close(found[run], torch.autograd.grad(total, watched)[0], **EXACT)
+        expected = gradient_of_likelihood(network, theta[run], *(of_run(p, run) for p in batch))
+        torch.testing.assert_close(found[run], expected, **EXACT)
+
+
+def test_alpaca_bears_a_prior_that_is_nearly_certain_of_nothing_in_one_direction():
+    module, h = settings("alpaca")
+    network, batch = network_of(), batch_of(module, h, seeds=(4,))
+    theta = moved(module.begin(network, (4,), h))
+    theta[0, network.parameters : -1] = torch.diag(torch.tensor([1e-4, 1, 1, 1, 1])).flatten()
+    found = module.meta_gradient(network, theta, batch, h)[0]
+    expected = gradient_of_likelihood(network, theta[0], *(of_run(p, 0) for p in batch))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 # Predictions.

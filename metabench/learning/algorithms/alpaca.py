@@ -7,8 +7,8 @@
     theta <- theta - meta_step_size * d/dtheta sum_t -log p(query_t | support_t) / n
 
 h is the last hidden layer, H its value at the support points, and w_0 and b are the output layer.
-theta is [network, A, log s]. One update uses the whole support set: there are no inner steps, and
-the first update is the last.
+theta is [network, A, log s], and n the number of query points. One update uses the whole support
+set: there are no inner steps, and the first update is the last.
 
 The ridge head (ridge.py) is the same regression with P_0 = lambda I, trained by the squared error,
 which cannot tell what the noise is. Here the precision of every direction of features is learned,
@@ -21,7 +21,7 @@ features are Q, C = Q J' K^-1, Z = Q S = Q P_0^-1 - C J and t = Z' r, so that H 
     dL/dw_0 = P_0 t,    dL/db = 1' r - 1' C' r,    dL/dP_0 = t (w_0 - v)' - Z' diag(q) Z
 
 The features are computed in the type of theta; everything that follows is computed in float64,
-since P_0 may be nearly singular.
+since P_0 may be far from the identity.
 
 Note: The authors know the variance of the noise; here it is learned. They have no b. Their A begins
     with random numbers, for which P_0 is the identity on average; ours begins as the identity. In
