@@ -390,8 +390,8 @@ FAULTS = {
     ),
     "the score is capped after the mean over seeds": Fault(
         "analysis/tables/adaptation.py",
-        "of_scores(scores(here, zero[region]), confidence)",
-        "of_scores(scores(here.mean(0, keepdims=True), zero[region]), confidence)",
+        "of_scores(scores(losses, zero), self.confidence)",
+        "of_scores(scores(losses.mean(0, keepdims=True), zero), self.confidence)",
         (f"{TABLES}::test_scores_are_capped_on_each_task_before_they_are_averaged",),
     ),
     "the nodes in the middle are thought to be as near as on average": Fault(
@@ -434,8 +434,8 @@ FAULTS = {
     ),
     "scores are normalized by other points": Fault(
         "analysis/tables/adaptation.py",
-        "of_scores(scores(here, zero[region]), confidence)",
-        "of_scores(scores(here, zero[0]), confidence)",
+        "statistics.of(losses[region, n], zero[region], limits[region], last)",
+        "statistics.of(losses[region, n], zero[0], limits[region], last)",
         (f"{TABLES}::test_scores_are_capped_on_each_task_before_they_are_averaged",),
     ),
     "scores of a cell are normalized by the whole grid": Fault(
@@ -481,8 +481,8 @@ FAULTS = {
     ),
     "all of the advantage must be lost": Fault(
         "analysis/tables/breaking_points.py",
-        "level = 1 - (1 - found[best]) / 2",
-        "level = 1 - (1 - found[best]) / 4",
+        "level = 1 - (1 - score[best]) / 2",
+        "level = 1 - (1 - score[best]) / 4",
         (
             "analysis/test_grids.py::test_a_breaking_point_is_where_half_of_the_best_advantage_is_lost",
         ),
