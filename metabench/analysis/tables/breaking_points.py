@@ -19,11 +19,11 @@ CAPTION = """
 Where each method breaks, for each group of protocols that varies one number or one interval. Its
 advantage over predicting zero is 1 - score after the last update; a breaking point is the value
 beyond the best one at which half of the best advantage is lost, interpolated between two values of
-the axis (axes.csv has the number of an interval). Its interval ends where the
-ends of the score's interval reach that level, or at the best value if one is beyond it there. It
-counts how uncertain scores are, and neither how uncertain the level is nor how they run between two
-values. Each is empty where its curve does not reach the level, and all are where the best advantage
-is less than a tenth.
+the axis (axes.csv has the number of an interval). Its interval ends where the ends of the score's
+interval reach that level, or at the best value if one is beyond it there. It counts how uncertain
+scores are, and neither how uncertain the level is nor how they run between two values. Each is
+empty where its curve does not reach the level, and all are where the best advantage is less than a
+tenth.
 """
 COLUMNS = {
     "best_value": Column(NUMBER, "The value of the axis with the lowest score."),

@@ -150,14 +150,11 @@ class Grid:
         several = ranked["algorithm"].duplicated(keep=False)
         further = ranked["algorithm"].duplicated()
         earlier = ranked.groupby(["algorithm", "role"]).cumcount()
-        found = []
-        for row, more, hollow, n in zip(
-            ranked.itertuples(), several, further, earlier, strict=True
-        ):
-            look = _look(row.role, n) | ({"markerfacecolor": "white"} if hollow else {})
-            found.append(
-                self._method(row.algorithm, row.cell, row.role, self._note(row, more), look)
-            )
+        looks = map(_look, ranked["role"], earlier, further)
+        found = [
+            self._method(row.algorithm, row.cell, row.role, self._note(row, more), look)
+            for row, more, look in zip(ranked.itertuples(), several, looks, strict=True)
+        ]
         return found + [method for method in self._baselines if self._highest(method) >= LEAST]
 
     @cached_property
@@ -213,7 +210,13 @@ class Grid:
         return ", equal budget" if row.role == "equal-budget" else f", {row.cell}"
 
 
-def _look(role: str, earlier: int) -> dict[str, Any]:
-    """Return the style of a cell, given how many of its algorithm and role come before it."""
+def _look(role: str, earlier: int, further: bool) -> dict[str, Any]:
+    """Return the style of a cell.
+
+    Args:
+        role: Its role.
+        earlier: How many cells of its algorithm and role come before it.
+        further: Whether any of its algorithm does.
+    """
     dash = {"linestyle": (0, FURTHER[(earlier - 1) % len(FURTHER)])} if earlier else {}
-    return ROLES[role] | dash
+    return ROLES[role] | dash | ({"markerfacecolor": "white"} if further else {})

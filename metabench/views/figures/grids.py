@@ -40,7 +40,8 @@ method is not defined or was not computed; without noise on labels, the best pos
 
 Solid: published cells; dash-dotted: published values at another algorithm's budget; dashed: other
 cells; dotted: baselines, of which those named "below" are off the axis everywhere; broad: the best
-that any predictor can do, where labels are noisy. If a study has many algorithms, each has one
+that any predictor can do, where labels are noisy. Markers are hollow on the second and further
+lines of an algorithm. If a study has many algorithms, each has one
 line, solid and without interval: the cell that validation selects under the first of its protocols
 by name. Cells adapt at their own step size or, if they have none, at the one that each run tunes on
 validation tasks.
