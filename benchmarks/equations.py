@@ -13,7 +13,6 @@ from itertools import pairwise
 from math import log, pi
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from metabench.learning.algorithms.deep_kernel import LEAST_NOISE
@@ -41,11 +40,8 @@ class Library(NamedTuple):
 def learned(algorithm: str, network: Network, h: Any, theta: Tensor) -> Tree:
     """Return the learned values ``(run, M)`` as a tree, whose leaves have the order of theta."""
     if algorithm == "deep_kernel":
-        # It has no output layer.
-        sizes = network.layer_sizes
-        hidden, values = theta.tensor_split([sum(sizes[:-1])], dim=-1)
-        padded = torch.cat([hidden, hidden.new_zeros(*hidden.shape[:-1], sizes[-1])], dim=-1)
-        return network.layers(padded)[:-1], values
+        hidden, values = theta.tensor_split([network.trunk.parameters], dim=-1)
+        return network.trunk.layers(hidden)[:-1], values
     layers, rest = (
         network.layers(theta[..., : network.parameters]),
         theta[..., network.parameters :],

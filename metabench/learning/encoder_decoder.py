@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -51,7 +52,7 @@ class EncoderDecoder:
     network: Network
     context: int
 
-    @property
+    @cached_property
     def encoder(self) -> Network:
         """The encoder."""
         x, *hidden, _ = self.network.widths
@@ -129,12 +130,10 @@ class EncoderDecoder:
         along_r = product(along_shift, parts.weight.mT)
         at_mean = product(along_r, weight.mT) / count
         at_features = (at_mean.unsqueeze(2) * known).flatten(1, 2)
-        along_encoder = self.encoder.pulled_back(parts.encoder, inputs, hidden, at_features)
-        of_weight, of_bias = self.encoder.layers(along_encoder)[-1]
-        of_weight.copy_(product(mean.mT, along_r))
-        of_bias.copy_(along_r.sum(1, keepdim=True))
+        along_hidden = self.encoder.pulled_back(parts.encoder, inputs, hidden, at_features)
+        along_output = product(mean.mT, along_r).flatten(1), along_r.sum(1)
         along_weight = product(r.mT, along_shift).flatten(1)
-        return torch.cat([along_encoder, along_decoder, along_weight], dim=-1)
+        return torch.cat([along_hidden, *along_output, along_decoder, along_weight], dim=-1)
 
 
 def _pairs(points: Points) -> Tensor:

@@ -137,8 +137,9 @@ class RBF(Components):
 
     def mixture(self, values: Tensor, width: int) -> Mixture:
         """Return the one component, which has s = 1 / l."""
-        weight, scale = (values * values.new_tensor([1, -1])).exp().split(1, dim=-1)
-        return Mixture(weight, scale[..., None].expand(*values.shape[:-1], 1, width), None)
+        weight, length = values.exp().split(1, dim=-1)
+        scale = length.reciprocal().unsqueeze(-1).expand(*values.shape[:-1], 1, width)
+        return Mixture(weight, scale, None)
 
     def along_values(self, along: Mixture) -> Tensor:
         """Return the gradients along log v and log l."""

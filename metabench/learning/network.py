@@ -16,7 +16,7 @@ the same at all points of a task only add to the biases of the first layer, so t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -49,6 +49,11 @@ class Network(Shape):
         4353
     """
 
+    @cached_property
+    def trunk(self) -> Network:
+        """The hidden layers alone, whose parameters are the first: a network without outputs."""
+        return replace(self, widths=(*self.widths[:-1], 0))
+
     def predict(self, theta: Tensor, x: Tensor, shift: Tensor | None = None) -> Tensor:
         """Evaluate a stack of networks.
 
@@ -65,17 +70,17 @@ class Network(Shape):
     def features(self, theta: Tensor, x: Tensor) -> Tensor:
         """Return the activations of the last hidden layer, ``(..., point, width)``.
 
-        Arguments are those of `predict`.
+        Arguments are those of `predict`, but theta need not go on after the hidden layers.
         """
         return self.hidden(theta, x).last
 
     def hidden(self, theta: Tensor, x: Tensor) -> Hidden:
         """Return the activations of all hidden layers, which `pulled_back` takes.
 
-        Arguments are those of `predict`.
+        Arguments are those of `features`.
         """
-        points, width = x.shape[-2], self.widths[-2]
-        flat = self._engine(theta, x).hidden_layers(theta, x)
+        points, width, theta = x.shape[-2], self.widths[-2], self._of_trunk(theta)
+        flat = self.trunk._engine(theta, x).hidden_layers(theta, x)
         return Hidden(flat, flat[..., -points * width :].unflatten(-1, (points, width)))
 
     def pulled_back(self, theta: Tensor, x: Tensor, hidden: Hidden, cotangent: Tensor) -> Tensor:
@@ -84,15 +89,16 @@ class Network(Shape):
             d/dtheta sum(cotangent * features(theta, x)),    cotangent = dL/dfeatures
 
         Args:
-            theta: ``(..., P)``.
+            theta: ``(..., P)``, or only the hidden layers.
             x: ``(..., point, feature)``, leading axes broadcast to those of theta.
             hidden: The result of `hidden` for theta and x.
             cotangent: ``(..., point, width)``.
 
         Returns:
-            ``(..., P)``; 0 for the output layer, on which features do not depend.
+            The gradient with respect to the hidden layers, ``(..., P of the trunk)``.
         """
-        engine = self._engine(theta, x, hidden.flat, cotangent)
+        theta = self._of_trunk(theta)
+        engine = self.trunk._engine(theta, x, hidden.flat, cotangent)
         return engine.pulled_back(theta, x, hidden.flat, cotangent)
 
     def loss(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -328,6 +334,10 @@ class Network(Shape):
         """
         engine = self._engine(theta, weight, *tasks[0], *tasks[1])
         return engine.gradient_through_context(theta, weight, tasks, step_size, steps)
+
+    def _of_trunk(self, theta: Tensor) -> Tensor:
+        """Return the parameters of the hidden layers."""
+        return theta[..., : self.trunk.parameters]
 
     def _require_one_output(self) -> None:
         if self.widths[-1] != 1:

@@ -64,6 +64,8 @@ def computed_by(library, network):
     kernel._library = library
     narrow = Narrow(network.widths, network.activation)
     narrow.__dict__["kernel"] = kernel
+    if network.trunk != network:
+        narrow.__dict__["trunk"] = computed_by(library, network.trunk)
     return narrow
 
 

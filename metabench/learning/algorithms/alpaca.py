@@ -159,13 +159,11 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
 
     along_query = along.query.sum(1) if grid else along.query.flatten(1, 2)
     cotangent = torch.cat([along.support.flatten(1, 2), along_query], dim=1).to(theta.dtype)
-    along_network = network.pulled_back(parts.network, x, hidden, cotangent)
-    of_weight, of_bias = network.layers(along_network)[-1]
-    of_weight.copy_(product(parts.root, product(parts.root.mT, along.weight)))
-    of_bias.copy_(along.bias[..., None])
+    along_hidden = network.pulled_back(parts.network, x, hidden, cotangent)
+    of_weight = product(parts.root, product(parts.root.mT, along.weight))
     of_root = product(along.precision, parts.root)
-    rest = torch.cat([of_root.flatten(1), along.noise], dim=-1)
-    return torch.cat([along_network, rest.to(theta.dtype)], dim=-1)
+    rest = torch.cat([of_weight[..., 0], along.bias, of_root.flatten(1), along.noise], dim=-1)
+    return torch.cat([along_hidden, rest.to(theta.dtype)], dim=-1)
 
 
 def _gradients(

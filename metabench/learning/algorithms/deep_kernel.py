@@ -67,8 +67,8 @@ class Hyperparameters(OuterLoop):
 class Parts(NamedTuple):
     """The parts of the learned vector; all but the first are float64."""
 
-    network: Tensor
-    """Parameters of the network, whose output layer is 0, ``(..., P)``."""
+    hidden: Tensor
+    """Parameters of the hidden layers, ``(..., P of the trunk)``."""
     mean: Tensor
     """c, ``(..., 1, 1)``."""
     noise: Tensor
@@ -79,7 +79,7 @@ class Parts(NamedTuple):
 
 def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
     """Return the initial hidden layers of each seed, c = 0, log s = 0 and the kernel's values."""
-    hidden = initial_weights(network, seeds, h)[:, : _hidden(network)]
+    hidden = initial_weights(network, seeds, h)[:, : network.trunk.parameters]
     of_kernel = [KERNELS[h.kernel].begin(network.widths[-2], seed) for seed in seeds]
     return torch.cat([hidden, hidden.new_zeros(len(seeds), 2), torch.stack(of_kernel)], dim=-1)
 
@@ -109,16 +109,16 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     ((x, y),) = batch
     parts = _parts(network, theta)
     points = x.flatten(1, 2)  # of all tasks, in one pass through a run's network
-    hidden = network.hidden(parts.network, points)
+    hidden = network.hidden(parts.hidden, points)
     features = hidden.last.unflatten(1, y.shape[1:3])
     along = marginal_gradients(
         KERNELS[h.kernel], features, y, parts.mean[..., 0], parts.noise[..., 0], parts.kernel
     )
     cotangent = along.features.flatten(1, 2).to(theta.dtype)
-    along_network = network.pulled_back(parts.network, points, hidden, cotangent)
+    along_hidden = network.pulled_back(parts.hidden, points, hidden, cotangent)
     along_log_noise = (parts.noise[..., 0] - LEAST_NOISE) * along.noise
     along_rest = torch.cat([along.mean, along_log_noise, along.values], dim=-1)
-    return torch.cat([along_network[:, : _hidden(network)], along_rest.to(theta.dtype)], dim=-1)
+    return torch.cat([along_hidden, along_rest.to(theta.dtype)], dim=-1)
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
@@ -138,8 +138,8 @@ def distribution(
 ) -> Predictive:
     """Return the posterior of labels given the support set."""
     parts, kernel, support = _parts(network, theta), KERNELS[h.kernel], question.batches.at(0)
-    at_support = network.features(parts.network, support.x).double()
-    at_x = network.features(parts.network, question.x).double()
+    at_support = network.features(parts.hidden, support.x).double()
+    at_x = network.features(parts.hidden, question.x).double()
     root = covariance_factor(kernel, at_support, parts.noise, parts.kernel)
     across = kernel(at_support, at_x, parts.kernel)  # (..., shots, point)
     solved = torch.cholesky_solve(across, root)
@@ -151,16 +151,9 @@ def distribution(
 
 def _parts(network: Network, theta: Tensor) -> Parts:
     """Return the parts of theta ``(..., M)``."""
-    hidden, rest = theta.tensor_split([_hidden(network)], dim=-1)
-    output = hidden.new_zeros(*hidden.shape[:-1], network.layer_sizes[-1])
-    whole = torch.cat([hidden, output], dim=-1)
+    hidden, rest = theta.tensor_split([network.trunk.parameters], dim=-1)
     mean, noise, values = rest.double().tensor_split([1, 2], dim=-1)
-    return Parts(whole, mean[..., None], LEAST_NOISE + noise.exp()[..., None], values)
-
-
-def _hidden(network: Network) -> int:
-    """Return the number of parameters of the hidden layers."""
-    return network.parameters - network.layer_sizes[-1]
+    return Parts(hidden, mean[..., None], LEAST_NOISE + noise.exp()[..., None], values)
 
 
 ALGORITHM = Algorithm(

@@ -89,8 +89,7 @@ class Features:
         runs = len(self.theta)
         parts = [part.reshape(runs, -1, part.shape[-1]) for part in (support, query)]
         cotangent = torch.cat(parts, dim=1)
-        gradient = self.engine.pulled_back(self.theta, self.x, self.hidden, cotangent)
-        before = gradient[:, : -weight.shape[-1] - 1]
+        before = self.engine.pulled_back(self.theta, self.x, self.hidden, cotangent)
         return torch.cat([before, weight, bias], dim=-1)
 
 

@@ -771,7 +771,8 @@ template <class T, class Activation> class Network {
     first_sums(points, x, first.delta_change, along_shift);
   }
 
-  // Store in `sum` the gradient of sum(cotangent * h of the last hidden layer). `features` computed h of all layers.
+  // Store in `sum` the gradient of sum(cotangent * h of the last hidden layer), but not that of the output layer, which
+  // has no part in it. `features` computed h of all layers.
   void pull_back(int64_t points, const T* x, const T* features, const T* cotangent, T* sum) {
     for (Layer<T>& layer : hidden) {
       if (dense) {
@@ -797,7 +798,7 @@ template <class T, class Activation> class Network {
   // Lay out all arrays from `begin` on, and count their numbers. A first call with null only counts.
   void arrange(const Shape& shape, T* begin) {
     int64_t in = inputs, widest = 0;
-    dense = outputs == 1;
+    dense = outputs <= 1;
     tape_size = 0, max_points = shape.points;
     const int64_t* width = shape.widths;
     for (Layer<T>& layer : hidden) {
@@ -1187,7 +1188,7 @@ template <class T, class Activation> class Network {
   static constexpr auto zero = [](int64_t) INLINED { return U{}; };
 
   int64_t inputs, outputs, size, tape_size, max_points;
-  bool dense;  // one output, and no hidden layer is padded
+  bool dense;  // one output or none, and no hidden layer is padded
   std::vector<Layer<T>> hidden;
   T *memory, *theta, *weight, *bias, *first_bias;
   T *tapes, *residual, *residual_change, *columns, *direction_columns, *shifted, *scratch;
@@ -1329,10 +1330,9 @@ template <class T> int features(const Job<T>& job) {
 // The gradient of sum(v * features), where v is (points, width).
 template <class T> int pulled_back(const Job<T>& job) {
   return for_each(job, 1, 0, [&](auto& network, int64_t i, int64_t j, int64_t n) {
-    T* const gradient = network.slot(1);
-    std::fill(gradient, gradient + network.parameters, T(0));
+    T *const result = job.result + n * job.parameters, *const gradient = network.destination(result, 1);
     network.pull_back(job.queries, job.query(i, j), job.hidden(i, j), job.v(i, j), gradient);
-    network.write(gradient, job.result + n * job.parameters);
+    network.write(gradient, result);
   });
 }
 
@@ -1630,7 +1630,8 @@ template <class T> class Process {
 
  public:
   explicit Process(const Processes<T>& job)
-      : job(job), n(job.points), width(job.width), ld(padded(width)), columns(padded(n)) {
+      : job(job), n(job.points), width(job.width), ld(padded(width)), right(in_vectors(n)),
+        columns(right + in_vectors(n + 1)) {
     arrange(nullptr);
     memory = workspace<double>(size);
     if (memory) std::fill_n(memory, size, 0.0), arrange(memory);
@@ -1642,13 +1643,19 @@ template <class T> class Process {
     const int64_t first = (run * job.tasks + task) * n;
     const T* const features = job.h + run * job.stride + task * n * width;
     for (int64_t p = 0; p < n; ++p) std::copy_n(features + p * width, width, h + p * ld);
-    std::fill_n(covariance, n * n, 0.0), std::fill_n(along_h, n * ld, 0.0);
+    std::fill_n(system, n * columns, 0.0), std::fill_n(along_h, n * ld, 0.0);
 
     for (int64_t q = 0; q < job.components; ++q) evaluate(run * job.components + q, part(q));
-    for (int64_t p = 0; p < n; ++p) covariance[p * n + p] += job.noise[run], a[p] = job.y[first + p] - job.mean[run];
-    factorize(n, covariance), solve(n, covariance, a), invert();
+    for (int64_t p = 0; p < n; ++p) {
+      double* const row = system + p * columns;
+      row[p] += job.noise[run], row[right + p] = 1, row[right + n] = job.y[first + p] - job.mean[run];
+    }
+    solve();
+    for (int64_t p = 0; p < n; ++p) a[p] = system[p * columns + right + n];
+    const double share = 0.5 / double(n);
     for (int64_t i = 0; i < n; ++i) {
-      for (int64_t j = 0; j < n; ++j) along[i * n + j] = std::fma(-a[i], a[j], inverse[i * columns + j]) / double(2 * n);
+      const double* const inverse = system + i * columns + right;
+      for (int64_t j = 0; j < n; ++j) along[i * n + j] = std::fma(-a[i], a[j], inverse[j]) * share;
       job.along_noise[run] += along[i * n + i];
     }
     job.along_mean[run] -= sum_of(n, a) / double(n);
@@ -1669,10 +1676,12 @@ template <class T> class Process {
     double* at = begin;
     const auto take = [&](int64_t count) { return std::exchange(at, at + count); };
     h = take(n * ld), along_h = take(n * ld), along_z = take(n * ld), frequency = take(ld);
-    a = take(n), angle = take(n), sums = take(n), covariance = take(n * n), along = take(n * n), inverse = take(n * columns);
+    a = take(n), pivots = take(n), angle = take(n), sums = take(n), along = take(n * n), system = take(n * columns);
     parts = take(job.components * (n * ld + 2 * n * n));
     size = at - begin;
   }
+
+  static int64_t in_vectors(int64_t count) { return (count + L - 1) / L * L; }
 
   // use(p, left_p . right) for the first rows of `left`, (n, ld).
   template <class Use> void for_each_dot(int64_t rows, const double* left, const double* right, Use use) const {
@@ -1702,23 +1711,35 @@ template <class T> class Process {
         const double odd = job.frequency ? envelope * std::sin(turn) : 0.0;
         part.even[i * n + j] = part.even[j * n + i] = even;
         part.odd[i * n + j] = odd, part.odd[j * n + i] = -odd;
-        covariance[i * n + j] += even;
+        system[j * columns + i] += even;
       }
   }
 
-  // The inverse of the covariance from its factor, all columns side by side.
-  void invert() {
-    std::fill_n(inverse, n * columns, 0.0);
-    for (int64_t i = 0; i < n; ++i) inverse[i * columns + i] = 1;
-    const auto substitute = [&](int64_t i, int64_t from, int64_t to, auto factor) {
-      for (int64_t j = 0; j < columns; j += L) {
-        U sum = load(inverse + i * columns + j);
-        for (int64_t k = from; k < to; ++k) sum -= broadcast(factor(k)) * load(inverse + k * columns + j);
-        store(inverse + i * columns + j, sum / broadcast(covariance[i * n + i]));
+  // Turn the rows of `system`, [K, I, y - c], into [R, K^-1, a], where K = R'R.
+  void solve() {
+    // Subtract rows from others on, each times its factor, and multiply by a number, from column `begin` on.
+    const auto eliminate = [&](int64_t row, int64_t begin, int64_t first, int64_t last, auto factor) {
+      for (int64_t j = begin / L * L; j < columns; j += L) {
+        U sum = load(system + row * columns + j);
+        for (int64_t k = first; k < last; ++k) sum -= broadcast(factor(k)) * load(system + k * columns + j);
+        store(system + row * columns + j, sum);
       }
     };
-    for (int64_t i = 0; i < n; ++i) substitute(i, 0, i, [&](int64_t k) { return covariance[i * n + k]; });
-    for (int64_t i = n - 1; i >= 0; --i) substitute(i, i + 1, n, [&](int64_t k) { return covariance[k * n + i]; });
+    const auto scale = [&](int64_t row, int64_t begin) {
+      for (int64_t j = begin / L * L; j < columns; j += L) {
+        double* const at = system + row * columns + j;
+        store(at, load(at) * broadcast(pivots[row]));
+      }
+    };
+    for (int64_t i = 0; i < n; ++i) {
+      eliminate(i, i, 0, i, [&](int64_t k) { return system[k * columns + i]; });
+      pivots[i] = 1 / std::sqrt(system[i * columns + i]);
+      scale(i, i);
+    }
+    for (int64_t i = n - 1; i >= 0; --i) {
+      eliminate(i, right, i + 1, n, [&](int64_t k) { return system[i * columns + k]; });
+      scale(i, right);
+    }
   }
 
   // Take dL/dK of a component to the features and to its values.
@@ -1753,9 +1774,10 @@ template <class T> class Process {
   }
 
   const Processes<T>& job;
-  const int64_t n, width, ld, columns;  // the last two with padding
+  const int64_t n, width, ld;  // the last with padding
+  const int64_t right, columns;  // of `system`: where K ends, and how many there are
   int64_t size;
-  double *memory, *h, *along_h, *along_z, *frequency, *a, *angle, *sums, *covariance, *along, *inverse, *parts;
+  double *memory, *h, *along_h, *along_z, *frequency, *a, *pivots, *angle, *sums, *along, *system, *parts;
 };
 
 // Results that are sums over tasks begin at 0.

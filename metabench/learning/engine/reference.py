@@ -142,11 +142,10 @@ class Reference:
         pieces = hidden.split([points * width for width in widths], dim=-1)
         each = [p.unflatten(-1, (points, width)) for p, width in zip(pieces, widths, strict=True)]
         stack, (theta, x, cotangent, *each) = _flat_stack(theta, x, cotangent, *each)
-        *layers, (weight, bias) = self.layers(theta)
+        *layers, _ = self.layers(theta)
         delta = self.function.backward(cotangent.clone(), each[-1])
         found = self._backward(layers, [x, *each[:-1]], delta)
-        output = [torch.zeros_like(part).flatten(1) for part in (weight, bias)]
-        return _unflat(torch.cat([*found, *output], dim=-1), stack)
+        return _unflat(torch.cat(found, dim=-1), stack)
 
     def shifted_gradient(
         self, theta: Tensor, shift: Tensor, x: Tensor, y: Tensor
