@@ -6,7 +6,7 @@ python tests/declared.py       renews the tables in config/README.md from the de
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from marked import renewed
 from pydantic.fields import FieldInfo
 
@@ -16,6 +16,9 @@ from metabench.learning.hyperparameters import Hyperparameters, value_text
 PAGE = Path(__file__).resolve().parent.parent / "config" / "README.md"
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+LARGE = 1000
+"""From here on, a largest value only keeps mistakes away and is not told."""
 
 
 def models() -> dict[str, type[Hyperparameters]]:
@@ -50,6 +53,8 @@ def allowed(field: FieldInfo) -> str:
             words.append(f"above {bound.gt}")
         if isinstance(bound, Lt):
             words.append(f"below {bound.lt}")
+        if isinstance(bound, Le) and bound.le < LARGE:
+            words.append(f"to {bound.le}")
     return " ".join(words)
 
 

@@ -165,9 +165,12 @@ def losses(predicted: Tensor, tasks: HeldOut) -> Tensor:
 
 
 def picture_x(distribution: TaskDistribution) -> Tensor:
-    """Return the points of pictures, ``(point, feature)``, float64: the domain and a margin."""
+    """Return the points of pictures, ``(point, feature)``, float64: the domain and a margin.
+
+    Tasks that are records have no margin.
+    """
     (low, high), features = distribution.domain, distribution.features
-    beyond = MARGIN * (high - low)
+    beyond = 0.0 if distribution.recorded else MARGIN * (high - low)
     points = PICTURE_POINTS.get(features, max(2, int(PICTURE ** (1 / features))))
     return lattice((low - beyond, high + beyond), points, features)
 

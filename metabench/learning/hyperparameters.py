@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -168,6 +168,10 @@ class OuterLoop(Hyperparameters):
     meta_optimizer: MetaOptimizer = "sgd"
     meta_schedule: MetaSchedule = "constant"
     meta_clip: MetaClip = None
+
+    def at(self, done: float) -> Self:
+        """Return the hyperparameters when a fraction of training is done."""
+        return self
 
 
 class VariedSupport(OuterLoop):

@@ -26,7 +26,7 @@ from metabench.learning.engine import fused
 from metabench.learning.engine.heads import MetaBatch
 from metabench.learning.engine.reference import Reference
 from metabench.learning.shape import Shape
-from metabench.learning.step_sizes import Descent, Maps, Sizes, StepSize
+from metabench.learning.step_sizes import LAST, Descent, Maps, Sizes, StepSize, Weights
 
 
 class Hidden(NamedTuple):
@@ -233,7 +233,13 @@ class Network(Shape):
         return engine.predict_along(theta, descent, query, numbers)
 
     def gradient_through(
-        self, theta: Tensor, descent: Descent, x: Tensor, y: Tensor, every: bool = False
+        self,
+        theta: Tensor,
+        descent: Descent,
+        x: Tensor,
+        y: Tensor,
+        weights: Weights = LAST,
+        second_order: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the gradient of the loss after a descent, through all of its steps.
 
@@ -253,8 +259,9 @@ class Network(Shape):
             descent: x, y and step_size of `descend`.
             x: Points of the loss, ``(..., task, point, feature)``, or axes that broadcast to it.
             y: ``(..., task, point, output)``, likewise.
-            every: If true, take the mean of the losses after each step, w_k = 1 / U and w_0 = 0.
-                Otherwise take the loss after the last step, w_U = 1.
+            weights: w_U of the loss after the last step, and one w_k for all steps before it; w_0
+                is 0.
+            second_order: If false, H is left out.
 
         Returns:
             The gradient for theta, ``(..., P)``. With `Sizes`, also the gradient for the step
@@ -268,7 +275,7 @@ class Network(Shape):
         if not len(descent[0]):
             raise ValueError("a gradient through a descent needs at least one step")
         engine = self._engine(theta, *descent, x, y)
-        return engine.gradient_through(theta, descent, x, y, every)
+        return engine.gradient_through(theta, descent, x, y, weights, second_order)
 
     def gradient_through_head(
         self, theta: Tensor, tasks: MetaBatch, step_size: float, steps: int

@@ -40,6 +40,18 @@ Descent = tuple[Tensor, Tensor, StepSize]
 """Steps of descent: x and y of each step, ``(step, ..., point, .)``, and the step size."""
 
 
+class Weights(NamedTuple):
+    """Weights of the losses after each step of a descent."""
+
+    earlier: float
+    """Of each loss before the last."""
+    last: float
+
+
+LAST = Weights(0.0, 1.0)
+"""The loss after the last step alone."""
+
+
 def clipped(gradient: Tensor, step_size: StepSize) -> Tensor:
     """Return a gradient as a step uses it: clipped if the step sizes have a limit."""
     if isinstance(step_size, Sizes) and step_size.limit < inf:

@@ -146,7 +146,7 @@ def train(
         """Yield theta and the optimizer's memory after each meta-iteration from `start` on."""
         for i in range(start, stop):
             batch = batches(i // BLOCK)[i % BLOCK]
-            gradient = algorithm.meta_gradient(network, theta, batch, h)
+            gradient = algorithm.meta_gradient(network, theta, batch, h.at(i / total))
             if h.meta_clip is not None:
                 gradient = gradient.clamp(-h.meta_clip, h.meta_clip)
             size = h.meta_step_size * schedule(i / total)

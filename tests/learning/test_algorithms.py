@@ -512,27 +512,64 @@ def test_t_net_adapts_its_weights_and_not_its_transformations():
             torch.testing.assert_close(found[2, run, task], expected, **EXACT)
 
 
+PLUS_PLUS = maml_plus_plus.Hyperparameters(**MAML.model_dump(exclude={"inner_clip"}))
+
+
+def plus_plus_gradient(**changes):
+    """The meta-gradient of MAML++ for theta and for its step sizes, of three inner steps."""
+    h = but(PLUS_PLUS, **{"inner_steps": 3} | changes)
+    learned, batch = maml_plus_plus.begin(NETWORK, SEEDS, h), one_iteration(maml_plus_plus, h)
+    found = maml_plus_plus.meta_gradient(NETWORK, learned, batch, h)
+    return found.tensor_split([NETWORK.parameters], dim=-1)
+
+
 def test_maml_plus_plus_with_one_step_is_meta_sgd_with_one_size_a_layer():
-    batch = one_iteration(maml_plus_plus, MAML)
-    found = maml_plus_plus.meta_gradient(
-        NETWORK, maml_plus_plus.begin(NETWORK, SEEDS, MAML), batch, MAML
-    )
+    along = plus_plus_gradient(inner_steps=1)
     along_theta, along_alpha = meta_sgd.meta_gradient(
-        NETWORK, meta_sgd.begin(NETWORK, SEEDS, MAML), batch, MAML
+        NETWORK, meta_sgd.begin(NETWORK, SEEDS, MAML), one_iteration(maml_plus_plus, MAML), MAML
     ).chunk(2, -1)
-    torch.testing.assert_close(found[:, : NETWORK.parameters], along_theta, **EXACT)
     layers = torch.stack(
         [along_alpha[:, NETWORK.layer_of_parameter == layer].sum(-1) for layer in range(3)], dim=-1
     )
-    torch.testing.assert_close(found[:, NETWORK.parameters :], layers, **EXACT)
+    torch.testing.assert_close(along, (along_theta, layers), **EXACT)
 
 
 def test_maml_plus_plus_adapts_on_with_the_sizes_of_its_last_step():
-    h = but(MAML, inner_steps=2)
+    h = but(PLUS_PLUS, inner_steps=2)
     learned = maml_plus_plus.begin(NETWORK, (0,), h)
     learned[0, NETWORK.parameters :] = torch.tensor([0.01, 0.02, 0.03, 0.04, 0.05, 0.06])
     sizes = maml_plus_plus._sizes(NETWORK, learned, h, 4)
     assert np.allclose(sizes.values[:, 0], [[0.01, 0.02, 0.03], *[[0.04, 0.05, 0.06]] * 3])
+
+
+def test_without_its_earlier_losses_maml_plus_plus_has_the_gradient_of_maml(each_engine):
+    h, batch = but(MAML, inner_steps=3), one_iteration(maml, MAML)
+    along_theta, _ = plus_plus_gradient(earlier_losses=0.0)
+    torch.testing.assert_close(
+        along_theta, maml.meta_gradient(NETWORK, thetas(), batch, h), **EXACT
+    )
+
+
+def test_without_second_derivatives_too_it_is_that_of_fomaml(each_engine):
+    h, batch = but(MAML, inner_steps=3), one_iteration(maml, MAML)
+    along_theta, _ = plus_plus_gradient(earlier_losses=0.0, first_order=1.0)
+    expected = fomaml.meta_gradient(NETWORK, thetas(), batch, h)
+    torch.testing.assert_close(along_theta, expected, **EXACT)
+
+
+def test_the_losses_of_maml_plus_plus_count_by_their_weights(each_engine):
+    some, all_alike, last = (plus_plus_gradient(earlier_losses=w) for w in (0.4, 1.0, 0.0))
+    expected = tuple(0.4 * a + 0.6 * b for a, b in zip(all_alike, last, strict=True))
+    torch.testing.assert_close(some, expected, **EXACT)
+
+
+def test_annealing_takes_the_earlier_losses_to_zero_and_begins_without_second_derivatives():
+    h = but(PLUS_PLUS, inner_steps=4, annealing=0.5, first_order=0.25)
+    moments = [h.at(done) for done in (0.0, 0.2, 0.25, 0.5, 0.9)]
+    assert [now.weights.earlier for now in moments] == pytest.approx([0.25, 0.15, 0.125, 0, 0])
+    assert [now.weights.last for now in moments] == pytest.approx([0.25, 0.55, 0.625, 1, 1])
+    assert [bool(now.first_order) for now in moments] == [True, True, False, False, False]
+    assert PLUS_PLUS.at(0.7) is PLUS_PLUS
 
 
 CAVIA = cavia.Hyperparameters(

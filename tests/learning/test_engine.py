@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from metabench.learning import algorithms, engine, maps, training
 from metabench.learning.engine import EngineError, fused, processes
 from metabench.learning.network import Network
-from metabench.learning.step_sizes import Maps, Sizes
+from metabench.learning.step_sizes import LAST, Maps, Sizes, Weights
 from metabench.records import headers
 
 ROOT = Path(__file__).resolve().parents[2]
 
 needs_kernel = pytest.mark.skipif(engine.library() is None, reason="no kernel was compiled here")
 FLUX = Network((1, 64, 64, 1))
+EVERY = Weights(0.25, 0.75)
 
 
 def several_widths():
@@ -141,9 +142,11 @@ def of_sizes(network, tasks, x, y, batches):
     for steps, length in [(1, network.parameters), (2, network.parameters), (2, layers)]:
         values = 0.01 * noise(8, steps, *tasks.shape[:-1], length, dtype=tasks.dtype)
         sizes = Sizes(values[..., :1, :] if length == layers else values)
-        found += network.gradient_through(tasks, (*batches, sizes), x, y, every=steps == 2)
+        weights = EVERY if steps == 2 else LAST
+        found += network.gradient_through(tasks, (*batches, sizes), x, y, weights)
         found.append(network.descend(tasks, *batches, sizes))
         found.append(network.predict_along(tasks, (*batches, sizes), x))
+    found += network.gradient_through(tasks, (*batches, sizes), x, y, EVERY, second_order=False)
     return found
 
 
@@ -159,7 +162,8 @@ def of_maps(network, tasks, x, y, batches, values):
     mapped = Maps(values, 0.01)
     return (
         *network.gradient_through(tasks, (*batches, mapped), x, y),
-        *network.gradient_through(tasks, (*batches, mapped), x, y, every=True),
+        *network.gradient_through(tasks, (*batches, mapped), x, y, EVERY),
+        *network.gradient_through(tasks, (*batches, mapped), x, y, second_order=False),
         network.descend(tasks, *batches, mapped),
         network.predict_along(tasks, (*batches, mapped), x),
     )
@@ -844,7 +848,7 @@ def test_the_gradient_through_a_cut_descent_is_that_of_autograd(by, most):
     if by == "fused" and engine.name() != "fused":
         pytest.skip("no kernel for this processor")
     where = network if by == "fused" else network._reference
-    found, _ = where.gradient_through(theta, (x, y, size), query, labels, False)
+    found, _ = where.gradient_through(theta, (x, y, size), query, labels, LAST, True)
     torch.testing.assert_close(found, expected.sum(1), rtol=1e-9, atol=1e-11)
     moved = where.descend(theta, x, y, size)
     torch.testing.assert_close(moved, phi.detach(), rtol=1e-10, atol=1e-12)

@@ -11,8 +11,14 @@ import torch
 from metabench import jobs
 from metabench.analysis import frames
 from metabench.learning import algorithms, settings
-from metabench.learning.baselines import evaluate, least_squares, names
-from metabench.learning.held_out import held_out
+from metabench.learning.baselines import (
+    evaluate,
+    least_squares,
+    linear_model,
+    names,
+    training_tasks,
+)
+from metabench.learning.held_out import held_out, picture_x
 from metabench.learning.randomness import BLOCK
 from metabench.learning.tasks import (
     FAMILIES,
@@ -20,6 +26,7 @@ from metabench.learning.tasks import (
     DigitsDistribution,
     MultimodalDistribution,
     PlaneWaveDistribution,
+    Points,
     SeaTemperatureDistribution,
     SineDistribution,
     SineOrLine,
@@ -473,6 +480,27 @@ def test_a_year_has_the_monthly_means_of_the_file_and_lines_between_them():
     assert (january, december) == (pytest.approx(23.70), pytest.approx(27.08))
     middle = task((months[3:4] + months[4:5]) / 2)
     torch.testing.assert_close(middle, task(months)[3:5].mean(0, keepdim=True))
+
+
+def test_the_training_mean_is_that_of_the_first_thirty_years_whatever_the_support_set():
+    tasks = SeaTemperatureDistribution(grid_points=12)
+    components = linear_model.learned(training_tasks(tasks))
+    support = Points(*(torch.full((2, 3, 1), 9.0, dtype=torch.float64) for _ in range(2)))
+    found = linear_model.training_mean(components, support, tasks.grid)
+    years = recorded.table("sea_temperature.csv")[:30, 1:] - 23
+    assert found.shape == (2, 12, 1)
+    assert (found[0] == found[1]).all()
+    # Some years are drawn more often than others among the thousand tasks.
+    error = years.std(0) / sqrt(1000)
+    assert ((found[0, :, 0] - years.mean(0)).abs() < 4 * error).all()
+
+
+def test_the_training_mean_is_a_baseline_of_records_alone_whose_pictures_end_with_the_domain():
+    for family, tasks in (("digits", DigitsDistribution()), ("sea", SeaTemperatureDistribution())):
+        assert "training-mean" in names(tasks), family
+        assert picture_x(tasks).abs().max() == 5
+    assert "training-mean" not in names(SineDistribution())
+    assert picture_x(SineDistribution()).max() == 5.5
 
 
 @pytest.mark.parametrize(

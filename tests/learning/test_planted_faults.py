@@ -54,6 +54,30 @@ FAULTS = {
             f"{FAMILIES}::test_minus_takes_the_phase_from_x",
         ),
     ),
+    "annealing ends with training": Fault(
+        "learning/algorithms/maml_plus_plus.py",
+        "max(1 - done / self.annealing, 0.0)",
+        "1 - done",
+        (
+            f"{ALGORITHMS}::test_annealing_takes_the_earlier_losses_to_zero_and_begins_without_second_"
+            "derivatives",
+        ),
+    ),
+    "all of training has the hyperparameters of its beginning": Fault(
+        "learning/training.py",
+        "h.at(i / total)",
+        "h.at(0.0)",
+        (f"{TRAINING}::test_each_meta_iteration_has_the_hyperparameters_of_its_part_of_training",),
+    ),
+    "the mean of records is that of the support set's year": Fault(
+        "learning/baselines/linear_model.py",
+        "    mean, _ = components.at(x)\n    return mean.expand(len(support.x), -1, -1)",
+        "    return support.y.mean(1, keepdim=True).expand(-1, x.shape[-2], 1)",
+        (
+            f"{FAMILIES}::test_the_training_mean_is_that_of_the_first_thirty_years_whatever_the_"
+            "support_set",
+        ),
+    ),
     "a line has the phase of a wave for its slope": Fault(
         "learning/tasks/sine_or_line.py",
         "self.slope[..., None, None] * x",

@@ -63,6 +63,18 @@ def test_the_validation_interval_does_not_change_what_is_learned(algorithm, each
     assert all(torch.equal(theta, thetas[0]) for theta in thetas)
 
 
+def test_each_meta_iteration_has_the_hyperparameters_of_its_part_of_training():
+    settings = small.train_settings("maml_plus_plus", 4, hyperparameters={"annealing": 1.0})
+    algorithm, found = algorithms.load("maml_plus_plus"), []
+
+    def meta_gradient(network, theta, batch, h):
+        found.append(h.earlier_losses)
+        return algorithm.meta_gradient(network, theta, batch, h)
+
+    train(settings, (0,), replace(algorithm, meta_gradient=meta_gradient))
+    assert found == [1.0, 0.75, 0.5, 0.25]
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_validation_curve_begins_before_training_and_ends_after_it(algorithm):
     settings = small.train_settings(algorithm, 12, validation={"interval": 5})

@@ -1,23 +1,26 @@
 """MAML++, as far as it applies here: learned step sizes, and a loss after every inner step.
 
     phi_{k+1} = phi_k - alpha_k * grad L(phi_k; support)     alpha ``(inner_steps, layers)``
-    L = sum_t (1 / U) sum_{k=1..U} L(phi_k; query)           each step has the same weight
-    v_k = (v_{k+1} - H(phi_k; support) (alpha_k * v_{k+1})) + (1 / U) grad L(phi_k; query)
+    L = sum_t sum_{k=1..U} w_k L(phi_k; query)               w_k = earlier_losses / U for k < U
+    v_k = (v_{k+1} - H(phi_k; support) (alpha_k * v_{k+1})) + w_k grad L(phi_k; query)
     [theta, alpha] <- [theta, alpha] - meta_step_size * dL / d[theta, alpha]
 
-At test time, additional steps use the sizes of the last one. The cosine decay of the outer step is
-`meta_schedule: cosine`.
+All w_k together are 1. By default they are equal. `annealing` takes those before the last to 0
+during training, and `first_order` leaves out H at its beginning. At test time, additional steps use
+the sizes of the last one. The cosine decay of the outer step is `meta_schedule: cosine`.
 
-Note: Two parts of the source are omitted. These networks have no batch normalization. Weights and
-derivatives stay the same during training, whereas the source anneals the weights towards the loss
-of the last step and begins with first-order gradients.
+Note: These networks have no batch normalization. In the authors' code both annealings count epochs,
+and weights and biases have step sizes of their own.
 
 Reference: Antoniou et al. 2019, arXiv:1810.09502, section 4.
 """
 
 from __future__ import annotations
 
+from typing import Annotated, Self
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from metabench.learning.adaptation import one_copy_per_task
@@ -33,10 +36,12 @@ from metabench.learning.algorithm import (
     query_points,
     support_and_query,
 )
-from metabench.learning.hyperparameters import InnerLoop, InnerSteps, MetaBatchSize, Queries
+from metabench.learning.hyperparameters import InnerLoop, InnerSteps, MetaBatchSize, Queries, Word
 from metabench.learning.network import Network
-from metabench.learning.step_sizes import Sizes
+from metabench.learning.step_sizes import Sizes, Weights
 from metabench.learning.tasks import TaskDistribution
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Hyperparameters(InnerLoop):
@@ -45,10 +50,42 @@ class Hyperparameters(InnerLoop):
     meta_batch_size: MetaBatchSize = 3
     inner_steps: InnerSteps = 5
     queries: Queries = None
+    earlier_losses: Annotated[
+        Share,
+        Field(description="Weight of each query loss before the last, relative to equal weights."),
+        Word("earlier losses"),
+    ] = 1.0
+    annealing: Annotated[
+        Share,
+        Field(description="Fraction of training in which `earlier_losses` falls to 0, if not 0."),
+    ] = 0.0
+    first_order: Annotated[
+        Share,
+        Field(description="Fraction of training, from its start, without second derivatives."),
+        Word("first order"),
+    ] = 0.0
+
+    def at(self, done: float) -> Self:
+        """Return the hyperparameters when a fraction of training is done."""
+        if not (self.annealing or self.first_order):
+            return self
+        left = max(1 - done / self.annealing, 0.0) if self.annealing else 1.0
+        now = {"earlier_losses": left * self.earlier_losses, "first_order": done < self.first_order}
+        return self.model_copy(update=now)
+
+    @property
+    def weights(self) -> Weights:
+        """The weights of the query losses."""
+        others = self.inner_steps - 1
+        last = (self.inner_steps - others * self.earlier_losses) / self.inner_steps
+        return Weights(self.earlier_losses / self.inner_steps, last)
 
 
 def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
-    """Count a gradient, a Hessian product and a query gradient for each inner step."""
+    """Count a gradient, a Hessian product and a query gradient for each inner step.
+
+    Nothing less is counted for what annealing leaves out.
+    """
     steps, queries = h.meta_batch_size * h.inner_steps, query_points(h, tasks)
     return Cost(
         h.meta_batch_size,
@@ -74,7 +111,7 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
         theta: [theta, alpha], ``(run, P + inner_steps * layers)``.
         batch: Support sets ``(run, task, shots, feature)`` and query sets, x ``(point, feature)``
             or ``(run, task, point, feature)``, y ``(run, task, point, 1)``.
-        h: Hyperparameters.
+        h: Hyperparameters. Second derivatives are left out if `first_order` is not 0: see `at`.
 
     Returns:
         The sum, of theta's shape.
@@ -83,7 +120,9 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     copies = one_copy_per_task(theta, h.meta_batch_size)
     descent = *support.repeated(h.inner_steps), _sizes(network, copies, h, h.inner_steps)
     start = copies[..., : network.parameters]
-    along_theta, along_alpha = network.gradient_through(start, descent, *query, every=True)
+    along_theta, along_alpha = network.gradient_through(
+        start, descent, *query, h.weights, second_order=not h.first_order
+    )
     assert along_alpha is not None  # (run, inner_steps, layers)
     return torch.cat([along_theta, along_alpha.flatten(-2)], dim=-1)
 

@@ -5,6 +5,7 @@
     least-squares              fits y = a sin x + b cos x, or the basis of another family; only it
                                knows that basis: the lower bound without noise
     linear                     a linear model on functions learned from training tasks
+    training-mean              the mean of the training tasks, where tasks are recorded data
     gaussian-process           kernel and length scale are those of the study
     gaussian-process-fitted    the same kernel, fitted to training tasks
     gaussian-process-noise     the fitted kernel, told of the noise that a protocol sets
@@ -59,6 +60,7 @@ def names(trained: TaskDistribution, protocol: Protocol | None = None) -> tuple[
         *(["gaussian-process-periodic"] if trained.period else []),
         *(["least-squares"] if met.basis(met.grid) else []),
         "linear",
+        *(["training-mean"] if trained.recorded else []),
         "zero",
     )
 
@@ -138,6 +140,7 @@ def _posteriors(
         ),
         "least-squares": lambda: certain(partial(least_squares, met)),
         "linear": lambda: linear_model.chosen(_components(tasks), validation),
+        "training-mean": lambda: certain(partial(linear_model.training_mean, _components(tasks))),
         "zero": lambda: certain(zero),
     }
 

@@ -105,6 +105,12 @@ def posterior(
     return Predictive(mean_at_x + phi_at_x @ weights, variance)
 
 
+def training_mean(components: Components, support: Points, x: Tensor) -> Tensor:
+    """Predict the mean of the training tasks, whatever the support set."""
+    mean, _ = components.at(x)
+    return mean.expand(len(support.x), -1, -1)
+
+
 def chosen(components: Components, validation: HeldOut) -> Posterior:
     """Return the posterior with the rank and noise of the least mean score on a validation bank."""
     zero = validation.query.y.square().mean((-2, -1)).numpy()

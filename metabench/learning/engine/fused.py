@@ -18,7 +18,7 @@ from torch import Tensor
 from metabench.learning import engine
 from metabench.learning.engine.calls import C_TYPES, run
 from metabench.learning.engine.heads import MetaBatch, Sets
-from metabench.learning.step_sizes import Descent, Maps, Sizes, StepSize
+from metabench.learning.step_sizes import Descent, Maps, Sizes, StepSize, Weights
 
 ACTIVATIONS = ("tanh", "relu")
 
@@ -154,7 +154,13 @@ class Kernel:
         return prediction
 
     def gradient_through(
-        self, theta: Tensor, descent: Descent, x: Tensor, y: Tensor, every: bool
+        self,
+        theta: Tensor,
+        descent: Descent,
+        x: Tensor,
+        y: Tensor,
+        weights: Weights,
+        second_order: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the summed gradients through a descent, for theta and for step sizes or maps."""
         total, along = self._summed(theta), None
@@ -165,7 +171,16 @@ class Kernel:
         elif isinstance(step_size, Maps):
             along = theta.new_empty(*theta.shape[:-2], step_size.values.shape[-1])
         arrays = {"theta": theta, "x": batches_x, "y": batches_y, "query": x, "labels": y}
-        run(self, "gradient_through", total, arrays, step_size, along, every)
+        run(
+            self,
+            "gradient_through",
+            total,
+            arrays,
+            step_size,
+            along,
+            every=not second_order,
+            weights=weights,
+        )
         return total, along
 
     def gradient_through_head(

@@ -680,9 +680,9 @@ template <class T, class Activation> class Network {
     bind(to);
   }
 
-  // v <- v - alpha H A^T v B^T, where H is the Hessian of the loss of the pass on the tape and v is like theta; add the
-  // derivatives of -alpha <v, A G B> with respect to A and B.
-  void pull_through_maps(int64_t points, const T* x, T alpha, T* v) {
+  // v <- v - alpha H A^T v B^T, where H is the Hessian of the loss of the pass on the tape and v is like theta, unless H
+  // is left out; add the derivatives of -alpha <v, A G B> with respect to A and B.
+  void pull_through_maps(int64_t points, const T* x, T alpha, T* v, bool second_order) {
     for (size_t l = 0; l < maps.size(); ++l) {
       const Map<T> map = maps[l];
       if (l < hidden.size()) map_direction(points, hidden[l], map, v - theta);
@@ -700,7 +700,7 @@ template <class T, class Activation> class Network {
       add(1, map.ld, map.f + map.bias, map.ld, map.h, map.along_a + map.bias * map.ld);
       add(map.out, map.out_ld, map.d, map.out_ld, map.e, map.along_b);
     }
-    add_hessian_product(points, x, AlongMaps{*this}, -alpha, v);
+    if (second_order) add_hessian_product(points, x, AlongMaps{*this}, -alpha, v);
   }
 
   // Store in `result` the gradient of the query loss, summed over tasks, where only the head adapts. `adapt(head)`
@@ -1221,7 +1221,8 @@ template <class T> struct Job {
   int64_t parameters, outer, inner, steps, points, queries;
   int64_t length;  // of the step sizes: 1, the number of layers or the number of parameters; of a context; of the maps
   const T* limit;  // each number of a gradient is clipped to +-limit, if length > 1; null for no limit
-  int64_t every;   // whether each step's parameters count or only the last; for heads and contexts, the number of steps
+  const T* weights;  // of the query losses after the steps of an inner loop: of each before the last, and of the last
+  int64_t every;     // of heads and contexts, the number of steps; of a gradient through steps, whether H is left out
   const int64_t* measured;  // the numbers of steps after which to predict, ascending; `every` is how many they are
   Stack<T> theta, v;
   Steps<T> x, y, sizes;
@@ -1366,21 +1367,20 @@ template <class T, class Network, class Slots, class Forth, class Back>
 void there_and_back(
     const Job<T>& job, Network& network, int64_t i, int64_t j, Slots phi, T* v, Forth step, Back back) {
   const int64_t steps = job.steps;
-  const T *const query = job.query(i, j), *const labels = job.labels(i, j);
-  const T weight = job.every ? T(1) / T(steps) : T(1);
+  const T *const query = job.query(i, j), *const labels = job.labels(i, j), earlier = job.weights[0];
   T* const sum = network.slot(1);
   network.read(job.theta(i, j), phi(0));
   network.bind(phi(0));
   for (int64_t k = 0; k < steps; ++k) network.use_tape(k), step(k);
   network.use_tape(steps);
-  network.add_gradient(job.queries, query, labels, v, true, weight);
+  network.add_gradient(job.queries, query, labels, v, true, job.weights[1]);
   for (int64_t k = steps - 1; k >= 0; --k) {
     network.use_tape(k);
     network.bind(phi(k));
     back(k);
-    if (!job.every || k == 0) continue;
+    if (earlier == 0 || k == 0) continue;
     network.use_tape(steps);
-    network.add_gradient(job.queries, query, labels, v, false, weight);
+    network.add_gradient(job.queries, query, labels, v, false, earlier);
   }
   if (j == 0) std::fill(sum, sum + network.parameters, T(0));
   for (int64_t p = 0; p < network.parameters; p += Simd<T>::lanes) store(sum + p, load(sum + p) + load(v + p));
@@ -1398,14 +1398,13 @@ template <class T> int gradient_through_maps(const Job<T>& job) {
     there_and_back(
         job, network, i, j, phi, network.slot(2),
         [&](int64_t k) { network.descend_mapped(job.points, job.x(i, j, k), job.y(i, j, k), alpha, phi(k + 1)); },
-        [&](int64_t k) { network.pull_through_maps(job.points, job.x(i, j, k), alpha, network.slot(2)); });
+        [&](int64_t k) { network.pull_through_maps(job.points, job.x(i, j, k), alpha, network.slot(2), !job.every); });
     if (j == job.inner - 1) network.write_along_maps(job.second + i * job.length);
   });
 }
 
-// The gradient of the query loss after the last step, or of the mean of the query losses after each step, summed over
-// the inner axis: with respect to theta, (outer, parameters), and on request to the step sizes, (outer, steps or 1,
-// length).
+// The gradient of the weighted sum of the query losses after each step, summed over the inner axis: with respect to
+// theta, (outer, parameters), and on request to the step sizes, (outer, steps or 1, length).
 //
 //   v_U = w_U grad L(phi_U; query),   v_k = v_{k+1} - H(phi_k; x_k, y_k) (alpha_k * v_{k+1}) + w_k grad L(phi_k; query)
 //   dL / d alpha_k = -grad L(phi_k; x_k, y_k) * v_{k+1}
@@ -1445,7 +1444,7 @@ template <class T> int gradient_through(const Job<T>& job) {
             store(direction + p, clipped == g_p ? load(alpha + p) * load(v + p) : V<T>{});
             if (job.second) store(a + p, load(a + p) - clipped * load(v + p));
           }
-          network.hessian_product(job.points, job.x(i, j, k), direction, T(-1), v);
+          if (!job.every) network.hessian_product(job.points, job.x(i, j, k), direction, T(-1), v);
         });
 
     for (int64_t k = 0; j == job.inner - 1 && job.second && k < kinds; ++k) {

@@ -17,7 +17,7 @@ from metabench.learning import maps
 from metabench.learning.engine import context, heads
 from metabench.learning.engine.heads import MetaBatch
 from metabench.learning.shape import Shape
-from metabench.learning.step_sizes import Descent, Maps, Sizes, StepSize, clipped
+from metabench.learning.step_sizes import Descent, Maps, Sizes, StepSize, Weights, clipped
 
 Layers = list[tuple[Tensor, Tensor]]
 """Weights ``(stack, fan_in, fan_out)`` and biases ``(stack, 1, fan_out)`` of each layer."""
@@ -174,20 +174,26 @@ class Reference:
         )
 
     def gradient_through(
-        self, theta: Tensor, descent: Descent, x: Tensor, y: Tensor, every: bool
+        self,
+        theta: Tensor,
+        descent: Descent,
+        x: Tensor,
+        y: Tensor,
+        weights: Weights,
+        second_order: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the summed gradients through a descent, for theta and for step sizes or maps."""
         batches_x, batches_y, step_size = descent
         gradients, after = zip(*self._path(theta, *descent), strict=True)
         steps, before = len(after), (theta, *after[:-1])
-        weight, along = 1 / steps if every else 1.0, []
-        v = torch.zeros_like(after[-1])
+        v, along = torch.zeros_like(after[-1]), []
         for k in reversed(range(steps)):
-            if every or k == steps - 1:
+            if weight := weights.last if k == steps - 1 else weights.earlier:
                 v = v + weight * self.loss_and_gradient(after[k], x, y)[1]
             of_size, of_gradient = self._through_step(gradients[k], v, step_size, k)
             along.append(of_size)
-            v = v - self.hessian_product(before[k], batches_x[k], batches_y[k], of_gradient)
+            if second_order:
+                v = v - self.hessian_product(before[k], batches_x[k], batches_y[k], of_gradient)
         if isinstance(step_size, Maps):
             # One axis after the other: the order of a sum over both depends on the stack.
             return v.sum(-2), torch.stack(along).sum(0).sum(-2)

@@ -134,6 +134,11 @@ class TaskDistribution(Model, ABC):
         """The common period of all tasks, or None."""
         return None
 
+    @property
+    def recorded(self) -> bool:
+        """Whether tasks are records, of which nothing is known beyond the domain."""
+        return False
+
     def observed(self, x: Tensor, y: Tensor, draw: Callable[[], NDArray[Any]]) -> Tensor:
         """Add the noise, if any, to labels ``(..., point, 1)`` at x ``(..., point, feature)``.
 

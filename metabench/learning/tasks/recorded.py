@@ -78,6 +78,11 @@ class RecordedDistribution(TaskDistribution):
         """The row."""
         return 1
 
+    @property
+    def recorded(self) -> bool:
+        """Tasks are rows of a table."""
+        return True
+
     @abstractmethod
     def rows(self, name: str) -> Tensor:
         """Return the indices of the rows of a part, by its name in `QUARTERS`."""

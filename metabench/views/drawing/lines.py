@@ -22,6 +22,7 @@ DASHES: dict[str, tuple[float, ...]] = {
     "gaussian-process-noise": (6, 1, 2, 1),
     "gaussian-process-periodic": (2.5, 1.5),
     "linear": (5, 1, 1, 1, 1, 1, 1, 1),
+    "training-mean": (1, 1, 4, 1),
     "bayes": (1, 2.5),
     "zero": (3, 1, 1, 1, 1, 1),
 }
