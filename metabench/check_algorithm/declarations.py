@@ -102,7 +102,11 @@ class Counting(Reference):
 class Counted(Network):
     """A network whose engine counts."""
 
-    def _engine(self, theta: Tensor, *others: object) -> Counting:
+    def kernel(self, theta: Tensor, *others: object) -> None:
+        """Return None: its own engine computes."""
+
+    @property
+    def _reference(self) -> Counting:
         return Counting(self)
 
 
@@ -153,11 +157,13 @@ def uses_each_hyperparameter(s: Subject) -> None:
     """Each hyperparameter changes the direction, or at least what is predicted."""
     x = s.tasks.grid.double()
     support = s.held_out(dtype=torch.float64)
-    direction = s.direction()
+    moments = 0.0, 0.5  # a hyperparameter may say what changes during training
+    directions = [s.direction(done=done) for done in moments]
     predicted = s.predict(s.begin(dtype=torch.float64), support, x)
     for name in s.h.model_dump().keys() - set(OUTER):
         for other in s.others(name):
-            if not same(other.direction(), direction):
+            others = [other.direction(done=done) for done in moments]
+            if not all(map(same, others, directions)):
                 continue
             value = getattr(other.h, name)
             must(

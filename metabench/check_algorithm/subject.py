@@ -169,13 +169,16 @@ class Subject:
         """Return the data of one meta-iteration."""
         return one_iteration(self.sample(self.stream(seeds).block(0)), dtype, iteration)
 
-    def gradient(self, theta: Tensor, batch: Batch, network: Network | None = None) -> Tensor:
-        """Return the meta-gradient."""
-        return self.algorithm.meta_gradient(network or self.network, theta, batch, self.h)
+    def gradient(
+        self, theta: Tensor, batch: Batch, network: Network | None = None, done: float = 0.0
+    ) -> Tensor:
+        """Return the meta-gradient when a fraction of training is done."""
+        h = self.h.at(done)
+        return self.algorithm.meta_gradient(network or self.network, theta, batch, h)
 
-    def direction(self, dtype: torch.dtype = torch.float64) -> Tensor:
-        """Return the meta-gradient at the initial values."""
-        return self.gradient(self.begin(dtype=dtype), self.batch(dtype=dtype))
+    def direction(self, dtype: torch.dtype = torch.float64, done: float = 0.0) -> Tensor:
+        """Return the meta-gradient at the initial values when a fraction of training is done."""
+        return self.gradient(self.begin(dtype=dtype), self.batch(dtype=dtype), done=done)
 
     def predict(self, theta: Tensor, support: Points, x: Tensor, **more: Any) -> Tensor:
         """Adapt copies of theta ``(run, M)`` to tasks, and predict; arguments as in `asked`."""

@@ -158,7 +158,8 @@ class Algorithm:
         sample: Returns the data of one block of meta-iterations, float64. The first axis of each
             tensor is the iteration.
         meta_gradient: Returns the direction that the outer update descends, ``(run, M)``, from
-            theta ``(run, M)`` and the data of a meta-iteration.
+            theta ``(run, M)``, the data of a meta-iteration and the hyperparameters at its part of
+            training (`Hyperparameters.at`).
         begin: Returns the initial values of each seed, ``(run, M)``, float64.
         adaptation: Adaptation at test time.
         descend: Returns theta ``(run, M)`` after a step of plain descent along `meta_gradient` for

@@ -128,6 +128,10 @@ class Hyperparameters(Model):
             if getattr(self, name) != fields[name].default:
                 yield self._name_part(name, words[name])
 
+    def at(self, done: float) -> Self:
+        """Return the hyperparameters when a fraction of training is done."""
+        return self
+
     def _name_part(self, name: str, word: str) -> str:
         value = getattr(self, name)
         if not word and not isinstance(value, str):  # a name must not look like a number
@@ -168,10 +172,6 @@ class OuterLoop(Hyperparameters):
     meta_optimizer: MetaOptimizer = "sgd"
     meta_schedule: MetaSchedule = "constant"
     meta_clip: MetaClip = None
-
-    def at(self, done: float) -> Self:
-        """Return the hyperparameters when a fraction of training is done."""
-        return self
 
 
 class VariedSupport(OuterLoop):

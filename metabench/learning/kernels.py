@@ -28,7 +28,9 @@ from torch import Tensor
 from metabench.learning.engine import processes
 from metabench.learning.engine.processes import Mixture
 from metabench.learning.linear import factor_or_nan, product
+from metabench.learning.network import Network
 from metabench.learning.randomness import uniforms
+from metabench.learning.tasks import Points
 
 COMPONENTS = 4
 """Q, the number of components of the spectral mixture, as in the code of deep kernel transfer."""
@@ -203,20 +205,26 @@ KERNELS: dict[str, Kernel] = {"rbf": RBF(), "spectral": Spectral(), "linear": Li
 
 
 class Gradients(NamedTuple):
-    """The gradients of the mean negative log marginal likelihood of a point."""
+    """The gradients of the mean negative log marginal likelihood of a point, summed over tasks."""
 
-    features: Tensor
-    """Along the features, ``(run, task, point, width)``."""
+    hidden: Tensor
+    """Along the parameters of the hidden layers, ``(run, P)``."""
     mean: Tensor
-    """Along the prior mean, summed over tasks, ``(run, 1)``."""
+    """Along the prior mean, ``(run, 1)``, float64."""
     noise: Tensor
     """Along the variance of the noise, likewise."""
     values: Tensor
-    """Along the values of the kernel, summed over tasks, ``(run, n)``."""
+    """Along the values of the kernel, ``(run, n)``, float64."""
 
 
 def marginal_gradients(
-    kernel: Kernel, features: Tensor, y: Tensor, mean: Tensor, noise: Tensor, values: Tensor
+    kernel: Kernel,
+    network: Network,
+    theta: Tensor,
+    points: Points,
+    mean: Tensor,
+    noise: Tensor,
+    values: Tensor,
 ) -> Gradients:
     """Return the gradients of the likelihood of each task's labels under a Gaussian process.
 
@@ -225,27 +233,35 @@ def marginal_gradients(
 
     Args:
         kernel: The kernel.
-        features: Features of the points, ``(run, task, point, width)``.
-        y: Their labels, ``(run, task, point, 1)``.
+        network: The network, whose last hidden layer gives the features.
+        theta: Parameters of its hidden layers, ``(run, P)``.
+        points: Points of each task, ``(run, task, point, .)``.
         mean: c, ``(run, 1)``, float64.
         noise: The variance of the noise, likewise.
         values: The kernel's values, ``(run, n)``, float64.
     """
-    if isinstance(kernel, Components) and processes.covers(features, y):
-        mixture = kernel.mixture(values, features.shape[-1])
-        found = processes.gradients(features, y, mean, noise, mixture)
-        along_features, along_mean, along_noise, along_mixture = found
-        return Gradients(
-            along_features, along_mean, along_noise, kernel.along_values(along_mixture)
-        )
+    trunk, (x, y) = network.trunk, points
+    engine = trunk.kernel(theta, x, y)
+    if engine is not None and isinstance(kernel, Components):
+        mixture = kernel.mixture(values, network.widths[-2])
+        found = processes.gradients(engine, theta, x, y, mean, noise, mixture)
+        along_hidden, along_mean, along_noise, along_mixture = found
+        return Gradients(along_hidden, along_mean, along_noise, kernel.along_values(along_mixture))
     of_tasks = [part[:, None, ..., None] for part in (mean, noise)]  # the same for all tasks
-    shared, features, count = values[:, None], features.double(), y.shape[-2]
+    shared, count, x = values[:, None], y.shape[-2], x.flatten(1, 2)
+    hidden = trunk.hidden(theta, x)  # the points of all tasks in one pass
+    features = hidden.last.unflatten(1, y.shape[1:3]).double()
     root = covariance_factor(kernel, features, of_tasks[1], shared)
     a = torch.cholesky_solve(y - of_tasks[0], root)
     along = (torch.cholesky_inverse(root) - product(a, a.mT)) / (2 * count)  # along K
     along_features, along_values = kernel.pulled_back(features, shared, along)
-    trace = along.diagonal(dim1=-2, dim2=-1).sum((1, 2))[:, None]
-    return Gradients(along_features, -a.sum((1, 2)) / count, trace, along_values.sum(1))
+    cotangent = along_features.flatten(1, 2).to(theta.dtype)
+    return Gradients(
+        trunk.pulled_back(theta, x, hidden, cotangent),
+        -a.sum((1, 2)) / count,
+        along.diagonal(dim1=-2, dim2=-1).sum((1, 2))[:, None],
+        along_values.sum(1),
+    )
 
 
 def covariance_factor(kernel: Kernel, features: Tensor, noise: Tensor, values: Tensor) -> Tensor:

@@ -351,7 +351,11 @@ class Network(Shape):
             raise ValueError(f"a head must have one output, got a network of widths {self.widths}")
 
     def _engine(self, theta: Tensor, *others: object) -> fused.Kernel | Reference:
-        """Return the kernel if it can compute these tensors, otherwise the reference.
+        """Return the kernel if it can compute these tensors, otherwise the reference."""
+        return self.kernel(theta, *others) or self._reference
+
+    def kernel(self, theta: Tensor, *others: object) -> fused.Kernel | None:
+        """Return the fused engine's kernel if it can compute these tensors.
 
         Autograd cannot differentiate through the kernel.
         """
@@ -360,8 +364,7 @@ class Network(Shape):
             tensor = other.values if isinstance(other, Sizes | Maps) else other
             differentiable = differentiable or (isinstance(tensor, Tensor) and tensor.requires_grad)
         covered = fused.covers(theta) and not differentiable
-        kernel = fused.kernel(self.widths, self.activation) if covered else None
-        return kernel or self._reference
+        return fused.kernel(self.widths, self.activation) if covered else None
 
     @cached_property
     def _reference(self) -> Reference:

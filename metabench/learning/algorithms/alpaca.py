@@ -186,15 +186,15 @@ def _gradients(
     r, q = -error / variance / count, surplus / u
 
     z = at_query.gain - product(c, at_support.gain)
-    t, weighted = product(z.mT, r), q * z
-    moved = product(at_support.gain.mT, k)  # v - w_0
-    along_query = product(r, (parts.weight[:, None] + moved).mT) + 2 * weighted
-    turned = product(t.squeeze(-1).mT, moved.squeeze(-1))  # summed over tasks, as is the next
+    t, weighted = product(r.mT, z), q * z  # t, and the next, are rows
+    moved = product(k.mT, at_support.gain)  # v - w_0
+    along_query = torch.addcmul(2 * weighted, r, parts.weight[:, None].mT + moved)
+    turned = product(t.squeeze(-2).mT, moved.squeeze(-2))  # summed over tasks, as is the next
     curved = product(weighted.flatten(1, 2).mT, z.flatten(1, 2))
     return Gradients(
-        support=product(k, t.mT) - product(c.mT, along_query),
+        support=torch.addcmul(-product(c.mT, along_query), k, t),
         query=along_query,
-        weight=t.sum(1),
+        weight=t.sum(1).mT,
         bias=r.sum((1, 2)) - product(c.mT, r).sum((1, 2)),
         precision=-(turned + turned.mT + 2 * curved),
         noise=surplus.sum((1, 2)),
@@ -235,11 +235,19 @@ def _posterior(support: Prior, query: Prior, y: Tensor) -> Posterior:
     unit = torch.eye(y.shape[-2], dtype=torch.float64)
     factor = factor_or_nan(product(support.gain, support.features.mT) + unit)  # of K
     surplus = torch.cholesky_solve(y - support.mean, factor)
-    across = product(query.features, support.gain.mT)  # Q J'
+    across = _across(support, query).mT
     gain = torch.cholesky_solve(across.mT, factor).mT
     u = 1 + (query.features * query.gain).sum(-1, keepdim=True)
     u = u - (across * gain).sum(-1, keepdim=True)
     return Posterior(surplus, gain, query.mean + product(across, surplus), u)
+
+
+def _across(support: Prior, query: Prior) -> Tensor:
+    """Return J Q', ``(..., shots, point)``: in one product for the tasks that share a grid."""
+    if query.features.shape[:-2] == support.gain.shape[:-2]:
+        return product(support.gain, query.features.mT)
+    rows = product(support.gain.flatten(1, 2), query.features.squeeze(1).mT)
+    return rows.unflatten(1, support.gain.shape[1:3])
 
 
 def _parts(network: Network, theta: Tensor) -> Parts:

@@ -106,19 +106,13 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     Returns:
         The sum, ``(run, M)``.
     """
-    ((x, y),) = batch
-    parts = _parts(network, theta)
-    points = x.flatten(1, 2)  # of all tasks, in one pass through a run's network
-    hidden = network.hidden(parts.hidden, points)
-    features = hidden.last.unflatten(1, y.shape[1:3])
-    along = marginal_gradients(
-        KERNELS[h.kernel], features, y, parts.mean[..., 0], parts.noise[..., 0], parts.kernel
-    )
-    cotangent = along.features.flatten(1, 2).to(theta.dtype)
-    along_hidden = network.pulled_back(parts.hidden, points, hidden, cotangent)
-    along_log_noise = (parts.noise[..., 0] - LEAST_NOISE) * along.noise
-    along_rest = torch.cat([along.mean, along_log_noise, along.values], dim=-1)
-    return torch.cat([along_hidden, along_rest.to(theta.dtype)], dim=-1)
+    (points,) = batch
+    hidden, mean, noise, values = _parts(network, theta)
+    mean, noise = mean.squeeze(-1), noise.squeeze(-1)  # (run, 1)
+    along = marginal_gradients(KERNELS[h.kernel], network, hidden, points, mean, noise, values)
+    along_log_noise = (noise - LEAST_NOISE) * along.noise
+    rest = torch.cat([along.mean, along_log_noise, along.values], dim=-1)
+    return torch.cat([along.hidden, rest.to(theta.dtype)], dim=-1)
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:

@@ -52,7 +52,7 @@ Where a head or a context adapts, tasks take the place of steps: x and y are the
 def _fields() -> tuple[tuple[str, type[c_int64]], ...]:
     names = ["activation", "inputs", "outputs", "depth", "widths", "parameters"]
     names += ["outer", "inner", "steps", "points", "queries", "length"]
-    names += ["limit", "weights", "every", "measured"]
+    names += ["limit", "weights", "every", "processes", "measured"]
     for name, layout in ARRAYS.items():
         names += [name, f"{name}_outer", f"{name}_inner"] + [f"{name}_step"] * layout.steps
     return tuple((name, c_int64) for name in (*names, "result", "second"))
@@ -77,6 +77,7 @@ def run(
     every: int = 0,
     measured: ctypes.Array[c_int64] | None = None,
     weights: Weights = LAST,
+    processes: int = 0,
 ) -> None:
     """Call the kernel with arrays of `ARRAYS`, whose leading axes broadcast to those of theta.
 
@@ -90,6 +91,7 @@ def run(
         every: One more number; `Job` in kernel.cpp tells its meaning.
         measured: Numbers of steps after which to predict; `every` is then how many they are.
         weights: Weights of the losses after each step, where the gradient goes through steps.
+        processes: Address of Gaussian processes on the features.
 
     Raises:
         MemoryError: The kernel could not allocate its workspace.
@@ -110,11 +112,12 @@ def run(
     if scattered:  # with contiguous copies, the second call finds none
         gathered = {name: arrays[name].contiguous() for name in scattered}
         arrays = arrays | gathered
-        return run(kernel, operation, result, arrays, step_size, second, every, measured, weights)
+        more = step_size, second, every, measured, weights, processes
+        return run(kernel, operation, result, arrays, *more)
     job = Job.from_buffer_copy(prepared)  # a copy, since threads share the cached job
     for name, t in arrays.items():
         setattr(job, name, t.data_ptr())
-    job.result, job.every = result.data_ptr(), every
+    job.result, job.every, job.processes = result.data_ptr(), every, processes
     of_losses = (C_TYPES[arrays["theta"].dtype] * 2)(*weights)
     job.weights = ctypes.addressof(of_losses)
     if measured is not None:

@@ -290,8 +290,9 @@ template <class T> INLINE void transpose_square(const T* from, int64_t from_ld, 
 
 int64_t padded(int64_t width) { return (width + BLOCK - 1) / BLOCK * BLOCK; }
 
-// Memory that a thread keeps between calls, since allocating it for every call would slow small calls.
-template <class T> T* workspace(int64_t count) {
+// Memory that a thread keeps between calls, since allocating it for every call would slow small calls. Users that need
+// memory at the same time have different numbers.
+template <class T, int USER = 0> T* workspace(int64_t count) {
   static thread_local struct Buffer {
     T* memory = nullptr;
     int64_t count = 0;
@@ -1213,6 +1214,8 @@ template <class T> struct Steps : Stack<T> {
   const T* operator()(int64_t i, int64_t j, int64_t k) const { return Stack<T>::operator()(i, j) + k * step; }
 };
 
+template <class T> struct Processes;
+
 // A call. `Job` in calls.py declares the same fields in the same order. Results are contiguous: (outer, inner, ...)
 // or, summed over the inner axis, (outer, ...).
 template <class T> struct Job {
@@ -1223,6 +1226,7 @@ template <class T> struct Job {
   const T* limit;  // each number of a gradient is clipped to +-limit, if length > 1; null for no limit
   const T* weights;  // of the query losses after the steps of an inner loop: of each before the last, and of the last
   int64_t every;     // of heads and contexts, the number of steps; of a gradient through steps, whether H is left out
+  const Processes<T>* processes;  // Gaussian processes on the features
   const int64_t* measured;  // the numbers of steps after which to predict, ascending; `every` is how many they are
   Stack<T> theta, v;
   Steps<T> x, y, sizes;
@@ -1606,20 +1610,19 @@ template <class T> int gradient_through_context(const Job<T>& job) {
 
 // --- Gaussian processes --------------------------------------------------------------------------------------------
 
-// The gradients of the marginal likelihood of labels under Gaussian processes on features. deep_kernel.py has the
-// equations; processes.py declares the same fields in the same order. The kernel is a sum over components of
+// The gradients of the marginal likelihood of labels under Gaussian processes on the features of networks.
+// deep_kernel.py has the equations; processes.py declares the same fields in the same order. The kernel is a sum over
+// components of
 //
 //   w exp(-|s * (h - h')|^2 / 2) cos(m . (h - h'))
 //
 // All is in double, since a covariance with little noise is nearly singular in float.
 template <class T> struct Processes {
-  int64_t runs, tasks, points, width, components;
-  int64_t stride;                              // between the features of two runs
-  const T *h, *y;                              // (runs, tasks, points, width), (runs, tasks, points)
+  int64_t tasks, points, width, components;
+  const T* y;                                  // (runs, tasks, points)
   const double *mean, *noise;                  // (runs)
   const double *weight, *scale, *frequency;    // w (runs, components), s and m (runs, components, width); m may be null
-  T* along_h;                                  // of the mean likelihood of a point: (runs, tasks, points, width)
-  double *along_mean, *along_noise;            // the others are summed over tasks, and of log w and log s
+  double *along_mean, *along_noise;            // all gradients are summed over tasks, and those of log w and log s
   double *along_weight, *along_scale, *along_frequency;
 };
 
@@ -1632,15 +1635,15 @@ template <class T> class Process {
       : job(job), n(job.points), width(job.width), ld(padded(width)), right(in_vectors(n)),
         columns(right + in_vectors(n + 1)) {
     arrange(nullptr);
-    memory = workspace<double>(size);
+    memory = workspace<double, 1>(size);  // beside that of the network
     if (memory) std::fill_n(memory, size, 0.0), arrange(memory);
   }
 
   explicit operator bool() const { return memory; }
 
-  void add_gradients(int64_t run, int64_t task) {
+  // Store the gradient of the mean likelihood of a task's points along their features, (points, width); add the others.
+  void add_gradients(int64_t run, int64_t task, const T* features, T* along_features) {
     const int64_t first = (run * job.tasks + task) * n;
-    const T* const features = job.h + run * job.stride + task * n * width;
     for (int64_t p = 0; p < n; ++p) std::copy_n(features + p * width, width, h + p * ld);
     std::fill_n(system, n * columns, 0.0), std::fill_n(along_h, n * ld, 0.0);
 
@@ -1659,7 +1662,7 @@ template <class T> class Process {
     }
     job.along_mean[run] -= sum_of(n, a) / double(n);
     for (int64_t q = 0; q < job.components; ++q) pull_back(run * job.components + q, part(q));
-    for (int64_t p = 0; p < n; ++p) std::copy_n(along_h + p * ld, width, job.along_h + (first + p) * width);
+    for (int64_t p = 0; p < n; ++p) std::copy_n(along_h + p * ld, width, along_features + p * width);
   }
 
  private:
@@ -1779,13 +1782,28 @@ template <class T> class Process {
   double *memory, *h, *along_h, *along_z, *frequency, *a, *pivots, *angle, *sums, *along, *system, *parts;
 };
 
-// Results that are sums over tasks begin at 0.
-template <class T> int marginal_gradient(const Processes<T>& job) {
-  Process<T> process(job);
+// With respect to the parameters, (outer, inner, parameters), of networks without outputs. The points of all tasks pass
+// through the network together. The other results begin at 0.
+template <class T> int gradient_of_processes(const Job<T>& job) {
+  const Processes<T>& given = *job.processes;
+  const int64_t points = job.queries, width = given.width;
+  Process<T> process(given);
   if (!process) return 1;
-  for (int64_t run = 0; run < job.runs; ++run)
-    for (int64_t task = 0; task < job.tasks; ++task) process.add_gradients(run, task);
-  return 0;
+  int64_t layers = 0;
+  for (int64_t l = 0; l < job.depth; ++l) layers += job.widths[l];
+  const int64_t scratch = points * (layers + width);
+  const Shape shape{job.inputs, job.outputs, job.depth, job.widths, points, 1, 0, scratch, false};
+  return for_each(job, shape, [&](auto& network, int64_t i, int64_t j, int64_t n) {
+    const T* const x = job.query(i, j);
+    T *const hidden = network.scratch_end() - scratch, *const along = hidden + points * layers;
+    const T* const features = along - points * width;  // of the last layer
+    network.features(points, x, hidden);
+    for (int64_t t = 0, at = 0; t < given.tasks; ++t, at += given.points * width)
+      process.add_gradients(n, t, features + at, along + at);
+    T *const result = job.result + n * job.parameters, *const gradient = network.destination(result, 1);
+    network.pull_back(points, x, hidden, along, gradient);
+    network.write(gradient, result);
+  });
 }
 
 // --- the outer update ----------------------------------------------------------------------------------------------
@@ -1829,8 +1847,7 @@ EXPORT(gradient_through)
 EXPORT(gradient_through_head)
 EXPORT(gradient_through_ridge)
 EXPORT(gradient_through_context)
-int marginal_gradient_float32(const Processes<float>* job) { return marginal_gradient(*job); }
-int marginal_gradient_float64(const Processes<double>* job) { return marginal_gradient(*job); }
+EXPORT(gradient_of_processes)
 #define EXPORT_ADAM(name, T)                                                                                     \
   int name(int64_t count, const T* theta, const T* gradient, const T* moments, T* new_theta, T* new_moments,       \
            double beta1, double beta2, double size, double scale, double epsilon) {                            \

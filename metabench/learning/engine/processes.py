@@ -5,14 +5,13 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from ctypes import c_int64
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from metabench.learning import engine
-from metabench.learning.engine.calls import C_TYPES
+from metabench.learning.engine.calls import run
+from metabench.learning.engine.fused import Kernel
 
 
 class Mixture(NamedTuple):
@@ -34,65 +33,54 @@ class Mixture(NamedTuple):
         return Mixture(function(self.weight), function(self.scale), frequency)
 
 
-class Job(ctypes.Structure):
-    """A call of the kernel: the same fields in the same order as `Processes` in kernel.cpp."""
+class Processes(ctypes.Structure):
+    """A part of a call: the same fields in the same order as `Processes` in kernel.cpp."""
 
     _fields_ = tuple(
         (name, c_int64)
         for name in (
-            *("runs", "tasks", "points", "width", "components", "stride", "h", "y"),
-            *("mean", "noise", "weight", "scale", "frequency"),
-            *("along_h", "along_mean", "along_noise"),
+            *("tasks", "points", "width", "components", "y"),
+            *("mean", "noise", "weight", "scale", "frequency", "along_mean", "along_noise"),
             *("along_weight", "along_scale", "along_frequency"),
         )
     )
 
 
-def covers(features: Tensor, y: Tensor) -> bool:
-    """Return whether the kernel can compute the gradients."""
-    type_fits = features.dtype == y.dtype and features.dtype in C_TYPES and features.is_cpu
-    differentiable = features.requires_grad or y.requires_grad  # autograd cannot see into it
-    return type_fits and not differentiable and engine.name() == "fused"
-
-
 def gradients(
-    features: Tensor, y: Tensor, mean: Tensor, noise: Tensor, kernel: Mixture
+    trunk: Kernel, theta: Tensor, x: Tensor, y: Tensor, mean: Tensor, noise: Tensor, kernel: Mixture
 ) -> tuple[Tensor, Tensor, Tensor, Mixture]:
     """Return the gradients of the mean negative log marginal likelihood of a point.
 
     Args:
-        features: Features of the points, ``(run, task, point, width)``.
-        y: Their labels, ``(run, task, point, 1)``.
+        trunk: The kernel of networks without outputs, whose features the points have.
+        theta: ``(run, P)``.
+        x: Points, ``(run, task, point, feature)``, of the type of theta.
+        y: Their labels, ``(run, task, point, 1)``, likewise.
         mean: The prior mean, float64, ``(run, ...)`` with one number for each run.
         noise: The variance of the noise, likewise.
         kernel: The kernel, for each run.
 
     Returns:
-        The gradients along the features, ``(run, task, point, width)``, and, summed over tasks,
-        along the mean and the noise, ``(run, 1)`` each, and the kernel.
+        The gradients, summed over tasks, along theta ``(run, P)``, the mean and the noise,
+        ``(run, 1)`` each, and the kernel.
 
     Raises:
         MemoryError: The kernel could not allocate its workspace.
     """
-    runs, tasks, points, width = features.shape
-    if features[0].stride() != (points * width, width, 1):
-        features = features.contiguous()
+    runs, tasks, points, _ = x.shape
     kernel = kernel.each(Tensor.contiguous)
     y, mean, noise = (t.contiguous() for t in (y, mean, noise))
-    along_features = features.new_empty(features.shape)
-    along_mean, along_noise = (torch.zeros(runs, 1, dtype=torch.float64) for _ in range(2))
+    along_mean, along_noise = torch.zeros(2, runs, 1, dtype=torch.float64)
     along = kernel.each(torch.zeros_like)
-    arrays = features, y, mean, noise, *kernel, along_features, along_mean, along_noise, *along
+    arrays = y, mean, noise, *kernel, along_mean, along_noise, *along
     addresses = [0 if t is None else t.data_ptr() for t in arrays]
-    components = kernel.weight.shape[-1]
-    job = Job(runs, tasks, points, width, components, features.stride(0), *addresses)
-    if _function(features.dtype)(ctypes.byref(job)):
-        raise MemoryError(f"not enough memory for a Gaussian process at {points} points")
-    return along_features, along_mean, along_noise, along
-
-
-@cache
-def _function(dtype: torch.dtype) -> Callable[..., int]:
-    """Return the kernel's function for one type of numbers."""
-    library: Any = engine.library()
-    return getattr(library, f"marginal_gradient_{str(dtype).removeprefix('torch.')}")
+    described = Processes(tasks, points, trunk.widths[-2], kernel.weight.shape[-1], *addresses)
+    along_theta = theta.new_empty(theta.shape)
+    run(
+        trunk,
+        "gradient_of_processes",
+        along_theta,
+        {"theta": theta, "query": x.flatten(1, 2)},
+        processes=ctypes.addressof(described),
+    )
+    return along_theta, along_mean, along_noise, along
