@@ -192,13 +192,16 @@ def query_points(h: Any, tasks: TaskDistribution) -> int:
 
 
 def second_order_cost(h: Any, tasks: TaskDistribution) -> Cost:
-    """Count a gradient and a Hessian product for each inner step, and a query gradient."""
+    """Count a gradient and a Hessian product for each inner step, and a query gradient.
+
+    Algorithms with the hyperparameter `second_order` may leave out the Hessian product.
+    """
     # A Hessian product counts as two gradients, so each inner step counts as three.
-    points = 3 * h.inner_steps * h.shots + query_points(h, tasks)
+    on_support = h.inner_steps * (3 if getattr(h, "second_order", True) else 1)
     return Cost(
         tasks=h.meta_batch_size,
-        gradient_evaluations=h.meta_batch_size * (3 * h.inner_steps + 1),
-        point_gradients=h.meta_batch_size * points,
+        gradient_evaluations=h.meta_batch_size * (on_support + 1),
+        point_gradients=h.meta_batch_size * (on_support * h.shots + query_points(h, tasks)),
     )
 
 

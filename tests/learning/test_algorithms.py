@@ -416,14 +416,19 @@ def test_anils_adaptation_moves_the_head_and_nothing_else():
     assert ((found[-1] - found[0]).abs().mean((-2, -1)) > 0.01).all(), "and it does adapt"
 
 
+META_SGD = meta_sgd.Hyperparameters(**MAML.model_dump(exclude={"inner_clip"}))
+
+
 def test_meta_sgd_with_a_frozen_alpha_is_maml():
-    h = but(MAML, inner_steps=2)
+    h = but(META_SGD, inner_steps=2)
     batch = one_iteration(meta_sgd, h)
     learned = meta_sgd.begin(NETWORK, SEEDS, h)
     assert (learned[:, NETWORK.parameters :] == 0.05).all()
     along_theta, _ = meta_sgd.meta_gradient(NETWORK, learned, batch, h).chunk(2, dim=-1)
     torch.testing.assert_close(
-        along_theta, maml.meta_gradient(NETWORK, thetas(), batch, h), **EXACT
+        along_theta,
+        maml.meta_gradient(NETWORK, thetas(), batch, but(MAML, inner_steps=2)),
+        **EXACT,
     )
     support = batch[0].at(0).repeated(4)  # one run's tasks
     copies = one_copy_per_task(learned[:1], 3)
@@ -526,7 +531,7 @@ def plus_plus_gradient(**changes):
 def test_maml_plus_plus_with_one_step_is_meta_sgd_with_one_size_a_layer():
     along = plus_plus_gradient(inner_steps=1)
     along_theta, along_alpha = meta_sgd.meta_gradient(
-        NETWORK, meta_sgd.begin(NETWORK, SEEDS, MAML), one_iteration(maml_plus_plus, MAML), MAML
+        NETWORK, meta_sgd.begin(NETWORK, SEEDS, META_SGD), one_iteration(meta_sgd, MAML), META_SGD
     ).chunk(2, -1)
     layers = torch.stack(
         [along_alpha[:, NETWORK.layer_of_parameter == layer].sum(-1) for layer in range(3)], dim=-1
@@ -555,6 +560,16 @@ def test_without_second_derivatives_too_it_is_that_of_fomaml(each_engine):
     along_theta, _ = plus_plus_gradient(earlier_losses=0.0, first_order=1.0)
     expected = fomaml.meta_gradient(NETWORK, thetas(), batch, h)
     torch.testing.assert_close(along_theta, expected, **EXACT)
+
+
+def test_meta_sgd_without_second_derivatives_moves_theta_as_fomaml_does(each_engine):
+    h = meta_sgd.Hyperparameters(**but(FOMAML, inner_steps=3).model_dump(), second_order=False)
+    batch = one_iteration(meta_sgd, h)
+    found = meta_sgd.meta_gradient(NETWORK, meta_sgd.begin(NETWORK, SEEDS, h), batch, h)
+    expected = fomaml.meta_gradient(NETWORK, thetas(), batch, but(FOMAML, inner_steps=3))
+    torch.testing.assert_close(found.chunk(2, -1)[0], expected, **EXACT)
+    whole, first = (meta_sgd.ALGORITHM.cost(but(h, second_order=o), FLUX) for o in (True, False))
+    assert whole.gradient_evaluations - first.gradient_evaluations == 3 * 3 * 2
 
 
 def test_the_losses_of_maml_plus_plus_count_by_their_weights(each_engine):

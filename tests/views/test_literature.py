@@ -159,7 +159,15 @@ def test_no_interval_is_so_wide_that_it_reproduces_anything():
     [
         ("inner step, A, 10 / 5", "0.001, its code's", 5, 0.38, np.nan, "worse", "reproduced"),
         ("inner step, A, 10 / 5", "0.001, its code's", 10, 0.35, np.nan, "worse", "reproduced"),
-        ("PARL's settings, C", "MAML++ as in PARL's code, 3 x 40", 3, 0.34, 0.01, "worse", None),
+        (
+            "PARL's settings, C",
+            "MAML++ as in PARL's code: annealed weights",
+            3,
+            0.34,
+            0.01,
+            "worse",
+            "worse",
+        ),
         (
             "PARL's settings, C",
             "MAML as in PARL's code, 3 x 40, inner step 0.001",
@@ -188,9 +196,9 @@ def test_what_judging_by_the_code_of_a_source_would_change(
     assert set(stated["verdict"]) == {by_text}
     varied = literature.variations(known, REFERENCE)
     row = varied.query("variation == @variation and case == @case and update == @update").iloc[0]
-    wide = row["ours_upper"] > 3 * row["ours_lower"]
+    assert not row["ours_upper"] > 3 * row["ours_lower"]  # too wide to say
     ours = line(published, half, *row[["ours", "ours_lower", "ours_upper"]])
-    assert (None if wide else literature.verdict(ours, 1.2)) == by_code
+    assert literature.verdict(ours, 1.2) == by_code
 
 
 def printed(page, name):

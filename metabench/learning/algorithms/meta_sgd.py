@@ -6,14 +6,17 @@
     alpha <- alpha + meta_step_size * sum_t sum_k grad L(phi_k; support) * v_{k+1}
 
 The learned vector is [theta, alpha], twice as long as theta. MAML is the special case of a constant
-alpha.
+alpha. Without `second_order`, H is left out.
 
 Reference: Li et al. 2017, arXiv:1707.09835, algorithm 1, which takes one inner step.
 """
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from metabench.learning.adaptation import one_copy_per_task
@@ -28,7 +31,7 @@ from metabench.learning.algorithm import (
     second_order_cost,
     support_and_query,
 )
-from metabench.learning.hyperparameters import InnerLoop, MetaBatchSize, Queries
+from metabench.learning.hyperparameters import InnerLoop, MetaBatchSize, Queries, Word
 from metabench.learning.network import Network
 from metabench.learning.step_sizes import Sizes
 
@@ -38,6 +41,9 @@ class Hyperparameters(InnerLoop):
 
     meta_batch_size: MetaBatchSize = 3
     queries: Queries = None
+    second_order: Annotated[
+        bool, Field(description="Whether second derivatives are taken."), Word("second order")
+    ] = True
 
 
 def begin(network: Network, seeds: tuple[int, ...], h: Hyperparameters) -> Tensor:
@@ -62,7 +68,9 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     support, query = batch
     copies, alpha = one_copy_per_task(theta, h.meta_batch_size).chunk(2, dim=-1)
     descent = *support.repeated(h.inner_steps), Sizes(alpha[None])
-    along_theta, along_alpha = network.gradient_through(copies, descent, *query)
+    along_theta, along_alpha = network.gradient_through(
+        copies, descent, *query, second_order=h.second_order
+    )
     assert along_alpha is not None  # (run, 1, P)
     return torch.cat([along_theta, along_alpha.squeeze(-2)], dim=-1)
 

@@ -75,7 +75,7 @@ KNOWN = {
     "gaussian-process-noise": Style("GP, known noise", "#7a5195", "."),
     "gaussian-process-periodic": Style("GP, known period", "#777777", "+"),
     "linear": Style("Linear model", "#996633", "|"),
-    "training-mean": Style("Training mean", "#5f9e6e", "_"),
+    "training-mean": Style("Training mean", "#5f9e6e", "$m$"),
     "zero": Style("Zero predictor", "#8c8c8c", "P"),
     "least-squares": Style("Least squares", "#b8b8b8", "*"),
 }

@@ -48,7 +48,7 @@ PANELS = {
 COLUMNS = 4
 """Panels per row of curves."""
 
-SHORT = 14
+SHORT = 13
 """Letters of a name that leaves room in a panel's title for more."""
 
 
