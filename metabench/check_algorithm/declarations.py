@@ -102,8 +102,8 @@ class Counting(Reference):
 class Counted(Network):
     """A network whose engine counts."""
 
-    def kernel(self, theta: Tensor, *others: object) -> None:
-        """Return None: its own engine computes."""
+    def _kernel(self, theta: Tensor, *others: object) -> None:
+        return None
 
     @property
     def _reference(self) -> Counting:

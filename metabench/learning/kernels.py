@@ -25,12 +25,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metabench.learning.engine import processes
+from metabench.learning.engine.heads import Sets
 from metabench.learning.engine.processes import Mixture
 from metabench.learning.linear import factor_or_nan, product
 from metabench.learning.network import Network
 from metabench.learning.randomness import uniforms
-from metabench.learning.tasks import Points
 
 COMPONENTS = 4
 """Q, the number of components of the spectral mixture, as in the code of deep kernel transfer."""
@@ -221,7 +220,7 @@ def marginal_gradients(
     kernel: Kernel,
     network: Network,
     theta: Tensor,
-    points: Points,
+    points: Sets,
     mean: Tensor,
     noise: Tensor,
     values: Tensor,
@@ -240,16 +239,16 @@ def marginal_gradients(
         noise: The variance of the noise, likewise.
         values: The kernel's values, ``(run, n)``, float64.
     """
-    trunk, (x, y) = network.trunk, points
-    engine = trunk.kernel(theta, x, y)
-    if engine is not None and isinstance(kernel, Components):
+    x, y = points
+    if isinstance(kernel, Components):
         mixture = kernel.mixture(values, network.widths[-2])
-        found = processes.gradients(engine, theta, x, y, mean, noise, mixture)
-        along_hidden, along_mean, along_noise, along_mixture = found
-        return Gradients(along_hidden, along_mean, along_noise, kernel.along_values(along_mixture))
+        found = network.gradient_of_processes(theta, points, mean, noise, mixture)
+        if found is not None:
+            hidden_part, of_mean, of_noise, of_mixture = found
+            return Gradients(hidden_part, of_mean, of_noise, kernel.along_values(of_mixture))
     of_tasks = [part[:, None, ..., None] for part in (mean, noise)]  # the same for all tasks
     shared, count, x = values[:, None], y.shape[-2], x.flatten(1, 2)
-    hidden = trunk.hidden(theta, x)  # the points of all tasks in one pass
+    hidden = network.hidden(theta, x)  # the points of all tasks in one pass
     features = hidden.last.unflatten(1, y.shape[1:3]).double()
     root = covariance_factor(kernel, features, of_tasks[1], shared)
     a = torch.cholesky_solve(y - of_tasks[0], root)
@@ -257,7 +256,7 @@ def marginal_gradients(
     along_features, along_values = kernel.pulled_back(features, shared, along)
     cotangent = along_features.flatten(1, 2).to(theta.dtype)
     return Gradients(
-        trunk.pulled_back(theta, x, hidden, cotangent),
+        network.pulled_back(theta, x, hidden, cotangent),
         -a.sum((1, 2)) / count,
         along.diagonal(dim1=-2, dim2=-1).sum((1, 2))[:, None],
         along_values.sum(1),

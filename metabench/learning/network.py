@@ -22,8 +22,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from metabench.learning.engine import fused
-from metabench.learning.engine.heads import MetaBatch
+from metabench.learning.engine import fused, processes
+from metabench.learning.engine.heads import MetaBatch, Sets
+from metabench.learning.engine.processes import Mixture
 from metabench.learning.engine.reference import Reference
 from metabench.learning.shape import Shape
 from metabench.learning.step_sizes import LAST, Descent, Maps, Sizes, StepSize, Weights
@@ -342,6 +343,30 @@ class Network(Shape):
         engine = self._engine(theta, weight, *tasks[0], *tasks[1])
         return engine.gradient_through_context(theta, weight, tasks, step_size, steps)
 
+    def gradient_of_processes(
+        self, theta: Tensor, points: Sets, mean: Tensor, noise: Tensor, covariance: Mixture
+    ) -> tuple[Tensor, Tensor, Tensor, Mixture] | None:
+        """Return the gradients of the likelihood of labels under Gaussian processes on features.
+
+        They are those of `metabench.learning.kernels.marginal_gradients`.
+
+        Args:
+            theta: ``(run, P)``, or only the hidden layers.
+            points: Points of each task, ``(run, task, point, .)``.
+            mean: The prior mean, ``(run, 1)``, float64.
+            noise: The variance of the noise, likewise.
+            covariance: The covariance function of each run.
+
+        Returns:
+            The gradients along the hidden layers, the mean, the noise and the covariance function,
+            or None if torch has to compute them.
+        """
+        theta, (x, y) = self._of_trunk(theta), points
+        kernel = self.trunk._kernel(theta, x, y)
+        if kernel is None:
+            return None
+        return processes.gradients(kernel, theta, x, y, mean, noise, covariance)
+
     def _of_trunk(self, theta: Tensor) -> Tensor:
         """Return the parameters of the hidden layers."""
         return theta[..., : self.trunk.parameters]
@@ -352,9 +377,9 @@ class Network(Shape):
 
     def _engine(self, theta: Tensor, *others: object) -> fused.Kernel | Reference:
         """Return the kernel if it can compute these tensors, otherwise the reference."""
-        return self.kernel(theta, *others) or self._reference
+        return self._kernel(theta, *others) or self._reference
 
-    def kernel(self, theta: Tensor, *others: object) -> fused.Kernel | None:
+    def _kernel(self, theta: Tensor, *others: object) -> fused.Kernel | None:
         """Return the fused engine's kernel if it can compute these tensors.
 
         Autograd cannot differentiate through the kernel.

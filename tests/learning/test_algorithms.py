@@ -587,6 +587,21 @@ def test_annealing_takes_the_earlier_losses_to_zero_and_begins_without_second_de
     assert PLUS_PLUS.at(0.7) is PLUS_PLUS
 
 
+@pytest.mark.parametrize("changes", [{"inner_steps": 1}, {"earlier_losses": 0.0}])
+def test_annealing_without_losses_to_anneal_is_refused(changes):
+    h = but(PLUS_PLUS, **{"inner_steps": 2, "annealing": 0.1} | changes)
+    with pytest.raises(ValueError, match=r"annealing needs losses before the last.*got"):
+        maml_plus_plus.cost(h, FLUX)
+
+
+def test_maml_plus_plus_without_second_derivatives_counts_none():
+    costs = [maml_plus_plus.cost(but(PLUS_PLUS, first_order=n), FLUX) for n in (0.0, 0.5, 1.0)]
+    assert costs[0] == costs[1]
+    steps = PLUS_PLUS.meta_batch_size * PLUS_PLUS.inner_steps
+    assert costs[0].gradient_evaluations - costs[2].gradient_evaluations == 2 * steps
+    assert costs[0].point_gradients - costs[2].point_gradients == 2 * steps * PLUS_PLUS.shots
+
+
 CAVIA = cavia.Hyperparameters(
     meta_step_size=0.01, meta_batch_size=3, context=2, inner_steps=2, inner_step_size=0.3
 )

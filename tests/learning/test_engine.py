@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from metabench.learning import algorithms, engine, maps, training
 from metabench.learning.engine import EngineError, fused, processes
+from metabench.learning.kernels import KERNELS, marginal_gradients
 from metabench.learning.network import Network
 from metabench.learning.step_sizes import LAST, Maps, Sizes, Weights
 from metabench.records import headers
@@ -35,20 +36,20 @@ def several_widths():
 
 def covered(*tensors):
     """Whether the kernel computes."""
-    return FLUX.kernel(*tensors) is not None
+    return FLUX._kernel(*tensors) is not None
 
 
 class Reference(Network):
     """A network that torch computes."""
 
-    def kernel(self, *tensors):
+    def _kernel(self, *tensors):
         return None
 
 
 class Narrow(Network):
     """A network with a kernel of its own."""
 
-    def kernel(self, *tensors):
+    def _kernel(self, *tensors):
         return self.compiled
 
 
@@ -673,6 +674,59 @@ def test_the_width_of_the_processors_vectors_has_no_part_in_a_number(tmp_path):
                 assert torch.equal(a, b)
 
 
+@needs_kernel
+@pytest.mark.parametrize("hidden", [(64, 64), (40, 7)])
+@pytest.mark.parametrize(
+    ("dtype", "rtol", "atol"), [(torch.float64, 1e-10, 1e-12), (torch.float32, 1e-4, 1e-4)]
+)
+def test_both_engines_take_the_same_gradient_of_a_likelihood(hidden, dtype, rtol, atol):
+    widths = (1, *hidden, 1)
+    theta = 0.3 * noise(0, 2, Network(widths).trunk.parameters, dtype=dtype)
+    points = tuple(noise(seed, 2, 3, 11, 1, dtype=dtype) for seed in (1, 2))
+    mean, variance = (noise(seed, 2, 1).exp() for seed in (3, 4))
+    for name in ("rbf", "spectral"):
+        kernel = KERNELS[name]
+        values = torch.stack([kernel.begin(hidden[-1], seed) for seed in range(2)])
+        found, expected = (
+            marginal_gradients(kernel, network, theta, points, mean, variance, values)
+            for network in (Network(widths), Reference(widths))
+        )
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=rtol, atol=atol * b.abs().max().item())
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    ("name", "change", "error", "message"),
+    [
+        ("y", torch.Tensor.double, TypeError, "y must be torch.float32, got torch.float64"),
+        ("y", lambda t: t[:, :, 1:], ValueError, r"y must have the shape \(2, 3, 11, 1\), got"),
+        ("mean", torch.Tensor.float, TypeError, "mean must be torch.float64"),
+        ("noise", lambda t: t[1:], ValueError, r"noise must have the shape \(2, 1\)"),
+    ],
+)
+def test_gaussian_processes_that_do_not_fit_are_refused_before_they_are_read(
+    name, change, error, message
+):
+    theta = 0.3 * noise(0, 2, FLUX.trunk.parameters, dtype=torch.float32)
+    given = {
+        "x": noise(1, 2, 3, 11, 1, dtype=torch.float32),
+        "y": noise(2, 2, 3, 11, 1, dtype=torch.float32),
+        "mean": torch.zeros(2, 1, dtype=torch.float64),
+        "noise": torch.ones(2, 1, dtype=torch.float64),
+    }
+    given[name] = change(given[name])
+    values = torch.stack([KERNELS["rbf"].begin(64, seed) for seed in range(2)])
+    with pytest.raises(error, match=message):
+        FLUX.gradient_of_processes(
+            theta,
+            (given["x"], given["y"]),
+            given["mean"],
+            given["noise"],
+            KERNELS["rbf"].mixture(values, 64),
+        )
+
+
 def of_gaussian_processes(network):
     """Every gradient of a likelihood, for a number of points that needs padding."""
     trunk, width = network.trunk, network.widths[-2]
@@ -681,7 +735,7 @@ def of_gaussian_processes(network):
     mean, variance, weight = (noise(seed, 2, n).exp() for seed, n in ((3, 1), (4, 1), (5, 2)))
     scale, frequency = (noise(seed, 2, 2, width) for seed in (6, 7))
     kernel = processes.Mixture(weight, scale, frequency)
-    *found, along = processes.gradients(trunk.kernel(theta), theta, x, y, mean, variance, kernel)
+    *found, along = processes.gradients(trunk._kernel(theta), theta, x, y, mean, variance, kernel)
     return *found, *along
 
 

@@ -196,7 +196,7 @@ def test_what_judging_by_the_code_of_a_source_would_change(
     assert set(stated["verdict"]) == {by_text}
     varied = literature.variations(known, REFERENCE)
     row = varied.query("variation == @variation and case == @case and update == @update").iloc[0]
-    assert not row["ours_upper"] > 3 * row["ours_lower"]  # too wide to say
+    assert np.isnan(row["ours_upper"]) or row["ours_upper"] < 3 * row["ours_lower"]
     ours = line(published, half, *row[["ours", "ours_lower", "ours_upper"]])
     assert literature.verdict(ours, 1.2) == by_code
 

@@ -186,8 +186,8 @@ def _gradients(
     r, q = -error / variance / count, surplus / u
 
     z = at_query.gain - product(c, at_support.gain)
-    t, weighted = product(r.mT, z), q * z  # t, and the next, are rows
-    moved = product(k.mT, at_support.gain)  # v - w_0
+    t, moved = product(r.mT, z), product(k.mT, at_support.gain)  # t and v - w_0, as rows
+    weighted = q * z
     along_query = torch.addcmul(2 * weighted, r, parts.weight[:, None].mT + moved)
     turned = product(t.squeeze(-2).mT, moved.squeeze(-2))  # summed over tasks, as is the next
     curved = product(weighted.flatten(1, 2).mT, z.flatten(1, 2))
@@ -235,11 +235,11 @@ def _posterior(support: Prior, query: Prior, y: Tensor) -> Posterior:
     unit = torch.eye(y.shape[-2], dtype=torch.float64)
     factor = factor_or_nan(product(support.gain, support.features.mT) + unit)  # of K
     surplus = torch.cholesky_solve(y - support.mean, factor)
-    across = _across(support, query).mT
-    gain = torch.cholesky_solve(across.mT, factor).mT
+    across = _across(support, query)  # J Q'
+    gain = torch.cholesky_solve(across, factor).mT
     u = 1 + (query.features * query.gain).sum(-1, keepdim=True)
-    u = u - (across * gain).sum(-1, keepdim=True)
-    return Posterior(surplus, gain, query.mean + product(across, surplus), u)
+    u = u - (across.mT * gain).sum(-1, keepdim=True)
+    return Posterior(surplus, gain, query.mean + product(across.mT, surplus), u)
 
 
 def _across(support: Prior, query: Prior) -> Tensor:

@@ -70,7 +70,10 @@ class Hyperparameters(InnerLoop):
         if not (self.annealing or self.first_order):
             return self
         left = max(1 - done / self.annealing, 0.0) if self.annealing else 1.0
-        now = {"earlier_losses": left * self.earlier_losses, "first_order": done < self.first_order}
+        now = {
+            "earlier_losses": left * self.earlier_losses,
+            "first_order": float(done < self.first_order),
+        }
         return self.model_copy(update=now)
 
     @property
@@ -84,13 +87,22 @@ class Hyperparameters(InnerLoop):
 def cost(h: Hyperparameters, tasks: TaskDistribution) -> Cost:
     """Count a gradient, a Hessian product and a query gradient for each inner step.
 
-    Nothing less is counted for what annealing leaves out.
+    Nothing less is counted for what only a part of training leaves out.
+
+    Raises:
+        ValueError: There is nothing to anneal.
     """
+    if h.annealing and (h.inner_steps == 1 or not h.earlier_losses):
+        raise ValueError(
+            f"annealing needs losses before the last: inner_steps must be 2 or more and "
+            f"earlier_losses above 0, got {h.inner_steps} and {h.earlier_losses:g}"
+        )
     steps, queries = h.meta_batch_size * h.inner_steps, query_points(h, tasks)
+    on_support = 1 if h.first_order == 1 else 3  # a Hessian product counts as two gradients
     return Cost(
         h.meta_batch_size,
-        gradient_evaluations=4 * steps,
-        point_gradients=steps * (3 * h.shots + queries),
+        gradient_evaluations=(on_support + 1) * steps,
+        point_gradients=steps * (on_support * h.shots + queries),
     )
 
 

@@ -52,7 +52,7 @@ Where a head or a context adapts, tasks take the place of steps: x and y are the
 def _fields() -> tuple[tuple[str, type[c_int64]], ...]:
     names = ["activation", "inputs", "outputs", "depth", "widths", "parameters"]
     names += ["outer", "inner", "steps", "points", "queries", "length"]
-    names += ["limit", "weights", "every", "processes", "measured"]
+    names += ["limit", "weights", "first_order", "number", "processes", "measured"]
     for name, layout in ARRAYS.items():
         names += [name, f"{name}_outer", f"{name}_inner"] + [f"{name}_step"] * layout.steps
     return tuple((name, c_int64) for name in (*names, "result", "second"))
@@ -74,9 +74,10 @@ def run(
     arrays: dict[str, Tensor],
     step_size: StepSize = 0.0,
     second: Tensor | None = None,
-    every: int = 0,
+    number: int = 0,
     measured: ctypes.Array[c_int64] | None = None,
     weights: Weights = LAST,
+    first_order: bool = False,
     processes: int = 0,
 ) -> None:
     """Call the kernel with arrays of `ARRAYS`, whose leading axes broadcast to those of theta.
@@ -88,9 +89,10 @@ def run(
         arrays: Its input, by name.
         step_size: Size of the steps.
         second: Memory for its second result.
-        every: One more number; `Job` in kernel.cpp tells its meaning.
-        measured: Numbers of steps after which to predict; `every` is then how many they are.
+        number: One more number; `Job` in kernel.cpp tells its meaning.
+        measured: Numbers of steps after which to predict; `number` is then how many they are.
         weights: Weights of the losses after each step, where the gradient goes through steps.
+        first_order: Whether that gradient leaves out second derivatives.
         processes: Address of Gaussian processes on the features.
 
     Raises:
@@ -112,12 +114,13 @@ def run(
     if scattered:  # with contiguous copies, the second call finds none
         gathered = {name: arrays[name].contiguous() for name in scattered}
         arrays = arrays | gathered
-        more = step_size, second, every, measured, weights, processes
+        more = step_size, second, number, measured, weights, first_order, processes
         return run(kernel, operation, result, arrays, *more)
     job = Job.from_buffer_copy(prepared)  # a copy, since threads share the cached job
     for name, t in arrays.items():
         setattr(job, name, t.data_ptr())
-    job.result, job.every, job.processes = result.data_ptr(), every, processes
+    job.result, job.number, job.processes = result.data_ptr(), number, processes
+    job.first_order = first_order
     of_losses = (C_TYPES[arrays["theta"].dtype] * 2)(*weights)
     job.weights = ctypes.addressof(of_losses)
     if measured is not None:
@@ -131,8 +134,8 @@ def run(
         alphas = step_size.to(theta.dtype).expand(theta.shape[:-1]).reshape(job.outer, job.inner)
         job.sizes, (job.sizes_outer, job.sizes_inner) = alphas.data_ptr(), alphas.stride()
     elif not isinstance(step_size, Sizes):
-        number = C_TYPES[theta.dtype](step_size)
-        job.sizes = ctypes.addressof(number)
+        size = C_TYPES[theta.dtype](step_size)
+        job.sizes = ctypes.addressof(size)
     if function(ctypes.byref(job)):
         points = max(job.points, job.queries)
         raise MemoryError(

@@ -134,6 +134,7 @@ class Kernel:
 
     def pulled_back(self, theta: Tensor, x: Tensor, hidden: Tensor, cotangent: Tensor) -> Tensor:
         """Return each network's gradient of sum(cotangent * last hidden layer)."""
+        assert not self.widths[-1]  # the kernel leaves an output layer as it is
         gradient = _like(theta)
         flat = cotangent.flatten(-2)
         arrays = {"theta": theta, "query": x, "hidden": hidden, "v": flat}
@@ -150,7 +151,7 @@ class Kernel:
         prediction = torch.empty(shape, dtype=theta.dtype)
         arrays = {"theta": theta, "x": x, "y": y, "query": query}
         numbers = (c_int64 * count)(*measured)
-        run(self, "predict_along", prediction, arrays, step_size, every=count, measured=numbers)
+        run(self, "predict_along", prediction, arrays, step_size, number=count, measured=numbers)
         return prediction
 
     def gradient_through(
@@ -178,8 +179,8 @@ class Kernel:
             arrays,
             step_size,
             along,
-            every=not second_order,
             weights=weights,
+            first_order=not second_order,
         )
         return total, along
 
@@ -188,7 +189,7 @@ class Kernel:
     ) -> Tensor:
         """Return the gradient of the query losses, where each task's head takes gradient steps."""
         gradient, arrays = _like(theta), {"theta": theta, **_meta_batch_arrays(*tasks)}
-        run(self, "gradient_through_head", gradient, arrays, step_size, every=steps)
+        run(self, "gradient_through_head", gradient, arrays, step_size, number=steps)
         return gradient
 
     def gradient_through_ridge(

@@ -390,7 +390,7 @@ struct Shape {
   const int64_t* widths;  // of the hidden layers
   int64_t points;         // the most of any pass
   int64_t tapes, slots;   // passes on tape at a time; vectors like theta, beside those of theta and of a sum
-  int64_t scratch;        // numbers that the adaptation of heads needs
+  int64_t scratch;        // further numbers that a function needs
   bool mapped;            // whether maps transform gradients
 };
 
@@ -1225,9 +1225,10 @@ template <class T> struct Job {
   int64_t length;  // of the step sizes: 1, the number of layers or the number of parameters; of a context; of the maps
   const T* limit;  // each number of a gradient is clipped to +-limit, if length > 1; null for no limit
   const T* weights;  // of the query losses after the steps of an inner loop: of each before the last, and of the last
-  int64_t every;     // of heads and contexts, the number of steps; of a gradient through steps, whether H is left out
+  int64_t first_order;  // whether a gradient through steps leaves out their Hessians
+  int64_t number;       // of steps of heads and contexts; of `measured`
   const Processes<T>* processes;  // Gaussian processes on the features
-  const int64_t* measured;  // the numbers of steps after which to predict, ascending; `every` is how many they are
+  const int64_t* measured;  // the numbers of steps after which to predict, ascending; `number` is how many they are
   Stack<T> theta, v;
   Steps<T> x, y, sizes;
   Stack<T> query, labels, shift, hidden, maps;
@@ -1355,7 +1356,7 @@ template <class T> int predict_along(const Job<T>& job) {
   return for_each(job, [&](auto& network, int64_t i, int64_t j, int64_t n) {
     // Before the first step, the tasks of a run predict the same at the same points.
     const bool same = j > 0 && job.theta(i, j) == job.theta(i, j - 1) && job.query(i, j) == job.query(i, j - 1);
-    for (int64_t k = 0, found = 0; found < job.every; ++k) {
+    for (int64_t k = 0, found = 0; found < job.number; ++k) {
       if (k > 0) step(job, network, i, j, k - 1, network.slot(0));
       if (k < job.measured[found]) continue;
       T* const prediction = job.result + (found++ * job.outer * job.inner + n) * length;
@@ -1402,7 +1403,7 @@ template <class T> int gradient_through_maps(const Job<T>& job) {
     there_and_back(
         job, network, i, j, phi, network.slot(2),
         [&](int64_t k) { network.descend_mapped(job.points, job.x(i, j, k), job.y(i, j, k), alpha, phi(k + 1)); },
-        [&](int64_t k) { network.pull_through_maps(job.points, job.x(i, j, k), alpha, network.slot(2), !job.every); });
+        [&](int64_t k) { network.pull_through_maps(job.points, job.x(i, j, k), alpha, network.slot(2), !job.first_order); });
     if (j == job.inner - 1) network.write_along_maps(job.second + i * job.length);
   });
 }
@@ -1448,7 +1449,7 @@ template <class T> int gradient_through(const Job<T>& job) {
             store(direction + p, clipped == g_p ? load(alpha + p) * load(v + p) : V<T>{});
             if (job.second) store(a + p, load(a + p) - clipped * load(v + p));
           }
-          if (!job.every) network.hessian_product(job.points, job.x(i, j, k), direction, T(-1), v);
+          if (!job.first_order) network.hessian_product(job.points, job.x(i, j, k), direction, T(-1), v);
         });
 
     for (int64_t k = 0; j == job.inner - 1 && job.second && k < kinds; ++k) {
@@ -1486,9 +1487,9 @@ template <class T, class Adapt> int through_heads(const Job<T>& job, int64_t dep
   });
 }
 
-// The head takes `every` steps of one size. Equations: anil.py.
+// The head takes `number` steps of one size. Equations: anil.py.
 template <class T> int gradient_through_head(const Job<T>& job) {
-  const int64_t steps = job.every, ld = padded(job.widths[job.depth - 1]);
+  const int64_t steps = job.number, ld = padded(job.widths[job.depth - 1]);
   return through_heads(job, 2 * steps, 2 * ld, [&](Head<T>& head, const T* y, const T* labels, int64_t n) {
     const int64_t shots = head.sets.shots;
     const T step = 2 * *job.sizes(n / job.inner, n % job.inner, 0) / T(shots);
@@ -1552,10 +1553,10 @@ template <class T> int gradient_through_ridge(const Job<T>& job) {
   });
 }
 
-// A context of `length` numbers takes `every` steps of one size. Its product with the weights v shifts the first
+// A context of `length` numbers takes `number` steps of one size. Its product with the weights v shifts the first
 // layer. Equations: cavia.py. `second` takes the gradients with respect to v, (outer, inner, length, width).
 template <class T> int gradient_through_context(const Job<T>& job) {
-  const int64_t steps = job.every, length = job.length, width = job.widths[0], shots = job.points;
+  const int64_t steps = job.number, length = job.length, width = job.widths[0], shots = job.points;
   std::vector<T> contexts((steps + 1) * length), gradients((steps + 1) * width), u(length), shift(width), at(width);
   return for_each(job, steps + 1, 0, [&](auto& network, int64_t i, int64_t j, int64_t n) {
     const T* const weight = job.v(i, j);
@@ -1616,7 +1617,7 @@ template <class T> int gradient_through_context(const Job<T>& job) {
 //
 //   w exp(-|s * (h - h')|^2 / 2) cos(m . (h - h'))
 //
-// All is in double, since a covariance with little noise is nearly singular in float.
+// But for the passes of the network, all is in double: a covariance with little noise is nearly singular in float.
 template <class T> struct Processes {
   int64_t tasks, points, width, components;
   const T* y;                                  // (runs, tasks, points)

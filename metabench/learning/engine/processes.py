@@ -56,7 +56,7 @@ def gradients(
         theta: ``(run, P)``.
         x: Points, ``(run, task, point, feature)``, of the type of theta.
         y: Their labels, ``(run, task, point, 1)``, likewise.
-        mean: The prior mean, float64, ``(run, ...)`` with one number for each run.
+        mean: The prior mean, float64, ``(run, 1)``.
         noise: The variance of the noise, likewise.
         kernel: The kernel, for each run.
 
@@ -66,15 +66,24 @@ def gradients(
 
     Raises:
         MemoryError: The kernel could not allocate its workspace.
+        TypeError, ValueError: Types or shapes do not fit each other.
     """
     runs, tasks, points, _ = x.shape
+    width, components = trunk.widths[-2], kernel.weight.shape[-1]
+    _require_fit("y", y, theta.dtype, runs, tasks, points, 1)
+    for name, t in {"mean": mean, "noise": noise}.items():
+        _require_fit(name, t, torch.float64, runs, 1)
+    _require_fit("weight", kernel.weight, torch.float64, runs, components)
+    for name, array in {"scale": kernel.scale, "frequency": kernel.frequency}.items():
+        if array is not None:
+            _require_fit(name, array, torch.float64, runs, components, width)
     kernel = kernel.each(Tensor.contiguous)
     y, mean, noise = (t.contiguous() for t in (y, mean, noise))
     along_mean, along_noise = torch.zeros(2, runs, 1, dtype=torch.float64)
     along = kernel.each(torch.zeros_like)
     arrays = y, mean, noise, *kernel, along_mean, along_noise, *along
     addresses = [0 if t is None else t.data_ptr() for t in arrays]
-    described = Processes(tasks, points, trunk.widths[-2], kernel.weight.shape[-1], *addresses)
+    described = Processes(tasks, points, width, components, *addresses)
     along_theta = theta.new_empty(theta.shape)
     run(
         trunk,
@@ -84,3 +93,11 @@ def gradients(
         processes=ctypes.addressof(described),
     )
     return along_theta, along_mean, along_noise, along
+
+
+def _require_fit(name: str, found: Tensor, dtype: torch.dtype, *shape: int) -> None:
+    """Raise TypeError or ValueError unless a tensor has a type and a shape."""
+    if found.dtype != dtype:
+        raise TypeError(f"{name} must be {dtype}, got {found.dtype}")
+    if found.shape != shape:
+        raise ValueError(f"{name} must have the shape {shape}, got {tuple(found.shape)}")
