@@ -161,7 +161,7 @@ def test_no_interval_is_so_wide_that_it_reproduces_anything():
         ("inner step, A, 10 / 5", "0.001, its code's", 10, 0.35, np.nan, "worse", "reproduced"),
         (
             "PARL's settings, C",
-            "MAML++ as in PARL's code: annealed weights",
+            "the same with annealed weights, as in PARL's code",
             3,
             0.34,
             0.01,
