@@ -57,7 +57,8 @@ def _group(row: dict[str, Any]) -> dict[str, Any]:
         model = algorithms.load(row["algorithm"]).hyperparameters
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    given = {key: row[key] for key in model.model_fields if not pd.isna(row[key])}
+    # A table from before a hyperparameter has no column of it.
+    given = {key: row[key] for key in model.model_fields if not pd.isna(row.get(key))}
     settings = model(**given).model_dump(mode="json", exclude_defaults=True)
     return {
         "algorithm": row["algorithm"],

@@ -48,7 +48,7 @@ GRIDS = {
     "regions": (["support", "distance"], ["x regions support", "x regions distance"]),
     "optimizer": (["sgd", "adam"], ["x optimizer sgd", "x optimizer adam"]),
     "steps": ([["own"], ["own", "tuned"]], ["x steps own", "x steps own and tuned"]),
-    "curve": ([False, True], ["x curve False", "x curve True"]),
+    "curve": ([False, True], ["x curve false", "x curve true"]),
     "gaussian_process_length_scale": (
         [1, 2.5],
         ["x gaussian process length scale 1", "x gaussian process length scale 2.5"],
