@@ -195,5 +195,5 @@ def test_a_study_knows_before_it_runs_whether_its_cells_form_grids(name: str) ->
     planned = cell_grids.planned(study.cells)
     assert cell_grids.form_grids(planned) == cell_grids.form_grids(tabled)
     assert cell_grids.form_grids(tabled) == (
-        name not in ("algorithms", "algorithms-atlas", "search")
+        name not in ("adkl", "algorithms", "algorithms-atlas", "search")
     )
