@@ -78,7 +78,7 @@ class Ours(Model):
 
     study: str
     algorithm: str
-    where: dict[str, bool | float | int | str | None] = Field(default={})
+    where: dict[str, bool | float | int | str] = Field(default={})
     step: str
     protocol: str
 
@@ -260,7 +260,7 @@ def _cell(cells: pd.DataFrame, ours: Ours, folder: Path) -> str:
     """Return the one cell of an algorithm with the given hyperparameters."""
     found = cells[cells["algorithm"] == ours.algorithm]
     for name, value in ours.where.items():
-        found = found[found[name].isna() if value is None else found[name] == value]
+        found = found[found[name] == value]
     if len(found) != 1:
         raise ArtifactError(
             f"{folder} must have one cell of {ours.algorithm} with {dict(ours.where)}, it has "
