@@ -220,6 +220,9 @@ class Terminal(logging.Handler):
         made, log = str(record.output[0]) if record.output else "", record.log
         path = Path(log[0]) if log else None
         self.known[record.jobid] = Started(record.rule_name, made, path, time.monotonic())
+        with self.showing:
+            if self.live is not None:
+                self.live.refresh()  # a job may end before the next of the regular ones
 
     def _on_job_finished(self, record: Any) -> None:
         # Snakemake calls this attribute job_id here and jobid in its other events.

@@ -199,6 +199,20 @@ def test_no_progress_is_told_after_the_end(
     assert capsys.readouterr().err == ""
 
 
+def test_a_terminal_names_a_job_as_soon_as_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"TERM": "xterm", "FORCE_COLOR": "1", "COLUMNS": "100"}.items():
+        monkeypatch.setenv(name, value)
+    found = Terminal("tiny", TITLES, str)
+    watch = StudyWatch({"results/a": Job(30.0, lambda: 0.0)}, cores=1, every=1000)
+    found.begin({"train": 1}, watch, {})
+    capsys.readouterr()
+    start_job(found, tmp_path / "log")
+    assert TITLES["results/a"] in capsys.readouterr().err
+    found.end()
+
+
 @pytest.mark.parametrize(("width", "rows"), [(100, 1), (80, 2), (40, 3)])
 def test_snakemakes_line_about_its_profile_is_erased_whatever_the_width_of_the_terminal(
     width: int, rows: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
