@@ -32,7 +32,7 @@ _NAMES = {
         "Question",
         "before_and_after",
         "descending",
-        "descending_elementwise",
+        "descending_by",
         "initial_weights",
         "query_points",
         "require_mini_batches",

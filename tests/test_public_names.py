@@ -11,7 +11,7 @@ import small
 import metabench
 
 ADAPTATION = """
-DESCENT YARDSTICK Adaptation Question adapted before_and_after descending descending_elementwise
+DESCENT YARDSTICK Adaptation Question adapted before_and_after descending descending_by
 one_copy_per_task path predicted mean_over_tasks
 """
 ALGORITHM = """

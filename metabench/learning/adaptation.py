@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metabench.learning.network import Network
 from metabench.learning.optimizers import INNER_OPTIMIZERS
-from metabench.learning.step_sizes import StepSize
+from metabench.learning.step_sizes import StepSize, pulled
 from metabench.learning.tasks import Points
 
 
@@ -101,11 +101,12 @@ def path(
 ) -> Iterator[Tensor]:
     """Yield phi_0 .. phi_U of the steps of `adapted`."""
     rule = INNER_OPTIMIZERS[optimizer]
-    memory = phi.new_zeros(rule.moments, *phi.shape)
+    memory, start = phi.new_zeros(rule.moments, *phi.shape), phi
     yield phi
     for done, batch in enumerate(batches.unbind()):
         _, gradient = network.loss_and_gradient(phi, *batch)
-        direction, memory = rule.direction(network.used(gradient, step_size), memory, done)
+        used = network.used(pulled(gradient, phi, start, step_size), step_size)
+        direction, memory = rule.direction(used, memory, done)
         phi = network.stepped(phi, direction, step_size, done)
         yield phi
 

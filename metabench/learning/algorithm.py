@@ -27,7 +27,7 @@ from metabench.learning import adaptation
 from metabench.learning.hyperparameters import Hyperparameters
 from metabench.learning.network import Network
 from metabench.learning.predictive import Predictive
-from metabench.learning.step_sizes import Maps, Sizes, StepSize
+from metabench.learning.step_sizes import Maps, Pulled, Sizes, StepSize
 from metabench.learning.tasks import Points, TaskBlock, TaskDistribution
 
 Batch = tuple[Points, ...]
@@ -113,15 +113,15 @@ def descending(network: Network, theta: Tensor, question: Question, h: Any) -> T
     return _descended(network, theta, clipped, question, rule)
 
 
-def descending_elementwise(
-    network: Network, start: Tensor, sizes: Sizes | Maps, question: Question
+def descending_by(
+    network: Network, start: Tensor, sizes: Sizes | Maps | Pulled, question: Question
 ) -> Tensor:
-    """Adapt with a separate step size for each layer or parameter, or with maps, and predict.
+    """Adapt by steps that differ from plain descent with one step size, and predict.
 
     Args:
         network: The network.
         start: Initial parameters, ``(..., P)``.
-        sizes: The step sizes, or the maps of gradients.
+        sizes: Sizes of each layer or parameter, maps of gradients, or a pull to the start.
         question: The request.
     """
     return _descended(network, start, sizes, question, question.optimizer or "sgd")

@@ -22,8 +22,10 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         stack = torch.broadcast_shapes(stack, b.shape[:-2])
     flat = [t.expand(*stack, *t.shape[-2:]).reshape(-1, *t.shape[-2:]) for t in (a, b)]
     if stack.numel() == 1:  # compute a single product twice
-        flat = [t.expand(2, -1, -1) for t in flat]
-    return torch.bmm(*flat)[: stack.numel()].reshape(*stack, a.shape[-2], b.shape[-1])
+        found = torch.bmm(*(t.expand(2, -1, -1) for t in flat))[:1]
+    else:
+        found = torch.bmm(*flat)
+    return found.reshape(*stack, a.shape[-2], b.shape[-1])
 
 
 def solve(a: Tensor, b: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from metabench.learning.engine.heads import MetaBatch, Sets
 from metabench.learning.engine.processes import Mixture
 from metabench.learning.engine.reference import Reference
 from metabench.learning.shape import Shape
-from metabench.learning.step_sizes import LAST, Descent, Maps, Sizes, StepSize, Weights
+from metabench.learning.step_sizes import LAST, Descent, Maps, Pulled, Sizes, StepSize, Weights
 
 
 class Hidden(NamedTuple):
@@ -201,7 +201,7 @@ class Network(Shape):
                 theta.
             y: ``(step, ..., point, output)``, likewise.
             step_size: One number, or a number for each network, ``(...,)``, or `Sizes` of its
-                parts, or `Maps` of the gradients of its layers.
+                parts, or `Maps` of the gradients of its layers, or `Pulled` towards theta.
 
         Returns:
             The last parameters, ``(..., P)``.
@@ -271,10 +271,12 @@ class Network(Shape):
             maps)``. Otherwise None.
 
         Raises:
-            ValueError: The descent has no steps.
+            ValueError: The descent has no steps, or they are `Pulled`.
         """
         if not len(descent[0]):
             raise ValueError("a gradient through a descent needs at least one step")
+        if isinstance(descent[2], Pulled):
+            raise ValueError("a gradient through a descent cannot go through steps that are pulled")
         engine = self._engine(theta, *descent, x, y)
         return engine.gradient_through(theta, descent, x, y, weights, second_order)
 
@@ -386,7 +388,8 @@ class Network(Shape):
         """
         differentiable = theta.requires_grad
         for other in others:
-            tensor = other.values if isinstance(other, Sizes | Maps) else other
+            tensor = other.size if isinstance(other, Pulled) else other
+            tensor = tensor.values if isinstance(tensor, Sizes | Maps) else tensor
             differentiable = differentiable or (isinstance(tensor, Tensor) and tensor.requires_grad)
         covered = fused.covers(theta) and not differentiable
         return fused.kernel(self.widths, self.activation) if covered else None

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from metabench.learning.engine import lstm
+from metabench.learning.engine.lstm import State
 from metabench.learning.fields import Count
 from metabench.learning.hyperparameters import Word
 from metabench.learning.linear import product
@@ -29,15 +31,6 @@ Units = Annotated[Count, Field(description="Number of units of the LSTM."), Word
 
 PARTS = 2
 """Number of networks of an LSTM."""
-
-
-class State(NamedTuple):
-    """What an LSTM knows after some points."""
-
-    hidden: Tensor
-    """s, ``(..., unit)``."""
-    cell: Tensor
-    """c, ``(..., unit)``."""
 
 
 @dataclass(frozen=True)
@@ -77,25 +70,18 @@ class LSTM:
 
         Args:
             theta: ``(..., M)``.
-            points: ``(..., sequence, shots, feature)``.
+            points: ``(..., sequence, shots, feature)``, leading axes broadcast to those of theta.
             known: Whether a point is read or left out, ``(..., sequence, shots, 1)`` bool; by
                 default, all are read.
 
         Returns:
             ``(..., sequence, unit)``.
         """
-        of_points, (weight, bias) = self._split(theta)
-        pairs = torch.cat([points.x, points.y], dim=-1)
-        gates = at_each(of_points, pairs) + bias.unsqueeze(-2)  # (..., sequence, shots, 4 unit)
-        zeros = gates.new_zeros(*gates.shape[:-2], self.units)
-        state = State(zeros, zeros)
-        for k, of_point in enumerate(gates.unbind(-2)):
-            after = _after(state, of_point + product(state.hidden, weight))
-            if known is not None:
-                is_read = known[..., k, :]
-                after = State(*(a.where(is_read, b) for a, b in zip(after, state, strict=True)))
-            state = after
-        return state
+        stack = theta.shape[:-1]
+        pairs = _flat(torch.cat([points.x, points.y], dim=-1), stack)
+        is_read = None if known is None else _flat(known, stack).squeeze(-1)
+        found = _Reading.apply(theta.reshape(-1, self.parameters), pairs, is_read, self)
+        return State(*(part.view(*stack, *part.shape[1:]) for part in found))
 
     def features(self, theta: Tensor, state: State, x: Tensor) -> Tensor:
         """Return s after one more point without a label, (x, 0). Points do not interact.
@@ -108,18 +94,17 @@ class LSTM:
         Returns:
             ``(..., sequence, point, unit)``.
         """
-        of_points, (weight, bias) = self._split(theta)
-        unlabelled = torch.cat([x, torch.zeros_like(x[..., :1])], dim=-1)
-        gates = (product(state.hidden, weight) + bias).unsqueeze(-2)
-        before = State(*(part.unsqueeze(-2) for part in state))
-        return _after(before, gates + at_each(of_points, unlabelled)).hidden
+        stack = theta.shape[:-1]
+        given = theta.reshape(-1, self.parameters), *(_flat(part, stack, 2) for part in state)
+        hidden = _Last.apply(*given, _flat(x, stack), self)
+        return hidden.view(*stack, *hidden.shape[1:])
 
-    def _split(self, theta: Tensor) -> tuple[tuple[Network, Tensor], tuple[Tensor, Tensor]]:
-        """Return the network of labelled points with its weights, and V and b."""
+    def weights(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return W ``(stack, feature + 1, 4 * unit)``, V ``(stack, unit, 4 * unit)`` and a + b."""
         of_points, of_hidden = self.parts
-        first, second = theta.tensor_split([of_points.parameters], dim=-1)
-        (layer,) = of_hidden.layers(second)
-        return (of_points, first), layer
+        first, second = theta.split([part.parameters for part in self.parts], dim=-1)
+        ((weight, bias),), ((recurrent, other),) = of_points.layers(first), of_hidden.layers(second)
+        return weight, recurrent, bias + other
 
 
 def at_each(part: tuple[Network, Tensor], z: Tensor) -> Tensor:
@@ -128,18 +113,92 @@ def at_each(part: tuple[Network, Tensor], z: Tensor) -> Tensor:
     return network.predict(theta, z.flatten(-3, -2)).unflatten(-2, z.shape[-3:-1])
 
 
-def _after(state: State, gates: Tensor) -> State:
-    """Return the state after one point, whose gates are ``(..., 4 * unit)``."""
-    i, f, g, o = _opened(gates).unbind(-2)
-    cell = f * state.cell + i * g
-    return State(o * torch.tanh(cell), cell)
+def _flat(values: Tensor, stack: torch.Size, own: int = 3) -> Tensor:
+    """Return values with one axis for the whole stack, ahead of their own axes."""
+    shape = values.shape[-own:]
+    return values.expand(*stack, *shape).reshape(-1, *shape)
 
 
-def _opened(gates: Tensor) -> Tensor:
-    """Return sigma(i), sigma(f), tanh(g) and sigma(o), ``(..., 4, unit)``.
+class _Reading(torch.autograd.Function):
+    """The state after all points, as one node of autograd's graph.
 
-    sigma(z) is (1 + tanh(z / 2)) / 2, so one tanh serves all. torch's own sigmoid rounds by the
-    place of a number in a tensor, and so by that of a run in its stack.
+    dL/dz_k by `lstm.read_back`,   dL/dW = sum_k (x_k, y_k)^T dL/dz_k,   dL/da = sum_k dL/dz_k
     """
-    slopes = gates.new_tensor([[0.5], [0.5], [1.0], [0.5]])
-    return torch.tanh(slopes * gates.unflatten(-1, (4, -1))) * slopes + (1 - slopes)
+
+    @staticmethod
+    def forward(
+        ctx: Any, theta: Tensor, pairs: Tensor, known: Tensor | None, of: LSTM
+    ) -> tuple[Tensor, Tensor]:
+        """Return s and c ``(stack, sequence, unit)``.
+
+        Args:
+            ctx: What `backward` needs.
+            theta: ``(stack, M)``.
+            pairs: x and y of each point, ``(stack, sequence, shots, feature + 1)``.
+            known: Whether a point is read, ``(stack, sequence, shots)`` bool.
+            of: The LSTM.
+        """
+        weight, recurrent, bias = of.weights(theta)
+        points = pairs.flatten(1, 2)
+        gates = product(points, weight).add_(bias).unflatten(1, pairs.shape[1:3])
+        known = None if known is None else known.contiguous()
+        state, tape = lstm.read(gates, recurrent.contiguous(), known)
+        ctx.kept = points, tape
+        return state.hidden, state.cell
+
+    @staticmethod
+    def backward(ctx: Any, *along: Tensor) -> tuple[Tensor, None, None, None]:
+        """Return the gradient along theta."""
+        points, tape = ctx.kept
+        gates, recurrent = lstm.read_back(tape, State(*(part.contiguous() for part in along)))
+        gates = gates.flatten(1, 2)
+        bias = gates.sum(1)
+        weight = product(points.mT.contiguous(), gates)
+        parts = weight.flatten(1), bias, recurrent.flatten(1), bias
+        return torch.cat(parts, dim=-1), None, None, None
+
+
+class _Last(torch.autograd.Function):
+    """s after one more point, as one node of autograd's graph.
+
+    z = x W_x + (s V + a + b),   W_x the rows of W for x, since the label is 0
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, theta: Tensor, hidden: Tensor, cell: Tensor, x: Tensor, of: LSTM
+    ) -> Tensor:
+        """Return s after, ``(stack, sequence, point, unit)``.
+
+        Args:
+            ctx: What `backward` needs.
+            theta: ``(stack, M)``.
+            hidden: s before, ``(stack, sequence, unit)``.
+            cell: c before, likewise.
+            x: ``(stack, sequence, point, feature)``.
+            of: The LSTM.
+        """
+        weight, recurrent, bias = of.weights(theta)
+        points = x.flatten(1, 2)
+        of_x = weight[:, :-1]
+        gates = points * of_x if of_x.shape[1] == 1 else product(points, of_x)
+        base = product(hidden, recurrent).add_(bias).flatten(0, 1)
+        by_sequence = gates.view(-1, x.shape[-2], 4 * of.units)
+        after, tape = lstm.last(by_sequence, base, cell.reshape(-1, of.units))
+        ctx.kept = points, hidden, recurrent, tape
+        return after.view(*x.shape[:-1], of.units)
+
+    @staticmethod
+    def backward(ctx: Any, along: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        """Return the gradients along theta, s and c."""
+        points, hidden, recurrent, tape = ctx.kept
+        stack, sequences, units = hidden.shape
+        gates, base, cell = lstm.last_back(tape, along.reshape(-1, *along.shape[2:]))
+        base = base.view(stack, sequences, 4 * units)
+        weight = product(points.mT.contiguous(), gates.view(stack, -1, 4 * units)).flatten(1)
+        bias = base.sum(1)
+        of_recurrent = product(hidden.mT.contiguous(), base).flatten(1)
+        # The row of W for the label, which is 0, has no part.
+        parts = weight, torch.zeros_like(bias), bias, of_recurrent, bias
+        of_hidden = product(recurrent, base.mT.contiguous()).mT  # a copy of base is the smaller one
+        return torch.cat(parts, dim=-1), of_hidden, cell.view_as(hidden), None, None

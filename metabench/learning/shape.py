@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metabench.learning import maps
 from metabench.learning.randomness import normals, uniforms
-from metabench.learning.step_sizes import Maps, Size, Sizes, StepSize, clipped, descended
+from metabench.learning.step_sizes import Maps, Pulled, Size, Sizes, StepSize, clipped, descended
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Shape:
         if isinstance(step_size, Sizes):
             return theta - self.scaled(direction, step_size, k)
         return descended(
-            theta, direction, step_size.size if isinstance(step_size, Maps) else step_size
+            theta, direction, step_size.size if isinstance(step_size, Maps | Pulled) else step_size
         )
 
     def clipped(

@@ -34,7 +34,16 @@ class Maps(NamedTuple):
     """The step size."""
 
 
-StepSize = Size | Sizes | Maps
+class Pulled(NamedTuple):
+    """Steps on the loss + strength / 2 |phi - phi_0|^2, back to where the descent began."""
+
+    size: Size
+    """The step size."""
+    strength: float
+    """Weight of the squared distance."""
+
+
+StepSize = Size | Sizes | Maps | Pulled
 
 Descent = tuple[Tensor, Tensor, StepSize]
 """Steps of descent: x and y of each step, ``(step, ..., point, .)``, and the step size."""
@@ -56,6 +65,13 @@ def clipped(gradient: Tensor, step_size: StepSize) -> Tensor:
     """Return a gradient as a step uses it: clipped if the step sizes have a limit."""
     if isinstance(step_size, Sizes) and step_size.limit < inf:
         return gradient.clamp(-step_size.limit, step_size.limit)
+    return gradient
+
+
+def pulled(gradient: Tensor, phi: Tensor, start: Tensor, step_size: StepSize) -> Tensor:
+    """Return a gradient ``(..., P)`` with that of the squared distance, if steps are pulled."""
+    if isinstance(step_size, Pulled):
+        return gradient.add(phi - start, alpha=step_size.strength)
     return gradient
 
 

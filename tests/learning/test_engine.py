@@ -14,12 +14,13 @@ import small
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recurrences import cells, grown
 
 from metabench.learning import algorithms, engine, maps, training
 from metabench.learning.engine import EngineError, fused, processes
 from metabench.learning.kernels import KERNELS, marginal_gradients
 from metabench.learning.network import Network
-from metabench.learning.step_sizes import LAST, Maps, Sizes, Weights
+from metabench.learning.step_sizes import LAST, Maps, Pulled, Sizes, Weights
 from metabench.records import headers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,6 +103,7 @@ def everything(network, theta, x, y, step_size):
         product,
         network.descend(theta, *batches, step_size),
         along,
+        *of_pulled_steps(network, theta, x, batches, step_size),
         *of_hidden_layers(network, theta, x),
         *of_shifts(network, tasks, x, y),
         *of_sizes(network, tasks, x, y, batches),
@@ -115,6 +117,15 @@ def of_adapting_parts(network, theta, scale, weight, support, query, steps):
         network.gradient_through_head(theta, (support, query), 0.01, steps),
         *network.gradient_through_ridge(theta, scale, (support, query)),
         *network.gradient_through_context(theta, weight, (support, query), 0.1, steps),
+    )
+
+
+def of_pulled_steps(network, theta, x, batches, step_size):
+    """The parameters and predictions of a descent that is pulled back to its start."""
+    pulled = Pulled(step_size, 2.0)
+    return (
+        network.descend(theta, *batches, pulled),
+        network.predict_along(theta, (*batches, pulled), x[..., :1, :] / 2),
     )
 
 
@@ -245,6 +256,8 @@ def test_what_does_not_fit_the_tasks_or_the_weights_is_refused():
         FLUX.gradient_through_context(theta, noise(3, 2, 4, 32), (SETS, SETS), 0.1, 1)
     with pytest.raises(ValueError, match="needs at least one step"):
         FLUX.gradient_through(theta, (SETS[0][:0], SETS[1][:0], 0.1), SETS[0][0, 0], SETS[1][0, 0])
+    with pytest.raises(ValueError, match="cannot go through steps that are pulled"):
+        FLUX.gradient_through(theta, (*SETS, Pulled(0.1, 1.0)), SETS[0][0, 0], SETS[1][0, 0])
 
 
 @needs_kernel
@@ -642,7 +655,7 @@ def test_what_does_not_fit_is_refused_before_the_kernel_reads_it():
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
 @pytest.mark.skipif(not several_widths(), reason="vectors of one width only")
-def test_the_width_of_the_processors_vectors_has_no_part_in_a_number(tmp_path):
+def test_the_width_of_the_processors_vectors_has_no_part_in_a_number(tmp_path, monkeypatch):
     # Vectors of half the width: those that the processor has not would take minutes to compile.
     wide = "_avx512" in Path(engine.library()._name).name
     library = compiled(
@@ -672,6 +685,14 @@ def test_the_width_of_the_processors_vectors_has_no_part_in_a_number(tmp_path):
             expected = of_gaussian_processes(network)
             for a, b in zip(of_gaussian_processes(narrow), expected, strict=True):
                 assert torch.equal(a, b)
+    for units in (5, 32, 40):
+        given = cells(0, units, torch.float32)
+        expected = grown(*given)
+        with monkeypatch.context() as narrow_vectors:
+            narrow_vectors.setattr(engine, "library", lambda: library)
+            found = grown(*given)
+        for a, b in zip(found, expected, strict=True):
+            assert torch.equal(a, b)
 
 
 @needs_kernel

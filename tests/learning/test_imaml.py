@@ -192,7 +192,7 @@ def test_a_solved_system_stays_solved_and_a_diverged_one_is_not_hidden():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_updates_descend_the_regularized_loss(optimizer):
+def test_updates_descend_the_regularized_loss(optimizer, each_engine):
     theta, batch = problem()
     x = SineDistribution().grid
     question = Question(batch[0].repeated(4), x, optimizer=optimizer)

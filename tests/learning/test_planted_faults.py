@@ -613,17 +613,17 @@ FAULTS = {
         ),
     ),
     "implicit MAML steps away from the initialization": Fault(
-        "learning/algorithms/imaml.py",
-        "gradient.add(phi - theta, alpha=h.regularization)",
-        "gradient.sub(phi - theta, alpha=h.regularization)",
+        "learning/step_sizes.py",
+        "gradient.add(phi - start,",
+        "gradient.sub(phi - start,",
         (
-            f"{IMPLICIT}::test_updates_descend_the_regularized_loss[sgd]",
+            f"{IMPLICIT}::test_updates_descend_the_regularized_loss[torch-adam]",
             f"{IMPLICIT}::test_on_a_linear_model_it_is_the_formula",
         ),
     ),
     "the Hessian of implicit MAML is not divided by lambda": Fault(
         "learning/algorithms/imaml.py",
-        "network.hessian_product(phi, *support, v) / h.regularization",
+        "network.hessian_product(phi, *support, v).div_(h.regularization)",
         "network.hessian_product(phi, *support, v)",
         (
             f"{IMPLICIT}::test_many_steps_of_conjugate_gradients_solve_the_system_of_autograd[tanh-1]",
@@ -632,8 +632,8 @@ FAULTS = {
     ),
     "directions of conjugate gradients are those of steepest descent": Fault(
         "learning/algorithms/imaml.py",
-        "p = r + (square / before).masked_fill(ended, 0) * p",
-        "p = r",
+        "p.mul_((square / before).masked_fill(ended, 0)).add_(r)",
+        "p.copy_(r)",
         (
             f"{IMPLICIT}::test_a_few_steps_find_the_nearest_vector_that_their_products_span[4]",
             f"{IMPLICIT}::test_on_a_linear_model_it_is_the_formula",
@@ -859,16 +859,16 @@ FAULTS = {
     ),
     "the labels that stand in are on the other side": Fault(
         "learning/gaussian_head.py",
-        "return outputs - gradient *",
-        "return outputs + gradient *",
+        "return outputs - gradient(",
+        "return outputs + gradient(",
         (
             f"{PROCESSES}::test_the_squared_error_to_the_labels_that_stand_in_has_the_gradient_of_the_likelihood",
         ),
     ),
     "a variance rounds by its place in a stack": Fault(
         "learning/gaussian_head.py",
-        "return (z + size) / 2 + torch.log1p(torch.exp(-size))",
-        "return torch.nn.functional.softplus(z)",
+        "return (z + size) / 2 + torch.log1p(decay), decay",
+        "return torch.nn.functional.softplus(z), decay",
         (
             f"{PROCESSES}::test_a_gaussian_head_gives_a_number_the_same_bits_wherever_it_is_in_a_tensor",
         ),
@@ -930,33 +930,39 @@ FAULTS = {
         (f"{ROBUST}::test_the_tail_is_the_share_that_is_not_left_out_and_never_empty[0.7-10-3]",),
     ),
     "the gates of the LSTM are in another order": Fault(
-        "learning/recurrent.py",
-        "i, f, g, o = _opened",
-        "f, i, g, o = _opened",
-        (f"{RECURRENT}::test_the_lstm_is_that_of_torch[1]",),
+        "learning/engine/lstm.py",
+        "i, f, g, o = opened.unbind(-2)",
+        "f, i, g, o = opened.unbind(-2)",
+        (f"{RECURRENT}::test_the_lstm_is_that_of_torch[torch-1]",),
     ),
     "the candidate of the LSTM's cell is a gate": Fault(
-        "learning/recurrent.py",
+        "learning/engine/lstm.py",
         "[1.0], [0.5]]",
         "[0.5], [0.5]]",
-        (f"{RECURRENT}::test_the_lstm_is_that_of_torch[1]",),
+        (f"{RECURRENT}::test_the_lstm_is_that_of_torch[torch-1]",),
     ),
     "a gate rounds by its place in a stack": Fault(
-        "learning/recurrent.py",
-        "return torch.tanh(slopes * gates.unflatten(-1, (4, -1))) * slopes + (1 - slopes)",
-        "z = gates.unflatten(-1, (4, -1))\n"
-        "    return torch.sigmoid(z).where(slopes < 1, torch.tanh(z))",
-        (f"{RECURRENT}::test_gates_have_the_same_bits_wherever_a_number_is_in_a_tensor",),
+        "learning/engine/lstm.py",
+        "opened = torch.tanh(slopes * z.unflatten(-1, (4, -1))) * slopes + (1 - slopes)",
+        "z = z.unflatten(-1, (4, -1))\n"
+        "    opened = torch.sigmoid(z).where(slopes < 1, torch.tanh(z))",
+        (f"{RECURRENT}::test_gates_have_the_same_bits_wherever_a_number_is_in_a_tensor[torch]",),
     ),
     "the LSTM reads points that are no part of a set": Fault(
         "learning/recurrent.py",
-        "a.where(is_read, b) for",
-        "a for",
+        "self.parameters), pairs, is_read, self)",
+        "self.parameters), pairs, None, self)",
         (
-            f"{RECURRENT}::test_points_that_are_left_out_might_as_well_not_be_there",
+            f"{RECURRENT}::test_points_that_are_left_out_might_as_well_not_be_there[torch]",
             f"{RECURRENT}::"
             "test_support_sets_of_the_lstm_vary_in_size_and_their_missing_points_are_not_read",
         ),
+    ),
+    "the way back through the LSTM forgets the states between points": Fault(
+        "learning/engine/lstm.py",
+        "of_hidden = product(of_gates, transposed)",
+        "of_hidden = along.hidden",
+        (f"{RECURRENT}::test_the_way_back_of_the_lstm_is_its_slope[torch-False-5]",),
     ),
     "both LSTMs of MMAML read forwards": Fault(
         "learning/algorithms/mmaml.py",

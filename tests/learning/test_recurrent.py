@@ -2,14 +2,16 @@
 
 import pytest
 import torch
+from recurrences import cells, grown
 
 from metabench.check_algorithm.subject import Subject
-from metabench.learning import training
+from metabench.learning import engine, training
 from metabench.learning.adaptation import one_copy_per_task
 from metabench.learning.algorithm import Question
 from metabench.learning.algorithms import lstm, maml, mmaml
+from metabench.learning.engine import lstm as engine_lstm
 from metabench.learning.network import Network
-from metabench.learning.recurrent import LSTM, _opened
+from metabench.learning.recurrent import LSTM
 from metabench.learning.settings import NetworkSettings
 from metabench.learning.tasks import Bank, PlaneWaveDistribution, Points, SineDistribution
 
@@ -18,6 +20,7 @@ NETWORK = Network((1, 8, 6, 1))
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
 SEEDS = (4, 0, 9)
 
+needs_kernel = pytest.mark.skipif(engine.library() is None, reason="no kernel was compiled here")
 every_one = pytest.mark.parametrize("name", ["lstm", "mmaml"])
 MODULES = {"lstm": lstm, "mmaml": mmaml}
 
@@ -65,7 +68,7 @@ def torch_lstm(theta, units, features):
 
 
 @pytest.mark.parametrize("features", [1, 2])
-def test_the_lstm_is_that_of_torch(features):
+def test_the_lstm_is_that_of_torch(features, each_engine):
     ours, generator = LSTM(Network((features, 1)), 5), torch.Generator().manual_seed(0)
     theta = torch.randn(2, ours.parameters, generator=generator, dtype=torch.float64)
     x, y, at = (
@@ -85,7 +88,7 @@ def test_the_lstm_is_that_of_torch(features):
             torch.testing.assert_close(features_found[run, :, point], after.detach(), **EXACT)
 
 
-def test_points_that_are_left_out_might_as_well_not_be_there():
+def test_points_that_are_left_out_might_as_well_not_be_there(each_engine):
     ours, generator = LSTM(Network((1, 1)), 5), torch.Generator().manual_seed(1)
     theta = torch.randn(ours.parameters, generator=generator, dtype=torch.float64)
     points = Points(*torch.randn(2, 1, 6, 1, generator=generator, dtype=torch.float64))
@@ -96,14 +99,68 @@ def test_points_that_are_left_out_might_as_well_not_be_there():
         torch.testing.assert_close(a, b, **EXACT)
 
 
-def test_gates_have_the_same_bits_wherever_a_number_is_in_a_tensor():
+@pytest.mark.parametrize("units", [5, 40])
+@pytest.mark.parametrize("all_are_read", [True, False])
+def test_the_way_back_of_the_lstm_is_its_slope(units, all_are_read, each_engine):
+    ours, generator = LSTM(Network((2, 1)), units), torch.Generator().manual_seed(0)
+
+    def numbers(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    theta = (numbers(2, ours.parameters) / 2).requires_grad_()
+    points, x = Points(numbers(2, 3, 4, 2), numbers(2, 3, 4, 1)), numbers(2, 3, 5, 2)
+    known = None if all_are_read else torch.rand(2, 3, 4, 1, generator=generator) < 0.7
+
+    def of_both(theta):
+        state = ours.read(theta, points, known)
+        return *state, ours.features(theta, state, x)
+
+    assert torch.autograd.gradcheck(of_both, theta, fast_mode=True)
+
+
+@needs_kernel
+@pytest.mark.parametrize("units", [5, 32, 40])
+@pytest.mark.parametrize(("dtype", "far"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_both_engines_read_the_same(units, dtype, far, choose_engine):
+    given = cells(1, units, dtype)
+    choose_engine("fused")
+    found = grown(*given)
+    choose_engine("torch")
+    for a, b in zip(found, grown(*given), strict=True):
+        torch.testing.assert_close(a, b, rtol=far, atol=far * b.abs().max().item())
+
+
+@pytest.mark.parametrize("units", [5, 40])
+def test_a_diverged_run_leaves_its_neighbours_as_they_are(units, each_engine):
+    (gates, weight), known, last = cells(2, units, torch.float32, stack=3)
+    expected = grown((gates, weight), known, last)
+    for part in (gates, weight, *last):
+        part[0] = torch.nan
+    for a, b in zip(grown((gates, weight), known, last), expected, strict=True):
+        kept = len(a) // 3 if len(a) > 3 else 1  # of sequences, or of runs
+        assert torch.equal(a[kept:], b[kept:])
+
+
+@needs_kernel
+def test_the_kernel_refuses_what_it_would_misread(choose_engine):
+    choose_engine("fused")
+    (gates, weight), _, _ = cells(3, 8)
+    with pytest.raises(ValueError, match="gates must be contiguous, got the strides"):
+        engine_lstm.read(gates[:, :, ::2], weight, None)
+    with pytest.raises(ValueError, match=r"arrays must be of one type, got .*float32.*float64"):
+        engine_lstm.read(gates, weight.float(), None)
+
+
+def test_gates_have_the_same_bits_wherever_a_number_is_in_a_tensor(each_engine):
     z = 3 * torch.randn(9, 5, 12, generator=torch.Generator().manual_seed(2))
-    together = _opened(z)
-    expected = torch.sigmoid(z).unflatten(-1, (4, 3))
-    expected[..., 2, :] = torch.tanh(z.unflatten(-1, (4, 3))[..., 2, :])
+    base, cell = torch.zeros(9, 12), torch.zeros(9, 3)
+    together, _ = engine_lstm.last(z.clone(), base, cell)
+    i, _, g, o = z.unflatten(-1, (4, 3)).unbind(-2)
+    expected = torch.sigmoid(o) * torch.tanh(torch.sigmoid(i) * torch.tanh(g))
     torch.testing.assert_close(together, expected)
     for n in range(9):
-        assert torch.equal(_opened(z[n : n + 1].clone())[0], together[n])
+        alone, _ = engine_lstm.last(z[n : n + 1].clone(), base[:1], cell[:1])
+        assert torch.equal(alone[0], together[n])
 
 
 # Both of them.

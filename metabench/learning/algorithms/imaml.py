@@ -29,20 +29,21 @@ Reference: Rajeswaran et al. 2019, arXiv:1909.04630, algorithms 1 and 2;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from metabench.learning.adaptation import one_copy_per_task, predicted
+from metabench.learning.adaptation import one_copy_per_task
 from metabench.learning.algorithm import (
     Adaptation,
     Algorithm,
     Batch,
     Cost,
     Question,
+    descending_by,
     query_points,
     support_and_query,
 )
@@ -55,9 +56,8 @@ from metabench.learning.hyperparameters import (
     Word,
 )
 from metabench.learning.network import Network
-from metabench.learning.optimizers import INNER_OPTIMIZERS
-from metabench.learning.step_sizes import Size, descended
-from metabench.learning.tasks import Points, TaskDistribution
+from metabench.learning.step_sizes import Pulled, Size
+from metabench.learning.tasks import TaskDistribution
 
 
 class Hyperparameters(InnerLoop):
@@ -102,15 +102,16 @@ def meta_gradient(network: Network, theta: Tensor, batch: Batch, h: Hyperparamet
     """
     support, query = batch
     copies = one_copy_per_task(theta, h.meta_batch_size)
-    *_, phi = _path(network, copies, support.repeated(h.inner_steps), h.inner_step_size, h)
+    step_size = Pulled(h.inner_step_size, h.regularization)
+    phi = network.descend(copies, *support.repeated(h.inner_steps), step_size)
     _, gradient = network.loss_and_gradient(phi, *query)
 
     def matrix(v: Tensor) -> Tensor:
         """Return A v."""
-        return v + network.hessian_product(phi, *support, v) / h.regularization
+        return network.hessian_product(phi, *support, v).div_(h.regularization).add_(v)
 
     correction = _solved(matrix, gradient - matrix(gradient), h.cg_steps)
-    return (gradient + correction).sum(-2)
+    return correction.add_(gradient).sum(-2)
 
 
 def predictions(network: Network, theta: Tensor, question: Question, h: Hyperparameters) -> Tensor:
@@ -118,29 +119,7 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
     size: Size | None = question.step_size
     if size is None:
         size = question.multiple * h.inner_step_size
-    rule = question.optimizer or "sgd"
-    path = _path(network, theta, question.batches, size, h, rule)
-    return predicted(network, path, question.x, question.measured)
-
-
-def _path(
-    network: Network,
-    theta: Tensor,
-    batches: Points,
-    size: Size,
-    h: Hyperparameters,
-    optimizer: str = "sgd",
-) -> Iterator[Tensor]:
-    """Yield phi_0 .. phi_U, ``(..., P)``: a step on the regularized loss of each batch."""
-    rule = INNER_OPTIMIZERS[optimizer]
-    phi, memory = theta, theta.new_zeros(rule.moments, *theta.shape)
-    yield phi
-    for done, batch in enumerate(batches.unbind()):
-        _, gradient = network.loss_and_gradient(phi, *batch)
-        gradient = gradient.add(phi - theta, alpha=h.regularization)
-        direction, memory = rule.direction(gradient, memory, done)
-        phi = descended(phi, direction, size)
-        yield phi
+    return descending_by(network, theta, Pulled(size, h.regularization), question)
 
 
 def _solved(matrix: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Tensor:
@@ -151,7 +130,7 @@ def _solved(matrix: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Tensor
         b: The right sides of a stack of systems.
         steps: Number of steps.
     """
-    d, p, r = torch.zeros_like(b), b, b
+    d, p, r = torch.zeros_like(b), b.clone(), b.clone()
     square = _dot(r, r)
     # A system that is solved up to rounding ends, too: further steps would divide 0 by 0.
     least = torch.finfo(b.dtype).eps ** 2 * square
@@ -162,9 +141,10 @@ def _solved(matrix: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Tensor
         # A diverged system, which is nan, does not end, so it stays nan.
         ended = ended | (curvature <= 0) | (square <= least)
         size = (square / curvature).masked_fill(ended, 0)
-        d, r = d + size * p, r - size * along
+        d.addcmul_(size, p)
+        r.addcmul_(size, along, value=-1)
         before, square = square, _dot(r, r)
-        p = r + (square / before).masked_fill(ended, 0) * p
+        p.mul_((square / before).masked_fill(ended, 0)).add_(r)
     return d
 
 

@@ -106,7 +106,7 @@ def _outputs(
     Sets and what is known are those of `LSTM.read`.
     """
     lstm, head = _parts(network, h)
-    recurrent, weights = theta.tensor_split([lstm.parameters], dim=-1)
+    recurrent, weights = theta.split([lstm.parameters, head.parameters], dim=-1)
     state = lstm.read(recurrent, *given)
     return at_each((head, weights), lstm.features(recurrent, state, x))
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metabench.learning import maps
-from metabench.learning.step_sizes import LAST, Maps, Sizes, StepSize, Weights
+from metabench.learning.step_sizes import LAST, Maps, Pulled, Sizes, StepSize, Weights
 
 if TYPE_CHECKING:
     from metabench.learning.engine.fused import Kernel
@@ -52,7 +52,7 @@ Where a head or a context adapts, tasks take the place of steps: x and y are the
 def _fields() -> tuple[tuple[str, type[c_int64]], ...]:
     names = ["activation", "inputs", "outputs", "depth", "widths", "parameters"]
     names += ["outer", "inner", "steps", "points", "queries", "length"]
-    names += ["limit", "weights", "first_order", "number", "processes", "measured"]
+    names += ["limit", "pull", "weights", "first_order", "number", "processes", "measured"]
     for name, layout in ARRAYS.items():
         names += [name, f"{name}_outer", f"{name}_inner"] + [f"{name}_step"] * layout.steps
     return tuple((name, c_int64) for name in (*names, "result", "second"))
@@ -127,6 +127,9 @@ def run(
         job.measured = ctypes.addressof(measured)
     if limit is not None:
         job.limit = ctypes.addressof(limit)
+    if isinstance(step_size, Pulled):
+        pull = C_TYPES[arrays["theta"].dtype](step_size.strength)
+        job.pull, step_size = ctypes.addressof(pull), step_size.size
     if second is not None:
         job.second = second.data_ptr()
     theta = arrays["theta"]

@@ -170,8 +170,8 @@ template <int H, int... SMALLER, class At> INLINE void tiles(int64_t i, int64_t 
 }
 
 // All tiles of a sum of products, `rows` by `columns`. start(j) and finish(i, j, sum) take indices of the whole
-// matrix.
-template <class T, class Start, class Finish, class... More>
+// matrix. HEIGHTS are those of tiles, if the usual ones do not suit the rows.
+template <int... HEIGHTS, class T, class Start, class Finish, class... More>
 INLINE void product(int64_t rows, int64_t columns, Start start, Finish finish, Factors<T> factors, More... more) {
   for (int64_t j = 0; j < columns; j += 2 * Simd<T>::lanes) {
     const auto from = [&](int64_t c) INLINED { return start(j + c); };
@@ -181,7 +181,8 @@ INLINE void product(int64_t rows, int64_t columns, Start start, Finish finish, F
     };
     // The sums of the highest tile must fit the registers: 20 of 32 for AVX-512, 10 of 16 for AVX2. Heights do not
     // change bits. Double has few heights, since studies compute in float.
-    if constexpr (sizeof(T) > sizeof(float)) tiles<4, 1>(0, rows, at);
+    if constexpr (sizeof...(HEIGHTS) > 0) tiles<HEIGHTS...>(0, rows, at);
+    else if constexpr (sizeof(T) > sizeof(float)) tiles<4, 1>(0, rows, at);
     else if constexpr (BYTES == 64) tiles<10, 5, 4, 1>(0, rows, at);
     else tiles<5, 4, 1>(0, rows, at);
   }
@@ -366,6 +367,14 @@ template <class T> struct Step {  // take a step of descent, into a vector
   int64_t offset;
   T alpha;
   template <class G> INLINE void operator()(T* p, G g) const { store(p + offset, load(p, g) - alpha * g); }
+};
+template <class T> struct PulledStep {  // the same on the loss + pull / 2 |theta - anchor|^2
+  int64_t offset, anchor;
+  T alpha, pull;
+  template <class G> INLINE void operator()(T* p, G g) const {
+    const G at = load(p, g);
+    store(p + offset, at - alpha * (g + pull * (at - load(p + anchor, g))));
+  }
 };
 // Clip to [-most, most]. Both comparisons are false for NaN, so NaN stays NaN and a diverged run is seen as such.
 template <class G, class T> INLINE G clip(G g, T most) {
@@ -622,6 +631,12 @@ template <class T, class Activation> class Network {
   // theta <- theta - alpha grad L(theta), written to `to`, which holds the network's parameters from then on.
   void descend(int64_t points, const T* x, const T* y, T alpha, T* to) {
     backpropagate<true, false>(points, x, y, 1, Step<T>{to - theta, alpha});
+    bind(to);
+  }
+
+  // The same with a pull back to a vector.
+  void descend(int64_t points, const T* x, const T* y, T alpha, T* to, const T* anchor, T pull) {
+    backpropagate<true, false>(points, x, y, 1, PulledStep<T>{to - theta, anchor - theta, alpha, pull});
     bind(to);
   }
 
@@ -1224,6 +1239,7 @@ template <class T> struct Job {
   int64_t parameters, outer, inner, steps, points, queries;
   int64_t length;  // of the step sizes: 1, the number of layers or the number of parameters; of a context; of the maps
   const T* limit;  // each number of a gradient is clipped to +-limit, if length > 1; null for no limit
+  const T* pull;  // of a step back to where the descent began; null for none
   const T* weights;  // of the query losses after the steps of an inner loop: of each before the last, and of the last
   int64_t first_order;  // whether a gradient through steps leaves out their Hessians
   int64_t number;       // of steps of heads and contexts; of `measured`
@@ -1255,7 +1271,7 @@ template <class T, class Body> int for_each(const Job<T>& job, const Shape& shap
 }
 
 template <class T, class Body> int for_each(const Job<T>& job, Body body) {
-  return for_each(job, 1, job.length > 1 ? 2 : 0, body);
+  return for_each(job, 1, job.length > 1 ? 2 : job.pull ? 1 : 0, body);
 }
 
 // Write the step size of each parameter into a slot.
@@ -1273,6 +1289,11 @@ template <class T, class Network>
 void step(const Job<T>& job, Network& network, int64_t i, int64_t j, int64_t k, T* to) {
   const T *const x = job.x(i, j, k), *const y = job.y(i, j, k), *const sizes = job.sizes(i, j, k);
   if (job.maps.at) return network.use_maps(job.maps(i, j)), network.descend_mapped(job.points, x, y, *sizes, to);
+  if (job.pull) {
+    T* const anchor = network.destination(const_cast<T*>(job.theta(i, j)), 2);
+    if (k == 0 && anchor == network.slot(2)) network.read(job.theta(i, j), anchor);
+    return network.descend(job.points, x, y, *sizes, to, anchor, *job.pull);
+  }
   if (job.length == 1) return network.descend(job.points, x, y, *sizes, to);
   if (k == 0 || job.sizes.step) expand_sizes(job, network, sizes, network.slot(2));
   network.descend(job.points, x, y, network.slot(2), network.slot(3), to, limit_of(job));
@@ -1807,6 +1828,232 @@ template <class T> int gradient_of_processes(const Job<T>& job) {
   });
 }
 
+// --- an LSTM -------------------------------------------------------------------------------------------------------
+//
+// (i, f, g, o) = z,   c = sigma(f) c_before + sigma(i) tanh(g),   s = sigma(o) tanh(c)
+//
+// Equations and shapes: recurrent.py, which declares the fields of `Reading` and of `Last` in the same order.
+
+template <class U> INLINE U sigma(U z) { return (tanh(z / 2) + 1) / 2; }
+
+// The units of a cell that are in one vector: what is kept of them for the way back.
+template <class T> struct Cell {
+  V<T> i, f, g, o, c;
+
+  static INLINE Cell open(V<T> i, V<T> f, V<T> g, V<T> o, V<T> before) {
+    Cell cell{sigma(i), sigma(f), tanh(g), sigma(o), {}};
+    cell.c = cell.f * before + cell.i * cell.g;
+    return cell;
+  }
+  INLINE V<T> hidden() const { return o * tanh(c); }
+
+  // From dL/ds and dL/dc, visit(k, dL/dz_k); return dL/dc_before.
+  template <class Visit> INLINE V<T> back(V<T> before, V<T> along_s, V<T> along_c, Visit visit) const {
+    const V<T> t = tanh(c), along = along_c + along_s * o * (1 - t * t);
+    visit(0, along * g * i * (1 - i)), visit(1, along * before * f * (1 - f));
+    visit(2, along * i * (1 - g * g)), visit(3, along_s * t * o * (1 - o));
+    return along * f;
+  }
+};
+
+// A stack of LSTMs, each of which reads some sequences of points. The tape has, for each point, s, c and the open
+// gates of all sequences, with padding.
+template <class T> struct Reading {
+  int64_t stack, sequences, shots, units;
+  const T *gates, *weight;               // (stack, sequence, shots, 4 units), (stack, unit, 4 units)
+  const bool* known;                     // (stack, sequence, shots), or null if all points are read
+  T *tape, *hidden, *cell;               // the last two: (stack, sequence, unit)
+  const T *along_hidden, *along_cell;    // likewise
+  T *along_gates, *along_weight;         // like gates and weight
+
+  static constexpr int64_t L = Simd<T>::lanes;
+  int64_t ld() const { return padded(units); }
+  int64_t rows() const { return shots * sequences; }
+
+  T* of_stack(int64_t n) const { return tape + n * rows() * 6 * ld(); }
+  T* states(int64_t n) const { return of_stack(n); }
+  T* memories(int64_t n) const { return of_stack(n) + rows() * ld(); }
+  T* opened(int64_t n) const { return of_stack(n) + 2 * rows() * ld(); }
+
+  bool reads(int64_t n, int64_t q, int64_t k) const { return !known || known[(n * sequences + q) * shots + k]; }
+  int64_t place(int64_t n, int64_t q, int64_t k) const { return ((n * sequences + q) * shots + k) * 4 * units; }
+
+  // Copy the gates of a cell, or a row of weights, with or without padding.
+  void pad(const T* from, T* to) const {
+    for (int64_t k = 0; k < 4; ++k) std::copy_n(from + k * units, units, to + k * ld());
+  }
+  void unpad(const T* from, T* to) const {
+    for (int64_t k = 0; k < 4; ++k) std::copy_n(from + k * ld(), units, to + k * units);
+  }
+  void pad_weights(int64_t n, T* to) const {
+    for (int64_t j = 0; j < ld(); ++j)
+      if (j < units) pad(weight + (n * units + j) * 4 * units, to + j * 4 * ld());
+  }
+};
+
+template <class T> int lstm_read(const Reading<T>& job) {
+  constexpr int64_t L = Simd<T>::lanes;
+  const int64_t ld = job.ld(), m = job.sequences;
+  T* const weight = workspace<T, 2>((ld + 2 * m) * 4 * ld);
+  if (!weight) return 1;
+  T *const z = weight + ld * 4 * ld, *const zeros = z + m * 4 * ld;
+  std::fill_n(weight, (ld + 2 * m) * 4 * ld, T(0));
+  for (int64_t n = 0; n < job.stack; ++n) {
+    job.pad_weights(n, weight);
+    std::fill_n(z, m * 4 * ld, T(0));  // a diverged neighbour leaves nan in the padding
+    const T *s_before = zeros, *c_before = zeros;
+    for (int64_t k = 0; k < job.shots; ++k) {
+      T *const s = job.states(n) + k * m * ld, *const c = job.memories(n) + k * m * ld;
+      T* const opened = job.opened(n) + k * m * 4 * ld;
+      for (int64_t q = 0; q < m; ++q) job.pad(job.gates + job.place(n, q, k), z + q * 4 * ld);
+      product<3, 1>(  // the rows are those of a meta-batch, so few
+          m, 4 * ld, [](int64_t) INLINED { return V<T>{}; },
+          [&](int64_t q, int64_t j, V<T> sum) INLINED {
+            T* const at = z + q * 4 * ld + j;
+            store(at, load(at) + sum);
+          },
+          Factors<T>{ld, s_before, ld, 1, weight, 4 * ld});
+      for (int64_t q = 0; q < m; ++q) {
+        const bool read = job.reads(n, q, k);
+        const T* const gate = z + q * 4 * ld;
+        T* const kept = opened + q * 4 * ld;
+        for (int64_t j = 0, at = q * ld; j < ld; j += L, at += L) {
+          const V<T> before = load(c_before + at);
+          const Cell<T> cell = Cell<T>::open(
+              load(gate + j), load(gate + ld + j), load(gate + 2 * ld + j), load(gate + 3 * ld + j), before);
+          store(kept + j, cell.i), store(kept + ld + j, cell.f);
+          store(kept + 2 * ld + j, cell.g), store(kept + 3 * ld + j, cell.o);
+          store(c + at, read ? cell.c : before), store(s + at, read ? cell.hidden() : load(s_before + at));
+        }
+      }
+      s_before = s, c_before = c;
+    }
+    for (int64_t q = 0; q < m; ++q) {
+      std::copy_n(s_before + q * ld, job.units, job.hidden + (n * m + q) * job.units);
+      std::copy_n(c_before + q * ld, job.units, job.cell + (n * m + q) * job.units);
+    }
+  }
+  return 0;
+}
+
+template <class T> int lstm_read_back(const Reading<T>& job) {
+  constexpr int64_t L = Simd<T>::lanes;
+  const int64_t ld = job.ld(), m = job.sequences, rows = job.rows();
+  const int64_t size = (3 * ld + rows + m) * 4 * ld;
+  T* const weight = workspace<T, 2>(size);
+  if (!weight) return 1;
+  T *const transposed = weight + ld * 4 * ld, *const along_weight = transposed + ld * 4 * ld;
+  T *const along_z = along_weight + ld * 4 * ld, *const along_s = along_z + rows * 4 * ld;
+  T *const along_c = along_s + m * ld, *const zeros = along_c + m * ld;
+  std::fill_n(weight, size, T(0));
+  for (int64_t n = 0; n < job.stack; ++n) {
+    job.pad_weights(n, weight);
+    for (int64_t j = 0; j < ld; j += L)
+      for (int64_t k = 0; k < 4 * ld; k += L)
+        transpose_square(weight + j * 4 * ld + k, 4 * ld, transposed + k * ld + j, ld);
+    std::fill_n(along_s, 2 * m * ld, T(0));
+    for (int64_t q = 0; q < m; ++q) {
+      std::copy_n(job.along_hidden + (n * m + q) * job.units, job.units, along_s + q * ld);
+      std::copy_n(job.along_cell + (n * m + q) * job.units, job.units, along_c + q * ld);
+    }
+    for (int64_t k = job.shots - 1; k >= 0; --k) {
+      const T *const c = job.memories(n) + k * m * ld, *const c_before = k ? c - m * ld : zeros;
+      const T* const opened = job.opened(n) + k * m * 4 * ld;
+      T* const along = along_z + k * m * 4 * ld;
+      for (int64_t q = 0; q < m; ++q) {
+        const bool read = job.reads(n, q, k);
+        const T* const kept = opened + q * 4 * ld;
+        T* const to = along + q * 4 * ld;
+        for (int64_t j = 0, at = q * ld; j < ld; j += L, at += L) {
+          const Cell<T> cell{
+              load(kept + j), load(kept + ld + j), load(kept + 2 * ld + j), load(kept + 3 * ld + j), load(c + at)};
+          const V<T> held = load(along_c + at);
+          const V<T> of_before = cell.back(
+              load(c_before + at), load(along_s + at), held,
+              [&](int64_t gate, V<T> v) INLINED { store(to + gate * ld + j, read ? v : V<T>{}); });
+          store(along_c + at, read ? of_before : held);
+        }
+        job.unpad(to, job.along_gates + job.place(n, q, k));
+      }
+      product<3, 1>(
+          m, ld, [](int64_t) INLINED { return V<T>{}; },
+          [&](int64_t q, int64_t j, V<T> sum) INLINED {
+            // A point that was not read left s as it was.
+            T* const at = along_s + q * ld + j;
+            store(at, job.reads(n, q, k) ? sum : load(at));
+          },
+          Factors<T>{4 * ld, along, 4 * ld, 1, transposed, ld});
+    }
+    product(
+        job.units, 4 * ld, [](int64_t) INLINED { return V<T>{}; },
+        [&](int64_t i, int64_t j, V<T> sum) INLINED { store(along_weight + i * 4 * ld + j, sum); },
+        Factors<T>{rows - m, job.states(n), 1, ld, along_z + m * 4 * ld, 4 * ld});
+    for (int64_t j = 0; j < job.units; ++j)
+      job.unpad(along_weight + j * 4 * ld, job.along_weight + (n * job.units + j) * 4 * job.units);
+  }
+  return 0;
+}
+
+// One more cell for each point of a sequence, with z = gates + base.
+template <class T> struct Last {
+  int64_t sequences, points, units;
+  const T *gates, *base, *cell_before;  // (sequence, point, 4 units), (sequence, 4 units), (sequence, unit)
+  T *opened, *cell, *hidden;            // like gates; (sequence, point, unit)
+  const T* along_hidden;                // likewise
+  T *along_gates, *along_base, *along_cell_before;
+};
+
+// Some of the numbers of a row: all lanes of a vector, or fewer at its end.
+template <class T> INLINE V<T> load(const T* p, int64_t count) {
+  if (count >= Simd<T>::lanes) return load(p);
+  V<T> part{};
+  std::memcpy(&part, p, count * sizeof(T));
+  return part;
+}
+template <class T> INLINE void store(T* p, V<T> v, int64_t count) {
+  if (count >= Simd<T>::lanes) store(p, v);
+  else std::memcpy(p, &v, count * sizeof(T));
+}
+
+template <class T> int lstm_last(const Last<T>& job) {
+  const int64_t u = job.units;
+  for (int64_t n = 0; n < job.sequences * job.points; ++n)
+    for (int64_t j = 0; j < u; j += Simd<T>::lanes) {
+      const int64_t sequence = n / job.points, count = u - j;
+      const T *const gates = job.gates + n * 4 * u + j, *const base = job.base + sequence * 4 * u + j;
+      const auto z = [&](int64_t k) INLINED { return load(gates + k * u, count) + load(base + k * u, count); };
+      const V<T> before = load(job.cell_before + sequence * u + j, count);
+      const Cell<T> cell = Cell<T>::open(z(0), z(1), z(2), z(3), before);
+      T* const opened = job.opened + n * 4 * u + j;
+      store(opened, cell.i, count), store(opened + u, cell.f, count);
+      store(opened + 2 * u, cell.g, count), store(opened + 3 * u, cell.o, count);
+      store(job.cell + n * u + j, cell.c, count), store(job.hidden + n * u + j, cell.hidden(), count);
+    }
+  return 0;
+}
+
+template <class T> int lstm_last_back(const Last<T>& job) {
+  const int64_t u = job.units;
+  std::fill_n(job.along_base, job.sequences * 4 * u, T(0));
+  std::fill_n(job.along_cell_before, job.sequences * u, T(0));
+  for (int64_t n = 0; n < job.sequences * job.points; ++n)
+    for (int64_t j = 0; j < u; j += Simd<T>::lanes) {
+      const int64_t sequence = n / job.points, count = u - j;
+      const T* const opened = job.opened + n * 4 * u + j;
+      T *const base = job.along_base + sequence * 4 * u + j, *const cell_before = job.along_cell_before + sequence * u + j;
+      const Cell<T> cell{load(opened, count), load(opened + u, count), load(opened + 2 * u, count),
+                         load(opened + 3 * u, count), load(job.cell + n * u + j, count)};
+      const V<T> before = load(job.cell_before + sequence * u + j, count);
+      const V<T> along = cell.back(
+          before, load(job.along_hidden + n * u + j, count), V<T>{}, [&](int64_t gate, V<T> v) INLINED {
+            store(job.along_gates + (n * 4 + gate) * u + j, v, count);
+            store(base + gate * u, load(base + gate * u, count) + v, count);
+          });
+      store(cell_before, load(cell_before, count) + along, count);
+    }
+  return 0;
+}
+
 // --- the outer update ----------------------------------------------------------------------------------------------
 
 // A step of Adam, element by element: `Adam` in optimizers.py. Moments are two arrays like theta, one after the
@@ -1849,6 +2096,13 @@ EXPORT(gradient_through_head)
 EXPORT(gradient_through_ridge)
 EXPORT(gradient_through_context)
 EXPORT(gradient_of_processes)
+#define EXPORT_LSTM(name, Job)                                         \
+  int name##_float32(const Job<float>* job) { return name(*job); } \
+  int name##_float64(const Job<double>* job) { return name(*job); }
+EXPORT_LSTM(lstm_read, Reading)
+EXPORT_LSTM(lstm_read_back, Reading)
+EXPORT_LSTM(lstm_last, Last)
+EXPORT_LSTM(lstm_last_back, Last)
 #define EXPORT_ADAM(name, T)                                                                                     \
   int name(int64_t count, const T* theta, const T* gradient, const T* moments, T* new_theta, T* new_moments,       \
            double beta1, double beta2, double size, double scale, double epsilon) {                            \

@@ -17,7 +17,16 @@ from metabench.learning import maps
 from metabench.learning.engine import context, heads
 from metabench.learning.engine.heads import MetaBatch
 from metabench.learning.shape import Shape
-from metabench.learning.step_sizes import Descent, Maps, Sizes, StepSize, Weights, clipped
+from metabench.learning.step_sizes import (
+    Descent,
+    Maps,
+    Pulled,
+    Sizes,
+    StepSize,
+    Weights,
+    clipped,
+    pulled,
+)
 
 Layers = list[tuple[Tensor, Tensor]]
 """Weights ``(stack, fan_in, fan_out)`` and biases ``(stack, 1, fan_out)`` of each layer."""
@@ -254,6 +263,7 @@ class Reference:
             widths, (values, size) = self.network.widths, step_size
             of_maps = -size * maps.along_maps(widths, values, gradient, v)
             return of_maps, size * maps.pulled_back(widths, values, v)
+        assert not isinstance(step_size, Pulled)  # `Network` refuses it
         used = clipped(gradient, step_size)
         # A clipped gradient is constant, so v does not pass through it.
         return -used * v, self.network.scaled(v, step_size, k).where(used == gradient, 0.0)
@@ -262,9 +272,10 @@ class Reference:
         self, theta: Tensor, x: Tensor, y: Tensor, step_size: StepSize
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the gradient of each step and the parameters after the step."""
+        start = theta
         for k, batch in enumerate(zip(x, y, strict=True)):
             _, gradient = self.loss_and_gradient(theta, *batch)
-            used = self.network.used(gradient, step_size)
+            used = self.network.used(pulled(gradient, theta, start, step_size), step_size)
             theta = self.network.stepped(theta, used, step_size, k)
             yield gradient, theta
 
@@ -308,4 +319,5 @@ def _flat_stack(theta: Tensor, *points: Tensor) -> tuple[torch.Size, list[Tensor
 
 def _unflat(result: Tensor, stack: torch.Size) -> Tensor:
     """Undo `_flat_stack` for a result."""
-    return result[: stack.numel()].reshape((*stack, *result.shape[1:]))
+    whole = result if stack.numel() == len(result) else result[: stack.numel()]
+    return whole.reshape((*stack, *result.shape[1:]))  # a slice of all would cost autograd a copy
