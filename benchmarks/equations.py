@@ -14,9 +14,14 @@ from math import log, pi
 from typing import Any, NamedTuple
 
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from metabench.learning.algorithms.deep_kernel import LEAST_NOISE
+from metabench.learning.algorithms.mmaml import DIRECTIONS
+from metabench.learning.gaussian_head import LEAST_DEVIATION
 from metabench.learning.network import Network
+from metabench.learning.recurrent import LSTM
+from metabench.learning.transformer import PARTS, Transformer
 
 Tree = Any
 """Nested lists and tuples of arrays."""
@@ -35,6 +40,10 @@ class Library(NamedTuple):
     """A function of leaves, applied to trees."""
     solve: Callable[[Any, Any], Any]
     """Solves a positive definite system for right-hand sides."""
+    along: Callable[[Callable[[Any], Any], Any, Any], Any]
+    """The derivative of a gradient at a point along a direction."""
+    softmax: Callable[[Any, int], Any]
+    """`softmax` along an axis."""
 
 
 def learned(algorithm: str, network: Network, h: Any, theta: Tensor) -> Tree:
@@ -42,10 +51,24 @@ def learned(algorithm: str, network: Network, h: Any, theta: Tensor) -> Tree:
     if algorithm == "deep_kernel":
         hidden, values = theta.tensor_split([network.trunk.parameters], dim=-1)
         return network.trunk.layers(hidden)[:-1], values
+    if algorithm == "lstm":
+        lstm = LSTM(network, h.units)
+        head = replace(network, widths=(h.units, network.widths[-1]))
+        return _of_networks([*lstm.parts, head], theta)
+    if algorithm in ("in_context_transformer", "transformer_neural_process"):
+        return _of_networks(Transformer(network, h.blocks, h.heads).parts, theta)
     layers, rest = (
         network.layers(theta[..., : network.parameters]),
         theta[..., network.parameters :],
     )
+    if algorithm == "mmaml":
+        parts = LSTM(network, h.units).parts
+        head = replace(network, widths=(DIRECTIONS * h.units, 2 * sum(network.widths[1:-1])))
+        return layers, _of_networks([*parts * DIRECTIONS, head], rest)
+    if algorithm == "t_net":
+        sizes = network.widths[1:]
+        squares = rest.split([size * size for size in sizes], dim=-1)
+        return layers, [part.unflatten(-1, (n, n)) for part, n in zip(squares, sizes, strict=True)]
     if algorithm == "meta_sgd":
         return layers, network.layers(rest)
     if algorithm == "meta_curvature":
@@ -62,7 +85,7 @@ def learned(algorithm: str, network: Network, h: Any, theta: Tensor) -> Tree:
         width = network.widths[-2]
         root, log_noise = rest.tensor_split([width * width], dim=-1)
         return layers, root.unflatten(-1, (width, width)), log_noise
-    if algorithm == "neural_process":
+    if algorithm in ("neural_process", "conditional_neural_process"):
         x, *hidden, _ = network.widths
         encoder = replace(network, widths=(x + 1, *hidden, h.context))
         ends = [encoder.parameters, encoder.parameters + network.parameters]
@@ -70,6 +93,19 @@ def learned(algorithm: str, network: Network, h: Any, theta: Tensor) -> Tree:
         parts = encoder.layers(described), network.layers(decoder)
         return *parts, of_r.unflatten(-1, (h.context, -1))
     return layers
+
+
+def _of_networks(networks: list[Network], theta: Tensor) -> list[Tree]:
+    """Return the layers of each of some networks, whose parameters follow one another."""
+    pieces = theta.split([network.parameters for network in networks], dim=-1)
+    return [network.layers(piece) for network, piece in zip(networks, pieces, strict=True)]
+
+
+def outputs_of(algorithm: str, network: Network) -> Network:
+    """Return the network with the outputs that an algorithm gives it: mean and spread, or one."""
+    if algorithm in ("conditional_neural_process", "transformer_neural_process"):
+        return replace(network, widths=(*network.widths[:-1], 2))
+    return network
 
 
 def meta_gradient(
@@ -84,7 +120,7 @@ def meta_gradient(
         axes: For x and y of each batch, 0, or None if all tasks share it.
         library: The library to use.
     """
-    numbers, gradient, _, map_tree, solve = library
+    numbers, gradient, _, map_tree, solve, along, softmax = library
     activation = {"tanh": numbers.tanh, "relu": lambda z: z * (z > 0)}[network.activation]
 
     def features(layers: Tree, x: Any) -> Any:
@@ -110,7 +146,7 @@ def meta_gradient(
             theta = descended(theta, gradient(loss)(theta, *support), h.inner_step_size)
         return theta
 
-    def along(theta: Tree, x: Any, y: Any, steps: range) -> Tree:
+    def on_each(theta: Tree, x: Any, y: Any, steps: range) -> Tree:
         for k in steps:
             theta = descended(theta, gradient(loss)(theta, x[k], y[k]), h.inner_step_size)
         return theta
@@ -138,14 +174,14 @@ def meta_gradient(
     def fomaml_tail(theta: Tree, points: Any) -> Tree:
         def task(points: Any) -> Tree:
             x, y = points
-            phi = along(theta, x, y, range(h.inner_steps))
+            phi = on_each(theta, x, y, range(h.inner_steps))
             return gradient(loss)(phi, x[h.inner_steps], y[h.inner_steps])
 
         return map_tree(lambda g: g.mean(0), over_tasks(task)(points))
 
     def reptile(theta: Tree, points: Any) -> Tree:
         def task(points: Any) -> Tree:
-            return along(theta, *points, range(h.inner_steps))
+            return on_each(theta, *points, range(h.inner_steps))
 
         return map_tree(lambda p, phi: p - phi.mean(0), theta, over_tasks(task)(points))
 
@@ -155,6 +191,69 @@ def meta_gradient(
 
     def maml(theta: Tree, support: Any, query: Any) -> Any:
         return loss(adapted(theta, support), *query)
+
+    def dr_maml(theta: Tree, support: Any, query: Any) -> Tree:
+        losses = over_tasks(lambda *of_task: maml(theta, *of_task))(support, query)
+        kept = max(1, round((1 - h.risk_level) * h.meta_batch_size))
+        worst = numbers.argsort(losses)[-kept:]
+
+        def of_worst(points: Any, of_points: Any) -> Any:
+            return tuple(
+                a if axis is None else a[worst] for a, axis in zip(points, of_points, strict=True)
+            )
+
+        tail = [of_worst(*pair) for pair in zip((support, query), axes, strict=True)]
+        return map_tree(lambda g: g * (h.meta_batch_size / kept), through(maml)(theta, *tail))
+
+    def imaml(theta: Tree, support: Any, query: Any) -> Tree:
+        def of_support(phi: Tree) -> Tree:
+            return gradient(loss)(phi, *support)
+
+        def matrix(v: Tree) -> Tree:
+            """Return v + H v / lambda."""
+            curved = along(of_support, phi, v)
+            return map_tree(lambda a, b: a + b / h.regularization, v, curved)
+
+        phi = theta
+        for _ in range(h.inner_steps):
+            slope = map_tree(
+                lambda g, p, start: g + h.regularization * (p - start), of_support(phi), phi, theta
+            )
+            phi = descended(phi, slope, h.inner_step_size)
+        g = gradient(loss)(phi, *query)
+        b = map_tree(lambda a, b: a - b, g, matrix(g))
+        return map_tree(lambda a, b: a + b, g, solved(matrix, b))
+
+    def solved(matrix: Callable[[Tree], Tree], b: Tree) -> Tree:
+        """Return steps of conjugate gradients from 0, which end where the curvature is not > 0."""
+        d, p, r = map_tree(lambda x: 0 * x, b), b, b
+        square = dot(r, r)
+        ended = square < 0
+        for _ in range(h.cg_steps):
+            image = matrix(p)
+            curvature = dot(p, image)
+            ended = ended | (curvature <= 0)
+            size = numbers.where(ended, 0, square / curvature)
+            d = map_tree(lambda d, p, size=size: d + size * p, d, p)
+            r = map_tree(lambda r, a, size=size: r - size * a, r, image)
+            before, square = square, dot(r, r)
+            ratio = numbers.where(ended, 0, square / before)
+            p = map_tree(lambda r, p, ratio=ratio: r + ratio * p, r, p)
+        return d
+
+    def dot(a: Tree, b: Tree) -> Any:
+        return sum(tree_leaves(map_tree(lambda x, y: (x * y).sum(), a, b)))
+
+    def t_net(theta: Tree, support: Any, query: Any) -> Any:
+        layers, squares = theta
+
+        def transformed(layers: Tree) -> Tree:
+            return [(w @ t, b @ t) for (w, b), t in zip(layers, squares, strict=True)]
+
+        for _ in range(h.inner_steps):
+            slope = gradient(lambda of: loss(transformed(of), *support))(layers)
+            layers = descended(layers, slope, h.inner_step_size)
+        return loss(transformed(layers), *query)
 
     def anil(theta: Tree, support: Any, query: Any) -> Any:
         (x, y), head = support, theta[-1]
@@ -255,11 +354,126 @@ def meta_gradient(
         at_points = numbers.broadcast_to(described, (len(x), *described.shape))
         return squared(output(decoder, numbers.concatenate((x, at_points), -1)), y)
 
-    first_order = {
+    def conditional_neural_process(theta: Tree, support: Any, query: Any) -> Any:
+        encoder, (first, *rest), of_r = theta
+        decoder = [(numbers.concatenate((first[0], of_r)), first[1]), *rest]
+        known, points = labelled(*support)
+        described = (output(encoder, points) * known).sum(0) / known.sum(0)
+        x, y = query
+        at_points = numbers.broadcast_to(described, (len(x), *described.shape))
+        return unlikeliness(output(decoder, numbers.concatenate((x, at_points), -1)), y)
+
+    def labelled(x: Any, y: Any) -> tuple[Any, Any]:
+        """Return which labels are not nan, and x with them, or with 0."""
+        known = ~numbers.isnan(y)
+        return known, numbers.concatenate((x, numbers.where(known, y, 0)), -1)
+
+    def unlikeliness(outputs: Any, y: Any) -> Any:
+        """Return the mean negative log likelihood of labels, given means and spreads."""
+        mean, z = outputs[:, :1], outputs[:, 1:]
+        softplus = numbers.logaddexp(z, numbers.zeros_like(z))
+        variance = (LEAST_DEVIATION + (1 - LEAST_DEVIATION) * softplus) ** 2
+        return (numbers.log(2 * pi * variance) + (y - mean) ** 2 / variance).mean() / 2
+
+    def after(state: Any, gates: Any) -> Any:
+        """Return the state of an LSTM after one more point."""
+        i, f, g, o = (gates[..., n * h.units : (n + 1) * h.units] for n in range(4))
+        cell = opened(f) * state[1] + opened(i) * numbers.tanh(g)
+        return opened(o) * numbers.tanh(cell), cell
+
+    def opened(z: Any) -> Any:
+        return (1 + numbers.tanh(z / 2)) / 2
+
+    def read(of_points: Tree, of_hidden: Tree, points: Any, known: Any = None) -> Any:
+        """Return the state of an LSTM after a sequence of points."""
+        gates, ((weight, bias),) = output(of_points, points), of_hidden
+        state = numbers.zeros_like(gates[0, : h.units]), numbers.zeros_like(gates[0, : h.units])
+        for k in range(h.shots):
+            new = after(state, gates[k] + state[0] @ weight + bias[0])
+            if known is not None:
+                new = tuple(numbers.where(known[k], a, b) for a, b in zip(new, state, strict=True))
+            state = new
+        return state
+
+    def lstm(theta: Tree, support: Any, query: Any) -> Any:
+        of_points, of_hidden, head = theta
+        (x, y), ((weight, bias),) = query, of_hidden
+        known, points = labelled(*support)
+        state = read(of_points, of_hidden, points, known)
+        gates = output(of_points, numbers.concatenate((x, numbers.zeros_like(x)), -1))
+        hidden, _ = after(state, gates + state[0] @ weight + bias)
+        return squared(output(head, hidden), y)
+
+    def mmaml(theta: Tree, support: Any, query: Any) -> Any:
+        layers, (*lstms, head) = theta
+        pairs = numbers.concatenate(support, -1)
+        ends = [
+            read(*lstms[:2], pairs)[0],
+            read(*lstms[2:], numbers.flip(pairs, (0,)))[0],
+        ]
+        modulation = output(head, numbers.concatenate(ends)[None])[0]
+        half = len(modulation) // 2
+
+        def predicted(layers: Tree, x: Any) -> Any:
+            start = 0
+            for weight, bias in layers[:-1]:
+                units = slice(start, start + bias.shape[-1])
+                gamma, beta = modulation[:half][units], modulation[half:][units]
+                x = activation((1 + gamma) * (x @ weight + bias) + beta)
+                start = units.stop
+            weight, bias = layers[-1]
+            return x @ weight + bias
+
+        for _ in range(h.inner_steps):
+            slope = gradient(lambda of: squared(predicted(of, support[0]), support[1]))(layers)
+            layers = descended(layers, slope, h.inner_step_size)
+        return squared(predicted(layers, query[0]), query[1])
+
+    def attending(parts: Tree, points: Any, x: Any, visible: Any) -> Any:
+        """Return the outputs of a transformer at x, which sees labelled points as it is told to."""
+        embedding, *inner, head = parts
+        shots = len(points)
+        unlabelled = numbers.concatenate((x, numbers.zeros_like(x[:, :1])), -1)
+        z = output(embedding, numbers.concatenate((points, unlabelled)))
+        for first in range(0, PARTS * h.blocks, PARTS):
+            of_queries, of_keys, combination, mlp = inner[first : first + PARTS]
+            normal = normed(z)
+            q, both = output(of_queries, normal), output(of_keys, normal[:shots])
+            width = q.shape[-1]
+            k, v = both[:, :width], both[:, width:]
+            q, k, v = (t.reshape(len(t), h.heads, -1).swapaxes(0, 1) for t in (q, k, v))
+            scores = q @ k.swapaxes(1, 2) / (width // h.heads) ** 0.5
+            scores = numbers.where(visible, scores, -numbers.inf)
+            scores = numbers.concatenate((scores, numbers.zeros_like(scores[..., :1])), -1)
+            sums = softmax(scores, -1)[..., :-1] @ v
+            z = z + output(combination, sums.swapaxes(0, 1).reshape(len(z), -1))
+            z = z + output(mlp, normed(z))
+        return output(head, normed(z[shots:]))
+
+    def normed(z: Any) -> Any:
+        centred = z - z.mean(-1)[..., None]
+        return centred / ((centred**2).mean(-1)[..., None] + 1e-5) ** 0.5
+
+    def in_context_transformer(theta: Tree, points: Any) -> Any:
+        x, y = points
+        before = numbers.ones((len(x), len(x)), dtype=numbers.bool)
+        visible = numbers.concatenate((numbers.tril(before), numbers.tril(before, -1)))
+        return squared(attending(theta, numbers.concatenate(points, -1), x, visible), y)
+
+    def transformer_neural_process(theta: Tree, support: Any, query: Any) -> Any:
+        known, points = labelled(*support)
+        return unlikeliness(attending(theta, points, query[0], known[:, 0]), query[1])
+
+    def implicit(theta: Tree, *points: Any) -> Tree:
+        return summed(over_tasks(lambda *of_task: imaml(theta, *of_task))(*points))
+
+    whole = {
         "fomaml": fomaml,
         "fomaml_tail": fomaml_tail,
         "reptile": reptile,
         "joint": joint,
+        "dr_maml": dr_maml,
+        "imaml": implicit,
     }
     differentiated = {
         "maml": maml,
@@ -272,7 +486,13 @@ def meta_gradient(
         "deep_kernel": deep_kernel,
         "ridge": ridge,
         "neural_process": neural_process,
+        "conditional_neural_process": conditional_neural_process,
+        "t_net": t_net,
+        "lstm": lstm,
+        "mmaml": mmaml,
+        "in_context_transformer": in_context_transformer,
+        "transformer_neural_process": transformer_neural_process,
     }
-    if algorithm in first_order:
-        return first_order[algorithm]
+    if algorithm in whole:
+        return whole[algorithm]
     return through(differentiated[algorithm])

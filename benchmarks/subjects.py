@@ -24,12 +24,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from equations import Library, learned, meta_gradient
+from equations import Library, learned, meta_gradient, outputs_of
+from operations import flops
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from metabench.learning import algorithms, engine, maps, training
-from metabench.learning.algorithm import Batch, query_points
+from metabench.learning import algorithms, engine, training
+from metabench.learning.algorithm import Batch
 from metabench.learning.network import Network
 from metabench.learning.optimizers import EPSILON, SCHEDULES
 from metabench.learning.randomness import BLOCK
@@ -53,28 +54,14 @@ gives 1e-2. In float32 the first steps of Adam follow the signs of gradients, ev
 """
 
 
-UNCOMPARED = (
-    "conditional_neural_process",
-    "dr_maml",
-    "imaml",
-    "in_context_transformer",
-    "lstm",
-    "mmaml",
-    "t_net",
-    "transformer_neural_process",
-)
-"""Algorithms whose equations no peer has, so their speed is not compared."""
-
-
 class Disagreement(ValueError):
     """A peer does not compute what metabench computes."""
 
 
 def workloads(study: Study = STUDY) -> dict[str, TrainSettings]:
-    """Return the settings of the published cell of each compared algorithm that trains."""
+    """Return the settings of the published cell of each algorithm that trains."""
     cells = [cell for cell in study.cells if cell.role == "published" and cell.meta_iterations]
-    compared = [cell for cell in cells if cell.algorithm not in UNCOMPARED]
-    return {cell.algorithm: study.train_settings(cell) for cell in compared}
+    return {cell.algorithm: study.train_settings(cell) for cell in cells}
 
 
 def read(content: Mapping[str, Any]) -> TrainSettings:
@@ -83,47 +70,6 @@ def read(content: Mapping[str, Any]) -> TrainSettings:
     model = algorithms.load(given["algorithm"]).hyperparameters
     h = model.model_validate(given.pop("hyperparameters"))
     return TrainSettings(hyperparameters=h, **given)
-
-
-def flops(settings: TrainSettings) -> int:
-    """Count the floating-point operations of the matrix products of one meta-iteration of one run.
-
-    Activations, biases and updates are not counted.
-    """
-    algorithm = algorithms.load(settings.algorithm)
-    cost = algorithm.cost(settings.hyperparameters, settings.tasks)
-    gradients = settings.shape.operations * _gradients(settings, cost.point_gradients)
-    return gradients + _maps(settings)
-
-
-def _maps(settings: TrainSettings) -> int:
-    """Count the operations that Meta-Curvature's maps add.
-
-    In each task and inner step, three products of each map with matrices that have one row for each
-    point: a layer's gradient is a product of two such factors.
-    """
-    if settings.algorithm != "meta_curvature":
-        return 0
-    h: Any = settings.hyperparameters
-    values = maps.length(settings.shape.widths)
-    return h.meta_batch_size * h.inner_steps * 3 * 2 * h.shots * values
-
-
-def _gradients(settings: TrainSettings, counted: int) -> int:
-    """Count gradients per point, with shared work counted once and unneeded work left out.
-
-    If adaptation leaves the hidden layers unchanged, all tasks share those on the grid. A context
-    needs no gradients of weights on the support set: two thirds of a gradient there, and four
-    thirds of one for the product with the Hessian.
-    """
-    h: Any = settings.hyperparameters
-    if settings.algorithm in ("anil", "ridge"):
-        grids = h.meta_batch_size if h.queries else 1
-        return h.meta_batch_size * h.shots + grids * query_points(h, settings.tasks)
-    if settings.algorithm == "cavia":
-        points = 2 * h.inner_steps * h.shots + query_points(h, settings.tasks)
-        return h.meta_batch_size * points
-    return counted
 
 
 def torch_product(size: int) -> Callable[[], object]:
@@ -280,9 +226,9 @@ class Peer(ABC):
         self.settings, self.stack, self.done = settings, stack, 0
         self.algorithm: str = settings.algorithm
         self.h: Any = settings.hyperparameters
-        self.network = settings.shape
+        self.network = outputs_of(settings.algorithm, settings.shape)
         algorithm, seeds = algorithms.load(settings.algorithm), tuple(range(stack))
-        self.start = training.begin(algorithm, self.network, seeds, self.h, dtype).theta
+        self.start = training.begin(algorithm, settings.shape, seeds, self.h, dtype).theta
         self.data = _points(settings, stack, dtype)
         self.axes = tuple((0 if x.dim() == y.dim() else None, 0) for x, y in self.data)
         self.iterations = CHECKED * stack
@@ -484,6 +430,8 @@ class TorchFunc(Functional):
             torch.func.vmap,
             tree_map,
             lambda a, b: torch.cholesky_solve(b, torch.linalg.cholesky(a)),
+            lambda slope, at, v: torch.func.vjp(slope, at)[1](v)[0],  # a Hessian is symmetric
+            torch.softmax,
         )
         self.step = self.stacked(self.meta_iteration(library), library)
         self.now, self.data = self.alone(self.state()), self.points()
@@ -516,6 +464,8 @@ class Jax(Functional):
             jax.vmap,
             jax.tree.map,
             lambda a, b: jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(a), b),
+            lambda slope, at, v: jax.jvp(slope, (at,), (v,))[1],
+            jax.nn.softmax,
         )
         batched = self.stacked(self.meta_iteration(library), library)
 

@@ -37,7 +37,7 @@ LOOPED = [name for name in WORKLOADS if hasattr(subjects.Loop, name)]
 
 
 def test_the_workloads_are_the_algorithms_that_train():
-    assert set(WORKLOADS) == set(NAMES) - {"random", *subjects.UNCOMPARED}
+    assert set(WORKLOADS) == set(NAMES) - {"random"}
     assert set(LOOPED) == {"fomaml", "reptile", "joint"}
 
 
@@ -90,6 +90,26 @@ def test_the_maps_of_meta_curvature_are_counted_beside_its_gradients():
     squares = sum(n**2 for n in (2, 64, 65, 64, 65, 1))
     maps = 3 * 3 * 2 * 10 * squares  # three tasks, three products, ten points
     assert subjects.flops(settings) - subjects.flops(WORKLOADS["maml"]) == maps == 2_996_460
+
+
+def test_a_floor_counts_the_products_of_recurrent_and_attending_networks():
+    points, states, gates = 10 + 50, 10 + 1, 4 * 64
+    lstm = 3 * (points * 2 * 2 * 2 * gates + states * 6 * 64 * gates + 50 * 6 * 64)
+    assert subjects.flops(WORKLOADS["lstm"]) == lstm
+
+    queries = combination = 20 * 6 * 64 * 64
+    keys, mlp, attention = 10 * 6 * 64 * 128, 20 * 6 * 2 * 64 * 128, 20 * 10 * 2 * 6 * 64
+    block = queries + keys + attention + combination + mlp
+    embedding, head = 20 * (4 * 2 * 64 + 6 * 64 * 64), 10 * 6 * (64 * 64 + 64)
+    transformer = 3 * (embedding + 2 * block + head)  # three tasks, two blocks
+    assert subjects.flops(WORKLOADS["in_context_transformer"]) == transformer
+
+
+def test_a_floor_counts_the_transformations_of_a_t_net_once_for_all_tasks():
+    metrics = 3 * 3 * 2 * 10 * sum(n**2 for n in (64, 64, 1))
+    products = 6 * (64 * (128 + 64**2) + 64 * (65 * 64 + 64**2) + 1 * (65 + 1))
+    extra = subjects.flops(WORKLOADS["t_net"]) - subjects.flops(WORKLOADS["maml"])
+    assert extra == metrics + products
 
 
 def start(kind, algorithm, stack=2, dtype=torch.float64):
