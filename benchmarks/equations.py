@@ -361,14 +361,17 @@ def meta_gradient(
         described = (output(encoder, points) * known).sum(0) / known.sum(0)
         x, y = query
         at_points = numbers.broadcast_to(described, (len(x), *described.shape))
-        return unlikeliness(output(decoder, numbers.concatenate((x, at_points), -1)), y)
+        return negative_log_likelihood(output(decoder, numbers.concatenate((x, at_points), -1)), y)
 
     def labelled(x: Any, y: Any) -> tuple[Any, Any]:
         """Return which labels are not nan, and x with them, or with 0."""
         known = ~numbers.isnan(y)
         return known, numbers.concatenate((x, numbers.where(known, y, 0)), -1)
 
-    def unlikeliness(outputs: Any, y: Any) -> Any:
+    def unlabelled(x: Any) -> Any:
+        return numbers.concatenate((x, numbers.zeros_like(x[:, :1])), -1)
+
+    def negative_log_likelihood(outputs: Any, y: Any) -> Any:
         """Return the mean negative log likelihood of labels, given means and spreads."""
         mean, z = outputs[:, :1], outputs[:, 1:]
         softplus = numbers.logaddexp(z, numbers.zeros_like(z))
@@ -400,7 +403,7 @@ def meta_gradient(
         (x, y), ((weight, bias),) = query, of_hidden
         known, points = labelled(*support)
         state = read(of_points, of_hidden, points, known)
-        gates = output(of_points, numbers.concatenate((x, numbers.zeros_like(x)), -1))
+        gates = output(of_points, unlabelled(x))
         hidden, _ = after(state, gates + state[0] @ weight + bias)
         return squared(output(head, hidden), y)
 
@@ -430,11 +433,10 @@ def meta_gradient(
         return squared(predicted(layers, query[0]), query[1])
 
     def attending(parts: Tree, points: Any, x: Any, visible: Any) -> Any:
-        """Return the outputs of a transformer at x, which sees labelled points as it is told to."""
+        """Return the outputs of a transformer at x; `visible` says which points each one sees."""
         embedding, *inner, head = parts
         shots = len(points)
-        unlabelled = numbers.concatenate((x, numbers.zeros_like(x[:, :1])), -1)
-        z = output(embedding, numbers.concatenate((points, unlabelled)))
+        z = output(embedding, numbers.concatenate((points, unlabelled(x))))
         for first in range(0, PARTS * h.blocks, PARTS):
             of_queries, of_keys, combination, mlp = inner[first : first + PARTS]
             normal = normed(z)
@@ -462,12 +464,12 @@ def meta_gradient(
 
     def transformer_neural_process(theta: Tree, support: Any, query: Any) -> Any:
         known, points = labelled(*support)
-        return unlikeliness(attending(theta, points, query[0], known[:, 0]), query[1])
+        return negative_log_likelihood(attending(theta, points, query[0], known[:, 0]), query[1])
 
     def implicit(theta: Tree, *points: Any) -> Tree:
         return summed(over_tasks(lambda *of_task: imaml(theta, *of_task))(*points))
 
-    whole = {
+    meta_gradients = {
         "fomaml": fomaml,
         "fomaml_tail": fomaml_tail,
         "reptile": reptile,
@@ -493,6 +495,6 @@ def meta_gradient(
         "in_context_transformer": in_context_transformer,
         "transformer_neural_process": transformer_neural_process,
     }
-    if algorithm in whole:
-        return whole[algorithm]
+    if algorithm in meta_gradients:
+        return meta_gradients[algorithm]
     return through(differentiated[algorithm])

@@ -1,6 +1,9 @@
 """The floating-point operations of the matrix products of a meta-iteration, counted by formula.
 
 Activations, biases and updates are not counted. Work that several tasks can share counts once.
+Neural processes count as gradients of the study's network at all points. Of an LSTM's products,
+those with its first state and with the labels of query points have factors of 0, and of a
+transformer's, some scores are masked; they are counted, which adds less than a tenth.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from typing import Any
 from equations import outputs_of
 
 from metabench.learning import algorithms, maps
-from metabench.learning.algorithm import query_points
+from metabench.learning.algorithm import query_points, second_order_cost
 from metabench.learning.algorithms.mmaml import DIRECTIONS
 from metabench.learning.recurrent import LSTM
 from metabench.learning.settings import TrainSettings
@@ -23,7 +26,7 @@ PASSES = 3
 
 def flops(settings: TrainSettings) -> int:
     """Count the operations of one meta-iteration of one run."""
-    count = OTHERS.get(settings.algorithm, _gradients)
+    count = COUNTS.get(settings.algorithm, _gradients)
     return count(settings)
 
 
@@ -89,10 +92,10 @@ def _lstm(settings: TrainSettings) -> int:
 def _modulated(settings: TrainSettings) -> int:
     """Count gradients of MAML, the LSTMs at the support points and the head."""
     h: Any = settings.hyperparameters
-    maml = 3 * h.inner_steps * h.shots + query_points(h, settings.tasks)
+    maml = settings.shape.operations * second_order_cost(h, settings.tasks).point_gradients
     head = 2 * PASSES * DIRECTIONS * h.units * 2 * sum(settings.shape.widths[1:-1])
     encoder = DIRECTIONS * _read(settings, h.shots, h.shots) + head
-    return h.meta_batch_size * (settings.shape.operations * maml + encoder)
+    return maml + h.meta_batch_size * encoder
 
 
 def _read(settings: TrainSettings, points: int, states: int) -> int:
@@ -112,8 +115,9 @@ def _attention(settings: TrainSettings) -> int:
     embedding, *inner, head = model.parts
     total = embedding.operations * everywhere + _with_inputs(head) * asked
     for first in range(0, PARTS * h.blocks, PARTS):
-        for part, at in zip(inner[first : first + PARTS], (1, 0, 1, 1), strict=True):
-            total += _with_inputs(part) * (everywhere if at else h.shots)
+        for n, part in enumerate(inner[first : first + PARTS]):
+            # The second gives keys and values, which labelled points alone have.
+            total += _with_inputs(part) * (h.shots if n == 1 else everywhere)
         joined = inner[first].widths[-1]  # scores, and sums of values
         total += 2 * 2 * PASSES * everywhere * h.shots * joined
     return h.meta_batch_size * total
@@ -124,7 +128,7 @@ def _with_inputs(shape: Shape) -> int:
     return shape.operations + 2 * shape.widths[0] * shape.widths[1]
 
 
-OTHERS = {
+COUNTS = {
     "anil": _shared_features,
     "ridge": _shared_features,
     "cavia": _context,

@@ -32,7 +32,7 @@ _NAMES = {
         "Question",
         "before_and_after",
         "descending",
-        "descending_by",
+        "descending_elementwise",
         "initial_weights",
         "query_points",
         "require_mini_batches",
@@ -68,7 +68,7 @@ _NAMES = {
     "metabench.learning.linear": ("product", "solve"),
     "metabench.learning.network": ("Network",),
     "metabench.learning.predictive": ("Predictive",),
-    "metabench.learning.step_sizes": ("Maps", "Sizes"),
+    "metabench.learning.step_sizes": ("Maps", "Pulled", "Sizes"),
     "metabench.learning.randomness": ("normals", "permutations", "uniforms"),
     "metabench.learning.tasks": (
         "Points",

@@ -5,7 +5,7 @@ import torch
 from metabench.learning.engine import lstm
 
 
-def cells(seed, units, dtype=torch.float64, stack=2, sequences=3, shots=4, points=6):
+def random_inputs(seed, units, dtype=torch.float64, stack=2, sequences=3, shots=4, points=6):
     """Random numbers for what an LSTM reads, for what it leaves out, and for one more cell."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -19,8 +19,8 @@ def cells(seed, units, dtype=torch.float64, stack=2, sequences=3, shots=4, point
     return reading, known, last
 
 
-def grown(reading, known, last):
-    """Everything that the engine computes of them, with the way back."""
+def everything_of(reading, known, last):
+    """Everything that the engine computes of them, and the gradients."""
     state, tape = lstm.read(*reading, known)
     hidden, tape_of_last = lstm.last(*(part.clone() for part in last))
     along = lstm.State(state.cell.sin(), state.hidden.cos())

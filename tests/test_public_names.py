@@ -11,7 +11,7 @@ import small
 import metabench
 
 ADAPTATION = """
-DESCENT YARDSTICK Adaptation Question adapted before_and_after descending descending_by
+DESCENT YARDSTICK Adaptation Question adapted before_and_after descending descending_elementwise
 one_copy_per_task path predicted mean_over_tasks
 """
 ALGORITHM = """
@@ -24,7 +24,7 @@ MetaBatchSize MetaOptimizer MetaSchedule MetaStepSize Queries Shots Word
 Count Field Interval NotNegative Number Positive
 """
 ARITHMETIC = """
-Network Maps Predictive Sizes gradient_of product solve normals permutations uniforms
+Network Maps Predictive Pulled Sizes gradient_of product solve normals permutations uniforms
 """
 TASKS = "Points Task TaskBlock TaskDistribution lattice scale"
 PUBLIC = " ".join((ADAPTATION, ALGORITHM, HYPERPARAMETERS, ARITHMETIC, TASKS)).split()

@@ -113,7 +113,7 @@ def descending(network: Network, theta: Tensor, question: Question, h: Any) -> T
     return _descended(network, theta, clipped, question, rule)
 
 
-def descending_by(
+def descending_elementwise(
     network: Network, start: Tensor, sizes: Sizes | Maps | Pulled, question: Question
 ) -> Tensor:
     """Adapt by steps that differ from plain descent with one step size, and predict.
@@ -121,7 +121,8 @@ def descending_by(
     Args:
         network: The network.
         start: Initial parameters, ``(..., P)``.
-        sizes: Sizes of each layer or parameter, maps of gradients, or a pull to the start.
+        sizes: Sizes of each layer or parameter, maps of gradients, or a size with a pull to the
+            start.
         question: The request.
     """
     return _descended(network, start, sizes, question, question.optimizer or "sgd")

@@ -22,7 +22,7 @@ LEAST_DEVIATION = 0.1
 def distribution(outputs: Tensor) -> Predictive:
     """Return the distributions of labels that outputs ``(..., point, 2)`` mean."""
     mean, z = outputs.split(1, dim=-1)
-    deviation = LEAST_DEVIATION + (1 - LEAST_DEVIATION) * _softplus(z)[0]
+    deviation, _ = _deviation(z)
     return Predictive(mean, deviation.square())
 
 
@@ -53,18 +53,17 @@ def stand_in(outputs: Tensor, y: Tensor) -> Tensor:
 def gradient(outputs: Tensor, y: Tensor) -> Tensor:
     """Return the gradient of `loss` with respect to the outputs, ``(..., point, 2)``.
 
-    With e = y - m, q = e^2 / s^2, n points and sigma(z) = 1 / (1 + e^-z):
+    With e = y - m, q = e^2 / s^2, n points and log(1 + e^z) = (z + |z|) / 2 + log(1 + e^-|z|):
 
-        dL/dm = -e / (n s^2),    dL/d(s^2) = (1 - q) / (2 n s^2),    ds/dz = 0.9 sigma(z)
+        dL/dm = -e / (n s^2),    dL/d(s^2) = (1 - q) / (2 n s^2)
+        ds/dz = 0.9 (1 / 2 + (1 / 2 - e^-|z| / (1 + e^-|z|)) sign z)
 
-    Arguments are those of `loss`. The bits are those of autograd, whose graph takes three times as
-    long.
+    Arguments are those of `loss`. The bits are those of autograd, which takes three times as long.
     """
     mean, z = outputs.split(1, dim=-1)
-    softplus, decay = _softplus(z)
-    deviation = LEAST_DEVIATION + (1 - LEAST_DEVIATION) * softplus
-    variance, error = deviation.square(), y - mean
-    half = torch.full_like(variance, 0.5).div_(y.shape[-2])  # of each point, 1 / 2n
+    (deviation, decay), error = _deviation(z), y - mean
+    variance = deviation.square()
+    half = torch.full_like(variance, 0.5).div_(y.shape[-2])  # 1 / 2n
     of_variance = half / variance - half * (error.square() / variance / variance)
     of_softplus = of_variance * (2 * deviation) * (1 - LEAST_DEVIATION)
     of_size = of_softplus / 2 - of_softplus / (decay + 1) * decay  # along |z|
@@ -72,11 +71,13 @@ def gradient(outputs: Tensor, y: Tensor) -> Tensor:
     return torch.cat([-(half / variance * (2 * error)), of_z], dim=-1)
 
 
-def _softplus(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log(1 + e^z), and e^-|z|.
+def _deviation(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return s, and e^-|z|.
 
-    torch's own rounds by the place of a number in a tensor, and so by that of a run in its stack.
+    torch's own log(1 + e^z) rounds by the place of a number in a tensor, and so by that of a run in
+    its stack.
     """
     size = z.abs()
     decay = torch.exp(-size)
-    return (z + size) / 2 + torch.log1p(decay), decay
+    softplus = (z + size) / 2 + torch.log1p(decay)
+    return LEAST_DEVIATION + (1 - LEAST_DEVIATION) * softplus, decay

@@ -4,8 +4,8 @@ The leading axes are a stack of independent networks.
 
     h_0 = x,    z_l = h_{l-1} W_l + b_l,    h_l = activation(z_l),    prediction = z_L
 
-`Network` defines the operations and is the only interface to the engines: the fused engine where it
-is available, torch elsewhere (`metabench.learning.engine`).
+`Network` defines the operations and is their interface to the engines: the fused engine where it is
+available, torch elsewhere (`metabench.learning.engine`).
 
 Methods with a shift are for networks that are conditioned on their task. Inputs beside x that are
 the same at all points of a task only add to the biases of the first layer, so they are given as:

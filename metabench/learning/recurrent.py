@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from metabench.learning.engine import lstm
 from metabench.learning.engine.lstm import State
@@ -79,8 +80,8 @@ class LSTM:
         """
         stack = theta.shape[:-1]
         pairs = _flat(torch.cat([points.x, points.y], dim=-1), stack)
-        is_read = None if known is None else _flat(known, stack).squeeze(-1)
-        found = _Reading.apply(theta.reshape(-1, self.parameters), pairs, is_read, self)
+        is_read = None if known is None else _flat(known, stack).expand(*pairs.shape[:-1], 1)
+        found = _Reading.apply(_flat(theta, stack, 1), pairs, is_read, self)
         return State(*(part.view(*stack, *part.shape[1:]) for part in found))
 
     def features(self, theta: Tensor, state: State, x: Tensor) -> Tensor:
@@ -95,7 +96,8 @@ class LSTM:
             ``(..., sequence, point, unit)``.
         """
         stack = theta.shape[:-1]
-        given = theta.reshape(-1, self.parameters), *(_flat(part, stack, 2) for part in state)
+        given = _flat(theta, stack, 1), *(_flat(part, stack, 2) for part in state)
+        x = x.expand(*x.shape[:-3], state.cell.shape[-2], *x.shape[-2:])
         hidden = _Last.apply(*given, _flat(x, stack), self)
         return hidden.view(*stack, *hidden.shape[1:])
 
@@ -116,7 +118,7 @@ def at_each(part: tuple[Network, Tensor], z: Tensor) -> Tensor:
 def _flat(values: Tensor, stack: torch.Size, own: int = 3) -> Tensor:
     """Return values with one axis for the whole stack, ahead of their own axes."""
     shape = values.shape[-own:]
-    return values.expand(*stack, *shape).reshape(-1, *shape)
+    return values.expand(*stack, *shape).reshape(stack.numel(), *shape)
 
 
 class _Reading(torch.autograd.Function):
@@ -135,18 +137,19 @@ class _Reading(torch.autograd.Function):
             ctx: What `backward` needs.
             theta: ``(stack, M)``.
             pairs: x and y of each point, ``(stack, sequence, shots, feature + 1)``.
-            known: Whether a point is read, ``(stack, sequence, shots)`` bool.
+            known: Whether a point is read, ``(stack, sequence, shots, 1)`` bool, or None.
             of: The LSTM.
         """
         weight, recurrent, bias = of.weights(theta)
         points = pairs.flatten(1, 2)
         gates = product(points, weight).add_(bias).unflatten(1, pairs.shape[1:3])
-        known = None if known is None else known.contiguous()
-        state, tape = lstm.read(gates, recurrent.contiguous(), known)
+        is_read = None if known is None else known.squeeze(-1).contiguous()
+        state, tape = lstm.read(gates, recurrent.contiguous(), is_read)
         ctx.kept = points, tape
         return state.hidden, state.cell
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *along: Tensor) -> tuple[Tensor, None, None, None]:
         """Return the gradient along theta."""
         points, tape = ctx.kept
@@ -183,17 +186,18 @@ class _Last(torch.autograd.Function):
         of_x = weight[:, :-1]
         gates = points * of_x if of_x.shape[1] == 1 else product(points, of_x)
         base = product(hidden, recurrent).add_(bias).flatten(0, 1)
-        by_sequence = gates.view(-1, x.shape[-2], 4 * of.units)
-        after, tape = lstm.last(by_sequence, base, cell.reshape(-1, of.units))
+        by_sequence = gates.reshape(len(base), -1, 4 * of.units)
+        after, tape = lstm.last(by_sequence, base, cell.reshape(-1, of.units).contiguous())
         ctx.kept = points, hidden, recurrent, tape
         return after.view(*x.shape[:-1], of.units)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, along: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         """Return the gradients along theta, s and c."""
         points, hidden, recurrent, tape = ctx.kept
         stack, sequences, units = hidden.shape
-        gates, base, cell = lstm.last_back(tape, along.reshape(-1, *along.shape[2:]))
+        gates, base, cell = lstm.last_back(tape, along.flatten(0, 1).contiguous())
         base = base.view(stack, sequences, 4 * units)
         weight = product(points.mT.contiguous(), gates.view(stack, -1, 4 * units)).flatten(1)
         bias = base.sum(1)

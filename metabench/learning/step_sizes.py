@@ -1,4 +1,4 @@
-"""Step sizes of networks, of their layers and of their parameters, and maps of gradients."""
+"""Steps of descent: their sizes, maps of their gradients, and a pull back to their start."""
 
 from __future__ import annotations
 

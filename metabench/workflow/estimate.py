@@ -42,13 +42,13 @@ PACES = {
 SHARES = {
     "alpaca": 10.0,
     "anil": 0.3,
-    "conditional_neural_process": 5.0,
+    "conditional_neural_process": 4.0,
     "deep_kernel": 5.0,
     "imaml": 2.0,
     "in_context_transformer": 180.0,
-    "lstm": 22.0,
+    "lstm": 7.5,
     "meta_curvature": 2.0,
-    "mmaml": 15.0,
+    "mmaml": 7.0,
     "neural_process": 2.7,
     "ridge": 0.8,
     "t_net": 4.0,
@@ -59,8 +59,8 @@ SHARES = {
 ANIL, the ridge head and ALPaCA pass the hidden layers once for all tasks. Meta-Curvature multiplies
 each gradient, and T-net each layer, by matrices as large as the layers. A neural process also has
 an encoder. ALPaCA and deep kernel transfer compute posteriors in float64. Autograd differentiates a
-transformer, whose layers are many, and an LSTM, whose steps follow one another. The steps of
-implicit MAML pass through memory, one after the other.
+transformer, whose layers are many. An LSTM, which MMAML has too, has a cell at each query point.
+The conjugate gradients of implicit MAML pass through memory, one step after the other.
 """
 
 START = 2.0

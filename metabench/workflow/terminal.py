@@ -221,7 +221,7 @@ class Terminal(logging.Handler):
         path = Path(log[0]) if log else None
         self.known[record.jobid] = Started(record.rule_name, made, path, time.monotonic())
         with self.showing:
-            if self.live is not None:
+            if self.live is not None and len(self.known) <= SHOWN:
                 self.live.refresh()  # a job may end before the next of the regular ones
 
     def _on_job_finished(self, record: Any) -> None:

@@ -14,7 +14,7 @@ import small
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recurrences import cells, grown
+from recurrences import everything_of, random_inputs
 
 from metabench.learning import algorithms, engine, maps, training
 from metabench.learning.engine import EngineError, fused, processes
@@ -121,11 +121,14 @@ def of_adapting_parts(network, theta, scale, weight, support, query, steps):
 
 
 def of_pulled_steps(network, theta, x, batches, step_size):
-    """The parameters and predictions of a descent that is pulled back to its start."""
-    pulled = Pulled(step_size, 2.0)
+    """What is computed of a descent that is pulled back to its start."""
+    descent = *batches, Pulled(step_size, 2.0)
+    tasks = theta if theta.dim() > 1 else theta[None]
     return (
-        network.descend(theta, *batches, pulled),
-        network.predict_along(theta, (*batches, pulled), x[..., :1, :] / 2),
+        network.descend(theta, *descent),
+        network.predict_along(theta, descent, x[..., :1, :] / 2),
+        network.predict_along(theta, descent, x, [1]),
+        network.summed_gradient(tasks, x, batches[1][0], descent),
     )
 
 
@@ -686,11 +689,11 @@ def test_the_width_of_the_processors_vectors_has_no_part_in_a_number(tmp_path, m
             for a, b in zip(of_gaussian_processes(narrow), expected, strict=True):
                 assert torch.equal(a, b)
     for units in (5, 32, 40):
-        given = cells(0, units, torch.float32)
-        expected = grown(*given)
+        given = random_inputs(0, units, torch.float32)
+        expected = everything_of(*given)
         with monkeypatch.context() as narrow_vectors:
             narrow_vectors.setattr(engine, "library", lambda: library)
-            found = grown(*given)
+            found = everything_of(*given)
         for a, b in zip(found, expected, strict=True):
             assert torch.equal(a, b)
 
@@ -763,13 +766,16 @@ def of_gaussian_processes(network):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("clang++"), reason="no Clang")
 @pytest.mark.skipif(not several_widths(), reason="the flags are those of other processors")
-def test_clang_makes_a_kernel_that_computes_the_same(tmp_path):
+def test_clang_makes_a_kernel_that_computes_the_same(tmp_path, monkeypatch):
     library = compiled(tmp_path, "clang++", "-O1", "-ffp-contract=fast", "-mavx2", "-mfma")
     for hidden in [(64, 64), (40, 7), (5,)]:
         network = Network((1, *hidden, 1))
         theta, (x, y) = 0.3 * noise(0, 4, network.parameters), noise(1, 2, 4, 13, 1)
         found = everything(computed_by(library, network), theta, x, y, 0.01)
         assert_agree(found, everything(Reference(network.widths), theta, x, y, 0.01))
+    expected = everything_of(*random_inputs(0, 5))
+    monkeypatch.setattr(engine, "library", lambda: library)
+    assert_agree(everything_of(*random_inputs(0, 5)), expected)
 
 
 def test_torch_computes_networks_without_a_hidden_layer():

@@ -8,6 +8,7 @@ from torch.distributions import Normal
 from metabench.check_algorithm.subject import Subject
 from metabench.learning import algorithms, gaussian_head, training
 from metabench.learning.algorithm import Question
+from metabench.learning.autograd import gradient_of
 from metabench.learning.network import Network
 from metabench.learning.randomness import BLOCK
 from metabench.learning.tasks import Bank, Points, SineDistribution, TaskStream
@@ -83,6 +84,18 @@ def test_the_squared_error_to_the_labels_that_stand_in_has_the_gradient_of_the_l
     likelihood = gaussian_head.loss(watched, y).sum()
     found, expected = (torch.autograd.grad(loss, watched)[0] for loss in (square, likelihood))
     torch.testing.assert_close(found, expected, **EXACT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_gradient_of_a_gaussian_head_has_the_bits_of_autograd(dtype):
+    generator = torch.Generator().manual_seed(3)
+    outputs, y = (3 * torch.randn(4, 3, 7, n, generator=generator).to(dtype) for n in (2, 1))
+    outputs[0, 0, :3, 1] = torch.tensor([0.0, 80.0, -80.0])
+    found = gaussian_head.gradient(outputs, y)
+    assert torch.equal(found, gradient_of(lambda f: gaussian_head.loss(f, y), outputs))
+    outputs[1] = torch.nan
+    spoiled = gaussian_head.gradient(outputs, y)
+    assert spoiled[1].isnan().all() and torch.equal(spoiled[2:], found[2:])
 
 
 def test_a_gaussian_head_gives_a_number_the_same_bits_wherever_it_is_in_a_tensor():

@@ -867,8 +867,8 @@ FAULTS = {
     ),
     "a variance rounds by its place in a stack": Fault(
         "learning/gaussian_head.py",
-        "return (z + size) / 2 + torch.log1p(decay), decay",
-        "return torch.nn.functional.softplus(z), decay",
+        "softplus = (z + size) / 2 + torch.log1p(decay)",
+        "softplus = torch.nn.functional.softplus(z)",
         (
             f"{PROCESSES}::test_a_gaussian_head_gives_a_number_the_same_bits_wherever_it_is_in_a_tensor",
         ),

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from recurrences import cells, grown
+from recurrences import everything_of, random_inputs
 
 from metabench.check_algorithm.subject import Subject
 from metabench.learning import engine, training
@@ -122,44 +122,81 @@ def test_the_way_back_of_the_lstm_is_its_slope(units, all_are_read, each_engine)
 @pytest.mark.parametrize("units", [5, 32, 40])
 @pytest.mark.parametrize(("dtype", "far"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_both_engines_read_the_same(units, dtype, far, choose_engine):
-    given = cells(1, units, dtype)
+    given = random_inputs(1, units, dtype)
     choose_engine("fused")
-    found = grown(*given)
+    found = everything_of(*given)
     choose_engine("torch")
-    for a, b in zip(found, grown(*given), strict=True):
+    for a, b in zip(found, everything_of(*given), strict=True):
         torch.testing.assert_close(a, b, rtol=far, atol=far * b.abs().max().item())
 
 
 @pytest.mark.parametrize("units", [5, 40])
 def test_a_diverged_run_leaves_its_neighbours_as_they_are(units, each_engine):
-    (gates, weight), known, last = cells(2, units, torch.float32, stack=3)
-    expected = grown((gates, weight), known, last)
+    (gates, weight), known, last = random_inputs(2, units, torch.float32, stack=3)
+    expected = everything_of((gates, weight), known, last)
     for part in (gates, weight, *last):
         part[0] = torch.nan
-    for a, b in zip(grown((gates, weight), known, last), expected, strict=True):
-        kept = len(a) // 3 if len(a) > 3 else 1  # of sequences, or of runs
-        assert torch.equal(a[kept:], b[kept:])
+    for a, b in zip(everything_of((gates, weight), known, last), expected, strict=True):
+        assert torch.equal(a[1:], b[1:])  # the first run, or the first sequence of points
 
 
 @needs_kernel
 def test_the_kernel_refuses_what_it_would_misread(choose_engine):
     choose_engine("fused")
-    (gates, weight), _, _ = cells(3, 8)
+    (gates, weight), known, (of_points, base, cell) = random_inputs(3, 8)
     with pytest.raises(ValueError, match="gates must be contiguous, got the strides"):
         engine_lstm.read(gates[:, :, ::2], weight, None)
-    with pytest.raises(ValueError, match=r"arrays must be of one type, got .*float32.*float64"):
+    with pytest.raises(TypeError, match=r"weight must be torch.float64, got torch.float32"):
         engine_lstm.read(gates, weight.float(), None)
+    with pytest.raises(ValueError, match=r"known must have the shape \(2, 3, 4\), got \(2, 1, 4\)"):
+        engine_lstm.read(gates, weight, known[:, :1])
+    with pytest.raises(ValueError, match=r"base must have the shape \(6, 32\), got \(5, 32\)"):
+        engine_lstm.last(of_points, base[1:], cell)
+
+
+def test_sequences_may_share_points_and_what_is_known_of_them(each_engine):
+    ours, generator = LSTM(Network((1, 1)), 5), torch.Generator().manual_seed(4)
+    theta = torch.randn(2, ours.parameters, generator=generator, dtype=torch.float64)
+    points = Points(*torch.randn(2, 2, 3, 6, 1, generator=generator, dtype=torch.float64))
+    x = torch.randn(1, 4, 1, generator=generator, dtype=torch.float64)
+    known = torch.tensor([True, False, True, True, False, True])[None, :, None]
+    state = ours.read(theta, points, known)
+    whole = ours.read(theta, points, known.expand(2, 3, 6, 1))
+    assert torch.equal(state.hidden, whole.hidden) and torch.equal(state.cell, whole.cell)
+    found = ours.features(theta, state, x)
+    assert torch.equal(found, ours.features(theta, state, x.expand(2, 3, 4, 1)))
+
+
+def test_a_sum_of_features_has_a_gradient_and_no_second_one(each_engine):
+    ours, generator = LSTM(Network((1, 1)), 5), torch.Generator().manual_seed(5)
+    theta = torch.randn(ours.parameters, generator=generator, dtype=torch.float64)
+    points = Points(*torch.randn(2, 1, 6, 1, generator=generator, dtype=torch.float64))
+    watched = theta.requires_grad_()
+    total = ours.features(watched, ours.read(watched, points), points.x).sum()
+    (slope,) = torch.autograd.grad(total, watched, create_graph=True)
+    assert slope.abs().sum() > 0
+    with pytest.raises(RuntimeError, match="does not require grad|once_differentiable"):
+        slope.sum().backward()
+
+
+def test_the_numbers_of_a_point_that_is_left_out_do_not_matter(each_engine):
+    (gates, weight), known, last = random_inputs(6, 5)
+    expected = everything_of((gates, weight), known, last)
+    without = gates.masked_fill(~known[..., None], torch.nan)
+    for a, b in zip(everything_of((without, weight), known, last), expected, strict=True):
+        torch.testing.assert_close(a, b, **EXACT)
 
 
 def test_gates_have_the_same_bits_wherever_a_number_is_in_a_tensor(each_engine):
     z = 3 * torch.randn(9, 5, 12, generator=torch.Generator().manual_seed(2))
-    base, cell = torch.zeros(9, 12), torch.zeros(9, 3)
+    base, cell = torch.zeros(9, 12), torch.linspace(-1, 1, 27).view(9, 3)
     together, _ = engine_lstm.last(z.clone(), base, cell)
-    i, _, g, o = z.unflatten(-1, (4, 3)).unbind(-2)
-    expected = torch.sigmoid(o) * torch.tanh(torch.sigmoid(i) * torch.tanh(g))
+    i, f, g, o = z.unflatten(-1, (4, 3)).unbind(-2)
+    after = torch.sigmoid(f) * cell[:, None] + torch.sigmoid(i) * torch.tanh(g)
+    expected = torch.sigmoid(o) * torch.tanh(after)
     torch.testing.assert_close(together, expected)
     for n in range(9):
-        alone, _ = engine_lstm.last(z[n : n + 1].clone(), base[:1], cell[:1])
+        alone, _ = engine_lstm.last(z[n : n + 1].clone(), base[:1], cell[n : n + 1])
         assert torch.equal(alone[0], together[n])
 
 

@@ -8,7 +8,7 @@ from metabench import (
     Cost,
     InnerLoop,
     Sizes,
-    descending_by,
+    descending_elementwise,
     one_copy_per_task,
 )
 
@@ -50,7 +50,7 @@ def predict(network, theta, question, h):
     size = question.multiple * h.inner_step_size
     if question.step_size is not None:
         size = question.step_size
-    return descending_by(network, theta, sizes(network, size, theta), question)
+    return descending_elementwise(network, theta, sizes(network, size, theta), question)
 
 
 ALGORITHM = Algorithm(Hyperparameters, cost, sample, meta_gradient, adaptation=Adaptation(predict))

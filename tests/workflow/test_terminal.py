@@ -207,10 +207,12 @@ def test_a_terminal_names_a_job_as_soon_as_it_starts(
     found = Terminal("tiny", TITLES, str)
     watch = StudyWatch({"results/a": Job(30.0, lambda: 0.0)}, cores=1, every=1000)
     found.begin({"train": 1}, watch, {})
-    capsys.readouterr()
-    start_job(found, tmp_path / "log")
-    assert TITLES["results/a"] in capsys.readouterr().err
-    found.end()
+    try:
+        capsys.readouterr()
+        start_job(found, tmp_path / "log")
+        assert TITLES["results/a"] in capsys.readouterr().err
+    finally:
+        found.end()
 
 
 @pytest.mark.parametrize(("width", "rows"), [(100, 1), (80, 2), (40, 3)])

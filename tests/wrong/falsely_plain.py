@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from metabench import Adaptation, Sizes, descending_by
+from metabench import Adaptation, Sizes, descending_elementwise
 from metabench.learning.algorithms import fomaml
 
 
@@ -13,7 +13,7 @@ def predict(network, theta, question, h):
     size = h.inner_step_size if question.step_size is None else question.step_size[..., None]
     head = torch.arange(len(network.layer_sizes)) == len(network.layer_sizes) - 1
     sizes = (size * head.to(theta.dtype)).expand(*theta.shape[:-1], -1)
-    return descending_by(network, theta, Sizes(sizes[None]), question)
+    return descending_elementwise(network, theta, Sizes(sizes[None]), question)
 
 
 ALGORITHM = replace(fomaml.ALGORITHM, adaptation=Adaptation(predict, plain=True))

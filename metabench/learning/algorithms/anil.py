@@ -25,7 +25,7 @@ from metabench.learning.algorithm import (
     Algorithm,
     Batch,
     Question,
-    descending_by,
+    descending_elementwise,
     second_order_cost,
     support_and_query,
 )
@@ -68,7 +68,7 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
     else:
         alpha = question.step_size
     sizes = Sizes((alpha[..., None] * head)[None])  # (1, ..., layer)
-    return descending_by(network, theta, sizes, question)
+    return descending_elementwise(network, theta, sizes, question)
 
 
 ALGORITHM = Algorithm(

@@ -43,7 +43,7 @@ from metabench.learning.algorithm import (
     Batch,
     Cost,
     Question,
-    descending_by,
+    descending_elementwise,
     query_points,
     support_and_query,
 )
@@ -119,7 +119,7 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
     size: Size | None = question.step_size
     if size is None:
         size = question.multiple * h.inner_step_size
-    return descending_by(network, theta, Pulled(size, h.regularization), question)
+    return descending_elementwise(network, theta, Pulled(size, h.regularization), question)
 
 
 def _solved(matrix: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Tensor:

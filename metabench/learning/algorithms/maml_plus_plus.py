@@ -31,7 +31,7 @@ from metabench.learning.algorithm import (
     Cost,
     Question,
     descending,
-    descending_by,
+    descending_elementwise,
     initial_weights,
     query_points,
     support_and_query,
@@ -145,7 +145,7 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
     if question.step_size is not None:
         return descending(network, start, question, h)
     sizes = _sizes(network, theta, h, len(question.batches.x)).times(question.multiple)
-    return descending_by(network, start, sizes, question)
+    return descending_elementwise(network, start, sizes, question)
 
 
 def _sizes(network: Network, theta: Tensor, h: Hyperparameters, steps: int) -> Sizes:

@@ -28,7 +28,7 @@ from metabench.learning.algorithm import (
     Batch,
     Question,
     descending,
-    descending_by,
+    descending_elementwise,
     initial_weights,
     second_order_cost,
     support_and_query,
@@ -79,7 +79,7 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
     if question.step_size is not None:
         return descending(network, start, question, h)
     mapped = Maps(values, question.multiple * h.inner_step_size)
-    return descending_by(network, start, mapped, question)
+    return descending_elementwise(network, start, mapped, question)
 
 
 def _split(network: Network, learned: Tensor) -> tuple[Tensor, Tensor]:

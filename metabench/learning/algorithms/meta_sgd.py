@@ -26,7 +26,7 @@ from metabench.learning.algorithm import (
     Batch,
     Question,
     descending,
-    descending_by,
+    descending_elementwise,
     initial_weights,
     second_order_cost,
     support_and_query,
@@ -80,7 +80,7 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
     start, alpha = theta.chunk(2, dim=-1)
     if question.step_size is not None:
         return descending(network, start, question, h)
-    return descending_by(network, start, Sizes(question.multiple * alpha[None]), question)
+    return descending_elementwise(network, start, Sizes(question.multiple * alpha[None]), question)
 
 
 ALGORITHM = Algorithm(

@@ -34,7 +34,7 @@ from metabench.learning.algorithm import (
     Batch,
     Cost,
     Question,
-    descending_by,
+    descending_elementwise,
     second_order_cost,
     support_and_query,
 )
@@ -114,7 +114,7 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
     if question.step_size is not None:
         alpha = question.step_size[..., None]
     start, squares = _given(network, theta, question, h)
-    after = descending_by(network, start, Sizes((alpha * squares)[None]), question)
+    after = descending_elementwise(network, start, Sizes((alpha * squares)[None]), question)
     if 0 not in question.measured:
         return after
     before, _ = _given(network, theta, question, h, seen=False)

@@ -36,7 +36,7 @@ from metabench.learning.algorithm import (
     Batch,
     Question,
     descending,
-    descending_by,
+    descending_elementwise,
     initial_weights,
     second_order_cost,
     support_and_query,
@@ -92,7 +92,7 @@ def predictions(network: Network, theta: Tensor, question: Question, h: Hyperpar
     if question.step_size is not None:
         return descending(network, start, question, h)
     metric = Maps(maps, question.multiple * h.inner_step_size)
-    return descending_by(network, start, metric, question)
+    return descending_elementwise(network, start, metric, question)
 
 
 def _layers(network: Network, theta: Tensor) -> Pairs:

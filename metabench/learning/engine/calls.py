@@ -254,3 +254,11 @@ def _stack_strides(stack: Axes, sizes: Axes, strides: Axes) -> Axes:
     if len(sizes) > 2 or any(size not in (1, whole) for size, _, whole in axes):
         raise ValueError(f"axes {tuple(sizes)} do not broadcast to a stack of {tuple(stack)}")
     return tuple(0 if size == 1 else stride for size, stride, _ in axes)
+
+
+def require_fit(name: str, found: Tensor, dtype: torch.dtype, *shape: int) -> None:
+    """Raise TypeError or ValueError unless a tensor has a type and a shape."""
+    if found.dtype != dtype:
+        raise TypeError(f"{name} must be {dtype}, got {found.dtype}")
+    if found.shape != shape:
+        raise ValueError(f"{name} must have the shape {shape}, got {tuple(found.shape)}")

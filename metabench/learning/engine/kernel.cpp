@@ -1,5 +1,5 @@
 // Stacks of small multilayer perceptrons: predictions, gradients, products with the Hessian, whole inner loops, and
-// gradients through them.
+// gradients through them. Stacks of LSTMs, further below.
 //
 //   h_0 = x,   z_l = h_{l-1} W_l + b_l,   h_l = activation(z_l),   prediction = z_L,   loss = mean (prediction - y)^2
 //
@@ -551,6 +551,13 @@ template <class T, class Activation> class Network {
   // Where to compute a result like theta: in the caller's vector, or in a slot from which `write` copies it.
   T* destination(T* result, int64_t n) const { return dense ? result : slot(n); }
 
+  // The caller's vector in the layout of slots: itself, or a slot that holds it once it was copied.
+  const T* anchor(const T* vector, int64_t n, bool copy) {
+    if (dense) return vector;
+    if (copy) read(vector, slot(n));
+    return slot(n);
+  }
+
   // Take the parameters at `at` as those of the network; return the end of them.
   T* bind(T* at) {
     T* const begin = at;
@@ -696,8 +703,8 @@ template <class T, class Activation> class Network {
     bind(to);
   }
 
-  // v <- v - alpha H A^T v B^T, where H is the Hessian of the loss of the pass on the tape and v is like theta, unless H
-  // is left out; add the derivatives of -alpha <v, A G B> with respect to A and B.
+  // v <- v - alpha H A^T v B^T, where H is the Hessian of the loss of the pass on the tape and v is like theta, unless
+  // H is left out; add the derivatives of -alpha <v, A G B> with respect to A and B.
   void pull_through_maps(int64_t points, const T* x, T alpha, T* v, bool second_order) {
     for (size_t l = 0; l < maps.size(); ++l) {
       const Map<T> map = maps[l];
@@ -1290,8 +1297,7 @@ void step(const Job<T>& job, Network& network, int64_t i, int64_t j, int64_t k, 
   const T *const x = job.x(i, j, k), *const y = job.y(i, j, k), *const sizes = job.sizes(i, j, k);
   if (job.maps.at) return network.use_maps(job.maps(i, j)), network.descend_mapped(job.points, x, y, *sizes, to);
   if (job.pull) {
-    T* const anchor = network.destination(const_cast<T*>(job.theta(i, j)), 2);
-    if (k == 0 && anchor == network.slot(2)) network.read(job.theta(i, j), anchor);
+    const T* const anchor = network.anchor(job.theta(i, j), 2, k == 0);
     return network.descend(job.points, x, y, *sizes, to, anchor, *job.pull);
   }
   if (job.length == 1) return network.descend(job.points, x, y, *sizes, to);
@@ -1424,7 +1430,9 @@ template <class T> int gradient_through_maps(const Job<T>& job) {
     there_and_back(
         job, network, i, j, phi, network.slot(2),
         [&](int64_t k) { network.descend_mapped(job.points, job.x(i, j, k), job.y(i, j, k), alpha, phi(k + 1)); },
-        [&](int64_t k) { network.pull_through_maps(job.points, job.x(i, j, k), alpha, network.slot(2), !job.first_order); });
+        [&](int64_t k) {
+          network.pull_through_maps(job.points, job.x(i, j, k), alpha, network.slot(2), !job.first_order);
+        });
     if (j == job.inner - 1) network.write_along_maps(job.second + i * job.length);
   });
 }
@@ -1832,7 +1840,7 @@ template <class T> int gradient_of_processes(const Job<T>& job) {
 //
 // (i, f, g, o) = z,   c = sigma(f) c_before + sigma(i) tanh(g),   s = sigma(o) tanh(c)
 //
-// Equations and shapes: recurrent.py, which declares the fields of `Reading` and of `Last` in the same order.
+// Equations: recurrent.py. lstm.py declares the fields of `Reading` and of `Last` in the same order.
 
 template <class U> INLINE U sigma(U z) { return (tanh(z / 2) + 1) / 2; }
 
@@ -1856,24 +1864,22 @@ template <class T> struct Cell {
   }
 };
 
-// A stack of LSTMs, each of which reads some sequences of points. The tape has, for each point, s, c and the open
-// gates of all sequences, with padding.
+// A stack of LSTMs, each of which reads some sequences of points.
 template <class T> struct Reading {
   int64_t stack, sequences, shots, units;
   const T *gates, *weight;               // (stack, sequence, shots, 4 units), (stack, unit, 4 units)
   const bool* known;                     // (stack, sequence, shots), or null if all points are read
-  T *tape, *hidden, *cell;               // the last two: (stack, sequence, unit)
+  T *tape, *hidden, *cell;               // see below; (stack, sequence, unit)
   const T *along_hidden, *along_cell;    // likewise
   T *along_gates, *along_weight;         // like gates and weight
 
-  static constexpr int64_t L = Simd<T>::lanes;
   int64_t ld() const { return padded(units); }
   int64_t rows() const { return shots * sequences; }
 
-  T* of_stack(int64_t n) const { return tape + n * rows() * 6 * ld(); }
-  T* states(int64_t n) const { return of_stack(n); }
-  T* memories(int64_t n) const { return of_stack(n) + rows() * ld(); }
-  T* opened(int64_t n) const { return of_stack(n) + 2 * rows() * ld(); }
+  // Parts of the tape of one LSTM: s and c, (shots, sequence, ld), and the open gates, (shots, sequence, 4 ld).
+  T* states(int64_t n) const { return tape + n * rows() * 6 * ld(); }
+  T* memories(int64_t n) const { return states(n) + rows() * ld(); }
+  T* opened(int64_t n) const { return states(n) + 2 * rows() * ld(); }
 
   bool reads(int64_t n, int64_t q, int64_t k) const { return !known || known[(n * sequences + q) * shots + k]; }
   int64_t place(int64_t n, int64_t q, int64_t k) const { return ((n * sequences + q) * shots + k) * 4 * units; }
@@ -1886,8 +1892,7 @@ template <class T> struct Reading {
     for (int64_t k = 0; k < 4; ++k) std::copy_n(from + k * ld(), units, to + k * units);
   }
   void pad_weights(int64_t n, T* to) const {
-    for (int64_t j = 0; j < ld(); ++j)
-      if (j < units) pad(weight + (n * units + j) * 4 * units, to + j * 4 * ld());
+    for (int64_t j = 0; j < units; ++j) pad(weight + (n * units + j) * 4 * units, to + j * 4 * ld());
   }
 };
 
@@ -2000,35 +2005,38 @@ template <class T> struct Last {
   const T *gates, *base, *cell_before;  // (sequence, point, 4 units), (sequence, 4 units), (sequence, unit)
   T *opened, *cell, *hidden;            // like gates; (sequence, point, unit)
   const T* along_hidden;                // likewise
-  T *along_gates, *along_base, *along_cell_before;
+  T *along_gates, *along_base, *along_cell_before;  // like gates, base and cell_before
 };
 
 // Some of the numbers of a row: all lanes of a vector, or fewer at its end.
-template <class T> INLINE V<T> load(const T* p, int64_t count) {
+template <class T> INLINE V<T> load_some(const T* p, int64_t count) {
   if (count >= Simd<T>::lanes) return load(p);
   V<T> part{};
   std::memcpy(&part, p, count * sizeof(T));
   return part;
 }
-template <class T> INLINE void store(T* p, V<T> v, int64_t count) {
+template <class T> INLINE void store_some(T* p, V<T> v, int64_t count) {
   if (count >= Simd<T>::lanes) store(p, v);
   else std::memcpy(p, &v, count * sizeof(T));
 }
 
 template <class T> int lstm_last(const Last<T>& job) {
   const int64_t u = job.units;
-  for (int64_t n = 0; n < job.sequences * job.points; ++n)
-    for (int64_t j = 0; j < u; j += Simd<T>::lanes) {
-      const int64_t sequence = n / job.points, count = u - j;
-      const T *const gates = job.gates + n * 4 * u + j, *const base = job.base + sequence * 4 * u + j;
-      const auto z = [&](int64_t k) INLINED { return load(gates + k * u, count) + load(base + k * u, count); };
-      const V<T> before = load(job.cell_before + sequence * u + j, count);
-      const Cell<T> cell = Cell<T>::open(z(0), z(1), z(2), z(3), before);
-      T* const opened = job.opened + n * 4 * u + j;
-      store(opened, cell.i, count), store(opened + u, cell.f, count);
-      store(opened + 2 * u, cell.g, count), store(opened + 3 * u, cell.o, count);
-      store(job.cell + n * u + j, cell.c, count), store(job.hidden + n * u + j, cell.hidden(), count);
-    }
+  for (int64_t sequence = 0, n = 0; sequence < job.sequences; ++sequence)
+    for (int64_t p = 0; p < job.points; ++p, ++n)
+      for (int64_t j = 0; j < u; j += Simd<T>::lanes) {
+        const int64_t count = u - j;
+        const T *const gates = job.gates + n * 4 * u + j, *const base = job.base + sequence * 4 * u + j;
+        const auto z = [&](int64_t k) INLINED {
+          return load_some(gates + k * u, count) + load_some(base + k * u, count);
+        };
+        const V<T> before = load_some(job.cell_before + sequence * u + j, count);
+        const Cell<T> cell = Cell<T>::open(z(0), z(1), z(2), z(3), before);
+        T* const opened = job.opened + n * 4 * u + j;
+        store_some(opened, cell.i, count), store_some(opened + u, cell.f, count);
+        store_some(opened + 2 * u, cell.g, count), store_some(opened + 3 * u, cell.o, count);
+        store_some(job.cell + n * u + j, cell.c, count), store_some(job.hidden + n * u + j, cell.hidden(), count);
+      }
   return 0;
 }
 
@@ -2036,21 +2044,23 @@ template <class T> int lstm_last_back(const Last<T>& job) {
   const int64_t u = job.units;
   std::fill_n(job.along_base, job.sequences * 4 * u, T(0));
   std::fill_n(job.along_cell_before, job.sequences * u, T(0));
-  for (int64_t n = 0; n < job.sequences * job.points; ++n)
-    for (int64_t j = 0; j < u; j += Simd<T>::lanes) {
-      const int64_t sequence = n / job.points, count = u - j;
-      const T* const opened = job.opened + n * 4 * u + j;
-      T *const base = job.along_base + sequence * 4 * u + j, *const cell_before = job.along_cell_before + sequence * u + j;
-      const Cell<T> cell{load(opened, count), load(opened + u, count), load(opened + 2 * u, count),
-                         load(opened + 3 * u, count), load(job.cell + n * u + j, count)};
-      const V<T> before = load(job.cell_before + sequence * u + j, count);
-      const V<T> along = cell.back(
-          before, load(job.along_hidden + n * u + j, count), V<T>{}, [&](int64_t gate, V<T> v) INLINED {
-            store(job.along_gates + (n * 4 + gate) * u + j, v, count);
-            store(base + gate * u, load(base + gate * u, count) + v, count);
-          });
-      store(cell_before, load(cell_before, count) + along, count);
-    }
+  for (int64_t sequence = 0, n = 0; sequence < job.sequences; ++sequence)
+    for (int64_t p = 0; p < job.points; ++p, ++n)
+      for (int64_t j = 0; j < u; j += Simd<T>::lanes) {
+        const int64_t count = u - j;
+        const T* const opened = job.opened + n * 4 * u + j;
+        T* const base = job.along_base + sequence * 4 * u + j;
+        T* const cell_before = job.along_cell_before + sequence * u + j;
+        const Cell<T> cell{load_some(opened, count), load_some(opened + u, count), load_some(opened + 2 * u, count),
+                           load_some(opened + 3 * u, count), load_some(job.cell + n * u + j, count)};
+        const V<T> before = load_some(job.cell_before + sequence * u + j, count);
+        const V<T> along = cell.back(
+            before, load_some(job.along_hidden + n * u + j, count), V<T>{}, [&](int64_t gate, V<T> v) INLINED {
+              store_some(job.along_gates + (n * 4 + gate) * u + j, v, count);
+              store_some(base + gate * u, load_some(base + gate * u, count) + v, count);
+            });
+        store_some(cell_before, load_some(cell_before, count) + along, count);
+      }
   return 0;
 }
 
@@ -2079,30 +2089,28 @@ int adam(int64_t count, const T* __restrict theta, const T* __restrict gradient,
 #pragma GCC visibility push(default)
 extern "C" {
 extern const char source[] = SOURCE;  // the digest of this file, which engine/__init__.py compares
-#define EXPORT(name)                                                       \
-  int name##_float32(const Job<float>* job) { return name(*job); }       \
-  int name##_float64(const Job<double>* job) { return name(*job); }
-EXPORT(predict)
-EXPORT(loss_and_gradient)
-EXPORT(summed_gradient)
-EXPORT(hessian_product)
-EXPORT(gradient_along_shift)
-EXPORT(features)
-EXPORT(pulled_back)
-EXPORT(descend)
-EXPORT(predict_along)
-EXPORT(gradient_through)
-EXPORT(gradient_through_head)
-EXPORT(gradient_through_ridge)
-EXPORT(gradient_through_context)
-EXPORT(gradient_of_processes)
-#define EXPORT_LSTM(name, Job)                                         \
-  int name##_float32(const Job<float>* job) { return name(*job); } \
-  int name##_float64(const Job<double>* job) { return name(*job); }
-EXPORT_LSTM(lstm_read, Reading)
-EXPORT_LSTM(lstm_read_back, Reading)
-EXPORT_LSTM(lstm_last, Last)
-EXPORT_LSTM(lstm_last_back, Last)
+extern const int64_t block = BLOCK;   // in whose multiples lstm.py allocates
+#define EXPORT(name, Call)                                                 \
+  int name##_float32(const Call<float>* call) { return name(*call); }    \
+  int name##_float64(const Call<double>* call) { return name(*call); }
+EXPORT(predict, Job)
+EXPORT(loss_and_gradient, Job)
+EXPORT(summed_gradient, Job)
+EXPORT(hessian_product, Job)
+EXPORT(gradient_along_shift, Job)
+EXPORT(features, Job)
+EXPORT(pulled_back, Job)
+EXPORT(descend, Job)
+EXPORT(predict_along, Job)
+EXPORT(gradient_through, Job)
+EXPORT(gradient_through_head, Job)
+EXPORT(gradient_through_ridge, Job)
+EXPORT(gradient_through_context, Job)
+EXPORT(gradient_of_processes, Job)
+EXPORT(lstm_read, Reading)
+EXPORT(lstm_read_back, Reading)
+EXPORT(lstm_last, Last)
+EXPORT(lstm_last_back, Last)
 #define EXPORT_ADAM(name, T)                                                                                     \
   int name(int64_t count, const T* theta, const T* gradient, const T* moments, T* new_theta, T* new_moments,       \
            double beta1, double beta2, double size, double scale, double epsilon) {                            \

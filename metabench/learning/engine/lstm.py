@@ -6,7 +6,6 @@ The equations are there.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
 from ctypes import c_int64
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from metabench.learning import engine
-from metabench.learning.engine.calls import C_TYPES
+from metabench.learning.engine.calls import C_TYPES, require_fit
 from metabench.learning.linear import product
 
 
@@ -27,109 +26,141 @@ class State(NamedTuple):
     """c, ``(..., unit)``."""
 
 
-class Tape(NamedTuple):
-    """What the way back of `read` or `last` needs."""
+class ReadTape(NamedTuple):
+    """What the backward pass of `read` needs."""
 
-    given: tuple[Tensor | None, ...]
-    """What it took."""
-    kept: tuple[Tensor, ...]
-    """What it computed."""
-
-
-def _structure(*names: str) -> type[ctypes.Structure]:
-    fields = {"_fields_": tuple((name, c_int64) for name in names)}
-    return type("Call", (ctypes.Structure,), fields)
+    weight: Tensor
+    known: Tensor | None
+    saved: tuple[Tensor, ...]
+    """What the forward pass computed, in the layout of its engine."""
 
 
-READING = _structure(
-    *("stack", "sequences", "shots", "units", "gates", "weight", "known", "tape"),
-    *("hidden", "cell", "along_hidden", "along_cell", "along_gates", "along_weight"),
-)
-LAST = _structure(
-    *("sequences", "points", "units", "gates", "base", "cell_before", "opened", "cell"),
-    *("hidden", "along_hidden", "along_gates", "along_base", "along_cell_before"),
-)
-"""The calls: the same fields in the same order as `Reading` and `Last` in kernel.cpp."""
+class LastTape(NamedTuple):
+    """What the backward pass of `last` needs."""
 
-BLOCK = 32
-"""As in kernel.cpp: its memory has units in multiples of it."""
+    before: Tensor
+    """c before, ``(sequence, unit)``."""
+    opened: Tensor
+    """The open gates, ``(sequence, point, 4 * unit)``."""
+    cell: Tensor
+    """c after, ``(sequence, point, unit)``."""
 
 
-def read(gates: Tensor, weight: Tensor, known: Tensor | None) -> tuple[State, Tape]:
-    """Return the states after the last cell, ``(stack, sequence, unit)`` each.
+class Reading(ctypes.Structure):
+    """A call: the same fields in the same order as `Reading` in kernel.cpp."""
+
+    _fields_ = tuple(
+        (name, c_int64)
+        for name in (
+            *("stack", "sequences", "shots", "units", "gates", "weight", "known", "tape"),
+            *("hidden", "cell", "along_hidden", "along_cell", "along_gates", "along_weight"),
+        )
+    )
+
+
+class Last(ctypes.Structure):
+    """A call: the same fields in the same order as `Last` in kernel.cpp."""
+
+    _fields_ = tuple(
+        (name, c_int64)
+        for name in (
+            *("sequences", "points", "units", "gates", "base", "cell_before", "opened", "cell"),
+            *("hidden", "along_hidden", "along_gates", "along_base", "along_cell_before"),
+        )
+    )
+
+
+def read(gates: Tensor, weight: Tensor, known: Tensor | None) -> tuple[State, ReadTape]:
+    """Return the states after the last point, ``(stack, sequence, unit)`` each.
 
     Args:
         gates: Those of each point, ``(stack, sequence, shots, 4 * unit)``.
         weight: V, ``(stack, unit, 4 * unit)``.
         known: Whether a point is read, ``(stack, sequence, shots)`` bool, or None if all are.
+
+    Raises:
+        MemoryError: The kernel could not allocate its workspace.
+        TypeError, ValueError: Types or shapes do not fit each other.
     """
-    given = gates, weight, known
     if not _covers(gates):
-        return _read(*given)
-    stack, sequences, shots, _ = gates.shape
+        return _read(gates, weight, known)
+    stack, sequences, shots, width = gates.shape
     units = weight.shape[-2]
-    tape = gates.new_empty(stack, shots, sequences, 6, -(-units // BLOCK) * BLOCK)
+    block = c_int64.in_dll(_library(), "block").value
+    padded = -(-units // block) * block
+    tape = gates.new_empty(stack, shots, sequences * 6 * padded)  # room for s, c and four gates
     state = State(*(gates.new_empty(stack, sequences, units) for _ in range(2)))
-    sizes = {"stack": stack, "sequences": sequences, "shots": shots, "units": units}
-    arrays = {"gates": gates, "weight": weight, "known": known, "tape": tape}
-    _call("lstm_read", READING(**sizes), arrays | state._asdict())
-    return state, Tape(given, (tape,))
+    call = Reading(stack, sequences, shots, units)
+    call.gates = _address("gates", gates, gates.dtype, stack, sequences, shots, 4 * units)
+    call.weight = _address("weight", weight, gates.dtype, stack, units, width)
+    if known is not None:
+        call.known = _address("known", known, torch.bool, stack, sequences, shots)
+    call.tape, call.hidden, call.cell = (t.data_ptr() for t in (tape, *state))
+    _run("lstm_read", call, gates.dtype)
+    return state, ReadTape(weight, known, (tape,))
 
 
-def read_back(tape: Tape, along: State) -> tuple[Tensor, Tensor]:
-    """Return the gradients along gates and weight from that along the state."""
-    gates, weight, known = tape.given
-    assert gates is not None and weight is not None
-    if not _covers(gates):
+def read_back(tape: ReadTape, along: State) -> tuple[Tensor, Tensor]:
+    """Return the gradients along gates and weight from those along the states."""
+    weight, known, saved = tape
+    if len(saved) > 1:
         return _read_back(tape, along)
-    stack, sequences, shots, _ = gates.shape
-    sizes = {"stack": stack, "sequences": sequences, "shots": shots, "units": weight.shape[-2]}
-    arrays = {"gates": gates, "weight": weight, "known": known, "tape": tape.kept[0]}
-    found = torch.empty_like(gates), torch.empty_like(weight)
-    arrays |= {"along_hidden": along.hidden, "along_cell": along.cell}
-    arrays |= dict(zip(("along_gates", "along_weight"), found, strict=True))
-    _call("lstm_read_back", READING(**sizes), arrays)
+    (stack, sequences, units), dtype = along.hidden.shape, weight.dtype
+    shots = saved[0].shape[1]
+    found = weight.new_empty(stack, sequences, shots, 4 * units), torch.empty_like(weight)
+    call = Reading(stack, sequences, shots, units)
+    call.weight, call.tape = weight.data_ptr(), saved[0].data_ptr()
+    call.known = 0 if known is None else known.data_ptr()
+    call.along_hidden, call.along_cell = (
+        _address(name, part, dtype, stack, sequences, units)
+        for name, part in along._asdict().items()
+    )
+    call.along_gates, call.along_weight = (t.data_ptr() for t in found)
+    _run("lstm_read_back", call, dtype)
     return found
 
 
-def last(gates: Tensor, base: Tensor, cell: Tensor) -> tuple[Tensor, Tape]:
-    """Return s after one more cell at each point, ``(sequence, point, unit)``.
+def last(gates: Tensor, base: Tensor, cell: Tensor) -> tuple[Tensor, LastTape]:
+    """Return s after one more point, ``(sequence, point, unit)``.
 
     Args:
-        gates: Those of each point, ``(sequence, point, 4 * unit)``. The kernel overwrites them.
+        gates: Those of each point, ``(sequence, point, 4 * unit)``. The tape takes their memory.
         base: What is added to all gates of a sequence, ``(sequence, 4 * unit)``.
         cell: c before, ``(sequence, unit)``.
+
+    Raises:
+        TypeError, ValueError: Types or shapes do not fit each other.
     """
-    given = gates, base, cell
     if not _covers(gates):
-        opened, state = _cell((gates + base.unsqueeze(1)), cell.unsqueeze(1))
-        return state.hidden, Tape(given, (opened, state.cell))
-    state = State(*(gates.new_empty(*gates.shape[:-1], cell.shape[-1]) for _ in range(2)))
-    arrays = {"gates": gates, "base": base, "cell_before": cell, "opened": gates}
-    _call("lstm_last", _of_points(gates), arrays | state._asdict())
-    return state.hidden, Tape(given, (gates, state.cell))
+        opened, after = _cell(gates.add_(base.unsqueeze(1)), cell.unsqueeze(1))
+        return after.hidden, LastTape(cell, opened, after.cell)
+    sequences, points, width = gates.shape
+    units, dtype = cell.shape[-1], gates.dtype
+    state = State(*(gates.new_empty(sequences, points, units) for _ in range(2)))
+    call = Last(sequences, points, units)
+    call.gates = call.opened = _address("gates", gates, dtype, sequences, points, 4 * units)
+    call.base = _address("base", base, dtype, sequences, width)
+    call.cell_before = _address("cell", cell, dtype, sequences, units)
+    call.hidden, call.cell = (t.data_ptr() for t in state)
+    _run("lstm_last", call, dtype)
+    return state.hidden, LastTape(cell, gates, state.cell)
 
 
-def last_back(tape: Tape, along: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def last_back(tape: LastTape, along: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients along gates, base and cell from that along s."""
-    gates, base, before = tape.given
-    assert gates is not None and base is not None and before is not None
-    opened, cell = tape.kept
-    if not _covers(gates):
+    before, opened, cell = tape
+    if not _covers(opened):
         state = State(along, torch.zeros_like(along))
         of_gates, of_cell = _cell_back(opened, cell, before.unsqueeze(1), state)
         return of_gates, of_gates.sum(1), of_cell.sum(1)
-    found = torch.empty_like(gates), torch.empty_like(base), torch.empty_like(before)
-    arrays = {"cell_before": before, "opened": opened, "cell": cell, "along_hidden": along}
-    names = "along_gates", "along_base", "along_cell_before"
-    arrays |= dict(zip(names, found, strict=True))
-    _call("lstm_last_back", _of_points(gates), arrays)
+    sequences, points, width = opened.shape
+    found = torch.empty_like(opened), before.new_empty(sequences, width), torch.empty_like(before)
+    call = Last(sequences, points, width // 4)
+    call.cell_before, call.opened, call.cell = (t.data_ptr() for t in tape)
+    call.along_hidden = _address("along", along, opened.dtype, *cell.shape)
+    call.along_gates, call.along_base, call.along_cell_before = (t.data_ptr() for t in found)
+    _run("lstm_last_back", call, opened.dtype)
     return found
-
-
-def _of_points(gates: Tensor) -> ctypes.Structure:
-    sequences, points, width = gates.shape
-    return LAST(sequences=sequences, points=points, units=width // 4)
 
 
 def _covers(gates: Tensor) -> bool:
@@ -137,24 +168,27 @@ def _covers(gates: Tensor) -> bool:
     return engine.name() == "fused" and gates.dtype in C_TYPES and gates.is_cpu
 
 
-def _call(operation: str, call: ctypes.Structure, arrays: Mapping[str, Tensor | None]) -> None:
-    """Call the kernel with contiguous arrays of one type.
+def _library() -> ctypes.CDLL:
+    library = engine.library()
+    assert library is not None
+    return library
+
+
+def _address(name: str, array: Tensor, dtype: torch.dtype, *shape: int) -> int:
+    """Return the address of an array that the kernel may read.
 
     Raises:
-        MemoryError: It could not allocate its workspace.
-        ValueError: An array is not contiguous, or of another type.
+        TypeError, ValueError: It has another type or shape, or is not contiguous.
     """
-    types = {t.dtype for t in arrays.values() if t is not None} - {torch.bool}
-    if len(types) > 1:
-        raise ValueError(f"arrays must be of one type, got {' and '.join(sorted(map(str, types)))}")
-    (dtype,) = types
-    for name, array in arrays.items():
-        if array is None:
-            continue
-        if not array.is_contiguous():
-            raise ValueError(f"{name} must be contiguous, got the strides {array.stride()}")
-        setattr(call, name, array.data_ptr())
-    function = getattr(engine.library(), f"{operation}_{str(dtype).removeprefix('torch.')}")
+    require_fit(name, array, dtype, *shape)
+    if not array.is_contiguous():
+        raise ValueError(f"{name} must be contiguous, got the strides {array.stride()}")
+    return array.data_ptr()
+
+
+def _run(operation: str, call: ctypes.Structure, dtype: torch.dtype) -> None:
+    """Call the kernel."""
+    function = getattr(_library(), f"{operation}_{str(dtype).removeprefix('torch.')}")
     if function(ctypes.byref(call)):
         raise MemoryError(f"not enough memory for {operation}")
 
@@ -162,7 +196,7 @@ def _call(operation: str, call: ctypes.Structure, arrays: Mapping[str, Tensor | 
 # The same on torch.
 
 
-def _read(gates: Tensor, weight: Tensor, known: Tensor | None) -> tuple[State, Tape]:
+def _read(gates: Tensor, weight: Tensor, known: Tensor | None) -> tuple[State, ReadTape]:
     zeros = gates.new_zeros(*gates.shape[:2], weight.shape[-2])
     hidden, cell, all_opened = [zeros], [zeros], []
     for k, of_points in enumerate(gates.unbind(2)):
@@ -175,19 +209,19 @@ def _read(gates: Tensor, weight: Tensor, known: Tensor | None) -> tuple[State, T
         cell.append(after.cell)
         all_opened.append(opened)
     kept = torch.stack(hidden), torch.stack(cell), torch.stack(all_opened)
-    return State(hidden[-1], cell[-1]), Tape((gates, weight, known), kept)
+    return State(hidden[-1], cell[-1]), ReadTape(weight, known, kept)
 
 
-def _read_back(tape: Tape, along: State) -> tuple[Tensor, Tensor]:
-    (_, weight, known), (hidden, cell, all_opened) = tape
-    assert weight is not None
+def _read_back(tape: ReadTape, along: State) -> tuple[Tensor, Tensor]:
+    weight, known, (hidden, cell, all_opened) = tape
     transposed = weight.mT.contiguous()
     found = []
     for k in reversed(range(len(all_opened))):
         of_gates, of_cell = _cell_back(all_opened[k], cell[k + 1], cell[k], along)
         if known is not None:
             is_read = known[:, :, k, None]
-            of_gates, of_cell = of_gates * is_read, of_cell.where(is_read, along.cell)
+            of_gates = of_gates.where(is_read, 0.0)  # not 0 * inf
+            of_cell = of_cell.where(is_read, along.cell)
         of_hidden = product(of_gates, transposed)
         if known is not None:
             of_hidden = of_hidden.where(is_read, along.hidden)

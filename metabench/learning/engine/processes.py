@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metabench.learning.engine.calls import run
+from metabench.learning.engine.calls import require_fit, run
 from metabench.learning.engine.fused import Kernel
 
 
@@ -70,13 +70,13 @@ def gradients(
     """
     runs, tasks, points, _ = x.shape
     width, components = trunk.widths[-2], kernel.weight.shape[-1]
-    _require_fit("y", y, theta.dtype, runs, tasks, points, 1)
+    require_fit("y", y, theta.dtype, runs, tasks, points, 1)
     for name, t in {"mean": mean, "noise": noise}.items():
-        _require_fit(name, t, torch.float64, runs, 1)
-    _require_fit("weight", kernel.weight, torch.float64, runs, components)
+        require_fit(name, t, torch.float64, runs, 1)
+    require_fit("weight", kernel.weight, torch.float64, runs, components)
     for name, array in {"scale": kernel.scale, "frequency": kernel.frequency}.items():
         if array is not None:
-            _require_fit(name, array, torch.float64, runs, components, width)
+            require_fit(name, array, torch.float64, runs, components, width)
     kernel = kernel.each(Tensor.contiguous)
     y, mean, noise = (t.contiguous() for t in (y, mean, noise))
     along_mean, along_noise = torch.zeros(2, runs, 1, dtype=torch.float64)
@@ -93,11 +93,3 @@ def gradients(
         processes=ctypes.addressof(described),
     )
     return along_theta, along_mean, along_noise, along
-
-
-def _require_fit(name: str, found: Tensor, dtype: torch.dtype, *shape: int) -> None:
-    """Raise TypeError or ValueError unless a tensor has a type and a shape."""
-    if found.dtype != dtype:
-        raise TypeError(f"{name} must be {dtype}, got {found.dtype}")
-    if found.shape != shape:
-        raise ValueError(f"{name} must have the shape {shape}, got {tuple(found.shape)}")
