@@ -844,8 +844,8 @@ FAULTS = {
     ),
     "a deviation may be 0": Fault(
         "learning/gaussian_head.py",
-        "deviation = LEAST_DEVIATION + ",
-        "deviation = ",
+        "return LEAST_DEVIATION + ",
+        "return ",
         (f"{PROCESSES}::test_a_gaussian_head_is_a_mean_and_a_deviation_of_at_least_a_tenth",),
     ),
     "the likelihood forgets that a wide distribution is unlikely": Fault(
@@ -950,8 +950,8 @@ FAULTS = {
     ),
     "the LSTM reads points that are no part of a set": Fault(
         "learning/recurrent.py",
-        "self.parameters), pairs, is_read, self)",
-        "self.parameters), pairs, None, self)",
+        "_flat(theta, stack, 1), pairs, is_read, self)",
+        "_flat(theta, stack, 1), pairs, None, self)",
         (
             f"{RECURRENT}::test_points_that_are_left_out_might_as_well_not_be_there[torch]",
             f"{RECURRENT}::"
