@@ -35,7 +35,7 @@ class Maps(NamedTuple):
 
 
 class Pulled(NamedTuple):
-    """Steps on the loss + strength / 2 |phi - phi_0|^2, back to where the descent began."""
+    """Steps on the loss plus strength / 2 times the squared distance from where they began."""
 
     size: Size
     """The step size."""
