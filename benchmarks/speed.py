@@ -186,12 +186,17 @@ def markdown(rows: pd.DataFrame) -> str:
     names = widest.index.get_level_values("algorithm").unique()
     for name in sorted(names, key=lambda name: widest["median"][name, *OURS]):
         times = [widest["median"].get((name, *subject)) for subject in COLUMNS.values()]
-        line = [style.styles([name])[name].label, *map(_digits, times), *_ratios(widest, name)]
+        line = [one_line(name), *map(_digits, times), *_ratios(widest, name)]
         for kind in narrower:
             line += [_digits(kind["median"][name, *OURS]), *_ratios(kind, name)]
         lines.append(line)
     measured = (column for column in zip(*lines, strict=True) if any(column[2:]))
     return "\n".join(f"| {' | '.join(line)} |" for line in zip(*measured, strict=True))
+
+
+def one_line(algorithm: str) -> str:
+    """Return the label of an algorithm, which has two lines in figures if it is long, as one."""
+    return " ".join(style.styles([algorithm])[algorithm].label.split())
 
 
 def _ratios(rows: pd.DataFrame, algorithm: str) -> list[str]:

@@ -27,7 +27,6 @@ from metabench.learning import training
 from metabench.learning.algorithms import NAMES
 from metabench.study import config
 from metabench.study.jobs import Study
-from metabench.views.drawing.style import styles
 from metabench.workflow import estimate
 
 WORKLOADS = subjects.workloads()
@@ -251,13 +250,24 @@ def test_the_pages_say_which_algorithms_are_faster_than_jax():
     assert set(ratios.index) == set(WORKLOADS) and not ratios.isna().any(axis=None)
     largest = ratios.max(axis=1).sort_values()
     ahead, behind = largest[largest < 1], list(largest[largest >= 1].index)
-    *first, last = (" ".join(styles([name])[name].label.split()) for name in behind)
+    *first, last = (speed.one_line(name) for name in behind)
     widths = "faster than JAX, with AVX-512 and with AVX2"
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert f"{len(ahead)} of {len(WORKLOADS)} algorithms are {widths}" in readme
-    page = " ".join((ROOT / "docs" / "engine.md").read_text().split())
+    text = (ROOT / "docs" / "engine.md").read_text()
+    assert all(line.endswith("|") for line in text.splitlines() if line.startswith("|"))
+    page = " ".join(text.split())
     assert f"All but {', '.join(first)} and {last} are {widths}, as a whole job and at" in page
     assert f"The least margin is {1 - ahead.iloc[-1]:.0%}".replace("%", " %") in page
+
+
+def test_the_page_says_which_methods_that_adapt_by_gradients_are_near_the_floor():
+    rows = speed.pd.read_csv(COMMITTED / "speed.csv").query("threads == 1")
+    ours = rows[rows["subject"] == "metabench fused"].groupby("algorithm")["ratio_to_floor"].max()
+    stepping = {a for a, s in WORKLOADS.items() if hasattr(s.hyperparameters, "inner_step_size")}
+    assert {a for a in stepping if ours[a] > 2.5} == {"mmaml"}
+    page = " ".join((ROOT / "docs" / "engine.md").read_text().split())
+    assert "All methods that adapt by gradients but MMAML stay within 2.5 times the floor." in page
 
 
 def test_the_page_says_how_long_the_default_study_trains_and_its_floor():
